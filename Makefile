@@ -1,0 +1,73 @@
+# Everything a person does with this repository; `make help` lists it. Needs git, make and python3 with pip.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+PYTHON := .venv/bin/python
+DEV_STAMP := .venv/.stamp-dev
+TEST_STAMP := .venv/.stamp-test
+SETUP_INPUTS := scripts/bootstrap.sh requirements/installer.txt $(wildcard proto/pyproject.toml services/*/pyproject.toml)
+
+empty :=
+# mypy finds the members of the workspace where they stand.
+MYPY_PATH := proto/gen:$(subst $(empty) $(empty),:,$(wildcard services/*))
+PACKAGES := $(wildcard services/*/mesh_*)
+
+# What to run with pytest: `make test ARGS='-m unit -k ports'`.
+ARGS :=
+# How `make secrets` writes them: dotenv or kubernetes.
+FORMAT := dotenv
+
+.PHONY: secrets help setup setup-test lock dev demo trace proto proto-check check fmt test
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(DEV_STAMP) ## make .venv with what the stack needs (done by the targets below)
+
+setup-test: $(TEST_STAMP) ## the same with the tools of check and test
+
+dev: $(DEV_STAMP) ## start the whole stack and leave it running until Ctrl-C
+	@$(PYTHON) -m mesh_dev dev
+
+demo: $(DEV_STAMP) ## start the stack, show one conversation through it, stop it
+	@$(PYTHON) -m mesh_dev demo
+
+trace: $(DEV_STAMP) ## print a trace of the running stack: make trace ID=<trace or run id>
+	@$(PYTHON) -m mesh_dev trace "$(ID)"
+
+test: $(TEST_STAMP) ## run all tests (ARGS='-m unit' for some)
+	@$(PYTHON) -m pytest --durations=10 $(ARGS)
+
+check: $(TEST_STAMP) ## format, lint, proto, import rules and types, the fastest first
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@cd proto && ../.venv/bin/buf lint
+	@PYTHON=../.venv/bin/python proto/generate.sh --check
+	@.venv/bin/lint-imports
+	@MYPYPATH=$(MYPY_PATH) .venv/bin/mypy --strict $(PACKAGES)
+
+fmt: $(TEST_STAMP) ## format the code and repair what ruff can
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+proto: $(TEST_STAMP) ## make proto/gen anew
+	@PYTHON=../.venv/bin/python proto/generate.sh
+
+proto-check: $(TEST_STAMP) ## see that proto/gen is what the .proto files give
+	@PYTHON=../.venv/bin/python proto/generate.sh --check
+
+secrets: $(DEV_STAMP) ## make every key and password of a mesh under secrets/ (FORMAT=kubernetes prints Secrets)
+	@$(PYTHON) -m mesh_common secrets --format $(FORMAT)
+
+lock: $(TEST_STAMP) ## resolve the requirements anew
+	@UV="$(CURDIR)/.mesh/tools/bin/uv" requirements/lock.sh
+
+$(DEV_STAMP): requirements/dev.txt $(SETUP_INPUTS)
+	@scripts/bootstrap.sh dev
+	@touch $@
+
+# The lock of the tests holds all of the lock of the stack.
+$(TEST_STAMP): requirements/test.txt $(SETUP_INPUTS)
+	@scripts/bootstrap.sh test
+	@touch $@ $(DEV_STAMP)

@@ -1,0 +1,83 @@
+"""The rule for fact extraction: what a user says of themselves, word for word.
+
+An answer to a request for structured output is *derived from the conversation* when it asks for facts, that is,
+when its schema has at the top level
+- an array of strings named `facts`, or
+- an array of objects with a string property named like text (`text`, `fact`, `memory`, `content`, `statement`);
+or when it asks for `json_object` under a prompt that speaks of memories or facts (mem0's own call).
+The facts are then, in order and each once, the sentences of the user's messages that hold I, my, me, mine or myself
+(in Korean 나, 내, 저, 제 with their particles), without questions and without directives. A unique marker in such a
+sentence therefore comes back unchanged, and a sentence of nobody else does.
+
+The user's messages are those with role `user`. Where such a message is itself a transcript, only its user part
+counts: mem0's section "New Messages", a JSON list of role and content, `<user>` elements, lines that begin `user:`.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from simulator.directives import strip_directives
+
+TEXT_PROPERTIES = ("text", "fact", "memory", "content", "statement")
+
+_SELF = re.compile(
+    r"(?<![\w.])(?:i|my|me|mine|myself)(?!\w|\.e)"
+    r"|(?<!\w)(?:나|나는|나도|나의|나를|나에게|내|내가|저|저는|저도|저의|저를|저에게|제|제가)(?!\w)",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|\n+")
+_NEW_MESSAGES = re.compile(r"^## New Messages\n(.*?)(?=^## |^# Output|\Z)", re.DOTALL | re.MULTILINE)
+_SPEAKER = re.compile(
+    r"^[-*\[ \t]*(user|human|사용자|assistant|ai|system|tool)[\]*]*[ \t]*:[*]*[ \t]*", re.IGNORECASE | re.MULTILINE
+)
+_USER_ELEMENT = re.compile(r"<user>(.*?)</user>", re.DOTALL | re.IGNORECASE)
+_USER_LABELS = frozenset({"user", "human", "사용자"})
+_QUESTION_MARKS = ("?", "\uff1f")
+
+
+def self_statements(user_messages: Iterable[str]) -> list[str]:
+    """The sentences in which the user speaks of themselves, in order, each once."""
+    found: dict[str, None] = {}
+    for message in user_messages:
+        for spoken in _spoken_by_user(message):
+            for sentence in _SENTENCE_END.split(strip_directives(spoken)):
+                text = sentence.strip()
+                if _SELF.search(text) and not text.endswith(_QUESTION_MARKS):
+                    found[text] = None
+    return list(found)
+
+
+def _spoken_by_user(message: str) -> Iterator[str]:
+    section = _NEW_MESSAGES.search(message)
+    text = section[1] if section else message
+    if (turns := _json_turns(text)) is not None:
+        yield from turns
+    elif elements := _USER_ELEMENT.findall(text):
+        yield from elements
+    elif any(label[1].lower() in _USER_LABELS for label in _SPEAKER.finditer(text)):
+        yield from _labelled_turns(text)
+    else:
+        yield text
+
+
+def _json_turns(text: str) -> list[str] | None:
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        turns: Any = json.loads(text)
+    except ValueError:
+        return None
+    return [
+        turn["content"]
+        for turn in turns
+        if isinstance(turn, dict) and turn.get("role") == "user" and isinstance(turn.get("content"), str)
+    ]
+
+
+def _labelled_turns(text: str) -> Iterator[str]:
+    labels = list(_SPEAKER.finditer(text))
+    for label, following in zip(labels, [*labels[1:], None], strict=True):
+        if label[1].lower() in _USER_LABELS:
+            yield text[label.end() : following.start() if following else len(text)]

@@ -1,0 +1,172 @@
+"""Sends one answer chunk by chunk, at its pace, to its planned end, and counts what it handed over."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from simulator.http_server import Connection
+from simulator.pacing import Clock, Pace
+from simulator.stats import RequestRecord, Stats
+from simulator.wire import DONE, ChunkFrame
+
+Ending = Literal["finish", "hang", "cut", "cut_after_finish", "end_early", "garbage"]
+
+# Written at once when unpaced, some 50 kB: about the high-water mark of a transport, so that an answer of 100,000
+# tokens to a client that does not read stays bounded, and one that left is not counted to its end.
+_SLAB_TOKENS = 256
+GARBAGE = b'\xff\xfe{"choices": [{"delta": <<<\x00 not json'
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a stream will send: the role, the deltas, and then its ending."""
+
+    frame: ChunkFrame
+    first_delta: bytes
+    deltas: list[bytes]
+    tail: bytes
+    """Finish chunk and usage, without `[DONE]`."""
+    ending: Ending
+    fault: str | None
+
+
+class Stream:
+    """A stream in flight; alive until its script ends or its client leaves."""
+
+    def __init__(
+        self, connection: Connection, script: Script, pace: Pace, clock: Clock, stats: Stats, record: RequestRecord
+    ) -> None:
+        self._connection = connection
+        self._script = script
+        self._pace = pace
+        self._clock = clock
+        self._stats = stats
+        self._record = record
+        self._sent = 0
+        self._is_over = False
+        self._due_s = 0.0
+        # Jitter starts at a place of its own in each stream, or all would stall together.
+        self._jitter_offset = record.id * 37
+
+    def start(self) -> None:
+        self._stats.streams_open += 1
+        self._connection.on_gone = self._client_left
+        if not self._script.deltas and self._script.ending == "hang":
+            return
+        if self._pace.ttft_s == 0:
+            self._begin()
+        else:
+            self._clock.at(self._clock.now_s() + self._pace.ttft_s, self._begin)
+
+    def _begin(self) -> None:
+        if self._is_over or self._connection.is_gone:
+            return
+        self._due_s = self._clock.now_s()
+        role = self._script.frame.deltas((self._script.first_delta,))
+        if self._pace.itl_s == 0:
+            self._begin_burst(role)
+        else:
+            self._send_token(role)
+
+    # --- unpaced
+
+    def _begin_burst(self, role: bytes) -> None:
+        self._connection.on_writable = self._burst
+        data = role + self._next_slab()
+        if self._sent == len(self._script.deltas):
+            self._end(data, is_begun=False)
+        else:
+            self._connection.start_stream(data)
+            self._burst()
+
+    def _burst(self) -> None:
+        while not self._connection.is_paused and not self._is_over:
+            if self._connection.is_gone:
+                return
+            data = self._next_slab()
+            if self._sent == len(self._script.deltas):
+                self._end(data, is_begun=True)
+                return
+            self._connection.stream(data)
+
+    def _next_slab(self) -> bytes:
+        slab = self._script.deltas[self._sent : self._sent + _SLAB_TOKENS]
+        self._count(len(slab))
+        return self._script.frame.deltas(slab) if slab else b""
+
+    # --- paced
+
+    def _tick(self) -> None:
+        if self._is_over or self._connection.is_gone:
+            return
+        if self._connection.is_paused:
+            self._connection.on_writable = self._catch_up
+            return
+        self._send_token(b"")
+
+    def _catch_up(self) -> None:
+        self._connection.on_writable = None
+        self._tick()
+
+    def _send_token(self, before: bytes) -> None:
+        script, index = self._script, self._sent
+        data = before
+        if index < len(script.deltas):
+            data += script.frame.deltas((script.deltas[index],))
+            self._count(1)
+        if self._sent >= len(script.deltas):
+            self._end(data, is_begun=not before)
+            return
+        if before:
+            self._connection.start_stream(data)
+        else:
+            self._connection.stream(data)
+        # Due times are absolute: lateness of one token does not delay all that follow.
+        self._due_s += self._pace.gap_s(self._jitter_offset + index)
+        self._clock.at(self._due_s, self._tick)
+
+    # --- the end
+
+    def _end(self, data: bytes, *, is_begun: bool) -> None:
+        data += self._last_words()
+        if not is_begun:
+            self._connection.start_stream(data)
+        elif data:
+            self._connection.stream(data)
+        match self._script.ending:
+            case "hang":
+                self._connection.on_writable = None
+            case "cut" | "cut_after_finish":
+                self._close("fault")
+                self._connection.cut()
+            case "end_early" | "garbage":
+                self._close("fault")
+                self._connection.end_stream()
+            case "finish":
+                self._close("completed")
+                self._connection.end_stream()
+
+    def _last_words(self) -> bytes:
+        match self._script.ending:
+            case "finish":
+                return self._script.tail + DONE
+            case "cut_after_finish":
+                return self._script.tail
+            case "garbage":
+                return b"data: " + GARBAGE + b"\n\n"
+            case "hang" | "cut" | "end_early":
+                return b""
+
+    def _close(self, outcome: Literal["completed", "fault"]) -> None:
+        self._is_over = True
+        self._stats.streams_open -= 1
+        self._stats.end(self._record, outcome, self._script.fault)
+
+    def _client_left(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._stats.streams_open -= 1
+            self._stats.end(self._record, "client_left", self._script.fault)
+
+    def _count(self, tokens: int) -> None:
+        self._sent += tokens
+        self._stats.sent(self._record, tokens)

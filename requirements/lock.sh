@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Makes every lock of this folder anew: one resolution for the whole workspace (test.txt), and for each
+# service the part of it that its image needs. Run it as `make lock`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv=${UV:-uv}
+
+compile() { # <output> <arguments…>
+  local output=$1
+  shift
+  echo "lock $output"
+  "$uv" pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-emit-index-url --no-header \
+    --no-emit-package mesh-common --no-emit-package mesh-proto --output-file "requirements/$output" "$@"
+}
+
+compile test.txt --group pyproject.toml:test --group pyproject.toml:build --group pyproject.toml:installer \
+  proto/pyproject.toml services/*/pyproject.toml
+compile dev.txt --constraint requirements/test.txt --group pyproject.toml:build services/*/pyproject.toml
+compile installer.txt --constraint requirements/test.txt --group pyproject.toml:installer
+for service in gateway auth agent memory eval; do
+  compile "$service.txt" --constraint requirements/test.txt "services/$service/pyproject.toml"
+done

@@ -1,0 +1,130 @@
+"""One attempt as it goes: the answer that grows, what it cost, and the events that tell of both."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from mesh_common.ids import new_id
+
+from mesh_agent.attempt_log import AttemptLog
+from mesh_agent.checkpoint import RunCheckpoints
+from mesh_agent.coalescer import TextCoalescer
+from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
+from mesh_agent.events import (
+    EventBody,
+    MemoryRecalled,
+    MessageCompleted,
+    MessageDelta,
+    RunRestarted,
+    RunStarted,
+    ToolFinished,
+    ToolStarted,
+)
+from mesh_agent.llm.registry import Model
+from mesh_agent.metrics import FIRST_TOKEN_SECONDS
+from mesh_agent.tools.registry import ToolCall
+
+_BETWEEN_ROUNDS = "\n\n"
+
+
+class Attempt:
+    """Deltas joined are the answer, always; text of several rounds is set apart by an empty line."""
+
+    def __init__(self, log: AttemptLog, load: Callable[[], float]) -> None:
+        self.log = log
+        self.claim = log.claim
+        self.message_id = new_id()
+        self._coalescer = TextCoalescer(self._send_text, load)
+        self._parts: list[str] = []
+        self._round_has_text = False
+        self._started_s = time.monotonic()
+        self.usage = Usage()
+        self._unbilled_chunks = 0
+        self._asked: Model | None = None
+        self.model = self.claim.model or ""
+        self.checkpoints: RunCheckpoints | None = None
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether this attempt or one before wrote checkpoints, which then go with the end."""
+        return self.claim.attempt > 1 or (self.checkpoints is not None and self.checkpoints.has_written)
+
+    def start(self, progress: Progress) -> None:
+        """Opens the attempt; one that goes on from a safe point repeats what it builds on."""
+        thread_id = str(self.claim.thread_id)
+        is_first = self.claim.attempt == 1
+        self._tell(RunStarted(thread_id) if is_first else RunRestarted(thread_id, progress.tool_results))
+        for text in progress.texts:
+            self.begin_round()
+            self.on_text(text)
+        self.usage = progress.usage
+        self._unbilled_chunks = 0
+
+    def recalled(self, memories: Sequence[RecalledMemory], *, is_unavailable: bool) -> None:
+        self._tell(MemoryRecalled(tuple(memories), is_unavailable=is_unavailable))
+
+    def begin_round(self) -> None:
+        self._round_has_text = False
+
+    def on_text(self, text: str) -> None:
+        if not self._parts:
+            FIRST_TOKEN_SECONDS.observe(time.monotonic() - self._started_s)
+        elif not self._round_has_text:
+            self._take(_BETWEEN_ROUNDS)
+        self._round_has_text = True
+        self._unbilled_chunks += 1
+        self._take(text)
+
+    def on_model(self, model: Model) -> None:
+        """This model is asked now; until its round ends, what it says is counted by chunks."""
+        self._asked = model
+        self.model = model.name
+
+    def end_round(self, usage: Usage) -> None:
+        self._coalescer.flush()
+        self.usage = self.usage.plus(usage)
+        self._unbilled_chunks = 0
+
+    def tool_started(self, call: ToolCall) -> None:
+        self._tell(ToolStarted(call.id, call.name, call.arguments_json))
+
+    def tool_finished(self, result: ToolResult) -> None:
+        self._tell(ToolFinished(result))
+
+    def succeeded(self, finish_reason: str) -> Outcome:
+        self._tell(MessageCompleted(str(self.message_id), self.answer, self.model))
+        return self._outcome(RunStatus.SUCCEEDED, finish_reason=finish_reason)
+
+    def failed(self, error: RunError) -> Outcome:
+        return self._outcome(RunStatus.FAILED, error=error)
+
+    def cancelled(self) -> Outcome:
+        return self._outcome(RunStatus.CANCELLED)
+
+    @property
+    def answer(self) -> str:
+        return "".join(self._parts)
+
+    def close(self) -> None:
+        self._coalescer.discard_timer()
+
+    def _outcome(
+        self, status: RunStatus, *, finish_reason: str | None = None, error: RunError | None = None
+    ) -> Outcome:
+        # Deltas joined are the answer, also of a run that was cut; and nothing may be sent while the end commits.
+        self._coalescer.flush()
+        usage = self.usage
+        if self._asked and self._unbilled_chunks:
+            # Tokens of a round that was cut are known by count only: one chunk a token.
+            usage = usage.plus(self._asked.usage(0, self._unbilled_chunks))
+        return Outcome(status, self.answer, self.message_id, self.model, usage, finish_reason, error)
+
+    def _take(self, text: str) -> None:
+        self._parts.append(text)
+        self._coalescer.push(text)
+
+    def _send_text(self, text: str) -> None:
+        self.log.append(MessageDelta(str(self.message_id), text))
+
+    def _tell(self, body: EventBody) -> None:
+        self._coalescer.flush()
+        self.log.append(body)

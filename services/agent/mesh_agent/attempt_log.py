@@ -1,0 +1,61 @@
+"""The events of one attempt while it runs: written by its owner alone, read by any number of followers."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+from mesh_agent.domain import Claim
+from mesh_agent.events import EventBody, RunEvent
+
+
+class LeaseLostError(Exception):
+    """Another replica may own the run by now: nothing more may be sent or stored."""
+
+
+class AttemptLog:
+    """Numbers events and keeps them for followers, who read by position and so cannot slow the run down.
+
+    Bounded by what one attempt may produce: its text is, by the model's output limit, and tool rounds are.
+    `holds_lease` is asked before every event: an owner that lost its lease must not speak (fencing).
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.events: list[RunEvent] = []
+        self.holds_lease: Callable[[], bool] = lambda: False
+        self._changed = asyncio.Event()
+        self.is_closed = False
+
+    def append(self, body: EventBody) -> RunEvent:
+        """Raises LeaseLostError instead of sending when the lease ran out."""
+        if not self.holds_lease():
+            raise LeaseLostError
+        event = RunEvent(self.claim.run_id, self.claim.attempt, len(self.events) + 1, body)
+        self.events.append(event)
+        self._wake_followers()
+        return event
+
+    def finish(self, terminal: RunEvent) -> None:
+        """Tells the end, which the database knows already: so it is sent whatever became of the lease."""
+        self.events.append(terminal)
+        self.close()
+
+    def close(self) -> None:
+        """No more events come: followers end, with or without a terminal event."""
+        self.is_closed = True
+        self._wake_followers()
+
+    async def follow(self, after_seq: int) -> AsyncGenerator[RunEvent]:
+        """Events after `after_seq`, in order, until the log is closed."""
+        seen = after_seq
+        while True:
+            changed = self._changed
+            while seen < len(self.events):
+                yield self.events[seen]
+                seen += 1
+            if self.is_closed:
+                return
+            await changed.wait()
+
+    def _wake_followers(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

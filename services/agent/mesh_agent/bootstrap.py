@@ -1,0 +1,196 @@
+"""Wires the agent: opens pools, channels and the provider's session, closes them in reverse.
+
+Why it exists: nothing of this is made at import, so that tests and commands can make their own.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from mesh.agent.v1 import agent_pb2_grpc
+from mesh.auth.v1 import auth_pb2_grpc
+from mesh.eval.v1 import eval_pb2_grpc
+from mesh.memory.v1 import memory_pb2_grpc
+from mesh_common.clock import SystemClock
+from mesh_common.grpc_client import ServiceCalls, open_channel
+from mesh_common.grpc_service import Drain, ServiceParts, open_grpc_service
+from mesh_common.ids import new_id
+from mesh_common.job_queue import JobQueue
+from mesh_common.job_worker import JobWorker
+from mesh_common.jwt import SigningKey
+from mesh_common.migrate import newest_revision
+from mesh_common.postgres import Database, open_database
+from mesh_common.service_tokens import ServiceTokenSigner
+
+from mesh_agent.clients.auth import AuthClient
+from mesh_agent.clients.evaluation import EvalClient
+from mesh_agent.clients.memory import MemoryClient
+from mesh_agent.clients.peers import PeerAgentClients
+from mesh_agent.domain import Entitlements
+from mesh_agent.entitlements import CachedEntitlements
+from mesh_agent.execution import Execution
+from mesh_agent.executor import Executor, ExecutorLimits
+from mesh_agent.graph.loop import AgentLoop
+from mesh_agent.graph.window import message_tokens
+from mesh_agent.llm.breaker import Breaker
+from mesh_agent.llm.chat_model import StreamingChatModel
+from mesh_agent.llm.fallback import FallbackModel
+from mesh_agent.llm.registry import Model, ModelRegistry
+from mesh_agent.pending_listener import PendingListener
+from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, UsageSink
+from mesh_agent.prompts import Prompts
+from mesh_agent.run import RunParts
+from mesh_agent.servicer import AgentServicer
+from mesh_agent.settings import AgentSettings, ModelSettings
+from mesh_agent.store.claims import Owner
+from mesh_agent.tables import outbox
+from mesh_agent.tools.calculate import calculate_tool
+from mesh_agent.tools.current_time import current_time_tool
+from mesh_agent.tools.registry import Effect, MeshTool, ToolRegistry
+from mesh_agent.usecases.delivery import DeliverOutbox
+from mesh_agent.usecases.ending import EndRun
+from mesh_agent.usecases.follow import FollowRun, StartAndFollow
+from mesh_agent.usecases.runs import Runs
+from mesh_agent.usecases.threads import Threads
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_OUTBOX_CONCURRENCY = 8
+_OUTBOX_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The other services, and the other replicas of this one."""
+
+    entitlements: EntitlementsSource
+    usage: UsageSink
+    memories: Memories
+    judge: Judge
+    peers: PeerAgents
+
+
+@asynccontextmanager
+async def open_service(settings: AgentSettings) -> AsyncIterator[Drain]:
+    async with open_neighbours(settings) as neighbours, open_agent(settings, neighbours) as drain:
+        yield drain
+
+
+@asynccontextmanager
+async def open_neighbours(settings: AgentSettings) -> AsyncIterator[Neighbours]:
+    async with AsyncExitStack() as stack:
+        signer = ServiceTokenSigner("agent", SigningKey.from_pem(settings.service_key.get_secret_value()))
+        auth_channel = await stack.enter_async_context(open_channel(settings.auth_target))
+        memory_channel = await stack.enter_async_context(open_channel(settings.memory_target))
+        eval_channel = await stack.enter_async_context(open_channel(settings.eval_target))
+        auth = AuthClient(ServiceCalls("auth", signer), auth_pb2_grpc.AuthServiceStub(auth_channel))
+        memory_calls = ServiceCalls("memory", signer)
+        memory_stub = memory_pb2_grpc.MemoryServiceStub(memory_channel)
+        peers = PeerAgentClients(ServiceCalls("agent", signer))
+        stack.push_async_callback(peers.close)
+        yield Neighbours(
+            entitlements=auth,
+            usage=auth,
+            memories=MemoryClient(memory_calls, memory_stub, settings.recall_timeout_s),
+            judge=EvalClient(ServiceCalls("eval", signer), eval_pb2_grpc.EvalServiceStub(eval_channel)),
+            peers=peers,
+        )
+
+
+@asynccontextmanager
+async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIterator[Drain]:
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings, schema="agent", driver="psycopg"))
+        parts = await _run_parts(stack, settings, database, neighbours)
+        queue = JobQueue(outbox)
+        end_run = EndRun(database, queue, settings.remember_delay_s, settings.eval_sample_ratio)
+        executor = _executor(settings, database, Execution(database, parts, end_run, settings.run_timeout_s))
+        delivery = DeliverOutbox(database, neighbours.usage, neighbours.memories, neighbours.judge)
+        worker = JobWorker(
+            database,
+            queue,
+            delivery,
+            name="outbox",
+            concurrency=_OUTBOX_CONCURRENCY,
+            timeout_s=_OUTBOX_TIMEOUT_S,
+            max_attempts=1_000,
+        )
+        executor.after_end = worker.wake
+        listener = PendingListener(settings.database_url.get_secret_value(), executor.wake)
+        servicer = _servicer(settings, database, executor, parts, neighbours.peers)
+        revision = newest_revision(MIGRATIONS)
+        service = ServiceParts(
+            service="agent",
+            proto_services=("mesh.agent.v1.AgentService",),
+            register=lambda server: agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server),
+            readiness=(lambda: database.not_ready_reason(revision),),
+            background=(executor.run, worker.run, listener.run),
+            before_stop=lambda: executor.drain(settings.drain_s),
+        )
+        yield await stack.enter_async_context(open_grpc_service(settings, service))
+
+
+async def _run_parts(
+    stack: AsyncExitStack, settings: AgentSettings, database: Database, neighbours: Neighbours
+) -> RunParts:
+    clock = SystemClock()
+    timeout = aiohttp.ClientTimeout(
+        total=None, sock_connect=settings.model_connect_timeout_s, sock_read=settings.model_read_timeout_s
+    )
+    connector = aiohttp.TCPConnector(limit=settings.max_runs)
+    # No cookies: what a provider sets for one user's call must not come back with another's.
+    cookies = aiohttp.DummyCookieJar()
+    session = await stack.enter_async_context(
+        aiohttp.ClientSession(timeout=timeout, connector=connector, cookie_jar=cookies)
+    )
+    models = [_model(entry, settings) for entry in settings.models]
+    chat_models = {model.name: StreamingChatModel.of(model, session) for model in models}
+    default = Entitlements(context_tokens=settings.default_context_tokens)
+    tools = (MeshTool(current_time_tool(clock), Effect.NONE), MeshTool(calculate_tool(), Effect.NONE))
+    return RunParts(
+        database=database,
+        loop=AgentLoop(database, FallbackModel(chat_models, Breaker(clock)), ToolRegistry(tools), Prompts.load()),
+        models=ModelRegistry(models),
+        entitlements=CachedEntitlements(neighbours.entitlements, default, clock),
+        memories=neighbours.memories,
+        history_tokens=settings.history_tokens,
+    )
+
+
+def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
+    key = entry.api_key or settings.openai_api_key
+    return Model(
+        name=entry.name,
+        provider_model=entry.provider_model,
+        context_tokens=entry.context_tokens,
+        max_output_tokens=entry.max_output_tokens,
+        capabilities=frozenset(entry.capabilities),
+        input_usd_per_mtok=entry.input_usd_per_mtok,
+        output_usd_per_mtok=entry.output_usd_per_mtok,
+        base_url=entry.base_url or settings.openai_base_url,
+        api_key=key.get_secret_value() if key else "",
+    )
+
+
+def _executor(settings: AgentSettings, database: Database, execution: Execution) -> Executor:
+    address = settings.advertised_address or f"{settings.grpc_host}:{settings.grpc_port}"
+    limits = ExecutorLimits(settings.max_runs, settings.lease_ttl_s)
+    return Executor(database, Owner(str(new_id()), address), execution, limits)
+
+
+def _servicer(
+    settings: AgentSettings, database: Database, executor: Executor, parts: RunParts, peers: PeerAgents
+) -> AgentServicer:
+    runs = Runs(
+        database,
+        executor,
+        parts.entitlements,
+        parts.models,
+        peers,
+        settings.max_pending_runs_per_user,
+        message_tokens(parts.loop.prompts.system(())),
+    )
+    follow = FollowRun(database, executor, peers)
+    return AgentServicer(Threads(database, executor), runs, follow, StartAndFollow(runs, follow))

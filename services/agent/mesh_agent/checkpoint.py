@@ -1,0 +1,145 @@
+"""LangGraph's checkpoints, kept back until a safe point, written under the run's lease.
+
+langgraph-checkpoint-postgres writes each step; a plain turn would pay for steps nobody resumes (17 rows). So this
+saver buffers, and flushes before a tool starts and after each tool result, on a connection whose transaction first
+locks the lease's row and compares the fencing number: a stale owner cannot write. A fresh AsyncPostgresSaver per
+flush, because one serialises all its calls behind a lock (langgraph#7259).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import psycopg
+from langchain_core.messages import ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+)
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from mesh_common.ids import RunId
+from mesh_common.postgres import Database
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_agent.attempt_log import LeaseLostError
+from mesh_agent.domain import Claim
+from mesh_agent.lease import while_lease_holds
+from mesh_agent.store.claims import forget_lost_attempts, lock_lease
+
+# Only LangChain's own messages and plain values: what is read back can never name a class to construct.
+_STRICT = JsonPlusSerializer(allowed_msgpack_modules=None)
+
+_Write = Callable[[AsyncPostgresSaver], Any]
+
+
+@dataclass(slots=True)
+class RunCheckpoints:
+    """The checkpoints of one attempt: what waits for the next safe point, and whether anything was written."""
+
+    claim: Claim
+    holds_lease: Callable[[], bool]
+    database: Database
+    waiting: list[_Write] = field(default_factory=list)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    has_written: bool = False
+
+    async def flush(self) -> None:
+        """Writes what waits. Raises LeaseLostError when the run is not ours any more."""
+        async with self.lock:
+            if not self.waiting:
+                return
+            writes = list(self.waiting)
+            self.has_written = True
+            await while_lease_holds(self.holds_lease, lambda: self._write(writes))
+            del self.waiting[: len(writes)]
+
+    async def _write(self, writes: Sequence[_Write]) -> None:
+        async with self.database.as_user(self.claim.user_id) as connection:
+            if self.claim.lost_attempts:
+                await forget_lost_attempts(connection, self.claim)
+            if not await lock_lease(connection, self.claim):
+                raise LeaseLostError
+            saver = await _saver_on(connection)
+            for write in writes:
+                await write(saver)
+
+
+class BufferedSaver(BaseCheckpointSaver[str]):
+    """One per process, compiled into the graph; `thread_id` of its configs is the run's id."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(serde=_STRICT)
+        self._database = database
+        self._open: dict[str, RunCheckpoints] = {}
+
+    @asynccontextmanager
+    async def open(self, claim: Claim, holds_lease: Callable[[], bool]) -> AsyncIterator[RunCheckpoints]:
+        """Takes checkpoints of this attempt while open; what was not flushed is dropped with it."""
+        run_id = str(claim.run_id)
+        self._open[run_id] = RunCheckpoints(claim, holds_lease, self._database)
+        try:
+            yield self._open[run_id]
+        finally:
+            del self._open[run_id]
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The last safe point of the attempts before; a first attempt has none, and asks nobody."""
+        claim = self._checkpoints(config).claim
+        if claim.attempt == 1:
+            return None
+        async with self._database.as_user(claim.user_id) as connection:
+            return await (await _saver_on(connection)).aget_tuple(config)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        self._checkpoints(config).waiting.append(lambda saver: saver.aput(config, checkpoint, metadata, new_versions))
+        place = config["configurable"]
+        return {
+            "configurable": {
+                "thread_id": place["thread_id"],
+                "checkpoint_ns": place.get("checkpoint_ns", ""),
+                "checkpoint_id": checkpoint["id"],
+            }
+        }
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        checkpoints = self._checkpoints(config)
+        checkpoints.waiting.append(lambda saver: saver.aput_writes(config, writes, task_id, task_path))
+        if any(_is_tool_result(value) for _, value in writes):
+            await checkpoints.flush()
+
+    def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002 - LangGraph's signature
+        """As langgraph-checkpoint-postgres counts, without its random tail: one owner writes, the fence sees to it."""
+        number = 0 if current is None else int(str(current).split(".")[0])
+        return f"{number + 1:032}"
+
+    def _checkpoints(self, config: RunnableConfig) -> RunCheckpoints:
+        return self._open[config["configurable"]["thread_id"]]
+
+
+async def delete_checkpoints(connection: AsyncConnection, run_id: RunId) -> None:
+    """They exist only while a run has not ended."""
+    await (await _saver_on(connection)).adelete_thread(str(run_id))
+
+
+async def _saver_on(connection: AsyncConnection) -> AsyncPostgresSaver:
+    raw = await connection.get_raw_connection()
+    return AsyncPostgresSaver(cast("psycopg.AsyncConnection[Any]", raw.driver_connection), serde=_STRICT)
+
+
+def _is_tool_result(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, ToolMessage) for item in value)

@@ -1,0 +1,48 @@
+"""auth, as the agent needs it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mesh.auth.v1 import auth_pb2 as pb
+from mesh.auth.v1 import auth_pb2_grpc
+from mesh_common.grpc_client import ServiceCalls
+from mesh_common.ids import RunId, UserId
+
+from mesh_agent.domain import Entitlements, Usage
+
+# Entitlements stand in the way of a run's start; the default does as well.
+_ENTITLEMENTS_TIMEOUT_S = 1.0
+_USAGE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuthClient:
+    calls: ServiceCalls
+    stub: auth_pb2_grpc.AuthServiceStub
+
+    async def get_entitlements(self, user_id: UserId) -> Entitlements:
+        response = await self.calls.unary(
+            self.stub.GetEntitlements, pb.GetEntitlementsRequest(), timeout_s=_ENTITLEMENTS_TIMEOUT_S, user_id=user_id
+        )
+        told = response.entitlements
+        return Entitlements(
+            models=tuple(told.models),
+            tools=tuple(told.tools),
+            context_tokens=told.context_tokens if told.HasField("context_tokens") else None,
+            monthly_tokens=told.monthly_tokens if told.HasField("monthly_tokens") else None,
+            used_tokens=told.used_tokens,
+        )
+
+    async def record_usage(self, user_id: UserId, run_id: RunId, model: str, usage: Usage, ended_at: datetime) -> None:
+        stamp = Timestamp()
+        stamp.FromDatetime(ended_at)
+        request = pb.RecordUsageRequest(
+            run_id=str(run_id),
+            model=model,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_micro_usd=usage.cost_micro_usd,
+            ended_at=stamp,
+        )
+        await self.calls.unary(self.stub.RecordUsage, request, timeout_s=_USAGE_TIMEOUT_S, user_id=user_id)

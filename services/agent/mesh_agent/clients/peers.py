@@ -1,0 +1,62 @@
+"""Other replicas of the agent: whoever owns a run is the only source of its live events."""
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+
+import grpc
+import structlog
+from mesh.agent.v1 import agent_pb2 as pb
+from mesh.agent.v1 import agent_pb2_grpc
+from mesh_common.errors import DeadlineExceeded, Unavailable
+from mesh_common.grpc_client import ServiceCalls, open_channel
+from mesh_common.ids import RunId
+
+from mesh_agent.convert_events import event_from_pb
+from mesh_agent.events import Position, RunEvent
+
+log = structlog.get_logger()
+
+# More addresses than a mesh has replicas; those of pods that are gone fall out.
+_MAX_CHANNELS = 100
+_CANCEL_TIMEOUT_S = 4.0
+
+
+class PeerAgentClients:
+    """Channels by address, opened at first use, closed with `close`."""
+
+    def __init__(self, calls: ServiceCalls) -> None:
+        self._calls = calls
+        self._channels: OrderedDict[str, grpc.aio.Channel] = OrderedDict()
+
+    async def follow(self, address: str, run_id: RunId, after: Position) -> AsyncGenerator[RunEvent]:
+        """The owner's events. Ends without a terminal one when the owner goes away: its attempt is void then."""
+        stub = agent_pb2_grpc.AgentServiceStub(await self._channel(address))
+        request = pb.FollowRunRequest(run_id=str(run_id), after_attempt=after.attempt, after_seq=after.seq)
+        with suppress(Unavailable):
+            async with self._calls.stream(stub.FollowRun, request, timeout_s=None) as stream:
+                async for response in stream:
+                    yield event_from_pb(response.event)
+
+    async def cancel(self, address: str, run_id: RunId) -> None:
+        """The run's row says already that it is to be cancelled: an owner out of reach hears of it by its heartbeat."""
+        stub = agent_pb2_grpc.AgentServiceStub(await self._channel(address))
+        request = pb.CancelRunRequest(run_id=str(run_id))
+        try:
+            await self._calls.unary(stub.CancelRun, request, timeout_s=_CANCEL_TIMEOUT_S)
+        except (Unavailable, DeadlineExceeded):
+            log.warning("peer.not_reached")
+
+    async def close(self) -> None:
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def _channel(self, address: str) -> grpc.aio.Channel:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = open_channel(address)
+        self._channels.move_to_end(address)
+        if len(self._channels) > _MAX_CHANNELS:
+            _, oldest = self._channels.popitem(last=False)
+            await oldest.close()
+        return channel

@@ -1,0 +1,160 @@
+"""proto <-> domain. What comes in is checked here; what is wrong is named by its field."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mesh.agent.v1 import agent_pb2 as pb
+from mesh_common.errors import InvalidInput
+from mesh_common.ids import RunId, ThreadId, parse_id
+
+from mesh_agent import domain
+from mesh_agent.domain import Metadata, Multitask, OnDisconnect, RunInput
+from mesh_agent.llm.registry import Model
+
+_DEFAULT_LIMIT: Final = 20
+_MAX_LIMIT: Final = 100
+_MAX_KEY_CHARS: Final = 255
+
+_MULTITASK: Final[dict[int, Multitask]] = {
+    pb.MULTITASK_UNSPECIFIED: Multitask.ENQUEUE,
+    pb.MULTITASK_ENQUEUE: Multitask.ENQUEUE,
+    pb.MULTITASK_REJECT: Multitask.REJECT,
+}
+_ON_DISCONNECT: Final[dict[int, OnDisconnect]] = {
+    pb.ON_DISCONNECT_UNSPECIFIED: OnDisconnect.CONTINUE,
+    pb.ON_DISCONNECT_CONTINUE: OnDisconnect.CONTINUE,
+    pb.ON_DISCONNECT_CANCEL: OnDisconnect.CANCEL,
+}
+_STATUS: Final = {
+    domain.RunStatus.PENDING: pb.RUN_STATUS_PENDING,
+    domain.RunStatus.RUNNING: pb.RUN_STATUS_RUNNING,
+    domain.RunStatus.SUCCEEDED: pb.RUN_STATUS_SUCCEEDED,
+    domain.RunStatus.FAILED: pb.RUN_STATUS_FAILED,
+    domain.RunStatus.CANCELLED: pb.RUN_STATUS_CANCELLED,
+}
+_ROLE: Final = {domain.Role.USER: pb.MESSAGE_ROLE_USER, domain.Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT}
+
+
+def run_input(request: pb.StartRunRequest) -> RunInput:
+    if request.multitask not in _MULTITASK:
+        raise InvalidInput.of_field("multitask", "is not a strategy of this service")
+    if request.on_disconnect not in _ON_DISCONNECT:
+        raise InvalidInput.of_field("on_disconnect", "is not a choice of this service")
+    return RunInput(
+        run_id=run_id(request.run_id),
+        thread_id=thread_id(request.thread_id) if request.HasField("thread_id") else None,
+        message=text(request.message, "message", max_chars=domain.MAX_MESSAGE_CHARS, min_chars=1),
+        model=request.model if request.HasField("model") else None,
+        metadata=metadata(request.metadata),
+        multitask=_MULTITASK[request.multitask],
+        on_disconnect=_ON_DISCONNECT[request.on_disconnect],
+        idempotency_key=idempotency_key(request.idempotency_key) if request.HasField("idempotency_key") else None,
+    )
+
+
+def run_id(value: str) -> RunId:
+    return RunId(parse_id(value, "run_id"))
+
+
+def thread_id(value: str) -> ThreadId:
+    return ThreadId(parse_id(value, "thread_id"))
+
+
+def text(value: str, field: str, *, max_chars: int, min_chars: int = 0) -> str:
+    if len(value) > max_chars:
+        raise InvalidInput.of_field(field, f"is longer than {max_chars} characters")
+    if len(value.strip()) < min_chars:
+        raise InvalidInput.of_field(field, "is empty")
+    if "\x00" in value:
+        raise InvalidInput.of_field(field, "contains the character NUL")
+    return value
+
+
+def metadata(pairs: Mapping[str, str]) -> Metadata:
+    if len(pairs) > domain.MAX_METADATA_PAIRS:
+        raise InvalidInput.of_field("metadata", f"has more than {domain.MAX_METADATA_PAIRS} entries")
+    return {
+        text(key, "metadata", max_chars=domain.MAX_METADATA_KEY_CHARS, min_chars=1): text(
+            value, f"metadata.{key[:64]}", max_chars=domain.MAX_METADATA_VALUE_CHARS
+        )
+        for key, value in pairs.items()
+    }
+
+
+def idempotency_key(value: str) -> str:
+    if not 1 <= len(value) <= _MAX_KEY_CHARS or not all("!" <= character <= "~" for character in value):
+        raise InvalidInput.of_field("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
+    return value
+
+
+def limit(value: int) -> int:
+    if value > _MAX_LIMIT:
+        raise InvalidInput.of_field("limit", f"must be 1 to {_MAX_LIMIT}")
+    return value or _DEFAULT_LIMIT
+
+
+def timestamp(at: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(at)
+    return stamp
+
+
+def thread_pb(thread: domain.Thread) -> pb.Thread:
+    return pb.Thread(
+        id=str(thread.id),
+        title=thread.title,
+        metadata=thread.metadata,
+        created_at=timestamp(thread.created_at),
+        updated_at=timestamp(thread.updated_at),
+    )
+
+
+def message_pb(message: domain.Message) -> pb.Message:
+    return pb.Message(
+        id=str(message.id),
+        role=_ROLE[message.role],
+        content=message.content,
+        created_at=timestamp(message.created_at),
+        run_id=str(message.run_id),
+        is_partial=message.is_partial,
+    )
+
+
+def usage_pb(usage: domain.Usage) -> pb.Usage:
+    return pb.Usage(
+        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_micro_usd=usage.cost_micro_usd
+    )
+
+
+def error_pb(error: domain.RunError) -> pb.RunError:
+    return pb.RunError(reason=error.reason, detail=error.detail, is_retryable=error.is_retryable)
+
+
+def run_pb(run: domain.Run) -> pb.Run:
+    return pb.Run(
+        id=str(run.id),
+        thread_id=str(run.thread_id),
+        status=_STATUS[run.status],
+        attempt=run.attempt,
+        model=run.model,
+        created_at=timestamp(run.created_at),
+        started_at=timestamp(run.started_at) if run.started_at else None,
+        ended_at=timestamp(run.ended_at) if run.ended_at else None,
+        usage=usage_pb(run.usage) if run.usage else None,
+        error=error_pb(run.error) if run.error else None,
+        message=message_pb(run.message) if run.message else None,
+        metadata=run.metadata,
+        finish_reason=run.finish_reason,
+    )
+
+
+def model_pb(model: Model) -> pb.Model:
+    return pb.Model(
+        name=model.name,
+        context_tokens=model.context_tokens,
+        capabilities=sorted(model.capabilities),
+        input_micro_usd_per_mtok=round(model.input_usd_per_mtok * 1_000_000),
+        output_micro_usd_per_mtok=round(model.output_usd_per_mtok * 1_000_000),
+    )

@@ -1,0 +1,214 @@
+"""Threads, messages and runs, and the rules about them."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from mesh_common.ids import RunId, ThreadId, UserId
+
+MAX_MESSAGE_CHARS = 32_000
+MAX_TITLE_CHARS = 200
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_KEY_CHARS = 64
+MAX_METADATA_VALUE_CHARS = 512
+MAX_TOOL_RESULT_CHARS = 8_000
+MAX_LOST_ATTEMPTS = 3
+"""Attempts whose owner went away, without a new safe point between, before a run fails: one that kills its replica
+must not kill all of them in turn. Attempts given back by a drain do not count."""
+
+Metadata = dict[str, str]
+
+
+class RunStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_ended(self) -> bool:
+        return self not in {RunStatus.PENDING, RunStatus.RUNNING}
+
+
+class Role(StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Multitask(StrEnum):
+    ENQUEUE = "enqueue"
+    REJECT = "reject"
+
+
+class OnDisconnect(StrEnum):
+    CONTINUE = "continue"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    id: ThreadId
+    title: str
+    metadata: Metadata
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    id: UUID
+    role: Role
+    content: str
+    created_at: datetime
+    run_id: RunId
+    is_partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens over all rounds of a run; cost in micro-dollars (1e-6 USD)."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micro_usd: int = 0
+
+    def plus(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_micro_usd + other.cost_micro_usd,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """Why a run failed: `reason` is stable, `detail` safe to show."""
+
+    reason: str
+    detail: str
+    is_retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    id: RunId
+    thread_id: ThreadId
+    status: RunStatus
+    attempt: int
+    model: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    usage: Usage | None
+    error: RunError | None
+    metadata: Metadata
+    finish_reason: str | None
+    message: Message | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """What a caller gives to start a run; `thread_id` None makes a new thread with it."""
+
+    run_id: RunId
+    thread_id: ThreadId | None
+    message: str
+    model: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    multitask: Multitask = Multitask.ENQUEUE
+    on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to execute one attempt of a run, as long as its lease holds.
+
+    `fence` grows with every claim of a thread; whoever writes with an older one is refused. `history` is what of the
+    thread came before, newest first; None when whoever claimed did not read it.
+    """
+
+    run_id: RunId
+    thread_id: ThreadId
+    user_id: UserId
+    position: int
+    attempt: int
+    fence: int
+    message: str
+    model: str | None
+    trace_context: dict[str, str]
+    lost_attempts: int = 0
+    history: tuple[Message, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlements:
+    """What a user may use. Empty tuples mean everything; None means no bound."""
+
+    models: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    context_tokens: int | None = None
+    monthly_tokens: int | None = None
+    used_tokens: int = 0
+
+    def allows_model(self, name: str) -> bool:
+        return not self.models or name in self.models
+
+    def allows_tool(self, name: str) -> bool:
+        return not self.tools or name in self.tools
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.monthly_tokens is not None and self.used_tokens >= self.monthly_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class RecalledMemory:
+    """One memory the model is given; `similarity` is the cosine to the message, -1..1."""
+
+    id: str
+    text: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    call_id: str
+    tool: str
+    arguments_json: str
+    content: str
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the attempts before brought up to the last safe point: a later one builds on it instead of repeating it."""
+
+    texts: tuple[str, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedRun:
+    """What decides where a run's events come from: its frames when it ended, else the owner of its lease."""
+
+    is_ended: bool
+    frames: bytes | None
+    owner: str | None
+    owner_address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: the status and what is stored with it. `answer` may be partial unless SUCCEEDED."""
+
+    status: RunStatus
+    answer: str
+    message_id: UUID
+    model: str
+    usage: Usage
+    finish_reason: str | None = None
+    error: RunError | None = None

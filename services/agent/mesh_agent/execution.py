@@ -1,0 +1,153 @@
+"""One run from its claim to its stored end, whatever happens to it on the way.
+
+One of the two places of the mesh that catch everything (the gRPC boundary is the other): a crashing run fails alone.
+"""
+
+import asyncio
+import traceback
+from dataclasses import dataclass
+
+import structlog
+from mesh_common.caller import Caller, acting
+from mesh_common.postgres import Database
+from mesh_common.telemetry import restored_context, tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from mesh_agent.attempt_log import LeaseLostError
+from mesh_agent.domain import MAX_LOST_ATTEMPTS, Claim, Outcome, Progress, RunError
+from mesh_agent.events import RunEvent
+from mesh_agent.frames import encode_frames
+from mesh_agent.handle import Handle, Stop
+from mesh_agent.lease import while_lease_holds
+from mesh_agent.metrics import RUNS_ENDED
+from mesh_agent.outcome import terminal_event
+from mesh_agent.run import RunParts, run_attempt
+from mesh_agent.store import claims
+from mesh_agent.usecases.ending import EndRun
+
+log = structlog.get_logger()
+
+_INTERNAL = RunError("INTERNAL", "Something went wrong on our side.", is_retryable=True)
+_TIMED_OUT = RunError("RUN_TIMEOUT", "The run took longer than a run may take.", is_retryable=True)
+_TOO_MANY = RunError(
+    "TOO_MANY_ATTEMPTS", "The run was tried several times and never came to its end.", is_retryable=False
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    database: Database
+    parts: RunParts
+    end_run: EndRun
+    run_timeout_s: float
+
+    async def __call__(self, handle: Handle) -> bool:
+        """Whether another run waits on the thread."""
+        claim = handle.claim
+        try:
+            with (
+                acting(Caller("agent", claim.user_id, None)),
+                tracer.start_as_current_span(
+                    "invoke_agent",
+                    context=restored_context(claim.trace_context),
+                    kind=SpanKind.INTERNAL,
+                    record_exception=False,
+                ) as span,
+            ):
+                span.set_attributes(_span_attributes(claim))
+                outcome = await self._outcome(handle)
+                if outcome is None:
+                    return False
+                if outcome.error:
+                    span.set_status(Status(StatusCode.ERROR, outcome.error.reason))
+                return await self._end(handle, outcome)
+        except LeaseLostError:
+            log.warning("run.lease_lost", attempt=claim.attempt)
+        except Exception as error:  # noqa: BLE001 - its lease runs out, and another replica tries
+            _log_crash("run.not_ended", claim, error)
+        return False
+
+    async def _outcome(self, handle: Handle) -> Outcome | None:
+        """How the attempt ended; None when it is not ours to end."""
+        attempt = handle.attempt
+        if handle.claim.lost_attempts >= MAX_LOST_ATTEMPTS:
+            attempt.start(Progress())
+            return attempt.failed(_TOO_MANY)
+        try:
+            async with asyncio.timeout(self.run_timeout_s):
+                return await run_attempt(attempt, self.parts)
+        except asyncio.CancelledError:
+            return await self._stopped(handle)
+        except LeaseLostError:
+            raise
+        except TimeoutError:
+            return attempt.failed(_TIMED_OUT)
+        except Exception as error:  # noqa: BLE001 - a crashing run fails alone
+            _log_crash("run.crashed", handle.claim, error)
+            return attempt.failed(_INTERNAL)
+
+    async def _stopped(self, handle: Handle) -> Outcome | None:
+        if handle.stop is None or handle.task is None:
+            raise asyncio.CancelledError
+        handle.task.uncancel()
+        match handle.stop:
+            case Stop.CANCELLED:
+                return handle.attempt.cancelled()
+            case Stop.DISCARDED:
+                await self._discard(handle)
+            case Stop.RELEASED:
+                async with self.database.as_worker() as connection:
+                    await claims.release_run(connection, handle.claim)
+            case Stop.LEASE_LOST:
+                log.warning("run.lease_lost", attempt=handle.claim.attempt)
+        return None
+
+    async def _discard(self, handle: Handle) -> None:
+        outcome = handle.attempt.cancelled()
+        handle.is_ending = True
+        handle.attempt.log.finish(_terminal(handle, outcome))
+        RUNS_ENDED.labels(outcome.status).inc()
+        await self.end_run.discard(handle.claim, outcome)
+
+    async def _end(self, handle: Handle, outcome: Outcome) -> bool:
+        # From here on nothing stops it: a cancel that comes now comes too late, and the commit is not cut in two.
+        handle.is_ending = True
+        claim, attempt_log = handle.claim, handle.attempt.log
+        terminal = _terminal(handle, outcome)
+        frames = encode_frames([*attempt_log.events, terminal])
+        has_waiting = await while_lease_holds(
+            handle.holds_lease,
+            lambda: self.end_run(claim, outcome, frames, has_checkpoints=handle.attempt.has_checkpoints),
+        )
+        attempt_log.finish(terminal)
+        RUNS_ENDED.labels(outcome.status).inc()
+        reason = {"reason": outcome.error.reason} if outcome.error else {}
+        log.info("run.ended", status=outcome.status, attempt=claim.attempt, model=outcome.model, **reason)
+        return has_waiting
+
+
+def _terminal(handle: Handle, outcome: Outcome) -> RunEvent:
+    claim = handle.claim
+    return RunEvent(claim.run_id, claim.attempt, len(handle.attempt.log.events) + 1, terminal_event(outcome))
+
+
+def _log_crash(event: str, claim: Claim, error: BaseException) -> None:
+    """Where it happened, and the kinds of errors in their chain. Their texts stay out: prompts stand in some."""
+    chain: list[str] = []
+    where: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(type(cause).__name__)
+        where += traceback.format_tb(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+    log.error(event, attempt=claim.attempt, run_id=str(claim.run_id), errors=chain, traceback="".join(where))
+
+
+def _span_attributes(claim: Claim) -> dict[str, str | int]:
+    return {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "mesh",
+        "gen_ai.conversation.id": str(claim.thread_id),
+        "mesh.run_id": str(claim.run_id),
+        "mesh.attempt": claim.attempt,
+    }

@@ -1,0 +1,222 @@
+"""Executes runs beside the requests that started them: claims, room, cancel, drain (DESIGN §6).
+
+The one place of the mesh that starts bare tasks: a run that crashes must fail alone (`execution`).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mesh_common.errors import Unavailable
+from mesh_common.ids import RunId
+from mesh_common.postgres import Database
+
+from mesh_agent.attempt import Attempt
+from mesh_agent.attempt_log import AttemptLog
+from mesh_agent.domain import Claim, FollowedRun
+from mesh_agent.execution import Execution
+from mesh_agent.handle import Handle, Stop
+from mesh_agent.heartbeat import Heartbeat, valid_until_s
+from mesh_agent.metrics import RUNS_RUNNING, RUNS_UNENDED
+from mesh_agent.store import claims, runs
+from mesh_agent.store.claims import Owner
+
+_POLL_S = 1.0
+# Counting unended runs reads an index of them: cheap, but not for every claim.
+_COUNT_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorLimits:
+    max_runs: int
+    lease_ttl_s: float
+
+
+class Executor:
+    """`run` claims and renews until cancelled; `launch` starts what a request has claimed itself."""
+
+    def __init__(self, database: Database, owner: Owner, execution: Execution, limits: ExecutorLimits) -> None:
+        self.owner = owner
+        self.limits = limits
+        self._database = database
+        self._execution = execution
+        self._handles: dict[RunId, Handle] = {}
+        self._reserved = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._is_draining = False
+        self.is_drained = False
+        self.after_end: Callable[[], None] = lambda: None
+
+    # --- what requests ask of it
+
+    def load(self) -> float:
+        return len(self._handles) / self.limits.max_runs
+
+    def is_mine(self, run: FollowedRun) -> bool:
+        """Whether this replica owns it, or one that had this address before and whose lease has not run out yet."""
+        return run.owner == self.owner.name or run.owner_address == self.owner.address
+
+    def log_of(self, run_id: RunId) -> AttemptLog | None:
+        """The live events of a run that is executed here."""
+        handle = self._handles.get(run_id)
+        return handle.attempt.log if handle else None
+
+    async def wait_until_here(self, run_id: RunId, timeout_s: float) -> None:
+        """Until a run starts here or the replica is drained, at most `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while run_id not in self._handles and not self.is_drained:
+                    await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def wait_for_end(self, run_id: RunId, timeout_s: float) -> None:
+        """Until a run of this replica is over and its end stored, at most `timeout_s`."""
+        handle = self._handles.get(run_id)
+        if handle is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await handle.ended.wait()
+        except TimeoutError:
+            return
+
+    def spawn[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Work that must go on when the request that asked for it goes away. Waited for at the end."""
+        task = asyncio.create_task(work)  # noqa: TID251 - the named exception
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @contextmanager
+    def reserved(self) -> Iterator[bool]:
+        """Whether there is room for one more run, which is kept while inside: starts at once must not exceed it."""
+        room = self._room(1)
+        self._reserved += room
+        try:
+            yield room == 1
+        finally:
+            self._reserved -= room
+
+    def launch(self, claim: Claim, claimed_at_s: float) -> None:
+        """Starts a claimed run. `claimed_at_s`: the monotonic time before the claim was sent."""
+        handle = self._handle(claim, claimed_at_s)
+        self._handles[claim.run_id] = handle
+        RUNS_RUNNING.set(len(self._handles))
+        handle.task = self.spawn(self._execute(handle))
+        self._tell_change()
+
+    def cancel(self, run_id: RunId) -> bool:
+        """Stops a run for its user; its partial answer is kept. False when it is not running here (any more)."""
+        handle = self._handles.get(run_id)
+        return handle is not None and (handle.stop_by(Stop.CANCELLED) or not handle.ended.is_set())
+
+    def discard(self, run_id: RunId) -> None:
+        """Stops a run whose thread is gone; nothing is kept of it."""
+        handle = self._handles.get(run_id)
+        if handle:
+            handle.stop_by(Stop.DISCARDED)
+
+    def wake(self) -> None:
+        """Looks for pending runs at once."""
+        self._wake.set()
+
+    # --- the life of the process
+
+    async def run(self) -> None:
+        heartbeat = Heartbeat(self._database, self.owner, self.limits.lease_ttl_s, self._handles)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._claim_forever())
+            group.create_task(heartbeat.run())
+            group.create_task(self._count_forever())
+
+    async def drain(self, drain_s: float) -> None:
+        """Takes nothing new, lets runs end for `drain_s`, then gives the rest back for others to claim."""
+        self._is_draining = True
+        running = [handle.task for handle in self._handles.values() if handle.task]
+        if running:
+            await asyncio.wait(running, timeout=drain_s)
+        for handle in list(self._handles.values()):
+            handle.stop_by(Stop.RELEASED)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=self.limits.lease_ttl_s)
+        self.is_drained = True
+        self._tell_change()
+
+    def _room(self, at_most: int) -> int:
+        if self._is_draining:
+            return 0
+        return max(0, min(at_most, self.limits.max_runs - len(self._handles) - self._reserved))
+
+    async def _claim_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            await self._claim_once()
+            try:
+                async with asyncio.timeout(_POLL_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _claim_once(self) -> None:
+        room = self._room(self.limits.max_runs)
+        if not room:
+            return
+        asked_at_s = time.monotonic()
+        self._reserved += room
+        try:
+            async with self._database.as_worker() as connection:
+                claimed = await claims.claim_runs(connection, self.owner, limit=room, ttl_s=self.limits.lease_ttl_s)
+        except Unavailable:
+            return
+        finally:
+            self._reserved -= room
+        for claim in claimed:
+            self.launch(claim, asked_at_s)
+
+    async def _count_forever(self) -> None:
+        while True:
+            try:
+                async with self._database.as_worker() as connection:
+                    counts = await runs.count_by_status(connection)
+            except Unavailable:
+                counts = {}
+            for status, count in counts.items():
+                RUNS_UNENDED.labels(status).set(count)
+            await asyncio.sleep(_COUNT_EVERY_S)
+
+    def _handle(self, claim: Claim, claimed_at_s: float) -> Handle:
+        # The log asks the handle and the handle has the log: one is told after.
+        attempt_log = AttemptLog(claim)
+        valid_s = valid_until_s(claimed_at_s, self.limits.lease_ttl_s)
+        handle = Handle(claim, Attempt(attempt_log, self.load), valid_s)
+        attempt_log.holds_lease = handle.holds_lease
+        return handle
+
+    async def _execute(self, handle: Handle) -> None:
+        try:
+            has_waiting = await self._execution(handle)
+        finally:
+            self._forget(handle)
+        if has_waiting:
+            self.wake()
+        self.after_end()
+
+    def _forget(self, handle: Handle) -> None:
+        handle.attempt.close()
+        handle.attempt.log.close()
+        if not self._room(1):
+            self.wake()
+        self._handles.pop(handle.claim.run_id, None)
+        handle.ended.set()
+        RUNS_RUNNING.set(len(self._handles))
+        self._tell_change()
+
+    def _tell_change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,166 @@
+"""The graph as the rest of the agent sees it: opened for one attempt, asked how far the attempts before came, run."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
+from mesh_common.postgres import Database
+
+from mesh_agent.checkpoint import BufferedSaver, RunCheckpoints
+from mesh_agent.domain import Claim, Message, Progress, RecalledMemory, ToolResult, Usage
+from mesh_agent.graph.build import AgentGraph, build_graph
+from mesh_agent.graph.nodes import MAX_CALLS
+from mesh_agent.graph.state import RunContext
+from mesh_agent.llm.fallback import FallbackModel
+from mesh_agent.llm.registry import Model
+from mesh_agent.prompts import Prompts
+from mesh_agent.tools.registry import ToolCall, ToolRegistry
+
+# Two steps a round and three at the start; the rounds have a bound of their own, this one is for bugs.
+_RECURSION_LIMIT: Final = 50
+
+
+class Listener(Protocol):
+    """Whoever tells of the run as it goes."""
+
+    def begin_round(self) -> None: ...
+    def on_model(self, model: Model) -> None: ...
+    def on_text(self, text: str) -> None: ...
+    def end_round(self, usage: Usage) -> None: ...
+    def tool_started(self, call: ToolCall) -> None: ...
+    def tool_finished(self, result: ToolResult) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoopInput:
+    """What one attempt brings. `models` in the order they are tried; `allows_tool` says which tools the user has."""
+
+    message: str
+    models: tuple[Model, ...]
+    allows_tool: Callable[[str], bool]
+    history_tokens: int
+    recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
+    recent_messages: Callable[[], Awaitable[Sequence[Message]]]
+
+
+class AgentLoop:
+    """One a process."""
+
+    def __init__(self, database: Database, fallback: FallbackModel, tools: ToolRegistry, prompts: Prompts) -> None:
+        self.fallback = fallback
+        self.tools = tools
+        self.prompts = prompts
+        self._saver = BufferedSaver(database)
+        self._graph = build_graph(self._saver)
+
+    @asynccontextmanager
+    async def open(self, claim: Claim, holds_lease: Callable[[], bool]) -> AsyncIterator["AttemptLoop"]:
+        async with self._saver.open(claim, holds_lease) as checkpoints:
+            yield AttemptLoop(self, self._graph, claim, checkpoints)
+
+
+class AttemptLoop:
+    def __init__(self, loop: AgentLoop, graph: AgentGraph, claim: Claim, checkpoints: RunCheckpoints) -> None:
+        self._loop = loop
+        self._graph = graph
+        self._claim = claim
+        self._config: RunnableConfig = {
+            "configurable": {"thread_id": str(claim.run_id)},
+            "recursion_limit": _RECURSION_LIMIT,
+        }
+        self._has_progress = False
+        self.checkpoints = checkpoints
+
+    async def progress(self) -> Progress:
+        """What the attempts before brought up to the last safe point; nothing when there is none."""
+        if self._claim.attempt == 1:
+            return Progress()
+        saved = await self._graph.aget_state(self._config)
+        messages: list[BaseMessage] = saved.values.get("messages", [])
+        done = [write for task in saved.tasks for write in (task.result or {}).get("messages", [])]
+        self._has_progress = bool(messages)
+        return _progress([*messages, *done])
+
+    async def run(self, attempt: LoopInput, listener: Listener) -> str:
+        """The finish reason. Goes on from the last safe point when `progress` found one."""
+        state = await self._graph.ainvoke(
+            None if self._has_progress else {"memories": []},
+            self._config,
+            context=self._context(attempt, listener),
+            durability="sync",
+        )
+        finish_reason: str = state["finish_reason"]
+        return finish_reason
+
+    def _context(self, attempt: LoopInput, listener: Listener) -> RunContext:
+        tools = self._loop.tools.allowed(attempt.allows_tool)
+        return RunContext(
+            message=attempt.message,
+            models=attempt.models,
+            tools=tools,
+            history_tokens=attempt.history_tokens,
+            recall=attempt.recall,
+            recent_messages=attempt.recent_messages,
+            system_prompt=self._loop.prompts.system,
+            ask=partial(_ask, self._loop.fallback, attempt.models, listener),
+            call_tool=partial(_call_tool, self._loop.tools, tools, listener),
+            safe_point=self.checkpoints.flush,
+        )
+
+
+async def _ask(
+    fallback: FallbackModel,
+    models: Sequence[Model],
+    listener: Listener,
+    messages: list[BaseMessage],
+    tools: Sequence[BaseTool],
+) -> AIMessage:
+    """One round. What it cost is kept with the answer, for an attempt that may go on from here."""
+    listener.begin_round()
+    answer = await fallback.answer(models, messages, tools, listener.on_model, listener.on_text)
+    listener.end_round(answer.usage)
+    message = answer.message
+    usage = answer.usage
+    message.response_metadata = {
+        "finish_reason": answer.finish_reason,
+        "cost": [usage.input_tokens, usage.output_tokens, usage.cost_micro_usd],
+    }
+    # Calls beyond the bound are taken back: providers refuse a question whose calls are not all answered.
+    message.tool_calls = message.tool_calls[:MAX_CALLS]
+    message.invalid_tool_calls = message.invalid_tool_calls[: MAX_CALLS - len(message.tool_calls)]
+    return message
+
+
+async def _call_tool(
+    registry: ToolRegistry, allowed: Sequence[BaseTool], listener: Listener, call: ToolCall
+) -> ToolResult:
+    listener.tool_started(call)
+    result = await registry.call(call, allowed)
+    listener.tool_finished(result)
+    return result
+
+
+def _progress(messages: Sequence[BaseMessage]) -> Progress:
+    """Of the tool loop's messages: answers are told by their cost, which the thread's own history has not."""
+    answers = [
+        message for message in messages if isinstance(message, AIMessage) and "cost" in message.response_metadata
+    ]
+    usage = Usage()
+    for answer in answers:
+        usage = usage.plus(Usage(*answer.response_metadata["cost"]))
+    # By call: LangGraph shows the results of a step that is not whole yet both in the state and with its tasks.
+    results = {message.tool_call_id: _result(message) for message in messages if isinstance(message, ToolMessage)}
+    return Progress(
+        texts=tuple(str(answer.content) for answer in answers if answer.content),
+        tool_results=tuple(results.values()),
+        usage=usage,
+    )
+
+
+def _result(message: ToolMessage) -> ToolResult:
+    return ToolResult(message.tool_call_id, message.name or "", "", str(message.content), message.status == "error")

@@ -1,0 +1,71 @@
+"""The nodes of the graph: recall, window, model, tools. What they need of the outside comes with the run's context."""
+
+from typing import Any
+
+from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.runtime import Runtime
+
+from mesh_agent.graph.state import RunContext, State, ToolTask
+from mesh_agent.graph.window import fitting_prompt, window
+from mesh_agent.tools.registry import ToolCall
+
+MAX_ROUNDS = 8
+"""Answers of the model in one run; the last is asked for without tools, so that it is one for the user."""
+
+
+MAX_CALLS = 8
+"""Tools of one answer; a model that asks for more at once is not helped by it."""
+_FINISH_REASONS = ("stop", "length", "content_filter")
+
+
+async def recall(state: State, *, runtime: Runtime[RunContext]) -> State:  # noqa: ARG001 - LangGraph calls by name
+    return {"memories": [memory.text for memory in await runtime.context.recall()]}
+
+
+async def make_window(state: State, *, runtime: Runtime[RunContext]) -> State:
+    context = runtime.context
+    budget_tokens = min(model.input_budget_tokens for model in context.models)
+    messages = window(
+        fitting_prompt(context.system_prompt, state["memories"], context.message, budget_tokens),
+        await context.recent_messages(),
+        context.message,
+        history_tokens=context.history_tokens,
+        budget_tokens=budget_tokens,
+    )
+    return {"messages": messages, "rounds": 0}
+
+
+async def model(state: State, *, runtime: Runtime[RunContext]) -> State:
+    rounds = state["rounds"] + 1
+    is_last = rounds >= MAX_ROUNDS
+    answer = await runtime.context.ask(state["messages"], () if is_last else runtime.context.tools)
+    told = answer.response_metadata["finish_reason"]
+    finish_reason = "tool_rounds" if is_last else told if told in _FINISH_REASONS else "stop"
+    return {"messages": [answer], "rounds": rounds, "finish_reason": finish_reason}
+
+
+async def tools(state: ToolTask, *, runtime: Runtime[RunContext]) -> dict[str, Any]:
+    """One call of the last answer. Each is a task of its own, so that its result is kept as soon as it is there."""
+    answer = state["messages"][-1]
+    call = tool_calls(answer)[state["call_index"]]
+    await runtime.context.safe_point()
+    result = await runtime.context.call_tool(call)
+    message = ToolMessage(
+        result.content, tool_call_id=result.call_id, name=result.tool, status="error" if result.is_error else "success"
+    )
+    return {"messages": [message]}
+
+
+def tool_calls(message: Any) -> list[ToolCall]:
+    """What the model asks for, also where its arguments cannot be read: then the tool says so, and it may mend it."""
+    if not isinstance(message, AIMessage):
+        return []
+    valid = [
+        ToolCall(call["id"] or f"call_{index}", call["name"], call["args"])
+        for index, call in enumerate(message.tool_calls)
+    ]
+    broken = [
+        ToolCall(call["id"] or f"invalid_{index}", call["name"] or "", {"unreadable": call["args"]})
+        for index, call in enumerate(message.invalid_tool_calls)
+    ]
+    return [*valid, *broken]

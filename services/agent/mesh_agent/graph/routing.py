@@ -1,0 +1,16 @@
+"""Where the graph goes after an answer: to the tools it asks for, or to the end."""
+
+from typing import Literal
+
+from langgraph.types import Send
+
+from mesh_agent.graph.nodes import MAX_ROUNDS, tool_calls
+from mesh_agent.graph.state import State
+
+
+def after_model(state: State) -> list[Send] | Literal["__end__"]:
+    messages = state["messages"]
+    calls = tool_calls(messages[-1])
+    if not calls or state["rounds"] >= MAX_ROUNDS:
+        return "__end__"
+    return [Send("tools", {"call_index": index, "messages": messages[-1:]}) for index in range(len(calls))]

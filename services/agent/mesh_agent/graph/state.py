@@ -1,0 +1,51 @@
+"""What the graph carries from node to node, and what a run gives it."""
+
+import operator
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Protocol, TypedDict
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.tools import BaseTool
+
+from mesh_agent.domain import Message, RecalledMemory, ToolResult
+from mesh_agent.llm.registry import Model
+from mesh_agent.tools.registry import ToolCall
+
+
+class State(TypedDict, total=False):
+    """`messages` is the trimmed window and the tool loop of this run; the thread's truth is in the database."""
+
+    memories: list[str]
+    messages: Annotated[list[BaseMessage], operator.add]
+    rounds: int
+    finish_reason: str
+
+
+class ToolTask(TypedDict):
+    """What one task of the tools node is given: the call, by its place in the last answer."""
+
+    call_index: int
+    messages: list[BaseMessage]
+
+
+class AskModel(Protocol):
+    """One round; the answer's `response_metadata` has its `finish_reason`."""
+
+    async def __call__(self, messages: list[BaseMessage], tools: Sequence[BaseTool]) -> AIMessage: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What one attempt lends the graph. `safe_point` makes what happened so far survive this process."""
+
+    message: str
+    models: tuple[Model, ...]
+    tools: tuple[BaseTool, ...]
+    history_tokens: int
+    recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
+    recent_messages: Callable[[], Awaitable[Sequence[Message]]]
+    system_prompt: Callable[[Sequence[str]], str]
+    ask: AskModel
+    call_tool: Callable[[ToolCall], Awaitable[ToolResult]]
+    safe_point: Callable[[], Awaitable[None]]

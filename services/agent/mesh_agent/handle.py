@@ -1,0 +1,43 @@
+"""One run being executed here, and why it may be stopped from outside."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mesh_agent.attempt import Attempt
+from mesh_agent.domain import Claim
+
+
+class Stop(StrEnum):
+    CANCELLED = "cancelled"
+    """Its user wants no more of it; what there is of the answer is kept."""
+    DISCARDED = "discarded"
+    """Its thread is gone; nothing is kept."""
+    LEASE_LOST = "lease_lost"
+    RELEASED = "released"
+    """This replica goes; another shall take the run over."""
+
+
+@dataclass(slots=True)
+class Handle:
+    """`valid_until_s` is on the monotonic clock."""
+
+    claim: Claim
+    attempt: Attempt
+    valid_until_s: float
+    task: asyncio.Task[None] | None = None
+    stop: Stop | None = None
+    is_ending: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def holds_lease(self) -> bool:
+        return time.monotonic() < self.valid_until_s
+
+    def stop_by(self, reason: Stop) -> bool:
+        """Stops the run unless it is stopped or ending already."""
+        if self.is_ending or self.stop or self.task is None:
+            return False
+        self.stop = reason
+        self.task.cancel()
+        return True

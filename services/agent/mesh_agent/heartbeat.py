@@ -1,0 +1,68 @@
+"""The heartbeat of a replica: renews its leases, and learns which of them it lost and which runs to cancel."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mesh_common.errors import Unavailable
+from mesh_common.ids import RunId
+from mesh_common.postgres import Database
+
+from mesh_agent.handle import Handle, Stop
+from mesh_agent.store import claims
+from mesh_agent.store.claims import Owner
+
+# A heartbeat may fail twice before a lease is lost.
+_HEARTBEATS_PER_TTL = 3
+# What a clock may drift against the database's within one lease, and what sending takes.
+_LEASE_MARGIN = 0.85
+
+
+def valid_until_s(asked_at_s: float, lease_ttl_s: float) -> float:
+    """Until when an owner may trust a lease it asked for at `asked_at_s` (monotonic)."""
+    return asked_at_s + lease_ttl_s * _LEASE_MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """`handles` is the executor's own, by run: renewed is what it holds, and nothing it gave up."""
+
+    database: Database
+    owner: Owner
+    lease_ttl_s: float
+    handles: Mapping[RunId, Handle]
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self.lease_ttl_s / _HEARTBEATS_PER_TTL)
+            if self.handles:
+                await self.beat()
+
+    async def beat(self) -> None:
+        asked_at_s = time.monotonic()
+        before = dict(self.handles)
+        try:
+            async with self.database.as_worker() as connection:
+                states = await claims.renew_leases(connection, self.owner, list(before), ttl_s=self.lease_ttl_s)
+        except Unavailable:
+            self._stop_expired(before)
+            return
+        self._apply(before, {state.run_id: state for state in states}, asked_at_s)
+
+    def _apply(
+        self, before: Mapping[RunId, Handle], states: Mapping[RunId, claims.LeaseState], asked_at_s: float
+    ) -> None:
+        for run_id, handle in before.items():
+            state = states.get(run_id)
+            if state is None or state.fence != handle.claim.fence:
+                handle.stop_by(Stop.LEASE_LOST)
+                continue
+            handle.valid_until_s = valid_until_s(asked_at_s, self.lease_ttl_s)
+            if state.is_cancel_requested:
+                handle.stop_by(Stop.CANCELLED)
+
+    def _stop_expired(self, before: Mapping[RunId, Handle]) -> None:
+        for handle in before.values():
+            if not handle.holds_lease():
+                handle.stop_by(Stop.LEASE_LOST)

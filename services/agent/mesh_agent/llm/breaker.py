@@ -1,0 +1,35 @@
+"""A circuit breaker per model: one that keeps failing is passed over for a while instead of asked by every run."""
+
+from mesh_common.clock import Clock
+
+# Five failed calls in a row are no accident; 15 s is what a provider's restart takes.
+_THRESHOLD = 5
+_OPEN_S = 15.0
+
+
+class Breaker:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures: dict[str, int] = {}
+        self._open_until_s: dict[str, float] = {}
+
+    def is_open(self, model: str) -> bool:
+        """Whether to pass the model over. After the pause one call at a time tries it."""
+        until_s = self._open_until_s.get(model)
+        if until_s is None:
+            return False
+        now_s = self._clock.monotonic_s()
+        if now_s < until_s:
+            return True
+        # Half open: this caller tries, those behind it wait for what it finds.
+        self._open_until_s[model] = now_s + _OPEN_S
+        return False
+
+    def succeeded(self, model: str) -> None:
+        self._failures.pop(model, None)
+        self._open_until_s.pop(model, None)
+
+    def failed(self, model: str) -> None:
+        self._failures[model] = self._failures.get(model, 0) + 1
+        if self._failures[model] >= _THRESHOLD:
+            self._open_until_s[model] = self._clock.monotonic_s() + _OPEN_S

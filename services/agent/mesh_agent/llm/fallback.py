@@ -1,0 +1,172 @@
+"""Asks models in order until one answers. Retries and falls back only before the first token: never a mixed answer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from mesh_common.telemetry import tracer
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity.wait import wait_base
+
+from mesh_agent.domain import Usage
+from mesh_agent.llm.breaker import Breaker
+from mesh_agent.llm.chat_model import StreamingChatModel
+from mesh_agent.llm.provider_errors import ProviderError
+from mesh_agent.llm.registry import Model
+from mesh_agent.metrics import MODEL_CALLS, MODEL_COST, MODEL_TOKENS
+
+log = structlog.get_logger()
+
+_TRIES = 3
+# A provider that asks for more patience than this is passed over for the next model.
+_MAX_RETRY_AFTER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    message: AIMessage
+    model: Model
+    usage: Usage
+    finish_reason: str
+
+
+class FallbackModel:
+    """One per process: chat models by name, with their breakers."""
+
+    def __init__(self, chat_models: dict[str, StreamingChatModel], breaker: Breaker) -> None:
+        self._chat_models = chat_models
+        self._breaker = breaker
+
+    async def answer(
+        self,
+        models: Sequence[Model],
+        messages: list[BaseMessage],
+        tools: Sequence[BaseTool],
+        on_model: Callable[[Model], None],
+        on_text: Callable[[str], None],
+    ) -> ModelAnswer:
+        """The first model's answer that comes whole. Raises the last ProviderError when none gives one.
+
+        `on_model` hears which model is asked, before it says anything.
+        """
+        candidates = [model for model in models if not self._breaker.is_open(model.name)] or list(models)
+        for position, model in enumerate(candidates):
+            on_model(model)
+            try:
+                return await self._ask(model, messages, tools, on_text)
+            except ProviderError as error:
+                is_last = position == len(candidates) - 1
+                log.warning("model.failed", model=model.name, reason=error.reason, spoke=error.has_spoken)
+                if error.has_spoken or is_last:
+                    raise
+        raise AssertionError("no model to ask")  # pragma: no cover - `models` is never empty
+
+    async def _ask(
+        self,
+        model: Model,
+        messages: list[BaseMessage],
+        tools: Sequence[BaseTool],
+        on_text: Callable[[str], None],
+    ) -> ModelAnswer:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(_TRIES),
+            wait=_wait_as_told(),
+            retry=retry_if_exception(_is_worth_a_retry),
+            reraise=True,
+        )
+        try:
+            answer: ModelAnswer = await retrying(self._ask_once, model, messages, tools, on_text)
+        except ProviderError as error:
+            # A refusal says something about the request, which may be one user's; the model is well.
+            if error.is_retryable:
+                self._breaker.failed(model.name)
+            raise
+        self._breaker.succeeded(model.name)
+        return answer
+
+    async def _ask_once(
+        self,
+        model: Model,
+        messages: list[BaseMessage],
+        tools: Sequence[BaseTool],
+        on_text: Callable[[str], None],
+    ) -> ModelAnswer:
+        chat_model: Runnable[Any, Any] = self._chat_models[model.name]
+        if tools and "tools" in model.capabilities:
+            chat_model = self._chat_models[model.name].bind_tools(tools)
+        with tracer.start_as_current_span(
+            f"chat {model.provider_model}", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
+        ) as span:
+            _describe_request(span, model)
+            try:
+                message = await chat_model.ainvoke(messages, on_text=on_text)
+            except ProviderError as error:
+                span.set_status(Status(StatusCode.ERROR, error.reason))
+                MODEL_CALLS.labels(model.name, error.reason).inc()
+                raise
+            return _observed(span, _answer(model, messages, message))
+
+
+def _answer(model: Model, messages: list[BaseMessage], message: AIMessage) -> ModelAnswer:
+    told = message.usage_metadata
+    input_tokens = told["input_tokens"] if told else count_tokens_approximately(messages)
+    output_tokens = told["output_tokens"] if told else message.response_metadata["chunks"]
+    finish_reason = message.response_metadata.get("finish_reason") or "stop"
+    return ModelAnswer(message, model, model.usage(input_tokens, output_tokens), finish_reason)
+
+
+def _describe_request(span: Span, model: Model) -> None:
+    # https://opentelemetry.io/docs/specs/semconv/gen-ai/: names of attributes; prompts and answers stay out.
+    span.set_attributes(
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": model.provider_model,
+            "gen_ai.request.max_tokens": model.max_output_tokens,
+        }
+    )
+
+
+def _observed(span: Span, answer: ModelAnswer) -> ModelAnswer:
+    usage = answer.usage
+    span.set_attributes(
+        {
+            "gen_ai.response.model": answer.message.response_metadata.get("model_name") or answer.model.provider_model,
+            "gen_ai.response.finish_reasons": [answer.finish_reason],
+            "gen_ai.usage.input_tokens": usage.input_tokens,
+            "gen_ai.usage.output_tokens": usage.output_tokens,
+        }
+    )
+    name = answer.model.name
+    MODEL_CALLS.labels(name, "OK").inc()
+    MODEL_TOKENS.labels(name, "input").inc(usage.input_tokens)
+    MODEL_TOKENS.labels(name, "output").inc(usage.output_tokens)
+    MODEL_COST.labels(name).inc(usage.cost_micro_usd / 1e6)
+    return answer
+
+
+def _is_worth_a_retry(error: BaseException) -> bool:
+    return (
+        isinstance(error, ProviderError)
+        and error.is_retryable
+        and not error.has_spoken
+        and (error.retry_after_s or 0.0) <= _MAX_RETRY_AFTER_S
+    )
+
+
+class _wait_as_told(wait_base):  # noqa: N801 - tenacity names its waits so
+    """The provider's Retry-After when it gave one, else exponential back-off with jitter."""
+
+    def __init__(self) -> None:
+        self._backoff = wait_exponential_jitter(multiplier=0.2, max=2.0, jitter=0.2)
+
+    def __call__(self, retry_state: Any) -> float:
+        error = retry_state.outcome.exception()
+        told_s: float | None = getattr(error, "retry_after_s", None)
+        return told_s if told_s is not None else self._backoff(retry_state)

@@ -1,0 +1,21 @@
+"""What the agent counts besides what every service counts."""
+
+from typing import Final
+
+from mesh_common.metrics import LATENCY_BUCKETS_S
+from prometheus_client import Counter, Gauge, Histogram
+
+RUNS_ENDED: Final = Counter("mesh_agent_runs_total", "Runs that ended, by status.", ("status",))
+RUNS_RUNNING: Final = Gauge("mesh_agent_runs_running", "Runs this replica executes.")
+RUNS_UNENDED: Final = Gauge(
+    "mesh_agent_runs_unended", "Runs of all replicas that have not ended, by status.", ("status",)
+)
+FOLLOWERS: Final = Gauge("mesh_agent_followers", "Streams that follow a run on this replica.")
+FIRST_TOKEN_SECONDS: Final = Histogram(
+    "mesh_agent_first_token_seconds", "From a run's claim to its first token.", buckets=LATENCY_BUCKETS_S
+)
+MODEL_CALLS: Final = Counter("mesh_agent_model_calls_total", "Calls to models, by result.", ("model", "result"))
+MODEL_TOKENS: Final = Counter("mesh_agent_model_tokens_total", "Tokens by model and direction.", ("model", "direction"))
+MODEL_COST: Final = Counter("mesh_agent_model_cost_usd_total", "Cost by model, in US dollars.", ("model",))
+TOOL_CALLS: Final = Counter("mesh_agent_tool_calls_total", "Calls of tools, by result.", ("tool", "result"))
+RECALLS: Final = Counter("mesh_agent_recalls_total", "Recalls of memories, by result.", ("result",))

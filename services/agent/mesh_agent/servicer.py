@@ -1,0 +1,106 @@
+"""proto in, use case, proto out."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from mesh.agent.v1 import agent_pb2 as pb
+from mesh.agent.v1 import agent_pb2_grpc
+from mesh_common.caller import require_user
+
+from mesh_agent import convert, domain
+from mesh_agent.convert_events import event_pb
+from mesh_agent.events import Position
+from mesh_agent.usecases.follow import FollowRun, StartAndFollow
+from mesh_agent.usecases.runs import Runs
+from mesh_agent.usecases.threads import Threads
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
+    def __init__(self, threads: Threads, runs: Runs, follow: FollowRun, start_and_follow: StartAndFollow) -> None:
+        self._threads = threads
+        self._runs = runs
+        self._follow = follow
+        self._start_and_follow = start_and_follow
+
+    async def StartRun(self, request: pb.StartRunRequest, context: Context) -> AsyncGenerator[pb.StartRunResponse]:
+        user_id = require_user()
+        run = convert.run_input(request)
+        started = await self._start_and_follow.start(user_id, run)
+        metadata = (("mesh-run-id", str(started.run_id)), ("mesh-thread-id", str(started.thread_id)))
+        await context.send_initial_metadata(metadata)
+        async with aclosing(self._start_and_follow.events(user_id, run, started)) as events:
+            async for event in events:
+                yield pb.StartRunResponse(event=event_pb(event))
+
+    async def FollowRun(self, request: pb.FollowRunRequest, context: Context) -> AsyncGenerator[pb.FollowRunResponse]:
+        after = Position(request.after_attempt, request.after_seq)
+        async with aclosing(self._follow(require_user(), convert.run_id(request.run_id), after)) as events:
+            async for event in events:
+                yield pb.FollowRunResponse(event=event_pb(event))
+
+    async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
+        run = await self._runs.cancel(require_user(), convert.run_id(request.run_id))
+        return pb.CancelRunResponse(run=convert.run_pb(run))
+
+    async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
+        run = await self._runs.get(require_user(), convert.run_id(request.run_id))
+        return pb.GetRunResponse(run=convert.run_pb(run))
+
+    async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
+        page = await self._runs.list(
+            require_user(),
+            convert.thread_id(request.thread_id),
+            limit=convert.limit(request.limit),
+            cursor=request.cursor if request.HasField("cursor") else None,
+        )
+        return pb.ListRunsResponse(runs=map(convert.run_pb, page.items), next_cursor=page.next_cursor)
+
+    async def CreateThread(self, request: pb.CreateThreadRequest, context: Context) -> pb.CreateThreadResponse:
+        key = convert.idempotency_key(request.idempotency_key) if request.HasField("idempotency_key") else None
+        title = convert.text(request.title, "title", max_chars=domain.MAX_TITLE_CHARS)
+        thread = await self._threads.create(require_user(), title, convert.metadata(request.metadata), key)
+        return pb.CreateThreadResponse(thread=convert.thread_pb(thread))
+
+    async def GetThread(self, request: pb.GetThreadRequest, context: Context) -> pb.GetThreadResponse:
+        thread = await self._threads.get(require_user(), convert.thread_id(request.thread_id))
+        return pb.GetThreadResponse(thread=convert.thread_pb(thread))
+
+    async def ListThreads(self, request: pb.ListThreadsRequest, context: Context) -> pb.ListThreadsResponse:
+        page = await self._threads.list(
+            require_user(),
+            limit=convert.limit(request.limit),
+            cursor=request.cursor if request.HasField("cursor") else None,
+            query=convert.text(request.query, "query", max_chars=domain.MAX_TITLE_CHARS) or None,
+        )
+        return pb.ListThreadsResponse(threads=map(convert.thread_pb, page.items), next_cursor=page.next_cursor)
+
+    async def UpdateThread(self, request: pb.UpdateThreadRequest, context: Context) -> pb.UpdateThreadResponse:
+        title = convert.text(request.title, "title", max_chars=domain.MAX_TITLE_CHARS)
+        thread = await self._threads.update(
+            require_user(),
+            convert.thread_id(request.thread_id),
+            title=title if request.HasField("title") else None,
+            metadata=convert.metadata(request.metadata.entries) if request.HasField("metadata") else None,
+        )
+        return pb.UpdateThreadResponse(thread=convert.thread_pb(thread))
+
+    async def DeleteThread(self, request: pb.DeleteThreadRequest, context: Context) -> pb.DeleteThreadResponse:
+        await self._threads.delete(require_user(), convert.thread_id(request.thread_id))
+        return pb.DeleteThreadResponse()
+
+    async def ListMessages(self, request: pb.ListMessagesRequest, context: Context) -> pb.ListMessagesResponse:
+        page = await self._threads.messages(
+            require_user(),
+            convert.thread_id(request.thread_id),
+            limit=convert.limit(request.limit),
+            cursor=request.cursor if request.HasField("cursor") else None,
+        )
+        return pb.ListMessagesResponse(messages=map(convert.message_pb, page.items), next_cursor=page.next_cursor)
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        models = await self._runs.list_models(require_user())
+        return pb.ListModelsResponse(models=map(convert.model_pb, models))

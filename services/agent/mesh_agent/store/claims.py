@@ -1,0 +1,147 @@
+"""SQL of claims: one replica at a time may execute a thread's run (DESIGN §6, points 1 and 2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mesh_common.ids import RunId
+from sqlalchemy import TextClause, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_agent.domain import Claim
+from mesh_agent.tables import leases
+
+CHANNEL = "agent_runs"
+"""LISTEN/NOTIFY channel on which replicas hear of pending runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A replica: its name, unique per process, and the address other replicas relay to."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """What a heartbeat learns of one lease it renewed."""
+
+    run_id: RunId
+    fence: int
+    is_cancel_requested: bool
+
+
+# A run may be claimed when it is pending, or running under a lease that ran out, and is the first unended run of
+# its thread. The lease's row is the arbiter: of two claims at once one waits for the other's commit, then gets
+# nothing.
+_CLAIM = """
+    WITH candidate AS (
+        SELECT r.id, r.thread_id, r.user_id
+        FROM agent.runs r
+        WHERE r.status IN ('pending', 'running') {condition}
+          AND NOT EXISTS (
+              SELECT 1 FROM agent.leases l WHERE l.thread_id = r.thread_id AND l.expires_at > clock_timestamp())
+          AND NOT EXISTS (
+              SELECT 1 FROM agent.runs e
+              WHERE e.thread_id = r.thread_id AND e.status IN ('pending', 'running') AND e.position < r.position)
+        ORDER BY r.position
+        LIMIT :limit
+        FOR UPDATE OF r SKIP LOCKED
+    ), leased AS (
+        INSERT INTO agent.leases AS l (thread_id, user_id, run_id, owner, owner_address, fence, expires_at)
+        SELECT thread_id, user_id, id, :owner, :address, nextval('agent.fences'),
+               clock_timestamp() + make_interval(secs => :ttl_s)
+        FROM candidate
+        ON CONFLICT (thread_id) DO UPDATE
+        SET run_id = excluded.run_id, owner = excluded.owner, owner_address = excluded.owner_address,
+            fence = excluded.fence, expires_at = excluded.expires_at
+        WHERE l.expires_at <= clock_timestamp()
+        RETURNING l.run_id, l.fence
+    )
+    UPDATE agent.runs r
+    SET status = 'running', attempt = r.attempt + 1, started_at = coalesce(r.started_at, clock_timestamp()),
+        lost_attempts = r.lost_attempts + (r.status = 'running')::int
+    FROM leased, agent.messages m
+    WHERE r.id = leased.run_id AND m.run_id = r.id AND m.part = 0
+    RETURNING r.id, r.thread_id, r.user_id, r.position, r.attempt, leased.fence, m.content, r.model, r.trace_context,
+              r.lost_attempts
+"""
+_CLAIM_ANY: TextClause = text(_CLAIM.format(condition=""))
+_CLAIM_ONE: TextClause = text(_CLAIM.format(condition="AND r.id = :run_id"))
+
+
+async def claim_runs(connection: AsyncConnection, owner: Owner, *, limit: int, ttl_s: float) -> Sequence[Claim]:
+    """The oldest runs that may be claimed, over all users; needs the worker role."""
+    rows = await connection.execute(
+        _CLAIM_ANY, {"limit": limit, "owner": owner.name, "address": owner.address, "ttl_s": ttl_s}
+    )
+    return [Claim(*row) for row in rows]
+
+
+async def claim_run(connection: AsyncConnection, owner: Owner, run_id: RunId, *, ttl_s: float) -> Claim | None:
+    """This run, in the transaction that made it, when its thread is free."""
+    parameters = {"limit": 1, "owner": owner.name, "address": owner.address, "ttl_s": ttl_s, "run_id": run_id}
+    row = (await connection.execute(_CLAIM_ONE, parameters)).one_or_none()
+    return Claim(*row) if row else None
+
+
+async def renew_leases(
+    connection: AsyncConnection, owner: Owner, run_ids: Sequence[RunId], *, ttl_s: float
+) -> Sequence[LeaseState]:
+    """The heartbeat: renews a replica's leases of these runs that have not run out, in one statement.
+
+    Of no others: a run its replica gave up must be free for the next one.
+    """
+    rows = await connection.execute(_RENEW, {"owner": owner.name, "run_ids": list(run_ids), "ttl_s": ttl_s})
+    return [LeaseState(RunId(row.run_id), row.fence, row.is_cancel_requested) for row in rows]
+
+
+_RENEW = text("""
+    UPDATE agent.leases l SET expires_at = clock_timestamp() + make_interval(secs => :ttl_s)
+    FROM agent.runs r
+    WHERE l.owner = :owner AND l.run_id = ANY(:run_ids) AND r.id = l.run_id AND l.expires_at > clock_timestamp()
+    RETURNING l.run_id, l.fence, r.is_cancel_requested
+""")
+
+
+async def lock_lease(connection: AsyncConnection, claim: Claim) -> bool:
+    """Whether the claim still holds, and nobody takes it before this transaction ends (fencing)."""
+    statement = select(leases.c.fence).where(leases.c.thread_id == claim.thread_id).with_for_update()
+    return bool((await connection.execute(statement)).scalar_one_or_none() == claim.fence)
+
+
+async def drop_lease(connection: AsyncConnection, claim: Claim) -> bool | None:
+    """Frees the thread: whether another run waits for it; None when the fencing number is stale."""
+    parameters = {"thread_id": claim.thread_id, "fence": claim.fence}
+    has_waiting: bool | None = (await connection.execute(_DROP, parameters)).scalar_one_or_none()
+    return has_waiting
+
+
+_DROP = text("""
+    DELETE FROM agent.leases WHERE thread_id = :thread_id AND fence = :fence
+    RETURNING EXISTS (SELECT 1 FROM agent.runs WHERE thread_id = :thread_id AND status = 'pending')
+""")
+
+
+async def release_run(connection: AsyncConnection, claim: Claim) -> None:
+    """Gives an unfinished run back, for another replica to claim at once."""
+    await connection.execute(_RELEASE, {"run_id": claim.run_id, "fence": claim.fence})
+    await notify_pending(connection)
+
+
+_RELEASE = text("""
+    WITH released AS (DELETE FROM agent.leases WHERE run_id = :run_id AND fence = :fence RETURNING run_id)
+    UPDATE agent.runs SET status = 'pending' FROM released WHERE runs.id = released.run_id AND status = 'running'
+""")
+
+
+async def notify_pending(connection: AsyncConnection) -> None:
+    await connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+
+
+async def forget_lost_attempts(connection: AsyncConnection, claim: Claim) -> None:
+    """A new safe point: the run gets on, whatever became of its owners before."""
+    await connection.execute(_FORGET_LOST, {"run_id": claim.run_id, "attempt": claim.attempt})
+
+
+_FORGET_LOST = text("UPDATE agent.runs SET lost_attempts = 0 WHERE id = :run_id AND attempt = :attempt")

@@ -1,0 +1,205 @@
+"""SQL of runs: starting them, reading them, ending them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mesh_common.ids import RunId, ThreadId, UserId, new_id
+from mesh_common.telemetry import carried_context
+from sqlalchemy import Row, bindparam, exists, func, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_agent.domain import Claim, FollowedRun, Outcome, Run, RunError, RunInput, RunStatus, Usage
+from mesh_agent.tables import leases, runs
+
+_RUN = (
+    runs.c.id,
+    runs.c.thread_id,
+    runs.c.status,
+    runs.c.attempt,
+    runs.c.model,
+    runs.c.created_at,
+    runs.c.started_at,
+    runs.c.ended_at,
+    runs.c.finish_reason,
+    runs.c.input_tokens,
+    runs.c.output_tokens,
+    runs.c.cost_micro_usd,
+    runs.c.error_reason,
+    runs.c.error_detail,
+    runs.c.error_is_retryable,
+    runs.c.metadata,
+)
+_UNENDED = (RunStatus.PENDING, RunStatus.RUNNING)
+
+
+async def insert_run(
+    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, run: RunInput, request_hash: bytes
+) -> bool:
+    """Stores a pending run and its message; False when a run of this id or idempotency key is there already."""
+    parameters = {
+        "id": run.run_id,
+        "user_id": user_id,
+        "thread_id": thread_id,
+        "model": run.model,
+        "metadata": run.metadata,
+        "idempotency_key": run.idempotency_key,
+        "request_hash": request_hash,
+        "trace_context": carried_context(),
+        "message_id": new_id(),
+        "content": run.message,
+    }
+    return (await connection.execute(_INSERT_RUN, parameters)).rowcount == 1
+
+
+_INSERT_RUN = text("""
+    WITH new_run AS (
+        INSERT INTO agent.runs (id, user_id, thread_id, status, model, metadata, idempotency_key, request_hash,
+                                trace_context)
+        VALUES (:id, :user_id, :thread_id, 'pending', :model, :metadata, :idempotency_key, :request_hash,
+                :trace_context)
+        ON CONFLICT DO NOTHING
+        RETURNING id, user_id, thread_id, position
+    )
+    INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content)
+    SELECT :message_id, user_id, thread_id, id, position, 0, 'user', :content FROM new_run
+""").bindparams(bindparam("metadata", type_=JSONB), bindparam("trace_context", type_=JSONB))
+
+
+async def run_by_id_or_key(
+    connection: AsyncConnection, user_id: UserId, run_id: RunId, key: str | None
+) -> tuple[RunId, ThreadId, bytes] | None:
+    """The run that stands in the way of a new one: its id, its thread and the hash of the request that made it."""
+    same = (runs.c.id == run_id) if key is None else (runs.c.id == run_id) | (runs.c.idempotency_key == key)
+    statement = select(runs.c.id, runs.c.thread_id, runs.c.request_hash).where(runs.c.user_id == user_id, same)
+    row = (await connection.execute(statement.limit(1))).one_or_none()
+    return (RunId(row.id), ThreadId(row.thread_id), bytes(row.request_hash)) if row else None
+
+
+async def is_thread_busy(connection: AsyncConnection, thread_id: ThreadId, *, besides: RunId) -> bool:
+    """Whether a run other than `besides` has not ended; exact while the thread's row is locked."""
+    busy = (runs.c.thread_id == thread_id, runs.c.status.in_(_UNENDED), runs.c.id != besides)
+    statement = select(exists().where(*busy))
+    return bool((await connection.execute(statement)).scalar_one())
+
+
+async def count_by_status(connection: AsyncConnection, statuses: Sequence[RunStatus] = _UNENDED) -> dict[str, int]:
+    """Over all users; needs the worker role."""
+    statement = select(runs.c.status, func.count()).where(runs.c.status.in_(statuses)).group_by(runs.c.status)
+    counts: dict[str, int] = dict((await connection.execute(statement)).tuples().all())
+    return {status: counts.get(status, 0) for status in statuses}
+
+
+async def count_pending(connection: AsyncConnection, user_id: UserId) -> int:
+    statement = select(func.count()).where(runs.c.user_id == user_id, runs.c.status == RunStatus.PENDING)
+    return int((await connection.execute(statement)).scalar_one())
+
+
+async def get_run(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> Run | None:
+    statement = select(*_RUN).where(runs.c.id == run_id, runs.c.user_id == user_id)
+    row = (await connection.execute(statement)).one_or_none()
+    return _run(row) if row else None
+
+
+async def list_runs(
+    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, limit: int, before: int | None
+) -> Sequence[tuple[Run, int]]:
+    """Newest first, each with its position."""
+    statement = select(*_RUN, runs.c.position).where(runs.c.thread_id == thread_id, runs.c.user_id == user_id)
+    if before is not None:
+        statement = statement.where(runs.c.position < before)
+    ordered = statement.order_by(runs.c.position.desc()).limit(limit)
+    return [(_run(row), row.position) for row in await connection.execute(ordered)]
+
+
+async def followed_run(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> FollowedRun | None:
+    statement = (
+        select(runs.c.status, runs.c.frames, leases.c.owner, leases.c.owner_address)
+        .select_from(runs.outerjoin(leases, leases.c.run_id == runs.c.id))
+        .where(runs.c.id == run_id, runs.c.user_id == user_id)
+    )
+    row = (await connection.execute(statement)).one_or_none()
+    if row is None:
+        return None
+    frames = None if row.frames is None else bytes(row.frames)
+    return FollowedRun(RunStatus(row.status).is_ended, frames, row.owner, row.owner_address)
+
+
+async def request_cancel(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> None:
+    statement = update(runs).where(runs.c.id == run_id, runs.c.user_id == user_id, runs.c.status.in_(_UNENDED))
+    await connection.execute(statement.values(is_cancel_requested=True))
+
+
+async def cancel_pending(
+    connection: AsyncConnection, user_id: UserId, run_id: RunId, *, attempt: int, frames: bytes
+) -> bool:
+    """Ends a run that nobody has claimed since `attempt`, in an attempt of its own; False when it is not pending."""
+    pending = (runs.c.user_id == user_id, runs.c.status == RunStatus.PENDING, runs.c.attempt == attempt)
+    statement = update(runs).where(runs.c.id == run_id, *pending)
+    ended = statement.values(
+        status=RunStatus.CANCELLED, attempt=attempt + 1, ended_at=func.clock_timestamp(), frames=frames
+    )
+    return (await connection.execute(ended)).rowcount == 1
+
+
+async def end_run(connection: AsyncConnection, claim: Claim, outcome: Outcome, frames: bytes) -> bool:
+    """False when the run is gone or in another attempt by now."""
+    error = outcome.error
+    mine = (runs.c.id == claim.run_id, runs.c.status == RunStatus.RUNNING, runs.c.attempt == claim.attempt)
+    statement = update(runs).where(*mine)
+    ended = await connection.execute(
+        statement.values(
+            status=outcome.status,
+            model=outcome.model,
+            ended_at=func.clock_timestamp(),
+            finish_reason=outcome.finish_reason,
+            input_tokens=outcome.usage.input_tokens,
+            output_tokens=outcome.usage.output_tokens,
+            cost_micro_usd=outcome.usage.cost_micro_usd,
+            error_reason=error.reason if error else None,
+            error_detail=error.detail if error else None,
+            error_is_retryable=error.is_retryable if error else None,
+            frames=frames,
+        )
+    )
+    return ended.rowcount == 1
+
+
+async def input_and_frames(
+    connection: AsyncConnection, user_id: UserId, run_id: RunId
+) -> tuple[str, str, str, bytes | None] | None:
+    """A succeeded run's input, answer, model and frames; None when it is gone."""
+    row = (await connection.execute(_INPUT_AND_FRAMES, {"run_id": run_id, "user_id": user_id})).one_or_none()
+    return (row.input, row.answer, row.model or "", None if row.frames is None else bytes(row.frames)) if row else None
+
+
+_INPUT_AND_FRAMES = text("""
+    SELECT question.content AS input, answer.content AS answer, runs.model, runs.frames
+    FROM agent.runs
+    JOIN agent.messages question ON question.run_id = runs.id AND question.role = 'user'
+    JOIN agent.messages answer ON answer.run_id = runs.id AND answer.role = 'assistant'
+    WHERE runs.id = :run_id AND runs.user_id = :user_id AND runs.status = 'succeeded'
+""")
+
+
+def _run(row: Row[Any]) -> Run:
+    usage = None if row.input_tokens is None else Usage(row.input_tokens, row.output_tokens, row.cost_micro_usd)
+    error = (
+        None
+        if row.error_reason is None
+        else RunError(row.error_reason, row.error_detail, is_retryable=row.error_is_retryable)
+    )
+    return Run(
+        id=RunId(row.id),
+        thread_id=ThreadId(row.thread_id),
+        status=RunStatus(row.status),
+        attempt=row.attempt,
+        model=row.model or "",
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        usage=usage,
+        error=error,
+        metadata=row.metadata,
+        finish_reason=row.finish_reason,
+    )

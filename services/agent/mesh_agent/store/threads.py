@@ -1,0 +1,249 @@
+"""SQL of threads and of what is read of their messages."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from mesh_common.ids import RunId, ThreadId, UserId
+from sqlalchemy import Row, delete, func, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_agent.domain import Claim, Message, Metadata, Outcome, Role, RunStatus, Thread
+from mesh_agent.tables import leases, messages, threads
+
+# A window of 2,000 tokens rarely holds more than 40 messages; the thread itself may have thousands.
+_MAX_HISTORY_MESSAGES = 60
+
+_THREAD = (threads.c.id, threads.c.title, threads.c.metadata, threads.c.created_at, threads.c.updated_at)
+_MESSAGE = (
+    messages.c.id,
+    messages.c.role,
+    messages.c.content,
+    messages.c.created_at,
+    messages.c.run_id,
+    messages.c.is_partial,
+    messages.c.position,
+    messages.c.part,
+)
+
+
+async def insert_thread(
+    connection: AsyncConnection,
+    user_id: UserId,
+    thread_id: ThreadId,
+    *,
+    title: str = "",
+    metadata: Metadata | None = None,
+    idempotency_key: str | None = None,
+    request_hash: bytes | None = None,
+) -> Thread | None:
+    """The thread made; None when the user has one with this idempotency key, which then stays as it is."""
+    statement = (
+        upsert(threads)
+        .values(
+            id=thread_id,
+            user_id=user_id,
+            title=title,
+            metadata=metadata or {},
+            idempotency_key=idempotency_key,
+            request_hash=request_hash,
+        )
+        .on_conflict_do_nothing(
+            index_elements=["user_id", "idempotency_key"], index_where=threads.c.idempotency_key.is_not(None)
+        )
+        .returning(*_THREAD)
+    )
+    row = (await connection.execute(statement)).one_or_none()
+    return _thread(row) if row else None
+
+
+async def thread_by_key(connection: AsyncConnection, user_id: UserId, key: str) -> tuple[Thread, bytes] | None:
+    """The thread made with an idempotency key, and the hash of the request that made it."""
+    statement = select(*_THREAD, threads.c.request_hash).where(
+        threads.c.user_id == user_id, threads.c.idempotency_key == key
+    )
+    row = (await connection.execute(statement)).one_or_none()
+    return (_thread(row), bytes(row.request_hash)) if row else None
+
+
+async def get_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> Thread | None:
+    statement = select(*_THREAD).where(threads.c.id == thread_id, threads.c.user_id == user_id)
+    row = (await connection.execute(statement)).one_or_none()
+    return _thread(row) if row else None
+
+
+async def lock_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> bool:
+    """Whether the user has it; runs start on it one after the other until this transaction ends."""
+    mine = (threads.c.id == thread_id, threads.c.user_id == user_id)
+    statement = select(threads.c.id).where(*mine).with_for_update(key_share=True)
+    return (await connection.execute(statement)).one_or_none() is not None
+
+
+async def list_threads(
+    connection: AsyncConnection, user_id: UserId, *, limit: int, after: tuple[datetime, UUID] | None, query: str | None
+) -> Sequence[Thread]:
+    """Last used first; `query` keeps those whose title contains it, in any case."""
+    statement = select(*_THREAD).where(threads.c.user_id == user_id)
+    if after:
+        statement = statement.where(tuple_(threads.c.updated_at, threads.c.id) < after)
+    if query:
+        statement = statement.where(threads.c.title.icontains(query, autoescape=True))
+    ordered = statement.order_by(threads.c.updated_at.desc(), threads.c.id.desc()).limit(limit)
+    return [_thread(row) for row in await connection.execute(ordered)]
+
+
+async def update_thread(
+    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, title: str | None, metadata: Metadata | None
+) -> Thread | None:
+    values: dict[str, Any] = {"updated_at": func.clock_timestamp()}
+    if title is not None:
+        values["title"] = title
+    if metadata is not None:
+        values["metadata"] = metadata
+    statement = (
+        update(threads)
+        .where(threads.c.id == thread_id, threads.c.user_id == user_id)
+        .values(values)
+        .returning(*_THREAD)
+    )
+    row = (await connection.execute(statement)).one_or_none()
+    return _thread(row) if row else None
+
+
+async def touch_thread(connection: AsyncConnection, thread_id: ThreadId) -> None:
+    await connection.execute(update(threads).where(threads.c.id == thread_id).values(updated_at=func.clock_timestamp()))
+
+
+async def delete_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> list[RunId] | None:
+    """Deletes it with its messages, runs, leases, checkpoints and queued work; the ids of runs that had a lease.
+
+    None when the user has no such thread. Rows are locked in the order of claims and ends (run, lease, thread), so
+    that deleting a thread while its run ends is no deadlock.
+    """
+    await connection.execute(_LOCK_UNENDED, {"thread_id": thread_id})
+    owned = await connection.execute(select(leases.c.run_id).where(leases.c.thread_id == thread_id).with_for_update())
+    run_ids = [RunId(run_id) for run_id in owned.scalars()]
+    await connection.execute(_DELETE_CHECKPOINTS, {"thread_id": thread_id})
+    await connection.execute(_DELETE_OUTBOX, {"thread_id": str(thread_id)})
+    statement = delete(threads).where(threads.c.id == thread_id, threads.c.user_id == user_id)
+    return run_ids if (await connection.execute(statement)).rowcount == 1 else None
+
+
+_LOCK_UNENDED = text("""
+    SELECT id FROM agent.runs WHERE thread_id = :thread_id AND status IN ('pending', 'running')
+    ORDER BY position FOR UPDATE
+""")
+_DELETE_CHECKPOINTS = text("""
+    WITH gone AS (SELECT id::text AS run_id FROM agent.runs WHERE thread_id = :thread_id),
+    blobs AS (DELETE FROM agent.checkpoint_blobs USING gone WHERE checkpoint_blobs.thread_id = gone.run_id),
+    writes AS (DELETE FROM agent.checkpoint_writes USING gone WHERE checkpoint_writes.thread_id = gone.run_id)
+    DELETE FROM agent.checkpoints USING gone WHERE checkpoints.thread_id = gone.run_id
+""")
+# Usage was used, whatever becomes of the thread; what would remember or judge it is dropped.
+_DELETE_OUTBOX = text("""
+    DELETE FROM agent.outbox WHERE kind <> 'record_usage' AND payload ->> 'thread_id' = :thread_id
+""")
+
+
+async def list_messages(
+    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, limit: int, after: tuple[int, int] | None
+) -> Sequence[tuple[Message, tuple[int, int]]]:
+    """Oldest first, each with its place (run's position, part), after which to go on."""
+    statement = select(*_MESSAGE).where(messages.c.thread_id == thread_id, messages.c.user_id == user_id)
+    if after:
+        statement = statement.where(tuple_(messages.c.position, messages.c.part) > after)
+    ordered = statement.order_by(messages.c.position, messages.c.part).limit(limit)
+    return [(_message(row), (row.position, row.part)) for row in await connection.execute(ordered)]
+
+
+async def recent_messages(
+    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, before: int, limit: int
+) -> Sequence[Message]:
+    """The last `limit` messages of runs before position `before`, newest first: what the window is cut from."""
+    statement = (
+        select(*_MESSAGE)
+        .where(
+            messages.c.thread_id == thread_id,
+            messages.c.user_id == user_id,
+            messages.c.position < before,
+            messages.c.content != "",
+        )
+        .order_by(messages.c.position.desc(), messages.c.part.desc())
+        .limit(limit)
+    )
+    return [_message(row) for row in await connection.execute(statement)]
+
+
+async def history_of(connection: AsyncConnection, claim: Claim) -> tuple[Message, ...]:
+    """What came before a claimed run, newest first, as far back as a window may reach."""
+    rows = await recent_messages(
+        connection, claim.user_id, claim.thread_id, before=claim.position, limit=_MAX_HISTORY_MESSAGES
+    )
+    return tuple(rows)
+
+
+async def messages_to_remember(
+    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, limit: int
+) -> Sequence[tuple[Message, int]]:
+    """Messages of succeeded runs that memory was not told of yet, oldest first, each with its run's position."""
+    statement = (
+        select(*_MESSAGE)
+        .select_from(messages.join(threads, threads.c.id == messages.c.thread_id))
+        .where(
+            messages.c.thread_id == thread_id,
+            messages.c.user_id == user_id,
+            messages.c.position > threads.c.remembered_position,
+            messages.c.position.in_(text(_SUCCEEDED_POSITIONS)),
+        )
+        .order_by(messages.c.position, messages.c.part)
+        .limit(limit)
+    )
+    rows = await connection.execute(statement, {"remember_thread": thread_id})
+    return [(_message(row), row.position) for row in rows]
+
+
+_SUCCEEDED_POSITIONS = "SELECT position FROM agent.runs WHERE thread_id = :remember_thread AND status = 'succeeded'"
+
+
+async def set_remembered(connection: AsyncConnection, thread_id: ThreadId, position: int) -> None:
+    statement = update(threads).where(threads.c.id == thread_id, threads.c.remembered_position < position)
+    await connection.execute(statement.values(remembered_position=position))
+
+
+async def insert_answer(connection: AsyncConnection, claim: Claim, outcome: Outcome) -> None:
+    """Also touches the thread."""
+    parameters = {
+        "id": outcome.message_id,
+        "user_id": claim.user_id,
+        "thread_id": claim.thread_id,
+        "run_id": claim.run_id,
+        "position": claim.position,
+        "content": outcome.answer,
+        "is_partial": outcome.status is not RunStatus.SUCCEEDED,
+    }
+    await connection.execute(_INSERT_ANSWER, parameters)
+
+
+_INSERT_ANSWER = text("""
+    WITH touched AS (UPDATE agent.threads SET updated_at = clock_timestamp() WHERE id = :thread_id)
+    INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content, is_partial)
+    VALUES (:id, :user_id, :thread_id, :run_id, :position, 1, 'assistant', :content, :is_partial)
+""")
+
+
+async def assistant_message(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> Message | None:
+    statement = select(*_MESSAGE).where(
+        messages.c.run_id == run_id, messages.c.user_id == user_id, messages.c.role == Role.ASSISTANT
+    )
+    row = (await connection.execute(statement)).one_or_none()
+    return _message(row) if row else None
+
+
+def _thread(row: Row[Any]) -> Thread:
+    return Thread(ThreadId(row.id), row.title, row.metadata, row.created_at, row.updated_at)
+
+
+def _message(row: Row[Any]) -> Message:
+    return Message(row.id, Role(row.role), row.content, row.created_at, RunId(row.run_id), row.is_partial)

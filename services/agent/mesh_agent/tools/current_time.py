@@ -1,0 +1,24 @@
+"""Tells the time."""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from langchain_core.tools import BaseTool, ToolException, tool
+from mesh_common.clock import Clock
+
+
+def current_time_tool(clock: Clock) -> BaseTool:
+    @tool
+    async def current_time(timezone: str = "UTC") -> str:
+        """The current date and time. `timezone` is an IANA name such as `Europe/Berlin`; UTC by default."""
+        try:
+            zone = ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ToolException("This time zone is not known. Use an IANA name such as Europe/Berlin.") from error
+        return _told(clock.now().astimezone(zone))
+
+    return current_time
+
+
+def _told(now: datetime) -> str:
+    return now.strftime("%A, %Y-%m-%d %H:%M:%S %Z (UTC%z)")

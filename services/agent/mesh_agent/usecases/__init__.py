@@ -1,0 +1,1 @@
+"""What the agent does for its callers, one file a subject."""

@@ -1,0 +1,92 @@
+"""The end of a run: one transaction for messages, status, usage, frames, outbox and lease (DESIGN §6, point 6)."""
+
+from dataclasses import dataclass
+
+from mesh_common.clock import utc_now
+from mesh_common.ids import RunId
+from mesh_common.job_queue import JobQueue
+from mesh_common.postgres import Database
+
+from mesh_agent.attempt_log import LeaseLostError
+from mesh_agent.checkpoint import delete_checkpoints
+from mesh_agent.domain import Claim, Outcome, RunStatus
+from mesh_agent.store import Connection, claims, runs, threads
+
+RECORD_USAGE = "record_usage"
+REMEMBER = "remember"
+SUBMIT_RUN = "submit_run"
+
+_SAMPLES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class EndRun:
+    database: Database
+    outbox: JobQueue
+    remember_delay_s: float
+    eval_sample_ratio: float
+
+    async def __call__(self, claim: Claim, outcome: Outcome, frames: bytes, *, has_checkpoints: bool) -> bool:
+        """Whether another run waits on the thread. Raises LeaseLostError when the claim is stale.
+
+        Rows are locked in the order run, thread, lease. The lease goes last, when the thread is locked: whoever adds
+        a run after that sees the thread free, whoever did before is seen here.
+        """
+        async with self.database.as_user(claim.user_id) as connection:
+            if not await runs.end_run(connection, claim, outcome, frames):
+                raise LeaseLostError
+            if outcome.answer or outcome.status is RunStatus.SUCCEEDED:
+                await threads.insert_answer(connection, claim, outcome)
+            else:
+                await threads.touch_thread(connection, claim.thread_id)
+            await self._fill_outbox(connection, claim, outcome)
+            if has_checkpoints:
+                await delete_checkpoints(connection, claim.run_id)
+            has_waiting = await claims.drop_lease(connection, claim)
+            if has_waiting is None:
+                raise LeaseLostError
+            return has_waiting
+
+    async def discard(self, claim: Claim, outcome: Outcome) -> None:
+        """A run whose thread is gone leaves nothing but what it cost."""
+        async with self.database.as_user(claim.user_id) as connection:
+            await self._add_usage(connection, claim, outcome)
+
+    async def _fill_outbox(self, connection: Connection, claim: Claim, outcome: Outcome) -> None:
+        """Rows hold ids and numbers only; texts are read when they are delivered."""
+        await self._add_usage(connection, claim, outcome)
+        if outcome.status is not RunStatus.SUCCEEDED:
+            return
+        payload = {"run_id": str(claim.run_id), "thread_id": str(claim.thread_id)}
+        await self.outbox.renew(
+            connection,
+            kind=REMEMBER,
+            key=str(claim.thread_id),
+            user_id=claim.user_id,
+            payload=payload,
+            delay_s=self.remember_delay_s,
+        )
+        if is_sampled(claim.run_id, self.eval_sample_ratio):
+            key = str(claim.run_id)
+            await self.outbox.add(connection, kind=SUBMIT_RUN, key=key, user_id=claim.user_id, payload=payload)
+
+    async def _add_usage(self, connection: Connection, claim: Claim, outcome: Outcome) -> None:
+        """What was used was used, whatever becomes of the thread: so the numbers themselves are queued."""
+        usage = outcome.usage
+        if not usage.input_tokens and not usage.output_tokens:
+            return
+        payload = {
+            "run_id": str(claim.run_id),
+            "model": outcome.model,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cost_micro_usd": usage.cost_micro_usd,
+            "ended_at": utc_now().isoformat(),
+        }
+        key = str(claim.run_id)
+        await self.outbox.add(connection, kind=RECORD_USAGE, key=key, user_id=claim.user_id, payload=payload)
+
+
+def is_sampled(run_id: RunId, ratio: float) -> bool:
+    """The same answer for the same run, whoever asks: the low bits of a UUIDv7 are random."""
+    return run_id.int % _SAMPLES < ratio * _SAMPLES

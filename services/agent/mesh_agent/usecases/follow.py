@@ -1,0 +1,97 @@
+"""Following a run: live from its owner, from the database after its end, relayed when another replica owns it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from mesh_common.errors import NotFound, PreconditionFailed
+from mesh_common.ids import RunId, UserId
+from mesh_common.postgres import Database
+
+from mesh_agent.domain import OnDisconnect, RunInput
+from mesh_agent.events import Position, RunEvent
+from mesh_agent.executor import Executor
+from mesh_agent.frames import decode_frames
+from mesh_agent.metrics import FOLLOWERS
+from mesh_agent.ports import PeerAgents
+from mesh_agent.store import runs
+from mesh_agent.usecases.runs import Runs, StartedRun
+
+_NO_RUN: Final = "There is no such run."
+# A pending run that is claimed here is heard of at once; one claimed elsewhere is looked for this often.
+_LOOK_AGAIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FollowRun:
+    database: Database
+    executor: Executor
+    peers: PeerAgents
+
+    async def __call__(self, user_id: UserId, run_id: RunId, after: Position) -> AsyncGenerator[RunEvent]:
+        """Events after `after`, in order, until the terminal one.
+
+        Raises NotFound, and PreconditionFailed (EVENTS_EXPIRED) when the run ended too long ago. Ends without a
+        terminal event when the owner went away in the middle, or this replica goes: follow again.
+        """
+        with FOLLOWERS.track_inprogress():
+            while not self.executor.is_drained:
+                source = await self._source(user_id, run_id, after)
+                if source is not None:
+                    async with aclosing(source) as events:
+                        async for event in events:
+                            yield event
+                    return
+                await self.executor.wait_until_here(run_id, _LOOK_AGAIN_S)
+
+    async def _source(self, user_id: UserId, run_id: RunId, after: Position) -> AsyncGenerator[RunEvent] | None:
+        """Where events come from now; None while the run waits for an owner."""
+        live = self.executor.log_of(run_id)
+        if live is not None:
+            if live.claim.user_id != user_id:
+                raise NotFound(_NO_RUN)
+            return live.follow(after.seq_within(live.claim.attempt))
+        async with self.database.as_user(user_id) as connection:
+            run = await runs.followed_run(connection, user_id, run_id)
+        if run is None:
+            raise NotFound(_NO_RUN)
+        if run.is_ended:
+            return _replay(run_id, run.frames, after)
+        if run.owner_address is None or self.executor.is_mine(run):
+            return None
+        return self.peers.follow(run.owner_address, run_id, after)
+
+
+async def _replay(run_id: RunId, frames: bytes | None, after: Position) -> AsyncGenerator[RunEvent]:
+    if frames is None:
+        raise PreconditionFailed(
+            "The events of this run are no longer kept; GET the run for its final message.", reason="EVENTS_EXPIRED"
+        )
+    for event in decode_frames(run_id, frames):
+        if event.seq > after.seq_within(event.attempt):
+            yield event
+
+
+@dataclass(frozen=True, slots=True)
+class StartAndFollow:
+    """The stream that starts a run is its first follower, and the one whose going may end it."""
+
+    runs: Runs
+    follow: FollowRun
+
+    async def start(self, user_id: UserId, run: RunInput) -> StartedRun:
+        return await self.runs.start(user_id, run)
+
+    async def events(self, user_id: UserId, run: RunInput, started: StartedRun) -> AsyncGenerator[RunEvent]:
+        ended = False
+        try:
+            async with aclosing(self.follow(user_id, started.run_id, Position())) as events:
+                async for event in events:
+                    ended = event.is_terminal
+                    yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            if run.on_disconnect is OnDisconnect.CANCEL and started.is_new and not ended:
+                self.runs.executor.spawn(self.runs.cancel_for_disconnect(user_id, started.run_id))
+            raise

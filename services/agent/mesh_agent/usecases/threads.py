@@ -1,0 +1,111 @@
+"""Threads and their messages."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from mesh_common.cursor import (
+    decode_position_cursor,
+    decode_time_cursor,
+    encode_position_cursor,
+    encode_time_cursor,
+)
+from mesh_common.errors import Conflict, IdempotencyKeyReused, NotFound
+from mesh_common.ids import ThreadId, UserId, new_id
+from mesh_common.postgres import Database
+
+from mesh_agent.domain import Message, Metadata, Thread
+from mesh_agent.executor import Executor
+from mesh_agent.store import threads
+
+_NO_THREAD: Final = "There is no such thread."
+
+
+@dataclass(frozen=True, slots=True)
+class Page[T]:
+    items: list[T]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    database: Database
+    executor: Executor
+
+    async def create(self, user_id: UserId, title: str, metadata: Metadata, idempotency_key: str | None) -> Thread:
+        """The thread made, or made before with this key. Raises IdempotencyKeyReused when that was another one."""
+        digest = request_hash(title=title, metadata=metadata)
+        async with self.database.as_user(user_id) as connection:
+            thread = await threads.insert_thread(
+                connection,
+                user_id,
+                ThreadId(new_id()),
+                title=title,
+                metadata=metadata,
+                idempotency_key=idempotency_key,
+                request_hash=digest,
+            )
+            if thread:
+                return thread
+            before = await threads.thread_by_key(connection, user_id, idempotency_key or "")
+        if before is None:
+            raise Conflict("The thread was deleted at the same time. Try again.")
+        if before[1] != digest:
+            raise IdempotencyKeyReused("This Idempotency-Key was used with another request.")
+        return before[0]
+
+    async def get(self, user_id: UserId, thread_id: ThreadId) -> Thread:
+        async with self.database.as_user(user_id) as connection:
+            thread = await threads.get_thread(connection, user_id, thread_id)
+        return _found(thread)
+
+    async def list(self, user_id: UserId, *, limit: int, cursor: str | None, query: str | None) -> Page[Thread]:
+        after = decode_time_cursor(cursor) if cursor else None
+        async with self.database.as_user(user_id) as connection:
+            rows = await threads.list_threads(connection, user_id, limit=limit + 1, after=after, query=query)
+        page = list(rows[:limit])
+        more = len(rows) > limit
+        return Page(page, encode_time_cursor(page[-1].updated_at, page[-1].id) if more else None)
+
+    async def update(
+        self, user_id: UserId, thread_id: ThreadId, *, title: str | None, metadata: Metadata | None
+    ) -> Thread:
+        async with self.database.as_user(user_id) as connection:
+            thread = await threads.update_thread(connection, user_id, thread_id, title=title, metadata=metadata)
+        return _found(thread)
+
+    async def delete(self, user_id: UserId, thread_id: ThreadId) -> None:
+        """Deletes it with all it has.
+
+        A run that is on it is cancelled, here at once, elsewhere at the next heartbeat; whatever it still wants to
+        store is refused, for its lease is gone with the thread.
+        """
+        async with self.database.as_user(user_id) as connection:
+            run_ids = await threads.delete_thread(connection, user_id, thread_id)
+        if run_ids is None:
+            raise NotFound(_NO_THREAD)
+        for run_id in run_ids:
+            self.executor.discard(run_id)
+
+    async def messages(self, user_id: UserId, thread_id: ThreadId, *, limit: int, cursor: str | None) -> Page[Message]:
+        place = decode_position_cursor(cursor, 2) if cursor else None
+        async with self.database.as_user(user_id) as connection:
+            _found(await threads.get_thread(connection, user_id, thread_id))
+            rows = await threads.list_messages(
+                connection, user_id, thread_id, limit=limit + 1, after=(place[0], place[1]) if place else None
+            )
+        page = [message for message, _ in rows[:limit]]
+        more = len(rows) > limit
+        return Page(page, encode_position_cursor(*rows[limit - 1][1]) if more else None)
+
+
+def request_hash(**fields: object) -> bytes:
+    """What makes two requests with one idempotency key the same."""
+    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def _found(thread: Thread | None) -> Thread:
+    if thread is None:
+        raise NotFound(_NO_THREAD)
+    return thread

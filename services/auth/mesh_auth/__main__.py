@@ -1,0 +1,23 @@
+"""`python -m mesh_auth serve|migrate|create-admin`."""
+
+import sys
+
+from mesh_common.grpc_service import service_main
+
+from mesh_auth.create_admin import create_admin_main
+from mesh_auth.settings import AuthMigrationSettings, AuthSettings
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["create-admin"]:
+        create_admin_main(sys.argv[2:])
+    else:
+        service_main(
+            "auth",
+            settings_class=AuthSettings,
+            migration_settings_class=AuthMigrationSettings,
+        )
+
+
+if __name__ == "__main__":
+    main()

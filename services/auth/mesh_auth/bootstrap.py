@@ -1,0 +1,113 @@
+"""Opens what auth is made of and wires it: the pool, the hashing threads, the signing keys, the use cases, the server.
+
+Nothing is opened at import time; everything is closed in reverse order when the block ends.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from mesh_common.clock import Clock, SystemClock
+from mesh_common.grpc_service import Drain, ServiceParts, open_grpc_service
+from mesh_common.health import ReadinessCheck
+from mesh_common.jwt import SigningKey
+from mesh_common.migrate import newest_revision
+from mesh_common.postgres import Database, open_database
+
+from mesh_auth.hashing import open_hasher
+from mesh_auth.ports import AccessTokenSigner, AuthDatabase, PasswordHasher
+from mesh_auth.retention import Retention
+from mesh_auth.servicer import PROTO_SERVICE, AuthServicer, UseCases
+from mesh_auth.settings import AuthSettings
+from mesh_auth.store import PostgresAuthDatabase
+from mesh_auth.tables import SCHEMA
+from mesh_auth.tokens import ES256TokenSigner
+from mesh_auth.usecases import (
+    GetEntitlements,
+    GetUsage,
+    GetUser,
+    ListRevocations,
+    Login,
+    Logout,
+    RecordUsage,
+    Refresh,
+    Register,
+    TokenIssuer,
+)
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+@asynccontextmanager
+async def open_service(settings: AuthSettings, *, hasher: PasswordHasher | None = None) -> AsyncIterator[Drain]:
+    """Serves while open. A hasher is given by tests that are not about passwords; Argon2id costs 20 ms each."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings, schema=SCHEMA))
+        if hasher is None:
+            hasher = await stack.enter_async_context(
+                open_hasher(workers=settings.hash_workers, queue=settings.hash_queue)
+            )
+        signer = _token_signer(settings)
+        store = PostgresAuthDatabase(database)
+        servicer = AuthServicer(_use_cases(settings, store, hasher, signer, clock), signer)
+        readiness = _readiness_of(database)
+        retention = Retention(
+            store,
+            clock,
+            lifetimes=settings.lifetimes(),
+            period_s=settings.retention_period_s,
+            not_ready_reason=readiness,
+        )
+        parts = ServiceParts(
+            service="auth",
+            proto_services=(PROTO_SERVICE,),
+            register=servicer.add_to,
+            readiness=(readiness,),
+            background=(retention.run,),
+        )
+        yield await stack.enter_async_context(open_grpc_service(settings, parts))
+
+
+@asynccontextmanager
+async def open_registration(settings: AuthSettings) -> AsyncIterator[Register]:
+    """What makes accounts by itself, for `create-admin`."""
+    async with (
+        open_database(settings, schema=SCHEMA) as database,
+        open_hasher(workers=1, queue=0) as hasher,
+    ):
+        yield Register(PostgresAuthDatabase(database), hasher, SystemClock(), is_open=False)
+
+
+def _readiness_of(database: Database) -> ReadinessCheck:
+    revision = newest_revision(MIGRATIONS)
+    return lambda: database.not_ready_reason(revision)
+
+
+def _use_cases(
+    settings: AuthSettings, database: AuthDatabase, hasher: PasswordHasher, signer: AccessTokenSigner, clock: Clock
+) -> UseCases:
+    issuer = TokenIssuer(signer, settings.lifetimes())
+    return UseCases(
+        register=Register(database, hasher, clock, is_open=settings.registration_open),
+        login=Login(database, hasher, clock, issuer),
+        refresh=Refresh(database, clock, issuer),
+        logout=Logout(database, clock, issuer),
+        list_revocations=ListRevocations(database, clock),
+        get_user=GetUser(database),
+        get_entitlements=GetEntitlements(database, clock, settings.default_allowances()),
+        record_usage=RecordUsage(database),
+        get_usage=GetUsage(database, clock),
+    )
+
+
+def _token_signer(settings: AuthSettings) -> ES256TokenSigner:
+    others = (settings.previous_signing_key, settings.next_signing_key)
+    return ES256TokenSigner(
+        SigningKey.from_pem(settings.signing_key.get_secret_value()),
+        others=[SigningKey.from_pem(pem.get_secret_value()) for pem in others if pem],
+        issuer=settings.issuer,
+        audience=settings.audience,
+        ttl=settings.lifetimes().access_token,
+    )

@@ -1,0 +1,197 @@
+"""Proto in, domain out, and back. Bounds are checked here; what is wrong is named by its field."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from email_validator import EmailNotValidError, validate_email
+from google.protobuf.timestamp_pb2 import Timestamp
+from mesh.auth.v1 import auth_pb2
+from mesh_common.errors import InvalidInput
+from mesh_common.ids import RunId, parse_id
+
+from mesh_auth import passwords
+from mesh_auth.domain import (
+    EmailAddress,
+    Entitlements,
+    ModelUsage,
+    Month,
+    RevocationPage,
+    RunUsage,
+    SessionId,
+    TokenPair,
+    User,
+)
+
+# RFC 5321, 4.5.3.1.3, less the angle brackets.
+_MAX_EMAIL_CHARS: Final = 254
+# Composed, a letter takes at most four code points of those people type.
+_MAX_RAW_PASSWORD_CHARS: Final = 4 * passwords.MAX_CHARS
+# Ours have 43; what is longer is refused like any other token that is none, up to where hashing it is a waste.
+_MAX_REFRESH_TOKEN_CHARS: Final = 8_192
+_MAX_CURSOR_CHARS: Final = 50_000
+_MAX_MODEL_CHARS: Final = 200
+# Far beyond any run, and a month of them still fits PostgreSQL's bigint.
+_MAX_COUNT: Final = 10**15
+_MONTH: Final = re.compile(r"(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])")
+# Timestamps outside are mistakes of unit; datetime ends with 9999.
+_YEARS: Final = range(1970, 9999)
+
+
+def new_account(request: auth_pb2.RegisterRequest) -> tuple[EmailAddress, str]:
+    return new_credentials(request.email, request.password)
+
+
+def new_credentials(email: str, password: str) -> tuple[EmailAddress, str]:
+    """Raises InvalidInput naming `email` or `password`. An address is checked by its syntax, not over the network."""
+    address = _email(email)
+    normalised = _password(password)
+    if fault := passwords.fault_of(normalised, email=email):
+        raise InvalidInput.of_field("password", fault)
+    return address, normalised
+
+
+def login_credentials(request: auth_pb2.LoginRequest) -> tuple[str | None, str]:
+    """The address's key, None for what no account can have, and the password.
+
+    The rules for new passwords don't hold here: an account from before them can still log in.
+    """
+    _bounded_text("email", request.email, _MAX_EMAIL_CHARS)
+    password = _password(request.password)
+    if len(password) > passwords.MAX_CHARS:
+        raise InvalidInput.of_field("password", f"must have at most {passwords.MAX_CHARS} characters")
+    try:
+        return _email(request.email).key, password
+    except InvalidInput:
+        return None, password
+
+
+def refresh_token(request: auth_pb2.RefreshRequest) -> str:
+    return _bounded_text("refresh_token", request.refresh_token, _MAX_REFRESH_TOKEN_CHARS)
+
+
+def session_id(request: auth_pb2.LogoutRequest) -> SessionId:
+    return SessionId(parse_id(request.session_id, "session_id"))
+
+
+def cursor(request: auth_pb2.ListRevocationsRequest) -> str | None:
+    return _bounded_text("cursor", request.cursor, _MAX_CURSOR_CHARS) if request.HasField("cursor") else None
+
+
+def run_usage(request: auth_pb2.RecordUsageRequest) -> RunUsage:
+    return RunUsage(
+        run_id=RunId(parse_id(request.run_id, "run_id")),
+        model=_bounded_text("model", request.model, _MAX_MODEL_CHARS),
+        input_tokens=_count("input_tokens", request.input_tokens),
+        output_tokens=_count("output_tokens", request.output_tokens),
+        cost_micro_usd=_count("cost_micro_usd", request.cost_micro_usd),
+        ended_at=_moment("ended_at", request.ended_at if request.HasField("ended_at") else None),
+    )
+
+
+def month(request: auth_pb2.GetUsageRequest) -> Month | None:
+    if not request.HasField("month"):
+        return None
+    match = _MONTH.fullmatch(request.month)
+    if match is None or int(match["year"]) not in _YEARS:
+        raise InvalidInput.of_field("month", "must be YYYY-MM")
+    return Month(int(match["year"]), int(match["month"]))
+
+
+def user_to_proto(user: User) -> auth_pb2.User:
+    return auth_pb2.User(
+        id=str(user.id), email=user.email, created_at=_timestamp(user.created_at), is_admin=user.is_admin
+    )
+
+
+def tokens_to_proto(tokens: TokenPair) -> auth_pb2.TokenPair:
+    pair = auth_pb2.TokenPair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
+    pair.expires_in.FromTimedelta(tokens.expires_in)
+    return pair
+
+
+def revocations_to_proto(page: RevocationPage) -> auth_pb2.ListRevocationsResponse:
+    return auth_pb2.ListRevocationsResponse(
+        revocations=[
+            auth_pb2.Revocation(session_id=str(entry.session_id), expires_at=_timestamp(entry.expires_at))
+            for entry in page.revocations
+        ],
+        next_cursor=page.next_cursor,
+        has_more=page.has_more,
+    )
+
+
+def entitlements_to_proto(entitlements: Entitlements) -> auth_pb2.Entitlements:
+    allowances = entitlements.allowances
+    return auth_pb2.Entitlements(
+        models=allowances.models,
+        tools=allowances.tools,
+        context_tokens=allowances.context_tokens,
+        monthly_tokens=allowances.monthly_tokens,
+        used_tokens=entitlements.used_tokens,
+    )
+
+
+def usage_to_proto(of_month: Month, models: Sequence[ModelUsage]) -> auth_pb2.GetUsageResponse:
+    return auth_pb2.GetUsageResponse(
+        month=str(of_month),
+        models=[
+            auth_pb2.ModelUsage(
+                model=entry.model,
+                runs=entry.runs,
+                input_tokens=entry.input_tokens,
+                output_tokens=entry.output_tokens,
+                cost_micro_usd=entry.cost_micro_usd,
+            )
+            for entry in models
+        ],
+    )
+
+
+def _email(text: str) -> EmailAddress:
+    _bounded_text("email", text, _MAX_EMAIL_CHARS)
+    try:
+        parsed = validate_email(text, check_deliverability=False)
+    except EmailNotValidError as error:
+        raise InvalidInput.of_field("email", "is not an e-mail address") from error
+    # casefold takes more together than lower does: `ß` and `ss`, the Greek sigmas.
+    return EmailAddress(written=text, key=passwords.normalised(f"{parsed.local_part}@{parsed.ascii_domain}".casefold()))
+
+
+def _password(text: str) -> str:
+    return passwords.normalised(_bounded_text("password", text, _MAX_RAW_PASSWORD_CHARS))
+
+
+def _bounded_text(field: str, text: str, max_chars: int) -> str:
+    if not text:
+        raise InvalidInput.of_field(field, "must not be empty")
+    if len(text) > max_chars:
+        raise InvalidInput.of_field(field, f"must have at most {max_chars} characters")
+    if "\x00" in text:
+        raise InvalidInput.of_field(field, "must not hold the character NUL")
+    return text
+
+
+def _count(field: str, number: int) -> int:
+    if number > _MAX_COUNT:
+        raise InvalidInput.of_field(field, f"must be at most {_MAX_COUNT}")
+    return number
+
+
+def _moment(field: str, timestamp: Timestamp | None) -> datetime:
+    if timestamp is None:
+        raise InvalidInput.of_field(field, "is required")
+    try:
+        moment = timestamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput.of_field(field, "is not a point in time") from None
+    if moment.year not in _YEARS:
+        raise InvalidInput.of_field(field, "is not a point in time")
+    return moment
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp

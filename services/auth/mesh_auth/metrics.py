@@ -1,0 +1,15 @@
+"""What auth counts."""
+
+from mesh_common.metrics import LATENCY_BUCKETS_S
+from prometheus_client import Counter, Gauge, Histogram
+
+REGISTRATIONS = Counter("mesh_auth_registrations_total", "Registrations, by outcome.", ("outcome",))
+LOGINS = Counter("mesh_auth_logins_total", "Logins with e-mail and password, by outcome.", ("outcome",))
+REFRESHES = Counter("mesh_auth_refreshes_total", "Refresh tokens presented, by outcome.", ("outcome",))
+REVOCATIONS = Counter("mesh_auth_revocations_total", "Sessions revoked, by reason.", ("reason",))
+HASH_JOBS = Gauge("mesh_auth_hash_pool_jobs", "Passwords being hashed or waiting for it.")
+HASH_SECONDS = Histogram(
+    "mesh_auth_hash_duration_seconds", "Time of hashing a password, the wait included.", buckets=LATENCY_BUCKETS_S
+)
+HASH_REFUSALS = Counter("mesh_auth_hash_refusals_total", "Passwords refused, by reason.", ("reason",))
+PRUNED = Counter("mesh_auth_pruned_rows_total", "Expired rows deleted.")

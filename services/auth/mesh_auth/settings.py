@@ -1,0 +1,76 @@
+"""What auth is told, prefix `AUTH_`."""
+
+import os
+from datetime import timedelta
+
+from mesh_common.jwt import SigningKey
+from mesh_common.settings import GrpcSettings, MigrationSettings, Seconds, settings_config
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from mesh_auth.domain import Allowances, Lifetimes
+
+_DAY_S = 86_400
+
+
+class AuthMigrationSettings(MigrationSettings):
+    """What `migrate` is told."""
+
+    model_config = settings_config("AUTH_")
+
+
+class AuthSettings(GrpcSettings):
+    """What `serve` and `create-admin` are told."""
+
+    model_config = settings_config("AUTH_")
+
+    signing_key: SecretStr
+    """PEM of the EC P-256 private key that signs access tokens (`make secrets`)."""
+    previous_signing_key: SecretStr | None = None
+    """PEM of the key before it: tokens that it signed are good until they expire."""
+    next_signing_key: SecretStr | None = None
+    """PEM of the key to come: verifiers know it before it signs."""
+    issuer: str = Field(default="https://mesh.local", min_length=1, max_length=200)
+    """Claim `iss` of access tokens; the gateway must be told the same."""
+    audience: str = Field(default="mesh", min_length=1, max_length=200)
+    """Claim `aud` of access tokens; the gateway must be told the same."""
+    registration_open: bool = True
+    """Whether people may make accounts themselves."""
+    access_token_ttl_s: int = Field(default=900, ge=60, le=3_600)
+    """How long an access token is valid."""
+    refresh_token_ttl_s: int = Field(default=30 * _DAY_S, ge=60, le=365 * _DAY_S)
+    """How long a refresh token is valid, counted anew with each rotation."""
+    hash_workers: int = Field(default_factory=lambda: os.process_cpu_count() or 1, ge=1, le=64)
+    """Passwords hashed at once, 20 ms of one core and 19 MiB each; as many as there are cores by default."""
+    hash_queue: int = Field(default=256, ge=0, le=10_000)
+    """Passwords that may wait for a hashing thread; more are refused with `Retry-After`."""
+    default_models: tuple[str, ...] = ()
+    """JSON list of models that users may use; empty means all."""
+    default_tools: tuple[str, ...] = ()
+    """JSON list of tools that users may use; empty means all."""
+    default_context_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    """History given to the model, in tokens; unset means the model's own budget."""
+    default_monthly_tokens: int | None = Field(default=None, ge=0, le=2**53)
+    """Tokens a user may use in a calendar month (UTC); unset means no bound."""
+    retention_period_s: Seconds = 60.0
+    """How often expired sessions, tokens and revocations are deleted."""
+
+    @field_validator("signing_key", "previous_signing_key", "next_signing_key")
+    @classmethod
+    def _is_user_signing_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            SigningKey.from_pem(value.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _refresh_outlives_access(self) -> "AuthSettings":
+        if self.refresh_token_ttl_s < self.access_token_ttl_s:
+            raise ValueError("AUTH_REFRESH_TOKEN_TTL_S must not be shorter than AUTH_ACCESS_TOKEN_TTL_S")
+        return self
+
+    def lifetimes(self) -> Lifetimes:
+        return Lifetimes(timedelta(seconds=self.access_token_ttl_s), timedelta(seconds=self.refresh_token_ttl_s))
+
+    def default_allowances(self) -> Allowances:
+        return Allowances(
+            self.default_models, self.default_tools, self.default_context_tokens, self.default_monthly_tokens
+        )

@@ -1,0 +1,55 @@
+"""Access tokens (signed, RFC 9068) and refresh tokens (opaque, only their SHA-256 is stored)."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import orjson
+from mesh_common.ids import new_id
+from mesh_common.jwt import SigningKey, public_jwk
+
+from mesh_auth.domain import SessionId, User
+
+# 256 bits: guessing is hopeless, so a plain hash is enough to store it by.
+_REFRESH_TOKEN_BYTES: Final = 32
+
+
+class ES256TokenSigner:
+    """Signs with the current key; verifiers are shown the previous and the next one too."""
+
+    def __init__(
+        self, current: SigningKey, *, others: Sequence[SigningKey], issuer: str, audience: str, ttl: timedelta
+    ) -> None:
+        self._key = current
+        self._issuer = issuer
+        self._audience = audience
+        self._ttl_s = int(ttl.total_seconds())
+        by_kid = {key.kid: public_jwk(key.pem) for key in (current, *others)}
+        self._jwks_json = orjson.dumps({"keys": list(by_kid.values())}).decode()
+
+    def sign(self, user: User, session_id: SessionId, *, now: datetime) -> str:
+        issued_at = int(now.timestamp())
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": str(user.id),
+            "jti": str(new_id()),
+            "sid": str(session_id),
+            "scope": user.scope,
+            "iat": issued_at,
+            "exp": issued_at + self._ttl_s,
+        }
+        return self._key.sign(claims, "at+jwt")
+
+    def jwks_json(self) -> str:
+        return self._jwks_json
+
+
+def new_refresh_token() -> str:
+    return secrets.token_urlsafe(_REFRESH_TOKEN_BYTES)
+
+
+def refresh_token_hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,237 @@
+"""The story of auth: accounts, sessions, revocations, entitlements and usage."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import structlog
+from mesh_common.clock import Clock
+from mesh_common.errors import AlreadyExists, DeadlineExceeded, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from mesh_common.ids import UserId, new_id
+
+from mesh_auth.domain import (
+    REVOCATION_MARGIN,
+    Allowances,
+    EmailAddress,
+    EntitlementOverride,
+    Entitlements,
+    Lifetimes,
+    ModelUsage,
+    Month,
+    Revocation,
+    RevocationPage,
+    RunUsage,
+    Session,
+    SessionId,
+    TokenPair,
+    User,
+    Verdict,
+)
+from mesh_auth.metrics import LOGINS, REFRESHES, REGISTRATIONS, REVOCATIONS
+from mesh_auth.ports import AccessTokenSigner, AuthDatabase, AuthStore, PasswordHasher
+from mesh_auth.tokens import new_refresh_token, refresh_token_hash
+
+log = structlog.get_logger()
+
+REVOCATIONS_A_PAGE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    database: AuthDatabase
+    hasher: PasswordHasher
+    clock: Clock
+    is_open: bool
+
+    async def __call__(self, email: EmailAddress, password: str) -> User:
+        if not self.is_open:
+            REGISTRATIONS.labels("closed").inc()
+            raise PermissionDenied("Registration is closed. Ask an administrator.", reason="REGISTRATION_CLOSED")
+        return await self.create(email, password, is_admin=False)
+
+    async def create(self, email: EmailAddress, password: str, *, is_admin: bool) -> User:
+        """Makes an account, also when registration is closed. Takes as long for an address that is taken."""
+        password_hash = await self.hasher.hash(password)
+        user = User(UserId(new_id()), email.written, self.clock.now(), is_admin=is_admin)
+        async with self.database.as_user(user.id) as store:
+            is_added = await store.add_user(user, email_key=email.key, password_hash=password_hash)
+        REGISTRATIONS.labels("made" if is_added else "taken").inc()
+        if not is_added:
+            raise AlreadyExists("This e-mail address cannot be used.")
+        log.info("user.registered", is_admin=is_admin)
+        return user
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssuer:
+    """Gives a session its next pair of tokens."""
+
+    signer: AccessTokenSigner
+    lifetimes: Lifetimes
+
+    def session(self, session_id: SessionId, user: User, *, now: datetime) -> Session:
+        return Session(session_id, user.id, created_at=now, expires_at=now + self.lifetimes.refresh_token)
+
+    def pair(self, user: User, session_id: SessionId, refresh_token: str, *, now: datetime) -> TokenPair:
+        access_token = self.signer.sign(user, session_id, now=now)
+        return TokenPair(access_token, self.lifetimes.access_token, refresh_token)
+
+    def revocation(self, session_id: SessionId, *, now: datetime) -> Revocation:
+        """Holds until the last access token of the session has expired everywhere."""
+        return Revocation(session_id, now + self.lifetimes.access_token + REVOCATION_MARGIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    database: AuthDatabase
+    hasher: PasswordHasher
+    clock: Clock
+    issuer: TokenIssuer
+
+    async def __call__(self, email_key: str | None, password: str) -> TokenPair:
+        """`email_key` None is an address that nobody can have; it takes the same time as any other."""
+        async with self.database.as_worker() as store:
+            found = await store.find_credentials(email_key) if email_key is not None else None
+        check = await self.hasher.verify(password, found.password_hash if found else None)
+        if found is None or not check.is_match:
+            LOGINS.labels("refused").inc()
+            raise Unauthenticated("E-mail or password is wrong.", reason="WRONG_CREDENTIALS")
+        better_hash = await self._better_hash(password) if check.needs_rehash else None
+        tokens = await self._start_session(found.user, found.password_hash, better_hash)
+        LOGINS.labels("succeeded").inc()
+        return tokens
+
+    async def _start_session(self, user: User, password_hash: str, better_hash: str | None) -> TokenPair:
+        now = self.clock.now()
+        session = self.issuer.session(SessionId(new_id()), user, now=now)
+        refresh_token = new_refresh_token()
+        async with self.database.as_user(user.id) as store:
+            await store.add_session(session)
+            await store.add_refresh_token(session, refresh_token_hash(refresh_token), now=now)
+            if better_hash:
+                await store.replace_password_hash(user.id, old=password_hash, new=better_hash)
+        return self.issuer.pair(user, session.id, refresh_token, now=now)
+
+    async def _better_hash(self, password: str) -> str | None:
+        """None when there is no room for it now: the next login tries again, and this one must not fail for it."""
+        try:
+            return await self.hasher.hash(password)
+        except (Unavailable, DeadlineExceeded) as error:
+            log.warning("password.not_rehashed", reason=error.reason)
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    database: AuthDatabase
+    clock: Clock
+    issuer: TokenIssuer
+
+    async def __call__(self, refresh_token: str) -> TokenPair:
+        """Takes a refresh token for the next pair. One used before ends its session for all who hold its tokens."""
+        now = self.clock.now()
+        following = new_refresh_token()
+        async with self.database.as_worker() as store:
+            presented = await store.lock_refresh_token(refresh_token_hash(refresh_token))
+            verdict = presented.verdict(now) if presented else Verdict.REFUSED
+            if presented and verdict is Verdict.ROTATE:
+                session = self.issuer.session(presented.session_id, presented.user, now=now)
+                await store.use_refresh_token(refresh_token_hash(refresh_token), now=now)
+                await store.add_refresh_token(session, refresh_token_hash(following), now=now)
+            elif presented and verdict is Verdict.REUSED:
+                await _end_session(store, presented.user.id, self.issuer.revocation(presented.session_id, now=now), now)
+        # Raised after the commit, so that a reuse is remembered.
+        REFRESHES.labels(verdict.value).inc()
+        if verdict is Verdict.REUSED:
+            log.warning("refresh_token.reused")
+            REVOCATIONS.labels("reuse").inc()
+        if presented is None or verdict is not Verdict.ROTATE:
+            raise Unauthenticated("The session has ended. Log in again.", reason="INVALID_REFRESH_TOKEN")
+        return self.issuer.pair(presented.user, presented.session_id, following, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    database: AuthDatabase
+    clock: Clock
+    issuer: TokenIssuer
+
+    async def __call__(self, user_id: UserId, session_id: SessionId) -> None:
+        """Ends the user's session; one that ended before, is unknown or is another user's is left as it is."""
+        now = self.clock.now()
+        async with self.database.as_user(user_id) as store:
+            is_ended = await _end_session(store, user_id, self.issuer.revocation(session_id, now=now), now)
+        if is_ended:
+            REVOCATIONS.labels("logout").inc()
+
+
+async def _end_session(store: AuthStore, user_id: UserId, revocation: Revocation, now: datetime) -> bool:
+    """Ends the family of refresh tokens and voids the access tokens, once."""
+    if not await store.end_session(user_id, revocation.session_id, now=now):
+        return False
+    await store.add_revocation(user_id, revocation)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class ListRevocations:
+    database: AuthDatabase
+    clock: Clock
+    page_size: int = REVOCATIONS_A_PAGE
+
+    async def __call__(self, cursor: str | None) -> RevocationPage:
+        async with self.database.as_worker() as store:
+            return await store.list_revocations(cursor, now=self.clock.now(), limit=self.page_size)
+
+
+@dataclass(frozen=True, slots=True)
+class GetUser:
+    database: AuthDatabase
+
+    async def __call__(self, user_id: UserId) -> User:
+        async with self.database.as_user(user_id) as store:
+            return await _require_user(store, user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class GetEntitlements:
+    database: AuthDatabase
+    clock: Clock
+    defaults: Allowances
+
+    async def __call__(self, user_id: UserId) -> Entitlements:
+        async with self.database.as_user(user_id) as store:
+            await _require_user(store, user_id)
+            override = await store.find_override(user_id) or EntitlementOverride()
+            month = await store.sum_usage(user_id, Month.of(self.clock.now()))
+        used_tokens = sum(usage.input_tokens + usage.output_tokens for usage in month)
+        return Entitlements(override.applied_to(self.defaults), used_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordUsage:
+    database: AuthDatabase
+
+    async def __call__(self, user_id: UserId, usage: RunUsage) -> None:
+        async with self.database.as_user(user_id) as store:
+            await _require_user(store, user_id)
+            await store.add_usage(user_id, usage)
+
+
+@dataclass(frozen=True, slots=True)
+class GetUsage:
+    database: AuthDatabase
+    clock: Clock
+
+    async def __call__(self, user_id: UserId, month: Month | None) -> tuple[Month, Sequence[ModelUsage]]:
+        month = month or Month.of(self.clock.now())
+        async with self.database.as_user(user_id) as store:
+            return month, await store.sum_usage(user_id, month)
+
+
+async def _require_user(store: AuthStore, user_id: UserId) -> User:
+    user = await store.find_user(user_id)
+    if user is None:
+        raise NotFound("There is no such user.")
+    return user

@@ -1,0 +1,49 @@
+"""Who may call what: the only edges of the mesh, as (RPC, callers). A call that is not listed is refused.
+
+The NetworkPolicies of the chart say the same for addresses.
+"""
+
+from typing import Final, Literal
+
+ServiceName = Literal["gateway", "auth", "agent", "memory", "eval"]
+SERVICES: Final[tuple[ServiceName, ...]] = ("gateway", "auth", "agent", "memory", "eval")
+
+_GATEWAY: Final = frozenset({"gateway"})
+_AGENT: Final = frozenset({"agent"})
+_BOTH: Final = frozenset({"gateway", "agent"})
+
+ALLOWED_CALLERS: Final[dict[str, frozenset[str]]] = {
+    "/mesh.auth.v1.AuthService/Register": _GATEWAY,
+    "/mesh.auth.v1.AuthService/Login": _GATEWAY,
+    "/mesh.auth.v1.AuthService/Refresh": _GATEWAY,
+    "/mesh.auth.v1.AuthService/Logout": _GATEWAY,
+    "/mesh.auth.v1.AuthService/GetSigningKeys": _GATEWAY,
+    "/mesh.auth.v1.AuthService/ListRevocations": _GATEWAY,
+    "/mesh.auth.v1.AuthService/GetUser": _GATEWAY,
+    "/mesh.auth.v1.AuthService/GetUsage": _GATEWAY,
+    "/mesh.auth.v1.AuthService/GetEntitlements": _AGENT,
+    "/mesh.auth.v1.AuthService/RecordUsage": _AGENT,
+    "/mesh.agent.v1.AgentService/StartRun": _GATEWAY,
+    "/mesh.agent.v1.AgentService/FollowRun": _BOTH,
+    "/mesh.agent.v1.AgentService/CancelRun": _BOTH,
+    "/mesh.agent.v1.AgentService/GetRun": _GATEWAY,
+    "/mesh.agent.v1.AgentService/ListRuns": _GATEWAY,
+    "/mesh.agent.v1.AgentService/CreateThread": _GATEWAY,
+    "/mesh.agent.v1.AgentService/GetThread": _GATEWAY,
+    "/mesh.agent.v1.AgentService/ListThreads": _GATEWAY,
+    "/mesh.agent.v1.AgentService/UpdateThread": _GATEWAY,
+    "/mesh.agent.v1.AgentService/DeleteThread": _GATEWAY,
+    "/mesh.agent.v1.AgentService/ListMessages": _GATEWAY,
+    "/mesh.agent.v1.AgentService/ListModels": _GATEWAY,
+    "/mesh.memory.v1.MemoryService/Recall": _AGENT,
+    "/mesh.memory.v1.MemoryService/Remember": _AGENT,
+    "/mesh.memory.v1.MemoryService/CreateMemory": _GATEWAY,
+    "/mesh.memory.v1.MemoryService/GetMemory": _GATEWAY,
+    "/mesh.memory.v1.MemoryService/ListMemories": _GATEWAY,
+    "/mesh.memory.v1.MemoryService/SearchMemories": _GATEWAY,
+    "/mesh.memory.v1.MemoryService/UpdateMemory": _GATEWAY,
+    "/mesh.memory.v1.MemoryService/DeleteMemory": _GATEWAY,
+    "/mesh.memory.v1.MemoryService/DeleteAllMemories": _GATEWAY,
+    "/mesh.eval.v1.EvalService/SubmitRun": _AGENT,
+    "/mesh.eval.v1.EvalService/ListScores": _GATEWAY,
+}

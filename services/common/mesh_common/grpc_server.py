@@ -1,0 +1,54 @@
+"""A gRPC server as every service of the mesh has it: boundary, health, limits, connection age, reflection."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mesh_common.grpc_boundary import BoundaryInterceptor
+from mesh_common.health import Health
+from mesh_common.service_tokens import ServiceTokenVerifier
+from mesh_common.settings import GrpcSettings
+
+# What a stream may take to end once its connection is told to close; then it is cut and re-followed.
+_CONNECTION_AGE_GRACE_MS = 60_000
+
+
+def build_server(
+    settings: GrpcSettings,
+    *,
+    service: str,
+    service_names: tuple[str, ...],
+    health: Health,
+    register: Callable[[grpc.aio.Server], Any],
+) -> tuple[grpc.aio.Server, int]:
+    """A server that is bound but not started, and its port. `service_names` are full proto names, for reflection."""
+    verifier = ServiceTokenVerifier(settings.service_keys(), service=service)
+    server = grpc.aio.server(
+        interceptors=[BoundaryInterceptor(verifier)],
+        options=_options(settings),
+        maximum_concurrent_rpcs=settings.grpc_max_concurrent_rpcs,
+    )
+    register(server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    if settings.grpc_reflection:
+        names = (*service_names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
+    return server, port
+
+
+def _options(settings: GrpcSettings) -> tuple[tuple[str, int], ...]:
+    return (
+        ("grpc.max_receive_message_length", settings.grpc_max_message_bytes),
+        ("grpc.max_send_message_length", settings.grpc_max_message_bytes),
+        ("grpc.max_connection_age_ms", int(settings.grpc_max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", _CONNECTION_AGE_GRACE_MS),
+        # Clients ping every 20 s; a server that allows less cuts them off as too eager.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Two processes that share a port by accident would each get half of the calls.
+        ("grpc.so_reuseport", 0),
+    )

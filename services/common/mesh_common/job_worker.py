@@ -1,0 +1,143 @@
+"""Works a job queue off: claims, hands to a handler within the job's trace and user, finishes or retries."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from sqlalchemy.exc import ProgrammingError
+
+from mesh_common.caller import Caller, acting
+from mesh_common.errors import MeshError, Unavailable
+from mesh_common.job_queue import Job, JobQueue
+from mesh_common.metrics import QUEUE_JOBS, QUEUE_OLDEST_SECONDS
+from mesh_common.postgres import Database
+from mesh_common.telemetry import restored_context, tracer
+
+log = structlog.get_logger()
+
+JobHandler = Callable[[Job], Awaitable[None]]
+"""Does a job. Idempotent. A MeshError that `is_retryable` brings the job back later, any other error ends it."""
+
+
+class JobWorker:
+    """`run` works until cancelled, at most `concurrency` jobs at once, each within `timeout_s`.
+
+    The lease outlives the timeout, so a job never runs twice at once; `wake` makes it look at once instead of at
+    the next poll. Jobs that fail `max_attempts` times are dropped with one log line.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        handler: JobHandler,
+        *,
+        name: str,
+        concurrency: int,
+        timeout_s: float,
+        poll_s: float = 1.0,
+        max_attempts: int = 20,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._handler = handler
+        self._name = name
+        self._concurrency = concurrency
+        self._timeout_s = timeout_s
+        self._poll_s = poll_s
+        self._max_attempts = max_attempts
+        self._wake = asyncio.Event()
+        self._running = 0
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                jobs = await self._claim()
+                for job in jobs:
+                    self._running += 1
+                    group.create_task(self._work(job))
+                if not jobs:
+                    await self._rest()
+
+    async def _claim(self) -> list[Job]:
+        room = self._concurrency - self._running
+        if room <= 0:
+            return []
+        try:
+            async with self._database.as_worker() as connection:
+                jobs = await self._queue.claim(connection, limit=room, lease_s=self._timeout_s * 1.5)
+                QUEUE_OLDEST_SECONDS.labels(self._name).set(await self._queue.oldest_due_age_s(connection))
+                return list(jobs)
+        except Unavailable:
+            return []
+        except ProgrammingError as error:
+            # The schema is older than the code until `migrate` has run; readiness says so meanwhile.
+            log.warning("job.queue_not_ready", queue=self._name, error=type(error.orig).__name__)
+            return []
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(self._poll_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _work(self, job: Job) -> None:
+        try:
+            outcome = await self._handled(job)
+            await self._settle(job, outcome)
+            QUEUE_JOBS.labels(self._name, outcome).inc()
+        except asyncio.CancelledError:
+            # The process stops: another one gets the job now and not when the lease runs out.
+            with suppress(Unavailable):
+                await self._settle(job, "retried")
+            raise
+        except Unavailable:
+            # The database is away: the lease runs out and the job comes back by itself.
+            log.warning("job.not_settled", queue=self._name, job=str(job.id))
+        finally:
+            self._running -= 1
+            self._wake.set()
+
+    async def _handled(self, job: Job) -> str:
+        with tracer.start_as_current_span(
+            f"{self._name}.{job.kind}",
+            context=restored_context(job.trace_context),
+            kind=SpanKind.CONSUMER,
+            record_exception=False,
+        ) as span:
+            try:
+                with acting(Caller(self._name, job.user_id, None)):
+                    async with asyncio.timeout(self._timeout_s):
+                        await self._handler(job)
+            except Exception as error:  # noqa: BLE001 - one bad job must not end its siblings
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                return self._outcome_of(job, error)
+        return "done"
+
+    def _outcome_of(self, job: Job, error: Exception) -> str:
+        is_retryable = isinstance(error, TimeoutError) or not isinstance(error, MeshError) or error.is_retryable
+        outcome = "retried" if is_retryable and job.attempt < self._max_attempts else "dropped"
+        if isinstance(error, MeshError | TimeoutError):
+            reason = error.reason if isinstance(error, MeshError) else "TIMEOUT"
+            log.warning(
+                "job.failed", queue=self._name, kind=job.kind, attempt=job.attempt, outcome=outcome, reason=reason
+            )
+        else:
+            log.error(
+                "job.crashed", queue=self._name, kind=job.kind, attempt=job.attempt, outcome=outcome, exc_info=error
+            )
+        return outcome
+
+    async def _settle(self, job: Job, outcome: str) -> None:
+        async with self._database.as_worker() as connection:
+            if outcome == "retried":
+                await self._queue.retry_later(connection, job)
+            else:
+                await self._queue.finish(connection, job)

@@ -1,0 +1,173 @@
+"""JSON Web Tokens, ES256 only. The one module that knows python-jose.
+
+python-jose accepts an HS256 token forged with our public key when `algorithms` is left out (CVE-2026-85394), so
+it is called nowhere else, always with `["ES256"]`, and `alg` and `typ` are checked before it is asked at all.
+"""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from jose import jwk as jose_jwk
+from jose import jwt as jose_jwt
+from jose.exceptions import JOSEError
+
+from mesh_common.errors import Unauthenticated
+
+ALGORITHM: Final = "ES256"
+TokenType = Literal["at+jwt", "service+jwt"]
+Claims = Mapping[str, Any]
+
+# A token of ours is below 1 kB; what is longer is not worth hashing.
+_MAX_TOKEN_CHARS = 8_192
+_MAX_CACHED = 10_000
+# Clocks of nodes differ by this at most; the same value the field uses.
+_LEEWAY_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """An EC P-256 private key and the id it is known by (RFC 7638 thumbprint)."""
+
+    kid: str
+    pem: str
+
+    @classmethod
+    def from_pem(cls, pem: str) -> "SigningKey":
+        """Raises ValueError for anything but an unencrypted EC P-256 private key."""
+        return cls(kid=str(public_jwk(pem)["kid"]), pem=pem)
+
+    def sign(self, claims: Claims, token_type: TokenType) -> str:
+        headers = {"kid": self.kid, "typ": token_type}
+        return jose_jwt.encode(dict(claims), self.pem, algorithm=ALGORITHM, headers=headers)
+
+
+def new_private_key_pem() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def public_jwk(pem: str) -> dict[str, str]:
+    """The public part of a private key as a JWK with `kid`, `alg` and `use`."""
+    private = serialization.load_pem_private_key(pem.encode(), password=None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        raise ValueError("is not an EC P-256 private key")  # noqa: TRY004 - settings report ValueError
+    public_pem = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    key = jose_jwk.construct(public_pem.decode(), ALGORITHM).to_dict()
+    fields = {name: _text(key[name]) for name in ("crv", "kty", "x", "y")}
+    thumbprint = hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+    return {**fields, "kid": thumbprint, "alg": ALGORITHM, "use": "sig"}
+
+
+class JWTVerifier:
+    """Verifies tokens of one type against a set of public keys, remembering what it verified.
+
+    A key whose JWK carries `mesh_service` speaks for that service alone, so a service whose key leaked cannot pass
+    for another one; a key without it speaks for `issuer`.
+
+    A hit costs a SHA-256 (0.6 µs) where ES256 costs 120-200 µs. Entries live until the token's `exp`;
+    at most 10,000, the oldest go first. Revocation is the owner's business, by the claims returned.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, Mapping[str, str]],
+        *,
+        token_type: TokenType,
+        audience: str,
+        issuer: str | None = None,
+    ) -> None:
+        self._keys = dict(keys)
+        self._token_type = token_type
+        self._audience = audience
+        self._issuer = issuer
+        self._verified: OrderedDict[bytes, Claims] = OrderedDict()
+
+    def replace_keys(self, keys: Mapping[str, Mapping[str, str]]) -> None:
+        """Takes a newer key set; what was verified by a key that is gone is forgotten."""
+        if any(kid not in keys for kid in self._keys):
+            self._verified.clear()
+        self._keys = dict(keys)
+
+    def knows_key_of(self, token: str) -> bool:
+        return _header(token).get("kid") in self._keys
+
+    def verify(self, token: str) -> Claims:
+        """The token's claims. Raises Unauthenticated, never saying which check failed."""
+        if len(token) > _MAX_TOKEN_CHARS:
+            raise _refused()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        claims = self._verified.get(digest)
+        if claims is None:
+            claims = self._verify_anew(token)
+            self._remember(digest, claims)
+        if claims["exp"] + _LEEWAY_S <= time.time():
+            self._verified.pop(digest, None)
+            raise _refused()
+        return claims
+
+    def _verify_anew(self, token: str) -> Claims:
+        header = _header(token)
+        if header.get("alg") != ALGORITHM or header.get("typ") != self._token_type:
+            raise _refused()
+        key = self._keys.get(str(header.get("kid")))
+        if key is None:
+            raise _refused()
+        try:
+            return jose_jwt.decode(
+                token,
+                dict(key),
+                algorithms=[ALGORITHM],
+                audience=self._audience,
+                issuer=key.get("mesh_service") or self._issuer,
+                options={"leeway": _LEEWAY_S, "require_exp": True, "require_aud": True, "require_iss": True},
+            )
+        except JOSEError as error:
+            raise _refused() from error
+
+    def _remember(self, digest: bytes, claims: Claims) -> None:
+        self._verified[digest] = claims
+        if len(self._verified) > _MAX_CACHED:
+            self._verified.popitem(last=False)
+
+
+def parse_jwks(text: str) -> dict[str, dict[str, str]]:
+    """Keys by `kid`. Raises ValueError unless every key is a public EC P-256 key with a `kid`."""
+    document = orjson.loads(text)
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list):
+        raise ValueError("is not a JWKS document")  # noqa: TRY004 - settings report ValueError
+    if not all(_is_public_p256(key) for key in keys):
+        raise ValueError("holds something else than public EC P-256 keys with a kid")
+    return {key["kid"]: key for key in keys}
+
+
+def _is_public_p256(key: object) -> bool:
+    if not isinstance(key, dict):
+        return False
+    return key.get("kty") == "EC" and key.get("crv") == "P-256" and isinstance(key.get("kid"), str) and "d" not in key
+
+
+def _header(token: str) -> Mapping[str, Any]:
+    try:
+        return jose_jwt.get_unverified_header(token)
+    except (JOSEError, ValueError) as error:
+        raise _refused() from error
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _refused() -> Unauthenticated:
+    return Unauthenticated("The token is missing, expired or not valid. Log in again.", reason="INVALID_TOKEN")

@@ -1,0 +1,40 @@
+"""Prometheus: what every service counts, and the internal port that shows it.
+
+Names are `mesh_<service>_<noun>_<unit>`; labels come from closed sets, never from ids or paths.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+RPC_SERVER_SECONDS = Histogram(
+    "mesh_rpc_server_duration_seconds",
+    "Time of gRPC calls served, streams from start to end.",
+    ("rpc", "code"),
+    buckets=LATENCY_BUCKETS_S,
+)
+RPC_CLIENT_SECONDS = Histogram(
+    "mesh_rpc_client_duration_seconds",
+    "Time of gRPC calls made, streams from start to end.",
+    ("rpc", "code"),
+    buckets=LATENCY_BUCKETS_S,
+)
+RPC_SERVER_OPEN = Gauge("mesh_rpc_server_open", "gRPC calls being served.", ("rpc",))
+DATABASE_POOL = Gauge("mesh_database_pool_connections", "Connections of the database pool.", ("state",))
+QUEUE_OLDEST_SECONDS = Gauge("mesh_queue_oldest_age_seconds", "Age of the oldest job that is due.", ("queue",))
+QUEUE_JOBS = Counter("mesh_queue_jobs_total", "Jobs worked off, by outcome.", ("queue", "outcome"))
+
+
+@contextmanager
+def metrics_endpoint(host: str, port: int) -> Iterator[None]:
+    """Serves /metrics while open, in a thread of its own, so that a busy event loop still answers."""
+    server, thread = start_http_server(port, addr=host)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,157 @@
+"""PostgreSQL: the pool, and the unit of work that names its role and its user.
+
+A login of a service may do nothing by itself (NOINHERIT): each transaction takes the role `<svc>_app` with a user,
+whose rows alone it then sees, or `<svc>_worker` for work across users (DESIGN §5).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Literal
+
+import asyncpg
+from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from mesh_common.errors import MeshError, Unavailable
+from mesh_common.ids import UserId
+from mesh_common.metrics import DATABASE_POOL
+from mesh_common.settings import GrpcSettings
+
+Driver = Literal["asyncpg", "psycopg"]
+_RETRY_AFTER_S = 1.0
+_TAKE_ROLE = text("SELECT set_config('role', :role, true), set_config('mesh.user_id', :user_id, true)")
+# Class 08: connection; 40: rolled back by a deadlock; 53: resources; 57: the operator stopped us.
+# https://www.postgresql.org/docs/18/errcodes-appendix.html
+# Class 28: a password that is being rotated.
+_UNMIGRATED_CLASSES = ("3F000", "42P01")
+_AWAY_CLASSES = ("08", "28", "40", "53", "57", *_UNMIGRATED_CLASSES)
+
+
+class Role(StrEnum):
+    APP = "app"
+    WORKER = "worker"
+
+
+class Database:
+    """The pool of one service. Bounded, pre-pinged, with a deadline on waiting, connecting and each statement."""
+
+    def __init__(self, engine: AsyncEngine, schema: str) -> None:
+        self.engine = engine
+        self.schema = schema
+
+    @asynccontextmanager
+    async def as_user(self, user_id: UserId) -> AsyncIterator[AsyncConnection]:
+        """One transaction that sees and writes this user's rows alone; commits at the end of the block."""
+        async with self._transaction(Role.APP, str(user_id)) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def as_worker(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction across users: claims, queues, retention, login. Never for a request's own reads."""
+        async with self._transaction(Role.WORKER, "") as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(self, role: Role, user_id: str) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self.engine.begin() as connection:
+                await connection.execute(_TAKE_ROLE, {"role": f"{self.schema}_{role}", "user_id": user_id})
+                yield connection
+        except MeshError:
+            raise
+        except (PoolTimeoutError, OSError, TimeoutError) as error:
+            raise _away() from error
+        except DBAPIError as error:
+            if is_database_away(error):
+                raise _away() from error
+            raise
+        except asyncpg.PostgresError as error:
+            # SQLAlchemy does not wrap what asyncpg raises on connecting, e.g. to a server that is starting up.
+            if (error.sqlstate or "").startswith(_AWAY_CLASSES):
+                raise _away() from error
+            raise
+
+    async def not_ready_reason(self, required_revision: str, timeout_s: float = 2.0) -> str | None:
+        """None when the schema is at least at `required_revision`; ahead is fine, so that a rollback can start."""
+        try:
+            async with asyncio.timeout(timeout_s), self.as_worker() as connection:
+                statement = text(f"SELECT version_num FROM {self.schema}.alembic_version")  # noqa: S608 - our own name
+                revision = (await connection.execute(statement)).scalar_one_or_none()
+        except (MeshError, TimeoutError) as error:
+            is_missing = _sqlstate(error.__cause__).startswith(_UNMIGRATED_CLASSES)
+            return "the schema is not migrated" if is_missing else "PostgreSQL cannot be reached"
+        except DBAPIError:
+            return "the schema is not migrated"
+        return None if revision and int(revision) >= int(required_revision) else "the schema is older than the code"
+
+
+@asynccontextmanager
+async def open_database(settings: GrpcSettings, *, schema: str, driver: Driver = "asyncpg") -> AsyncIterator[Database]:
+    """The pool while open. Connects lazily: a service starts, unready, while PostgreSQL is away."""
+    url = settings.database_url.get_secret_value()
+    engine = create_async_engine(
+        with_driver(url, driver),
+        pool_size=settings.database_pool_size,
+        max_overflow=settings.database_max_overflow,
+        pool_timeout=settings.database_timeout_s,
+        pool_pre_ping=True,
+        pool_use_lifo=True,
+        connect_args=_connect_args(driver, settings.database_timeout_s),
+        hide_parameters=True,
+    )
+    _observe_pool(engine)
+    if settings.otlp_endpoint:
+        # Spans of statements: their text has placeholders only. It supports SQLAlchemy below 2.1, and says nothing
+        # when it does not: a test holds that spans come.
+        SQLAlchemyInstrumentor().instrument(engine=engine.sync_engine)
+    try:
+        yield Database(engine, schema)
+    finally:
+        await engine.dispose()
+
+
+def with_driver(url: str, driver: Driver) -> str:
+    """`postgresql://…` with the SQLAlchemy driver to use. Raises ValueError for another scheme."""
+    scheme, separator, rest = url.partition("://")
+    if scheme not in {"postgresql", "postgres"} or not separator:
+        raise ValueError("the database URL must start with postgresql://")
+    return f"postgresql+{driver}://{rest}"
+
+
+def is_database_away(error: DBAPIError) -> bool:
+    """Whether the database itself is the trouble (gone, restarting, full), not the statement."""
+    if error.connection_invalidated or isinstance(error, InterfaceError):
+        return True
+    code = _sqlstate(error)
+    return code.startswith(_AWAY_CLASSES) or (not code and isinstance(error, OperationalError))
+
+
+def _sqlstate(error: BaseException | None) -> str:
+    """Five characters, or none where PostgreSQL was not heard at all."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+
+
+def _connect_args(driver: Driver, timeout_s: float) -> dict[str, object]:
+    statement_timeout_ms = str(int(timeout_s * 1000))
+    if driver == "asyncpg":
+        server_settings = {"statement_timeout": statement_timeout_ms, "jit": "off"}
+        return {"timeout": timeout_s, "command_timeout": timeout_s, "server_settings": server_settings}
+    options = f"-c statement_timeout={statement_timeout_ms} -c jit=off"
+    return {"connect_timeout": max(2, int(timeout_s)), "options": options}
+
+
+def _observe_pool(engine: AsyncEngine) -> None:
+    pool = engine.pool
+    if isinstance(pool, AsyncAdaptedQueuePool):
+        DATABASE_POOL.labels("in_use").set_function(pool.checkedout)
+        DATABASE_POOL.labels("idle").set_function(pool.checkedin)
+
+
+def _away() -> Unavailable:
+    return Unavailable("The database is not reachable right now. Try again.", retry_after_s=_RETRY_AFTER_S)

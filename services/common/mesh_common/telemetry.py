@@ -1,0 +1,59 @@
+"""Traces over OTLP, head-sampled, with W3C context through HTTP, gRPC, the outbox and the queues."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+tracer = trace.get_tracer("mesh")
+
+_EXPORT_DELAY_MS = 1_000
+_EXPORT_TIMEOUT_S = 5
+_SHUTDOWN_TIMEOUT_MS = 5_000
+
+
+@contextmanager
+def tracing(service: str, *, otlp_endpoint: str | None, sample_ratio: float) -> Iterator[None]:
+    """Records and exports spans while open; flushes at the end. Without an endpoint nothing is recorded."""
+    if otlp_endpoint is None:
+        yield
+        return
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service, "service.namespace": "mesh"}),
+        sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+        shutdown_on_exit=False,
+    )
+    exporter = OTLPSpanExporter(
+        endpoint=otlp_endpoint, insecure=otlp_endpoint.startswith("http://"), timeout=_EXPORT_TIMEOUT_S
+    )
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_EXPORT_DELAY_MS))
+    trace.set_tracer_provider(provider)
+    try:
+        yield
+    finally:
+        provider.force_flush(_SHUTDOWN_TIMEOUT_MS)
+        provider.shutdown()
+
+
+def carried_context() -> dict[str, str]:
+    """The current trace context as W3C headers, to be stored with a job or sent along; empty outside a trace."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier
+
+
+def restored_context(carrier: Mapping[str, str]) -> Context:
+    """The context that `carried_context` gave, for spans that continue it in another process."""
+    return propagate.extract(dict(carrier))
+
+
+def current_trace_id() -> str | None:
+    """32 hexadecimal digits, or None outside a trace."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None

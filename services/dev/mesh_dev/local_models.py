@@ -1,0 +1,12 @@
+"""What is known of the embedded models without loading them: names, sizes and the prefixes of the embeddings."""
+
+from typing import Final
+
+CHAT_MODEL: Final = "smollm2-135m"
+# The agent's window of 2,000 tokens, its prompt, the recalled memories and an answer fit into one slot.
+CHAT_CONTEXT_TOKENS: Final = 4096
+
+EMBEDDING_MODEL: Final = "multilingual-e5-small"
+EMBEDDING_DIMENSIONS: Final = 384
+QUERY_PREFIX: Final = "query: "
+PASSAGE_PREFIX: Final = "passage: "

@@ -1,0 +1,119 @@
+"""A client of the mesh's HTTP API: what `make demo` and the end-to-end tests speak with."""
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+import orjson
+
+API: Final = "/api/v1"
+TERMINAL: Final = frozenset({"run_finished", "run_failed", "run_cancelled"})
+# Beyond the ping interval of 15 s, so that only a dead stream runs into it.
+READ_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One SSE frame; `id` is `<run>:<attempt>:<seq>`."""
+
+    id: str
+    type: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        return self.id.split(":")[0]
+
+    @property
+    def seq(self) -> int:
+        return int(self.id.split(":")[2])
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.type in TERMINAL
+
+
+class MeshClient:
+    """One user's client; before `login` nobody's. Every call returns the response as it is, whatever its status."""
+
+    def __init__(self, base_url: str) -> None:
+        self.http = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=READ_TIMEOUT_S,
+            # A proxy of the environment has no business with loopback.
+            trust_env=False,
+            limits=httpx.Limits(max_connections=None),
+            verify=_tls(),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.http.aclose()
+
+    async def register(self, email: str, password: str) -> httpx.Response:
+        return await self.post("/auth/register", {"email": email, "password": password})
+
+    async def login(self, email: str, password: str) -> httpx.Response:
+        """From here on the client speaks as this user."""
+        form = {"username": email, "password": password}
+        response = await self.http.post(f"{API}/auth/login", data=form)
+        if response.is_success:
+            self.use_token(response.json()["access_token"])
+        return response
+
+    def use_token(self, access_token: str) -> None:
+        self.http.headers["authorization"] = f"Bearer {access_token}"
+
+    async def get(self, path: str, **query: str | int) -> httpx.Response:
+        return await self.http.get(API + path, params=query)
+
+    async def post(self, path: str, body: object = None, **headers: str) -> httpx.Response:
+        return await self.http.post(API + path, json=body, headers=_dashed(headers))
+
+    async def patch(self, path: str, body: object) -> httpx.Response:
+        return await self.http.patch(API + path, json=body)
+
+    async def delete(self, path: str) -> httpx.Response:
+        return await self.http.delete(API + path)
+
+    @asynccontextmanager
+    async def open_stream(
+        self, path: str, body: Mapping[str, Any], **headers: str
+    ) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[Event]]]:
+        """The response and its events; the events are read while the block is open."""
+        url = API + path
+        async with self.http.stream("POST", url, json=body, headers=_dashed(headers)) as response:
+            yield response, events_of(response)
+
+
+async def events_of(response: httpx.Response) -> AsyncIterator[Event]:
+    """The frames of an SSE body as they come; comments are passed over."""
+    frame: dict[str, str] = {}
+    async for line in response.aiter_lines():
+        if line.startswith(":"):
+            continue
+        if line:
+            name, _, value = line.partition(":")
+            frame[name] = value.removeprefix(" ")
+        elif frame:
+            yield Event(frame.get("id", ""), frame.get("event", ""), orjson.loads(frame.get("data", "{}")))
+            frame = {}
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    # One for all clients: each would load the authorities anew, 25 ms of CPU.
+    return ssl.create_default_context()
+
+
+def _dashed(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}

@@ -1,0 +1,186 @@
+"""Which models the stack answers, extracts, judges and embeds with: three choices of the same settings."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import orjson
+
+from mesh_dev import local_models
+from mesh_dev.ports import PortPlan
+from mesh_dev.settings import DevSettings
+from mesh_dev.wait import LOOPBACK
+
+type ModelSource = Literal["embedded", "openai", "simulator"]
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+OPENAI_CAPABILITIES = ("tools", "json_schema", "extraction")
+# At 70 tokens/s on one core this is 4 s; the embedded model rambles as long as it may.
+EMBEDDED_MAX_OUTPUT_TOKENS = 256
+# Without a bound its reasoning does not end; one run at a time leaves a core to the chat.
+EMBEDDED_JUDGE: Mapping[str, str] = {"EVAL_JUDGE_MAX_REASONING_CHARS": "120", "EVAL_RUNS_AT_ONCE": "1"}
+# True pairs score 0.83 to 0.90 with multilingual-e5-small, unrelated ones 0.76 to 0.81.
+E5_MIN_SIMILARITY = 0.82
+# The simulator's vectors are hashed words: texts that share none are at right angles.
+SIMULATOR_MIN_SIMILARITY = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """One entry of AGENT_MODELS."""
+
+    name: str
+    provider_model: str
+    context_tokens: int
+    max_output_tokens: int
+    capabilities: tuple[str, ...] = ()
+    input_usd_per_mtok: float = 0.0
+    output_usd_per_mtok: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingChoice:
+    """Embeddings come from a local server in every case."""
+
+    base_url: str
+    model: str
+    dimensions: int
+    min_similarity: float
+    query_prefix: str = ""
+    passage_prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """`extraction_model` is empty where no model can extract facts."""
+
+    entries: tuple[ModelEntry, ...]
+    base_url: str
+    api_key: str | None
+    extraction_model: str
+    judge_model: str
+    embedding: EmbeddingChoice
+    judge_env: Mapping[str, str] = field(default_factory=dict)
+
+    def agent_environment(self) -> dict[str, str]:
+        models = orjson.dumps([asdict(entry) for entry in self.entries]).decode()
+        return {"AGENT_MODELS": models} | self._server("AGENT")
+
+    def memory_environment(self) -> dict[str, str]:
+        return self._server("MEMORY") | {
+            "MEMORY_EXTRACTION_MODEL": self.extraction_model,
+            "MEMORY_EMBEDDING_BASE_URL": self.embedding.base_url,
+            "MEMORY_EMBEDDING_MODEL": self.embedding.model,
+            "MEMORY_EMBEDDING_DIMENSIONS": str(self.embedding.dimensions),
+            "MEMORY_EMBEDDING_QUERY_PREFIX": self.embedding.query_prefix,
+            "MEMORY_EMBEDDING_PASSAGE_PREFIX": self.embedding.passage_prefix,
+            "MEMORY_RECALL_MIN_SIMILARITY": str(self.embedding.min_similarity),
+        }
+
+    def eval_environment(self) -> dict[str, str]:
+        return self._server("EVAL") | {"EVAL_JUDGE_MODEL": self.judge_model, **self.judge_env}
+
+    def _server(self, prefix: str) -> dict[str, str]:
+        # An empty key, not none: the one of the caller's environment belongs to another server.
+        return {f"{prefix}_OPENAI_BASE_URL": self.base_url, f"{prefix}_OPENAI_API_KEY": self.api_key or ""}
+
+
+def model_source_of(settings: DevSettings) -> ModelSource:
+    return "openai" if settings.openai_api_key else "embedded"
+
+
+def choose_models(source: ModelSource, ports: PortPlan, settings: DevSettings) -> ModelChoice:
+    match source:
+        case "embedded":
+            return _embedded(ports)
+        case "openai":
+            return _openai(ports, settings)
+        case "simulator":
+            return _simulator(ports)
+
+
+def _embedded(ports: PortPlan) -> ModelChoice:
+    entry = ModelEntry(
+        name=local_models.CHAT_MODEL,
+        provider_model=local_models.CHAT_MODEL,
+        context_tokens=local_models.CHAT_CONTEXT_TOKENS,
+        max_output_tokens=EMBEDDED_MAX_OUTPUT_TOKENS,
+    )
+    return ModelChoice(
+        entries=(entry,),
+        base_url=_local(ports.model),
+        api_key=None,
+        extraction_model="",
+        judge_model=local_models.CHAT_MODEL,
+        embedding=_e5(ports),
+        judge_env=EMBEDDED_JUDGE,
+    )
+
+
+def _openai(ports: PortPlan, settings: DevSettings) -> ModelChoice:
+    mini = _gpt("gpt-4o-mini", input_usd_per_mtok=0.15, output_usd_per_mtok=0.60)
+    large = _gpt("gpt-4o", input_usd_per_mtok=2.50, output_usd_per_mtok=10.00)
+    key = settings.openai_api_key
+    return ModelChoice(
+        entries=(mini, large),
+        base_url=str(settings.openai_base_url or OPENAI_BASE_URL).rstrip("/"),
+        api_key=key.get_secret_value() if key else None,
+        extraction_model=mini.name,
+        judge_model=mini.name,
+        embedding=_e5(ports),
+    )
+
+
+def _simulator(ports: PortPlan) -> ModelChoice:
+    large, small = (
+        ModelEntry(
+            name=name,
+            provider_model=name,
+            context_tokens=32_000,
+            max_output_tokens=4_000,
+            capabilities=OPENAI_CAPABILITIES,
+            input_usd_per_mtok=input_usd,
+            output_usd_per_mtok=4 * input_usd,
+        )
+        for name, input_usd in (("sim-large", 2.0), ("sim-small", 0.5))
+    )
+    return ModelChoice(
+        entries=(large, small),
+        base_url=_local(ports.model),
+        api_key=None,
+        extraction_model=small.name,
+        judge_model=small.name,
+        embedding=EmbeddingChoice(
+            base_url=_local(ports.model),
+            model="sim-embedding",
+            dimensions=384,
+            min_similarity=SIMULATOR_MIN_SIMILARITY,
+        ),
+    )
+
+
+def _gpt(name: str, *, input_usd_per_mtok: float, output_usd_per_mtok: float) -> ModelEntry:
+    return ModelEntry(
+        name=name,
+        provider_model=name,
+        context_tokens=128_000,
+        max_output_tokens=16_384,
+        capabilities=OPENAI_CAPABILITIES,
+        input_usd_per_mtok=input_usd_per_mtok,
+        output_usd_per_mtok=output_usd_per_mtok,
+    )
+
+
+def _e5(ports: PortPlan) -> EmbeddingChoice:
+    return EmbeddingChoice(
+        base_url=_local(ports.embeddings),
+        model=local_models.EMBEDDING_MODEL,
+        dimensions=local_models.EMBEDDING_DIMENSIONS,
+        query_prefix=local_models.QUERY_PREFIX,
+        passage_prefix=local_models.PASSAGE_PREFIX,
+        min_similarity=E5_MIN_SIMILARITY,
+    )
+
+
+def _local(port: int) -> str:
+    return f"http://{LOOPBACK}:{port}/v1"

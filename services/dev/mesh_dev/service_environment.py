@@ -1,0 +1,100 @@
+"""The environment of every program of a stack. Pure: ports, secrets and choices in, variables out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+from mesh_common.bootstrap_db import SCHEMAS
+from mesh_common.edges import ServiceName
+from mesh_common.secrets import SecretSet, environment_of, owner_environment
+
+from mesh_dev.models import ModelChoice
+from mesh_dev.ports import PortPlan, ServicePorts
+from mesh_dev.wait import LOOPBACK
+
+# Whoever presses Ctrl-C waits for this at most while answers are under way.
+DRAIN_S = 5
+# The budget of production, 300 ms, is for machines that do not run a model beside everything else.
+RECALL_TIMEOUT_S = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceEnvironments:
+    """What each service and each step before it is started with; `extra` has the last word."""
+
+    ports: PortPlan
+    secrets: SecretSet
+    jwks_file: Path
+    models: ModelChoice
+    redis_url: str
+    has_traces: bool
+    extra: Mapping[ServiceName, Mapping[str, str]] = field(default_factory=dict)
+
+    def of(self, service: ServiceName) -> dict[str, str]:
+        return self._common(service) | self._own(service) | dict(self.extra.get(service, {}))
+
+    def of_bootstrap(self, admin_url: str) -> dict[str, str]:
+        """For `mesh_common bootstrap-db`; `admin_url` leads to the database it prepares."""
+        passwords = orjson.dumps(self.secrets.passwords).decode()
+        return {"BOOTSTRAP_ADMIN_DATABASE_URL": admin_url, "BOOTSTRAP_DATABASE_PASSWORDS": passwords}
+
+    def of_migration(self, service: str) -> dict[str, str]:
+        return owner_environment(self.secrets, service, database=self._database)
+
+    def ports_of(self, service: ServiceName) -> ServicePorts:
+        return {
+            "gateway": self.ports.gateway,
+            "auth": self.ports.auth,
+            "agent": self.ports.agent,
+            "memory": self.ports.memory,
+            "eval": self.ports.eval,
+        }[service]()
+
+    @property
+    def _database(self) -> str:
+        return f"{LOOPBACK}:{self.ports.postgres}"
+
+    def _common(self, service: ServiceName) -> dict[str, str]:
+        prefix = service.upper()
+        redis = f"{LOOPBACK}:{self.ports.valkey}"
+        variables = environment_of(self.secrets, service, database=self._database, redis=redis) | {
+            f"{prefix}_SERVICE_JWKS_FILE": str(self.jwks_file),
+            f"{prefix}_METRICS_HOST": LOOPBACK,
+            f"{prefix}_METRICS_PORT": str(self.ports_of(service).metrics),
+            f"{prefix}_TRACE_SAMPLE_RATIO": "1.0",
+            f"{prefix}_DRAIN_S": str(DRAIN_S),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:{self.ports.otlp}" if self.has_traces else "",
+        }
+        if service in SCHEMAS:
+            variables[f"{prefix}_GRPC_HOST"] = LOOPBACK
+            variables[f"{prefix}_GRPC_PORT"] = str(self.ports_of(service).api)
+        return variables
+
+    def _own(self, service: ServiceName) -> dict[str, str]:
+        match service:
+            case "gateway":
+                return self._gateway()
+            case "agent":
+                targets = self._targets("AGENT", ("auth", "memory", "eval"))
+                choices = {"AGENT_EVAL_SAMPLE_RATIO": "1.0", "AGENT_RECALL_TIMEOUT_S": str(RECALL_TIMEOUT_S)}
+                return self.models.agent_environment() | targets | choices
+            case "memory":
+                return self.models.memory_environment() | {"MEMORY_RECALL_TIMEOUT_S": str(RECALL_TIMEOUT_S)}
+            case "eval":
+                return self.models.eval_environment()
+            case "auth":
+                return {}
+
+    def _gateway(self) -> dict[str, str]:
+        return self._targets("GATEWAY", ("auth", "agent", "memory", "eval")) | {
+            "GATEWAY_HTTP_HOST": LOOPBACK,
+            "GATEWAY_HTTP_PORT": str(self.ports.gateway().api),
+            # The embedded Valkey has a password of its own.
+            "GATEWAY_REDIS_URL": self.redis_url,
+        }
+
+    def _targets(self, prefix: str, callees: tuple[ServiceName, ...]) -> dict[str, str]:
+        return {
+            f"{prefix}_{callee.upper()}_TARGET": f"ipv4:{LOOPBACK}:{self.ports_of(callee).api}" for callee in callees
+        }

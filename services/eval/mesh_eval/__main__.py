@@ -1,0 +1,12 @@
+"""`python -m mesh_eval serve|migrate`."""
+
+from mesh_common.grpc_service import service_main
+
+from mesh_eval.settings import EvalMigrationSettings, EvalSettings
+
+if __name__ == "__main__":
+    service_main(
+        "eval",
+        settings_class=EvalSettings,
+        migration_settings_class=EvalMigrationSettings,
+    )

@@ -1,0 +1,149 @@
+"""What is judged, and what a judgement is."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, NoReturn, Self
+from uuid import UUID
+
+MAX_REASONING_CHARS = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    tool: str
+    arguments_json: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRun:
+    """What a judge may see of one run. `model` is the one that answered."""
+
+    id: UUID
+    message: str
+    answer: str
+    memories: tuple[str, ...]
+    tool_results: tuple[ToolResult, ...]
+    model: str
+
+    def as_payload(self) -> dict[str, Any]:
+        """As JSON values, for the queue."""
+        return asdict(self) | {"id": str(self.id)}
+
+    @classmethod
+    def from_payload(cls, payload: dict[str, Any]) -> Self:
+        return cls(
+            id=UUID(payload["id"]),
+            message=payload["message"],
+            answer=payload["answer"],
+            memories=tuple(payload["memories"]),
+            tool_results=tuple(ToolResult(**result) for result in payload["tool_results"]),
+            model=payload["model"],
+        )
+
+
+class Part(StrEnum):
+    """A part of a run that a judge is shown, by the name it has in the prompt."""
+
+    MESSAGE = "MESSAGE"
+    MEMORIES = "MEMORIES"
+    TOOL_RESULTS = "TOOL RESULTS"
+    ANSWER = "ANSWER"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One thing that is judged; `best` says which end of 0..1 is the good one."""
+
+    name: str
+    parts: tuple[Part, ...]
+    best: Literal[0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A metric with its prompt; `prompt_hash` is the prompt's SHA-256, hex."""
+
+    metric: Metric
+    prompt: str
+    prompt_hash: str
+
+
+class ScoreStatus(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    value: float
+    reasoning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A stored judgement. `value` is None and `reasoning` empty when the judge gave no valid answer."""
+
+    name: str
+    status: ScoreStatus
+    value: float | None
+    reasoning: str
+    judge_model: str
+    prompt_hash: str
+    created_at: datetime
+    trace_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunScores:
+    """By metric name. `is_pending`: the run waits for its judge."""
+
+    scores: tuple[Score, ...]
+    is_pending: bool
+
+
+class InvalidAnswer(Exception):
+    """The judge answered something that is no verdict. Never leaves the service: it becomes a failed score.
+
+    `is_final`: asking again gives the same (the provider refuses the request as it is).
+    """
+
+    def __init__(self, why: str, *, is_final: bool = False) -> None:
+        super().__init__(why)
+        self.is_final = is_final
+
+
+def parse_verdict(answer: str) -> Verdict:
+    """The verdict in a judge's answer, which is a JSON object and nothing else.
+
+    Raises: InvalidAnswer for prose, a score that is missing, no number, NaN or outside 0..1, or no reasoning.
+    """
+    try:
+        fields = json.loads(answer, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidAnswer("no JSON") from error
+    if not isinstance(fields, dict):
+        raise InvalidAnswer("no JSON object")
+    return Verdict(_value(fields.get("score")), _reasoning(fields.get("reasoning")))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    # Python reads NaN and Infinity, which are no JSON.
+    raise InvalidAnswer(f"{name} is no number")
+
+
+def _value(score: object) -> float:
+    # In Python a bool is an int; in JSON it is no number. The bounds also refuse 1e999, which is read as infinity.
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise InvalidAnswer("the score is no number from 0 to 1")
+    return float(score)
+
+
+def _reasoning(reasoning: object) -> str:
+    if not isinstance(reasoning, str) or not reasoning.strip():
+        raise InvalidAnswer("there is no reasoning")
+    # JSON can spell what PostgreSQL cannot store: NUL and half of a surrogate pair.
+    storable = reasoning.replace("\x00", "").encode("utf-8", "replace").decode()
+    return storable.strip()[:MAX_REASONING_CHARS]

@@ -1,0 +1,108 @@
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from mesh_common.ids import UserId
+from mesh_common.job_queue import JobQueue
+from mesh_common.postgres import Database
+from sqlalchemy import Row, exists, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_eval.domain import JudgedRun, RunScores, Score, ScoreStatus
+from mesh_eval.tables import jobs, scores
+
+JOBS = JobQueue(jobs)
+_KIND = "judge"
+_SCORE_COLUMNS = (
+    scores.c.name,
+    scores.c.status,
+    scores.c.value,
+    scores.c.reasoning,
+    scores.c.judge_model,
+    scores.c.prompt_hash,
+    scores.c.created_at,
+    scores.c.trace_id,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresUnitOfWork:
+    database: Database
+
+    @asynccontextmanager
+    async def as_user(self, user_id: UserId) -> AsyncIterator["PostgresEvalStore"]:
+        async with self.database.as_user(user_id) as connection:
+            yield PostgresEvalStore(connection, user_id)
+
+
+class PostgresEvalStore:
+    """`EvalStore` on PostgreSQL."""
+
+    def __init__(self, connection: AsyncConnection, user_id: UserId) -> None:
+        self._connection = connection
+        self._user_id = user_id
+
+    async def queue(self, run: JudgedRun) -> bool:
+        if await self.is_judged(run.id):
+            return False
+        return await JOBS.add(
+            self._connection, kind=_KIND, key=self._key(run.id), user_id=self._user_id, payload=run.as_payload()
+        )
+
+    async def is_judged(self, run_id: UUID) -> bool:
+        statement = select(exists().where(scores.c.user_id == self._user_id, scores.c.run_id == run_id))
+        return bool((await self._connection.execute(statement)).scalar())
+
+    async def add_scores(self, run: JudgedRun, scores_of_run: Sequence[Score]) -> None:
+        rows = [self._row(run, score) for score in scores_of_run]
+        await self._connection.execute(insert(scores).on_conflict_do_nothing(), rows)
+
+    async def list_scores(self, run_id: UUID) -> RunScores:
+        statement = (
+            select(*_SCORE_COLUMNS)
+            .where(scores.c.user_id == self._user_id, scores.c.run_id == run_id)
+            .order_by(scores.c.name)
+        )
+        found = tuple(_score(row) for row in (await self._connection.execute(statement)).all())
+        return RunScores(found, is_pending=not found and await self._is_queued(run_id))
+
+    async def _is_queued(self, run_id: UUID) -> bool:
+        statement = select(
+            exists().where(jobs.c.user_id == self._user_id, jobs.c.kind == _KIND, jobs.c.key == self._key(run_id))
+        )
+        return bool((await self._connection.execute(statement)).scalar())
+
+    def _key(self, run_id: UUID) -> str:
+        # With the user in it, nobody can take another's run off the queue by submitting its id first.
+        return f"{self._user_id}:{run_id}"
+
+    def _row(self, run: JudgedRun, score: Score) -> dict[str, Any]:
+        return {
+            "user_id": self._user_id,
+            "run_id": run.id,
+            "name": score.name,
+            "status": score.status.value,
+            "value": score.value,
+            "reasoning": score.reasoning,
+            "run_model": run.model,
+            "judge_model": score.judge_model,
+            "prompt_hash": score.prompt_hash,
+            "trace_id": score.trace_id,
+            "created_at": score.created_at,
+        }
+
+
+def _score(row: Row[Any]) -> Score:
+    return Score(
+        name=row.name,
+        status=ScoreStatus(row.status),
+        value=row.value,
+        reasoning=row.reasoning,
+        judge_model=row.judge_model,
+        prompt_hash=row.prompt_hash,
+        created_at=row.created_at,
+        trace_id=row.trace_id,
+    )

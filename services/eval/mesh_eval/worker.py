@@ -1,0 +1,32 @@
+"""Works the queue of runs off."""
+
+from mesh_common.job_queue import Job
+from mesh_common.job_worker import JobHandler, JobWorker
+from mesh_common.postgres import Database
+
+from mesh_eval.domain import JudgedRun
+from mesh_eval.settings import EvalSettings
+from mesh_eval.store import JOBS
+from mesh_eval.usecases import JudgeRun
+
+# With the queue's back-off of at most five minutes: a judge may be away for eight hours before runs go unjudged.
+_MAX_ATTEMPTS = 100
+
+
+def judge_worker(database: Database, judge_run: JudgeRun, settings: EvalSettings) -> JobWorker:
+    return JobWorker(
+        database,
+        JOBS,
+        _handler(judge_run),
+        name="eval",
+        concurrency=settings.runs_at_once,
+        timeout_s=settings.run_timeout_s,
+        max_attempts=_MAX_ATTEMPTS,
+    )
+
+
+def _handler(judge_run: JudgeRun) -> JobHandler:
+    async def handle(job: Job) -> None:
+        await judge_run(job.user_id, JudgedRun.from_payload(job.payload))
+
+    return handle

@@ -1,0 +1,25 @@
+"""`python -m mesh_gateway serve`."""
+
+import argparse
+
+from mesh_common.logs import configure_logs
+from mesh_common.serve import run_process, serve_until_signal
+from mesh_common.settings import load_settings
+from mesh_common.telemetry import tracing
+
+from mesh_gateway.bootstrap import open_service
+from mesh_gateway.settings import GatewaySettings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="mesh_gateway")
+    parser.add_argument("command", choices=("serve",))
+    parser.parse_args()
+    settings = load_settings(GatewaySettings)
+    configure_logs("gateway", settings.log_level)
+    with tracing("gateway", otlp_endpoint=settings.otlp_endpoint, sample_ratio=settings.trace_sample_ratio):
+        run_process(serve_until_signal(lambda: open_service(settings)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Who a user's access token speaks for. The one place of the mesh where user tokens are verified."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from mesh_common.errors import Unauthenticated
+from mesh_common.ids import UserId
+from mesh_common.jwt import Claims, JWTVerifier
+
+from mesh_gateway.problems import MISSING_TOKEN
+from mesh_gateway.revocations import Revocations
+from mesh_gateway.signing_keys import SigningKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The user of one request and the session the token belongs to."""
+
+    user_id: UserId
+    session_id: str
+    expires_at: datetime
+
+
+class AccessTokens:
+    def __init__(self, verifier: JWTVerifier, keys: SigningKeys, revocations: Revocations) -> None:
+        self._verifier = verifier
+        self._keys = keys
+        self._revocations = revocations
+
+    async def authenticate(self, token: str | None) -> Principal:
+        """Raises Unauthenticated; Unavailable while no key is known."""
+        if not token:
+            raise Unauthenticated("An access token is required. Log in.", reason=MISSING_TOKEN)
+        self._keys.document()
+        if not self._verifier.knows_key_of(token):
+            await self._keys.ask_for_newer()
+        principal = _principal(self._verifier.verify(token))
+        if self._revocations.is_revoked(principal.session_id):
+            raise _refused()
+        return principal
+
+    def revoke(self, principal: Principal) -> None:
+        """Refuses the session here at once; other replicas learn it from auth."""
+        self._revocations.revoke(principal.session_id, principal.expires_at)
+
+
+def _principal(claims: Claims) -> Principal:
+    try:
+        user_id = UserId(UUID(claims["sub"]))
+        session_id = str(UUID(claims["sid"]))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise _refused() from error
+    return Principal(user_id, session_id, datetime.fromtimestamp(claims["exp"], UTC))
+
+
+def _refused() -> Unauthenticated:
+    return Unauthenticated("The token is missing, expired or not valid. Log in again.", reason="INVALID_TOKEN")

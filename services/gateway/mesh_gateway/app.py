@@ -1,0 +1,102 @@
+"""The HTTP application: routes, middleware from the outside in, errors, OpenAPI."""
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Scope
+
+from mesh_gateway.deps import Gateway
+from mesh_gateway.observer import PROBES, TRACE_ID_HEADER, RequestObserver
+from mesh_gateway.problems import install_handlers
+from mesh_gateway.request_limits import RequestBounds, RequestLimits
+from mesh_gateway.routes import auth, catalogue, chatbot, memories, meta, runs, threads
+from mesh_gateway.schemas.common import Problem
+from mesh_gateway.settings import GatewaySettings
+
+_CORS_MAX_AGE_S = 600
+_EXPOSED = (
+    "Location",
+    "Content-Location",
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+    "WWW-Authenticate",
+    TRACE_ID_HEADER,
+)
+_ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key", "traceparent", "tracestate")
+
+
+def build_app(gateway: Gateway) -> FastAPI:
+    app = FastAPI(
+        title="Agent Mesh",
+        version=version("mesh-gateway"),
+        summary="Chat with an agent that remembers.",
+        # Both pages would load scripts from elsewhere; /openapi.json is there for any viewer.
+        docs_url=None,
+        redoc_url=None,
+        middleware=_middleware(gateway.settings),
+        generate_unique_id_function=_operation_id,
+        # Spans are FastAPI's own; metrics are Prometheus', and its log records may hold what users wrote.
+        telemetry={
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": _is_probe,
+        },
+    )
+    app.state.gateway = gateway
+    install_handlers(app)
+    for module in (auth, threads, runs, chatbot, memories, catalogue, meta):
+        app.include_router(module.router)
+    _describe(app)
+    return app
+
+
+def _middleware(settings: GatewaySettings) -> list[Middleware]:
+    bounds = RequestBounds(
+        max_body_bytes=settings.max_body_bytes,
+        max_headers=settings.max_headers,
+        max_header_bytes=settings.max_header_bytes,
+        max_url_bytes=settings.max_url_bytes,
+        body_timeout_s=settings.body_timeout_s,
+    )
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=_ALLOWED,
+        expose_headers=_EXPOSED,
+        max_age=_CORS_MAX_AGE_S,
+    )
+    # The outermost first: browsers must be able to read errors too.
+    return [cors, Middleware(RequestObserver), Middleware(RequestLimits, bounds=bounds)]
+
+
+def _describe(app: FastAPI) -> None:
+    """Adds to FastAPI's OpenAPI document what it cannot know: the schema of problems."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        if Problem.__name__ not in schemas:
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(problem.pop("$defs"))
+            schemas[Problem.__name__] = problem
+        return document
+
+    # FastAPI's documented way to extend the document is to replace this method.
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _is_probe(scope: Scope) -> bool:
+    return scope["path"] in PROBES

@@ -1,0 +1,181 @@
+"""Opens everything the gateway needs, in order, and closes it in reverse. Nothing is made at import time."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from mesh_common.clock import SystemClock
+from mesh_common.edges import ServiceName
+from mesh_common.grpc_client import ServiceCalls, open_channel
+from mesh_common.jwt import JWTVerifier, SigningKey, TokenType
+from mesh_common.metrics import metrics_endpoint
+from mesh_common.redis import open_redis
+from mesh_common.service_tokens import ServiceTokenSigner
+from redis.asyncio import Redis
+
+from mesh_gateway.access_tokens import AccessTokens
+from mesh_gateway.app import build_app
+from mesh_gateway.client_address import ClientAddresses
+from mesh_gateway.clients.agent import AgentClient
+from mesh_gateway.clients.auth import AuthClient
+from mesh_gateway.clients.backend import Backend
+from mesh_gateway.clients.evals import EvalClient
+from mesh_gateway.clients.memory import MemoryClient
+from mesh_gateway.deps import Gateway
+from mesh_gateway.rate_limit import RateLimiter
+from mesh_gateway.readiness import Readiness
+from mesh_gateway.revocations import Revocations
+from mesh_gateway.settings import GatewaySettings
+from mesh_gateway.signing_keys import SigningKeys
+from mesh_gateway.streams import OpenStreams
+
+log = structlog.get_logger()
+
+_BACKLOG: Final = 2_048
+# What is left when open streams were closed: unary answers, which have deadlines of 5 s.
+_LAST_ANSWERS_S: Final = 6
+# Above the idle timeout of common load balancers (60 s), so that they never send into a closing connection.
+_KEEP_ALIVE_S: Final = 75
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayProcess:
+    """A gateway that serves on `port`; `drain` stops it softly."""
+
+    port: int
+    drain: Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def open_service(settings: GatewaySettings) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    async with open_gateway(settings) as process:
+        yield process.drain
+
+
+@asynccontextmanager
+async def open_gateway(settings: GatewaySettings) -> AsyncIterator[GatewayProcess]:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(metrics_endpoint(settings.metrics_host, settings.metrics_port))
+        redis = await stack.enter_async_context(open_redis(settings.redis_url))
+        gateway, revocations = await _wire(stack, settings, redis)
+        # What can be known about tokens is known before the first request; auth away ends this at once.
+        await asyncio.gather(gateway.keys.prepare(), revocations.poll())
+        sock = stack.enter_context(_listening(settings.http_host, settings.http_port))
+        server = _Server(_server_config(build_app(gateway)))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        watchers = [tasks.create_task(watch()) for watch in (gateway.keys.watch, revocations.watch)]
+        serving = tasks.create_task(server.serve(sockets=[sock]))
+        await server.is_started.wait()
+        log.info("http.listening", port=sock.getsockname()[1])
+        try:
+            yield GatewayProcess(sock.getsockname()[1], lambda: _drain(gateway, server, serving))
+        finally:
+            server.should_exit = True
+            server.force_exit = True
+            for watcher in watchers:
+                watcher.cancel()
+
+
+async def _drain(gateway: Gateway, server: "_Server", serving: "asyncio.Task[None]") -> None:
+    """Unready first; open streams may end within `drain_s`, then they are closed and clients come back elsewhere."""
+    gateway.readiness.drain()
+    await gateway.streams.wait_until_idle(gateway.settings.drain_s)
+    closed = gateway.streams.close_all()
+    if closed:
+        log.warning("streams.closed", count=closed)
+    server.should_exit = True
+    await asyncio.wait({serving})
+
+
+async def _wire(stack: AsyncExitStack, settings: GatewaySettings, redis: Redis) -> tuple[Gateway, Revocations]:
+    clock = SystemClock()
+    auth, agent, memory, evals = await _open_clients(stack, settings)
+    token_type: TokenType = "at+jwt"  # noqa: S105 - a type, no secret
+    verifier = JWTVerifier({}, token_type=token_type, audience=settings.audience, issuer=settings.issuer)
+    keys = SigningKeys(auth, redis, verifier, clock)
+    revocations = Revocations(auth, clock)
+    gateway = Gateway(
+        settings=settings,
+        auth=auth,
+        agent=agent,
+        memory=memory,
+        evals=evals,
+        keys=keys,
+        tokens=AccessTokens(verifier, keys, revocations),
+        limits=RateLimiter(redis, clock),
+        streams=OpenStreams(max_open=settings.max_open_streams, max_per_user=settings.max_streams_per_user),
+        addresses=ClientAddresses(settings.trusted_proxies),
+        readiness=Readiness(keys),
+    )
+    return gateway, revocations
+
+
+async def _open_clients(
+    stack: AsyncExitStack, settings: GatewaySettings
+) -> tuple[AuthClient, AgentClient, MemoryClient, EvalClient]:
+    signer = ServiceTokenSigner("gateway", SigningKey.from_pem(settings.service_key.get_secret_value()))
+
+    def backend(callee: ServiceName) -> Backend:
+        return Backend(ServiceCalls(callee, signer), settings.call_timeout_s)
+
+    auth, agent, memory, evals = [
+        await stack.enter_async_context(open_channel(target))
+        for target in (settings.auth_target, settings.agent_target, settings.memory_target, settings.eval_target)
+    ]
+    return (
+        AuthClient(backend("auth"), auth, login_timeout_s=settings.login_timeout_s),
+        AgentClient(backend("agent"), agent, start_timeout_s=settings.start_timeout_s),
+        MemoryClient(backend("memory"), memory),
+        EvalClient(backend("eval"), evals),
+    )
+
+
+def _server_config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        # The loop is running already (uvloop, by mesh_common.serve).
+        loop="none",
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # uvicorn would believe X-Forwarded-For from loopback; ours goes by GATEWAY_TRUSTED_PROXIES.
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        # Without it uvicorn waits for open streams for ever.
+        timeout_graceful_shutdown=_LAST_ANSWERS_S,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn inside our own process life: signals are mesh_common.serve's, the start is an event."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_started = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_started.set()
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    # Bound here: uvicorn ends the process without a word of ours when the port is taken.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    try:
+        yield sock
+    finally:
+        sock.close()

@@ -1,0 +1,164 @@
+"""agent over gRPC: threads, runs and the events of runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import grpc
+from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
+from mesh_common.errors import DeadlineExceeded
+from mesh_common.grpc_client import ServerStream
+from mesh_common.ids import RunId, UserId
+
+from mesh_gateway import convert
+from mesh_gateway.clients.backend import Backend
+from mesh_gateway.events import EventPosition, RunOrder, StreamEvent
+from mesh_gateway.schemas.catalogue import Model
+from mesh_gateway.schemas.common import Page
+from mesh_gateway.schemas.runs import Run
+from mesh_gateway.schemas.threads import CreateThreadBody, Message, Thread, UpdateThreadBody
+
+_RUN_ID_METADATA: Final = "mesh-run-id"
+_THREAD_ID_METADATA: Final = "mesh-thread-id"
+# A follower whose run is silent gets its status after this: whoever may not follow has been refused by then.
+_FOLLOW_ACK_S: Final = 2.0
+
+type _Stream = ServerStream[agent_pb2.StartRunResponse] | ServerStream[agent_pb2.FollowRunResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRun:
+    """A run that was acknowledged, and its events from here on."""
+
+    run_id: RunId
+    thread_id: str | None
+    """None when the agent did not say, as may be when a run is followed."""
+    events: AsyncIterator[StreamEvent]
+
+
+class AgentClient:
+    def __init__(self, backend: Backend, channel: grpc.aio.Channel, *, start_timeout_s: float) -> None:
+        self._backend = backend
+        self._stub = agent_pb2_grpc.AgentServiceStub(channel)
+        self._start_timeout_s = start_timeout_s
+
+    @asynccontextmanager
+    async def start_run(self, user_id: UserId, order: RunOrder) -> AsyncIterator[OpenedRun]:
+        """A run that is durable from here on; leaving the block ends the following only."""
+        async with self._backend.stream(self._stub.StartRun, convert.start_request(order), user_id=user_id) as stream:
+            try:
+                async with asyncio.timeout(self._start_timeout_s):
+                    opened = await _opened(stream, order.run_id)
+            except TimeoutError:
+                raise DeadlineExceeded("The run was not acknowledged in time.") from None
+            yield opened
+
+    @asynccontextmanager
+    async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:
+        """The events after a position. A run that is silent is taken for acknowledged after 2 s."""
+        request = convert.follow_request(run_id, after)
+        async with self._backend.stream(self._stub.FollowRun, request, user_id=user_id) as stream:
+            events = _events(stream)
+            metadata = await _metadata_within(stream, _FOLLOW_ACK_S)
+            if metadata is None or _RUN_ID_METADATA in metadata:
+                yield OpenedRun(run_id, (metadata or {}).get(_THREAD_ID_METADATA), events)
+                return
+            # A future and no timeout: gRPC ends the whole call when a reader is cancelled.
+            first = asyncio.ensure_future(anext(events, None))
+            try:
+                await asyncio.wait({first}, timeout=_FOLLOW_ACK_S)
+                if first.done():
+                    first.result()
+                yield OpenedRun(run_id, None, _put_back(first, events))
+            finally:
+                first.cancel()
+
+    async def cancel_run(self, user_id: UserId, run_id: RunId) -> Run:
+        request = agent_pb2.CancelRunRequest(run_id=str(run_id))
+        return convert.run((await self._backend.unary(self._stub.CancelRun, request, user_id=user_id)).run)
+
+    async def run(self, user_id: UserId, run_id: RunId) -> Run:
+        request = agent_pb2.GetRunRequest(run_id=str(run_id))
+        return convert.run((await self._backend.unary(self._stub.GetRun, request, user_id=user_id)).run)
+
+    async def runs(self, user_id: UserId, thread_id: UUID, limit: int, cursor: str | None) -> Page[Run]:
+        request = agent_pb2.ListRunsRequest(thread_id=str(thread_id), limit=limit, cursor=cursor)
+        response = await self._backend.unary(self._stub.ListRuns, request, user_id=user_id)
+        return Page(items=[convert.run(one) for one in response.runs], next_cursor=_next(response))
+
+    async def create_thread(self, user_id: UserId, body: CreateThreadBody, idempotency_key: str | None) -> Thread:
+        request = agent_pb2.CreateThreadRequest(
+            title=body.title, metadata=body.metadata, idempotency_key=idempotency_key
+        )
+        return convert.thread((await self._backend.unary(self._stub.CreateThread, request, user_id=user_id)).thread)
+
+    async def thread(self, user_id: UserId, thread_id: UUID) -> Thread:
+        request = agent_pb2.GetThreadRequest(thread_id=str(thread_id))
+        return convert.thread((await self._backend.unary(self._stub.GetThread, request, user_id=user_id)).thread)
+
+    async def threads(self, user_id: UserId, limit: int, cursor: str | None, query: str | None) -> Page[Thread]:
+        request = agent_pb2.ListThreadsRequest(limit=limit, cursor=cursor, query=query)
+        response = await self._backend.unary(self._stub.ListThreads, request, user_id=user_id)
+        return Page(items=[convert.thread(one) for one in response.threads], next_cursor=_next(response))
+
+    async def update_thread(self, user_id: UserId, thread_id: UUID, body: UpdateThreadBody) -> Thread:
+        metadata = None if body.metadata is None else agent_pb2.ThreadMetadata(entries=body.metadata)
+        request = agent_pb2.UpdateThreadRequest(thread_id=str(thread_id), title=body.title, metadata=metadata)
+        return convert.thread((await self._backend.unary(self._stub.UpdateThread, request, user_id=user_id)).thread)
+
+    async def delete_thread(self, user_id: UserId, thread_id: UUID) -> None:
+        request = agent_pb2.DeleteThreadRequest(thread_id=str(thread_id))
+        await self._backend.unary(self._stub.DeleteThread, request, user_id=user_id)
+
+    async def messages(self, user_id: UserId, thread_id: UUID, limit: int, cursor: str | None) -> Page[Message]:
+        request = agent_pb2.ListMessagesRequest(thread_id=str(thread_id), limit=limit, cursor=cursor)
+        response = await self._backend.unary(self._stub.ListMessages, request, user_id=user_id)
+        return Page(items=[convert.thread_message(one) for one in response.messages], next_cursor=_next(response))
+
+    async def models(self, user_id: UserId) -> list[Model]:
+        response = await self._backend.unary(self._stub.ListModels, agent_pb2.ListModelsRequest(), user_id=user_id)
+        return [convert.model(one) for one in response.models]
+
+
+async def _opened(stream: _Stream, run_id: RunId) -> OpenedRun:
+    """Waits for the acknowledgement. Raises the agent's error when it sent that instead."""
+    events = _events(stream)
+    metadata = await stream.initial_metadata()
+    if _RUN_ID_METADATA in metadata:
+        return OpenedRun(RunId(UUID(metadata[_RUN_ID_METADATA])), metadata.get(_THREAD_ID_METADATA), events)
+    # An error has no metadata of ours and comes out of reading; an event is as good as metadata.
+    first = asyncio.ensure_future(anext(events, None))
+    event = await first
+    return OpenedRun(event.position.run_id if event else run_id, None, _put_back(first, events))
+
+
+async def _metadata_within(stream: _Stream, limit_s: float) -> dict[str, str] | None:
+    try:
+        async with asyncio.timeout(limit_s):
+            return await stream.initial_metadata()
+    except TimeoutError:
+        return None
+
+
+async def _events(stream: _Stream) -> AsyncIterator[StreamEvent]:
+    async for response in stream:
+        yield convert.event(response.event)
+
+
+async def _put_back(
+    first: asyncio.Future[StreamEvent | None], rest: AsyncIterator[StreamEvent]
+) -> AsyncIterator[StreamEvent]:
+    event = await first
+    if event:
+        yield event
+        async for later in rest:
+            yield later
+
+
+def _next(
+    response: agent_pb2.ListRunsResponse | agent_pb2.ListThreadsResponse | agent_pb2.ListMessagesResponse,
+) -> str | None:
+    return response.next_cursor if response.HasField("next_cursor") else None

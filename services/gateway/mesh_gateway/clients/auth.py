@@ -1,0 +1,74 @@
+"""auth over gRPC."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import grpc
+from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
+from mesh_common.ids import UserId
+
+from mesh_gateway import convert
+from mesh_gateway.clients.backend import Backend
+from mesh_gateway.schemas.auth import Tokens, User
+from mesh_gateway.schemas.catalogue import MonthUsage
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedSession:
+    session_id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationPage:
+    sessions: tuple[RevokedSession, ...]
+    next_cursor: str
+    has_more: bool
+
+
+class AuthClient:
+    def __init__(self, backend: Backend, channel: grpc.aio.Channel, *, login_timeout_s: float) -> None:
+        self._backend = backend
+        self._stub = auth_pb2_grpc.AuthServiceStub(channel)
+        self._login_timeout_s = login_timeout_s
+
+    async def register(self, email: str, password: str) -> User:
+        request = auth_pb2.RegisterRequest(email=email, password=password)
+        response = await self._backend.unary(self._stub.Register, request, timeout_s=self._login_timeout_s)
+        return convert.user(response.user)
+
+    async def login(self, email: str, password: str) -> Tokens:
+        request = auth_pb2.LoginRequest(email=email, password=password)
+        response = await self._backend.unary(
+            self._stub.Login, request, timeout_s=self._login_timeout_s, checks_credentials=True
+        )
+        return convert.tokens(response.tokens)
+
+    async def refresh(self, refresh_token: str) -> Tokens:
+        request = auth_pb2.RefreshRequest(refresh_token=refresh_token)
+        response = await self._backend.unary(self._stub.Refresh, request, checks_credentials=True)
+        return convert.tokens(response.tokens)
+
+    async def logout(self, user_id: UserId, session_id: str) -> None:
+        await self._backend.unary(self._stub.Logout, auth_pb2.LogoutRequest(session_id=session_id), user_id=user_id)
+
+    async def user(self, user_id: UserId) -> User:
+        response = await self._backend.unary(self._stub.GetUser, auth_pb2.GetUserRequest(), user_id=user_id)
+        return convert.user(response.user)
+
+    async def usage(self, user_id: UserId, month: str | None) -> MonthUsage:
+        request = auth_pb2.GetUsageRequest(month=month)
+        return convert.month_usage(await self._backend.unary(self._stub.GetUsage, request, user_id=user_id))
+
+    async def signing_keys(self) -> str:
+        """The JWKS document, as JSON."""
+        response = await self._backend.unary(self._stub.GetSigningKeys, auth_pb2.GetSigningKeysRequest())
+        return response.jwks_json
+
+    async def revocations(self, cursor: str | None) -> RevocationPage:
+        request = auth_pb2.ListRevocationsRequest(cursor=cursor)
+        response = await self._backend.unary(self._stub.ListRevocations, request)
+        sessions = tuple(
+            RevokedSession(one.session_id, one.expires_at.ToDatetime(tzinfo=UTC)) for one in response.revocations
+        )
+        return RevocationPage(sessions, response.next_cursor, response.has_more)

@@ -1,0 +1,61 @@
+"""Calls to one other service: its deadline, and whose fault a refusal is."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from mesh_common.errors import Internal, MeshError, PermissionDenied, Unauthenticated
+from mesh_common.grpc_client import ServerStream, ServiceCalls
+from mesh_common.ids import UserId
+
+log = structlog.get_logger()
+
+# What the other side's boundary says about this service, not about the user.
+_ABOUT_US: Final = frozenset({"SERVICE_TOKEN_REQUIRED", "USER_REQUIRED", "EDGE_NOT_ALLOWED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """`timeout_s` is the deadline of a unary call."""
+
+    calls: ServiceCalls
+    timeout_s: float
+
+    async def unary[Q: Message, R: Message](
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Q, R],
+        request: Q,
+        *,
+        user_id: UserId | None = None,
+        timeout_s: float | None = None,
+        checks_credentials: bool = False,
+    ) -> R:
+        """`checks_credentials`: a refusal may be about what the user sent, and is passed on."""
+        with self._refusals_are_ours(checks_credentials=checks_credentials):
+            return await self.calls.unary(method, request, timeout_s=timeout_s or self.timeout_s, user_id=user_id)
+
+    @asynccontextmanager
+    async def stream[Q: Message, R: Message](
+        self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q, *, user_id: UserId
+    ) -> AsyncIterator[ServerStream[R]]:
+        with self._refusals_are_ours(checks_credentials=False):
+            async with self.calls.stream(method, request, timeout_s=None, user_id=user_id) as stream:
+                yield stream
+
+    @contextmanager
+    def _refusals_are_ours(self, *, checks_credentials: bool) -> Iterator[None]:
+        """A service that does not believe the gateway must not tell the user to log in again."""
+        try:
+            yield
+        except (Unauthenticated, PermissionDenied) as error:
+            if error.reason in _ABOUT_US or (isinstance(error, Unauthenticated) and not checks_credentials):
+                raise self._fault_of_ours(error) from error
+            raise
+
+    def _fault_of_ours(self, error: MeshError) -> MeshError:
+        log.error("backend.refused_us", callee=self.calls.callee, reason=error.reason)
+        return Internal("Something went wrong on our side.")

@@ -1,0 +1,20 @@
+"""eval over gRPC."""
+
+import grpc
+from mesh.eval.v1 import eval_pb2, eval_pb2_grpc
+from mesh_common.ids import RunId, UserId
+
+from mesh_gateway import convert
+from mesh_gateway.clients.backend import Backend
+from mesh_gateway.schemas.catalogue import Scores
+
+
+class EvalClient:
+    def __init__(self, backend: Backend, channel: grpc.aio.Channel) -> None:
+        self._backend = backend
+        self._stub = eval_pb2_grpc.EvalServiceStub(channel)
+
+    async def scores(self, user_id: UserId, run_id: RunId) -> Scores:
+        request = eval_pb2.ListScoresRequest(run_id=str(run_id))
+        response = await self._backend.unary(self._stub.ListScores, request, user_id=user_id)
+        return Scores(items=[convert.score(one) for one in response.scores], is_pending=response.is_pending)

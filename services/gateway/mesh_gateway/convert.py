@@ -1,0 +1,261 @@
+"""Protobuf <-> what the API speaks. Pure functions."""
+
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, assert_never
+from uuid import UUID
+
+import orjson
+from google.protobuf.timestamp_pb2 import Timestamp
+from mesh.agent.v1 import agent_pb2
+from mesh.auth.v1 import auth_pb2
+from mesh.eval.v1 import eval_pb2
+from mesh.memory.v1 import memory_pb2
+from mesh_common.errors import Internal
+from mesh_common.ids import RunId
+
+from mesh_gateway.events import EventPosition, RunOrder, StreamEvent
+from mesh_gateway.schemas import auth, catalogue, memories, runs, threads
+
+_TERMINAL: Final = frozenset({"run_finished", "run_failed", "run_cancelled"})
+_MICRO: Final = 1_000_000
+_RUN_STATUS: Final[dict[int, runs.RunStatus]] = {
+    agent_pb2.RUN_STATUS_PENDING: "pending",
+    agent_pb2.RUN_STATUS_RUNNING: "running",
+    agent_pb2.RUN_STATUS_SUCCEEDED: "succeeded",
+    agent_pb2.RUN_STATUS_FAILED: "failed",
+    agent_pb2.RUN_STATUS_CANCELLED: "cancelled",
+}
+_ROLE: Final[dict[int, Literal["user", "assistant"]]] = {
+    agent_pb2.MESSAGE_ROLE_USER: "user",
+    agent_pb2.MESSAGE_ROLE_ASSISTANT: "assistant",
+}
+_ORIGIN: Final[dict[int, Literal["extracted", "verbatim", "written"]]] = {
+    memory_pb2.MEMORY_ORIGIN_EXTRACTED: "extracted",
+    memory_pb2.MEMORY_ORIGIN_VERBATIM: "verbatim",
+    memory_pb2.MEMORY_ORIGIN_WRITTEN: "written",
+}
+
+
+def start_request(order: RunOrder) -> agent_pb2.StartRunRequest:
+    return agent_pb2.StartRunRequest(
+        run_id=str(order.run_id),
+        thread_id=order.thread_id,
+        message=order.message,
+        model=order.model,
+        metadata=order.metadata,
+        multitask=agent_pb2.MULTITASK_REJECT if order.is_reject else agent_pb2.MULTITASK_ENQUEUE,
+        on_disconnect=(
+            agent_pb2.ON_DISCONNECT_CANCEL if order.cancels_on_disconnect else agent_pb2.ON_DISCONNECT_CONTINUE
+        ),
+        idempotency_key=order.idempotency_key,
+    )
+
+
+def follow_request(run_id: RunId, after: EventPosition | None) -> agent_pb2.FollowRunRequest:
+    if after is None:
+        return agent_pb2.FollowRunRequest(run_id=str(run_id))
+    return agent_pb2.FollowRunRequest(run_id=str(run_id), after_attempt=after.attempt, after_seq=after.seq)
+
+
+def event(message: agent_pb2.RunEvent) -> StreamEvent:
+    name = message.WhichOneof("event")
+    if name is None:
+        # An agent that is newer than this gateway.
+        raise Internal("The run tells of something unknown.", reason="UNKNOWN_EVENT")
+    position = EventPosition(RunId(UUID(message.run_id)), message.attempt, message.seq)
+    return StreamEvent(position, name, _event_fields(message, name), name in _TERMINAL)
+
+
+def _event_fields(  # noqa: C901, PLR0911 - one case an event, checked to be complete
+    message: agent_pb2.RunEvent,
+    name: Literal[
+        "run_started",
+        "run_restarted",
+        "memory_recalled",
+        "message_delta",
+        "message_completed",
+        "tool_started",
+        "tool_finished",
+        "run_finished",
+        "run_failed",
+        "run_cancelled",
+    ],
+) -> dict[str, Any]:
+    match name:
+        case "message_delta":
+            delta = message.message_delta
+            return {"message_id": delta.message_id, "text": delta.text}
+        case "message_completed":
+            whole = message.message_completed
+            return {"message_id": whole.message_id, "content": whole.content, "model": whole.model}
+        case "run_started":
+            started = message.run_started
+            return {"run_id": message.run_id, "thread_id": started.thread_id, "attempt": message.attempt}
+        case "run_restarted":
+            restarted = message.run_restarted
+            reused = [_tool_result(one) for one in restarted.reused_tool_results]
+            return {
+                "run_id": message.run_id,
+                "thread_id": restarted.thread_id,
+                "attempt": message.attempt,
+                "reused_tool_results": reused,
+            }
+        case "memory_recalled":
+            recalled = message.memory_recalled
+            found = [{"id": one.id, "text": one.text, "similarity": one.similarity} for one in recalled.memories]
+            return {"memories": found, "is_unavailable": recalled.is_unavailable}
+        case "tool_started":
+            tool = message.tool_started
+            return {"call_id": tool.call_id, "tool": tool.tool, "arguments": _json(tool.arguments_json)}
+        case "tool_finished":
+            return _tool_result(message.tool_finished)
+        case "run_finished":
+            finished = message.run_finished
+            return {"finish_reason": finished.finish_reason, "usage": _usage_fields(finished.usage)}
+        case "run_failed":
+            failed = message.run_failed
+            return {
+                "reason": failed.error.reason,
+                "detail": failed.error.detail,
+                "retryable": failed.error.is_retryable,
+                "usage": _usage_fields(failed.usage),
+            }
+        case "run_cancelled":
+            return {"usage": _usage_fields(message.run_cancelled.usage)}
+        case _:
+            assert_never(name)
+
+
+def thread(message: agent_pb2.Thread) -> threads.Thread:
+    return threads.Thread(
+        id=message.id,
+        title=message.title,
+        metadata=dict(message.metadata),
+        created_at=_time(message.created_at),
+        updated_at=_time(message.updated_at),
+    )
+
+
+def thread_message(message: agent_pb2.Message) -> threads.Message:
+    return threads.Message(
+        id=message.id,
+        role=_ROLE[message.role],
+        content=message.content,
+        created_at=_time(message.created_at),
+        run_id=message.run_id,
+        is_partial=message.is_partial,
+    )
+
+
+def run(message: agent_pb2.Run) -> runs.Run:
+    fault = message.error
+    return runs.Run(
+        id=message.id,
+        thread_id=message.thread_id,
+        status=_RUN_STATUS[message.status],
+        attempt=message.attempt,
+        model=message.model,
+        created_at=_time(message.created_at),
+        started_at=_time(message.started_at) if message.HasField("started_at") else None,
+        ended_at=_time(message.ended_at) if message.HasField("ended_at") else None,
+        finish_reason=message.finish_reason if message.HasField("finish_reason") else None,
+        usage=runs.Usage(**_usage_fields(message.usage)) if message.HasField("usage") else None,
+        error=(
+            runs.RunFault(reason=fault.reason, detail=fault.detail, retryable=fault.is_retryable)
+            if message.HasField("error")
+            else None
+        ),
+        message=thread_message(message.message) if message.HasField("message") else None,
+        metadata=dict(message.metadata),
+    )
+
+
+def model(message: agent_pb2.Model) -> catalogue.Model:
+    return catalogue.Model(
+        name=message.name,
+        context_tokens=message.context_tokens,
+        capabilities=list(message.capabilities),
+        input_usd_per_mtok=message.input_micro_usd_per_mtok / _MICRO,
+        output_usd_per_mtok=message.output_micro_usd_per_mtok / _MICRO,
+    )
+
+
+def memory(message: memory_pb2.Memory) -> memories.Memory:
+    return memories.Memory(
+        id=message.id,
+        text=message.text,
+        origin=_ORIGIN[message.origin],
+        created_at=_time(message.created_at),
+        updated_at=_time(message.updated_at),
+        run_id=message.run_id if message.HasField("run_id") else None,
+        similarity=message.similarity if message.HasField("similarity") else None,
+    )
+
+
+def tokens(message: auth_pb2.TokenPair) -> auth.Tokens:
+    return auth.Tokens(
+        access_token=message.access_token,
+        expires_in=message.expires_in.ToSeconds(),
+        refresh_token=message.refresh_token,
+    )
+
+
+def user(message: auth_pb2.User) -> auth.User:
+    return auth.User(
+        id=message.id, email=message.email, created_at=_time(message.created_at), is_admin=message.is_admin
+    )
+
+
+def month_usage(message: auth_pb2.GetUsageResponse) -> catalogue.MonthUsage:
+    items = [
+        catalogue.ModelUsage(
+            model=one.model,
+            runs=one.runs,
+            input_tokens=one.input_tokens,
+            output_tokens=one.output_tokens,
+            cost_usd=one.cost_micro_usd / _MICRO,
+        )
+        for one in message.models
+    ]
+    return catalogue.MonthUsage(month=message.month, items=items)
+
+
+def score(message: eval_pb2.Score) -> catalogue.Score:
+    return catalogue.Score(
+        name=message.name,
+        status="succeeded" if message.status == eval_pb2.SCORE_STATUS_SUCCEEDED else "failed",
+        value=message.value if message.HasField("value") else None,
+        reasoning=message.reasoning,
+        judge_model=message.judge_model,
+        prompt_hash=message.prompt_hash,
+        created_at=_time(message.created_at),
+    )
+
+
+def _tool_result(message: agent_pb2.ToolFinished) -> dict[str, Any]:
+    return {
+        "call_id": message.call_id,
+        "tool": message.tool,
+        "content": message.content,
+        "is_error": message.is_error,
+    }
+
+
+def _usage_fields(message: agent_pb2.Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": message.input_tokens,
+        "output_tokens": message.output_tokens,
+        "cost_usd": message.cost_micro_usd / _MICRO,
+    }
+
+
+def _time(message: Timestamp) -> datetime:
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def _json(text: str) -> object:
+    """What the model wrote as arguments; the text itself when that is no JSON."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text

@@ -1,0 +1,105 @@
+"""What routes ask for: the gateway's parts, the caller, headers. All async: FastAPI runs others in threads."""
+
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Header, Query, Request
+from fastapi.security import OAuth2PasswordBearer
+from mesh_common.errors import Unauthenticated
+
+from mesh_gateway.access_tokens import AccessTokens, Principal
+from mesh_gateway.client_address import ClientAddresses
+from mesh_gateway.clients.agent import AgentClient
+from mesh_gateway.clients.auth import AuthClient
+from mesh_gateway.clients.evals import EvalClient
+from mesh_gateway.clients.memory import MemoryClient
+from mesh_gateway.events import EventPosition
+from mesh_gateway.rate_limit import RateLimiter
+from mesh_gateway.readiness import Readiness
+from mesh_gateway.request_record import RequestRecord, record_of
+from mesh_gateway.schemas.common import Cursor
+from mesh_gateway.settings import GatewaySettings
+from mesh_gateway.signing_keys import SigningKeys
+from mesh_gateway.streams import OpenStreams
+
+LOGIN_PATH = "/api/v1/auth/login"
+_MAX_TOKEN_CHARS = 8_192
+
+_bearer = OAuth2PasswordBearer(
+    tokenUrl=LOGIN_PATH,
+    scheme_name="AccessToken",
+    description="An access token of POST /api/v1/auth/login, as `Authorization: Bearer …`.",
+    auto_error=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything a route may use; made once in bootstrap."""
+
+    settings: GatewaySettings
+    auth: AuthClient
+    agent: AgentClient
+    memory: MemoryClient
+    evals: EvalClient
+    keys: SigningKeys
+    tokens: AccessTokens
+    limits: RateLimiter
+    streams: OpenStreams
+    addresses: ClientAddresses
+    readiness: Readiness
+
+
+async def _gateway(request: Request) -> Gateway:
+    gateway = request.app.state.gateway
+    if not isinstance(gateway, Gateway):
+        raise TypeError("the application was made without its parts")
+    return gateway
+
+
+async def _record(request: Request) -> RequestRecord:
+    return record_of(request.scope)
+
+
+GatewayDep = Annotated[Gateway, Depends(_gateway)]
+RecordDep = Annotated[RequestRecord, Depends(_record)]
+
+
+async def _principal(gateway: GatewayDep, token: Annotated[str | None, Depends(_bearer)]) -> Principal:
+    if token and len(token) > _MAX_TOKEN_CHARS:
+        raise Unauthenticated("The token is not valid. Log in again.", reason="INVALID_TOKEN")
+    return await gateway.tokens.authenticate(token)
+
+
+async def _client_key(request: Request, gateway: GatewayDep) -> str:
+    return gateway.addresses.key_of(request.scope)
+
+
+async def _last_event_id(
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            description="Id of the last event seen; the run is followed from there. A run is never started with it.",
+            examples=["0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f:1:12"],
+        ),
+    ] = None,
+) -> EventPosition | None:
+    return EventPosition.parse(last_event_id) if last_event_id else None
+
+
+CallerDep = Annotated[Principal, Depends(_principal)]
+ClientKeyDep = Annotated[str, Depends(_client_key)]
+LastEventIdDep = Annotated[EventPosition | None, Depends(_last_event_id)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="1 to 255 visible ASCII characters. The same key gives the same thing; another body gives 422.",
+        examples=["order-4711"],
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
+PageCursor = Annotated[Cursor | None, Query(description="`next_cursor` of the page before.")]
+SearchText = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of a title, in any case.")]
+ThreadId = UUID

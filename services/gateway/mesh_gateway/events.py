@@ -1,0 +1,57 @@
+"""Events of runs as clients see them, and the places in their order that clients come back to."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mesh_common.errors import InvalidInput
+from mesh_common.ids import RunId, parse_id
+
+_POSITION: Final = re.compile(r"([0-9a-fA-F-]{36}):(\d{1,10}):(\d{1,10})", re.ASCII)
+_MAX_NUMBER: Final = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class EventPosition:
+    """`<run>:<attempt>:<seq>`: the id of an event."""
+
+    run_id: RunId
+    attempt: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.run_id}:{self.attempt}:{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> "EventPosition":
+        """Raises InvalidInput for anything that is no event's id."""
+        match = _POSITION.fullmatch(text)
+        if match is None or max(int(match[2]), int(match[3])) > _MAX_NUMBER:
+            raise InvalidInput.of_field("Last-Event-ID", "is not <run_id>:<attempt>:<seq>")
+        return cls(RunId(parse_id(match[1], "Last-Event-ID")), int(match[2]), int(match[3]))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One event as the agent gave it: never merged, never renumbered."""
+
+    position: EventPosition
+    type: str
+    fields: Mapping[str, Any]
+    is_terminal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """A run to be started."""
+
+    run_id: RunId
+    message: str
+    metadata: Mapping[str, str]
+    thread_id: str | None = None
+    model: str | None = None
+    is_reject: bool = False
+    """Refuse when the thread is busy, instead of queueing."""
+    cancels_on_disconnect: bool = False
+    idempotency_key: str | None = None

@@ -1,0 +1,27 @@
+"""What the gateway counts besides its gRPC calls."""
+
+from typing import Final
+
+from mesh_common.metrics import LATENCY_BUCKETS_S
+from prometheus_client import Counter, Gauge, Histogram
+
+HTTP_REQUESTS: Final = Counter(
+    "mesh_gateway_http_requests_total", "HTTP requests answered.", ("route", "method", "status")
+)
+HTTP_SECONDS: Final = Histogram(
+    "mesh_gateway_http_duration_seconds",
+    "Time of HTTP requests, streams from start to end.",
+    ("route", "method"),
+    buckets=LATENCY_BUCKETS_S,
+)
+OPEN_STREAMS: Final = Gauge("mesh_gateway_open_streams", "Runs being followed by clients.")
+FIRST_TOKEN_SECONDS: Final = Histogram(
+    "mesh_gateway_time_to_first_token_seconds",
+    "From the arrival of the request to the first piece of the answer.",
+    buckets=LATENCY_BUCKETS_S,
+)
+REFUSALS: Final = Counter("mesh_gateway_rate_limit_refusals_total", "Requests refused by a limit.", ("limit",))
+LIMITS_LOCAL: Final = Gauge("mesh_gateway_rate_limits_local", "1 while limits are local because Redis is away.")
+REFOLLOWS: Final = Counter(
+    "mesh_gateway_refollows_total", "Cut streams of runs that were followed again, by outcome.", ("outcome",)
+)

@@ -1,0 +1,1 @@
+"""What stands in HTTP bodies: the only place where pydantic describes the API."""

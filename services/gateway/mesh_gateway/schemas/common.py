@@ -1,0 +1,72 @@
+"""What all bodies share: text that PostgreSQL can store, metadata, pages, problems."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+
+def without_surrogates(text: str) -> str:
+    """JSON can name half a character (`"\\ud800"`); pydantic lets it pass, and UTF-8 has no bytes for it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain lone surrogates") from None
+    return text
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain the NUL character")
+    return without_surrogates(text)
+
+
+CleanText = Annotated[str, AfterValidator(_storable)]
+Title = Annotated[CleanText, StringConstraints(max_length=200)]
+Cursor = Annotated[CleanText, StringConstraints(min_length=1, max_length=512)]
+Metadata = Annotated[
+    dict[
+        Annotated[CleanText, StringConstraints(min_length=1, max_length=64)],
+        Annotated[CleanText, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=16, description="At most 16 pairs; keys of 64, values of 512 characters."),
+]
+
+
+class Body(BaseModel):
+    """A request's body. Fields we don't know are ignored: clients of other APIs send them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Answer(BaseModel):
+    """A body that we send."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Page[T](Answer):
+    """One page of a list. `next_cursor` is null on the last one."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class FieldError(Answer):
+    """One field that is wrong."""
+
+    field: str = Field(examples=["message"])
+    message: str = Field(examples=["String should have at least 1 character"])
+
+
+class Problem(Answer):
+    """An error (RFC 9457). Branch on `reason`; report `trace_id`."""
+
+    type: str = Field(examples=["urn:mesh:problem:not-found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no such thread."])
+    reason: str = Field(examples=["NOT_FOUND"], description="Stable, UPPER_SNAKE.")
+    trace_id: str = Field(examples=["4bf92f3577b34da6a3ce929d0e0e4736"])
+    errors: list[FieldError] | None = Field(default=None, description="Only with status 422: the fields at fault.")
+    run_id: str | None = Field(default=None, description="Only where a run was acknowledged before the error.")
+    thread_id: str | None = Field(default=None, description="As run_id.")

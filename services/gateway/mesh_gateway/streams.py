@@ -1,0 +1,134 @@
+"""The runs that clients are following through this replica: their bound, and their end when the replica stops."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from mesh_common.errors import MeshError, RateLimited, Unavailable
+from mesh_common.ids import UserId
+from starlette.types import Receive
+
+from mesh_gateway.metrics import OPEN_STREAMS, REFUSALS
+
+_RETRY_AFTER_S = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class StreamSlot:
+    """One place among the open streams."""
+
+    is_closed: bool = False
+    _on_close: Callable[[], object] = field(default=lambda: None)
+
+    def when_closed(self, call: Callable[[], object]) -> None:
+        """`call` ends what has the place, when the replica can wait no longer."""
+        self._on_close = call
+        if self.is_closed:
+            call()
+
+    def close(self) -> None:
+        self.is_closed = True
+        self._on_close()
+
+
+class OpenStreams:
+    def __init__(self, *, max_open: int, max_per_user: int) -> None:
+        self._max_open = max_open
+        self._max_per_user = max_per_user
+        self._slots: set[StreamSlot] = set()
+        self._by_user: Counter[UserId] = Counter()
+        self._is_closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def slot(self, user_id: UserId) -> Iterator[StreamSlot]:
+        """A place while open. Raises Unavailable when the replica is full, RateLimited when the user has enough."""
+        self._require_room(user_id)
+        slot = StreamSlot()
+        self._slots.add(slot)
+        self._by_user[user_id] += 1
+        self._idle.clear()
+        OPEN_STREAMS.inc()
+        try:
+            yield slot
+        finally:
+            self._release(slot, user_id)
+
+    async def wait_until_idle(self, limit_s: float) -> None:
+        """Returns when no stream is open, or after `limit_s`."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return
+
+    def close_all(self) -> int:
+        """Ends what is open and takes nothing new; clients come back with Last-Event-ID. Gives their number."""
+        self._is_closed = True
+        open_slots = list(self._slots)
+        for slot in open_slots:
+            slot.close()
+        return len(open_slots)
+
+    def _require_room(self, user_id: UserId) -> None:
+        if self._is_closed:
+            raise Unavailable("This replica stops. Try again.", reason="REPLICA_STOPS")
+        if self._by_user[user_id] >= self._max_per_user:
+            REFUSALS.labels("streams-per-user").inc()
+            raise RateLimited(
+                "You have too many open streams. Close one first.",
+                reason="TOO_MANY_STREAMS",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        if len(self._slots) >= self._max_open:
+            REFUSALS.labels("streams").inc()
+            raise Unavailable(
+                "Too many streams are open here. Try again.", reason="STREAMS_FULL", retry_after_s=_RETRY_AFTER_S
+            )
+
+    def _release(self, slot: StreamSlot, user_id: UserId) -> None:
+        self._slots.discard(slot)
+        self._by_user[user_id] -= 1
+        if not self._by_user[user_id]:
+            del self._by_user[user_id]
+        OPEN_STREAMS.dec()
+        if not self._slots:
+            self._idle.set()
+
+
+async def while_connected[T](receive: Receive, slot: StreamSlot, work: Coroutine[Any, Any, T]) -> T | None:
+    """What `work` gives; None when the client left before, which cancels the work.
+
+    Raises the work's MeshError; Unavailable when the replica stops first.
+    """
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(_outcome(work))
+        watcher = group.create_task(cancel_on_disconnect(receive, task))
+        slot.when_closed(task.cancel)
+        task.add_done_callback(lambda _: watcher.cancel())
+    if slot.is_closed and task.cancelled():
+        raise Unavailable("This replica stops; the run goes on.", reason="REPLICA_STOPS")
+    if task.cancelled():
+        return None
+    result, error = task.result()
+    if error:
+        raise error
+    return result
+
+
+async def cancel_on_disconnect(receive: Receive, task: "asyncio.Task[Any]") -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    task.cancel()
+
+
+async def _outcome[T](work: Coroutine[Any, Any, T]) -> tuple[T | None, MeshError | None]:
+    # A task group would wrap the error into a group of errors.
+    try:
+        return await work, None
+    except MeshError as error:
+        return None, error

@@ -1,0 +1,135 @@
+"""One turn at the edge: start or follow a run, then give its events as a stream or as one answer."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from dataclasses import dataclass
+
+from mesh_common.errors import Conflict, DeadlineExceeded, PreconditionFailed
+from mesh_common.ids import RunId
+from opentelemetry import trace
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mesh_gateway.access_tokens import Principal
+from mesh_gateway.answer import AnswerBuilder
+from mesh_gateway.clients.agent import OpenedRun
+from mesh_gateway.deps import Gateway
+from mesh_gateway.events import EventPosition, RunOrder, StreamEvent
+from mesh_gateway.follow import follow_to_end
+from mesh_gateway.metrics import FIRST_TOKEN_SECONDS
+from mesh_gateway.rate_limit import Limit
+from mesh_gateway.request_record import RequestRecord, record_of
+from mesh_gateway.schemas.runs import ChatAnswer
+from mesh_gateway.sse import EventStreamResponse
+from mesh_gateway.streams import StreamSlot, while_connected
+
+# Nobody is there to read it; it stands in metrics and logs (nginx made the number common).
+_CLIENT_GONE = 499
+_NO_CONTENT = 204
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An acknowledged run being followed. `resources` hold its stream and its slot: close them."""
+
+    opened: OpenedRun
+    events: AsyncGenerator[StreamEvent]
+    slot: StreamSlot
+    resources: AsyncExitStack
+
+
+class FirstToken:
+    """Observes the time to the first piece of an answer, once."""
+
+    def __init__(self, started_s: float) -> None:
+        self._started_s: float | None = started_s
+
+    def __call__(self, event: StreamEvent) -> None:
+        if event.type == "message_delta" and self._started_s is not None:
+            FIRST_TOKEN_SECONDS.observe(time.perf_counter() - self._started_s)
+            self._started_s = None
+
+
+async def start(gateway: Gateway, request: Request, caller: Principal, order: RunOrder) -> Turn:
+    """Raises the agent's refusal, RateLimited, Unavailable."""
+    record = record_of(request.scope)
+    limit = Limit("chat", gateway.settings.chat_limit_per_minute)
+    await gateway.limits.charge(limit, str(caller.user_id), record)
+    return await _open(gateway, record, caller, gateway.agent.start_run(caller.user_id, order), None)
+
+
+async def stream_new(gateway: Gateway, request: Request, caller: Principal, order: RunOrder) -> Response:
+    turn = await start(gateway, request, caller, order)
+    return _streamed(gateway, turn, FirstToken(record_of(request.scope).started_s))
+
+
+async def stream_followed(
+    gateway: Gateway, request: Request, caller: Principal, run_id: RunId, after: EventPosition | None
+) -> Response:
+    """The events after a position; 204 when they are kept no longer. Raises Conflict for another run's position."""
+    if after and after.run_id != run_id:
+        raise Conflict("Last-Event-ID is of another run.", reason="EVENT_OF_OTHER_RUN")
+    source = gateway.agent.follow_run(caller.user_id, run_id, after)
+    try:
+        turn = await _open(gateway, record_of(request.scope), caller, source, after)
+    except PreconditionFailed as error:
+        if error.reason == "EVENTS_EXPIRED":
+            return Response(status_code=_NO_CONTENT)
+        raise
+    return _streamed(gateway, turn, lambda _: None)
+
+
+async def answer_new(gateway: Gateway, request: Request, caller: Principal, order: RunOrder) -> ChatAnswer | Response:
+    """The whole answer. Raises the run's error."""
+    turn = await start(gateway, request, caller, order)
+    first_token = FirstToken(record_of(request.scope).started_s)
+    async with turn.resources:
+        work = _gathered(turn, first_token, gateway.settings.wait_timeout_s)
+        answer = await while_connected(request.receive, turn.slot, work)
+    return answer or Response(status_code=_CLIENT_GONE)
+
+
+async def _open(
+    gateway: Gateway,
+    record: RequestRecord,
+    caller: Principal,
+    source: AbstractAsyncContextManager[OpenedRun],
+    after: EventPosition | None,
+) -> Turn:
+    span = trace.get_current_span()
+    async with AsyncExitStack() as stack:
+        slot = stack.enter_context(gateway.streams.slot(caller.user_id))
+        opened = await stack.enter_async_context(source)
+        span.set_attribute("mesh.run_id", str(opened.run_id))
+        record.members["run_id"] = str(opened.run_id)
+        if opened.thread_id:
+            record.members["thread_id"] = opened.thread_id
+        events = follow_to_end(gateway.agent, caller.user_id, opened, after)
+        return Turn(opened, events, slot, stack.pop_all())
+
+
+def _streamed(gateway: Gateway, turn: Turn, on_event: Callable[[StreamEvent], None]) -> Response:
+    run_path = f"/api/v1/runs/{turn.opened.run_id}"
+    return EventStreamResponse(
+        turn.events,
+        resources=turn.resources,
+        slot=turn.slot,
+        # The run is what was made; what is sent are its events.
+        headers={"Location": run_path, "Content-Location": f"{run_path}/events"},
+        ping_interval_s=gateway.settings.ping_interval_s,
+        on_event=on_event,
+    )
+
+
+async def _gathered(turn: Turn, first_token: FirstToken, limit_s: float) -> ChatAnswer:
+    builder = AnswerBuilder(str(turn.opened.run_id), turn.opened.thread_id)
+    try:
+        async with asyncio.timeout(limit_s), aclosing(turn.events) as events:
+            async for event in events:
+                first_token(event)
+                builder.add(event)
+    except TimeoutError:
+        raise DeadlineExceeded("The run takes longer than an answer may; it goes on.") from None
+    return builder.answer()

@@ -1,0 +1,12 @@
+"""`python -m mesh_memory serve|migrate`."""
+
+from mesh_common.grpc_service import service_main
+
+from mesh_memory.settings import MemoryMigrationSettings, MemorySettings
+
+if __name__ == "__main__":
+    service_main(
+        "memory",
+        settings_class=MemorySettings,
+        migration_settings_class=MemoryMigrationSettings,
+    )

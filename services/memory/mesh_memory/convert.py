@@ -1,0 +1,134 @@
+"""proto <-> domain: pure functions that check every bound."""
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mesh.memory.v1 import memory_pb2
+from mesh_common.errors import InvalidInput
+from mesh_common.ids import parse_id
+
+from mesh_memory.domain import MAX_TEXT_CHARACTERS, Memory, Message, Origin, Page, Position, Speaker, Turn, tidy
+
+_MAX_MESSAGE_CHARACTERS: Final = 32_000
+_MAX_MESSAGES: Final = 50
+_RECALL_LIMIT: Final = 5
+_MAX_RECALL_LIMIT: Final = 50
+_PAGE_LIMIT: Final = 20
+_MAX_PAGE_LIMIT: Final = 100
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+_ORIGINS: Final = {
+    Origin.EXTRACTED: memory_pb2.MEMORY_ORIGIN_EXTRACTED,
+    Origin.VERBATIM: memory_pb2.MEMORY_ORIGIN_VERBATIM,
+    Origin.WRITTEN: memory_pb2.MEMORY_ORIGIN_WRITTEN,
+}
+_SPEAKERS: Final = {memory_pb2.TURN_ROLE_USER: Speaker.USER, memory_pb2.TURN_ROLE_ASSISTANT: Speaker.ASSISTANT}
+
+
+def recall_query(request: memory_pb2.RecallRequest) -> tuple[str, int]:
+    """The text to recall for, of which the first 2,000 characters count, and how many to recall."""
+    query = _text("query", request.query, _MAX_MESSAGE_CHARACTERS)
+    return query[:MAX_TEXT_CHARACTERS], _limit(request.limit, _RECALL_LIMIT, _MAX_RECALL_LIMIT)
+
+
+def search_query(request: memory_pb2.SearchMemoriesRequest) -> tuple[str, int]:
+    query = _text("query", request.query, MAX_TEXT_CHARACTERS)
+    return query, _limit(request.limit, _PAGE_LIMIT, _MAX_PAGE_LIMIT)
+
+
+def turn(request: memory_pb2.RememberRequest) -> Turn:
+    if not 1 <= len(request.messages) <= _MAX_MESSAGES:
+        raise InvalidInput.of_field("messages", f"must be 1 to {_MAX_MESSAGES}")
+    return Turn(
+        parse_id(request.run_id, "run_id"),
+        parse_id(request.thread_id, "thread_id"),
+        tuple(_message(number, message) for number, message in enumerate(request.messages)),
+    )
+
+
+def fact_text(text: str) -> str:
+    """The text as it is kept: in one line, with single spaces."""
+    return tidy(_text("text", text, MAX_TEXT_CHARACTERS))
+
+
+def page_request(request: memory_pb2.ListMemoriesRequest) -> tuple[int, Position | None]:
+    after = _position(request.cursor) if request.HasField("cursor") else None
+    return _limit(request.limit, _PAGE_LIMIT, _MAX_PAGE_LIMIT), after
+
+
+def memory_id(text: str) -> UUID:
+    return parse_id(text, "memory_id")
+
+
+def memory_to_proto(memory: Memory) -> memory_pb2.Memory:
+    created_at, updated_at = Timestamp(), Timestamp()
+    created_at.FromDatetime(memory.created_at)
+    updated_at.FromDatetime(memory.updated_at)
+    return memory_pb2.Memory(
+        id=str(memory.id),
+        text=memory.text,
+        created_at=created_at,
+        updated_at=updated_at,
+        run_id=str(memory.run_id) if memory.run_id else None,
+        similarity=memory.similarity,
+        origin=_ORIGINS[memory.origin],
+    )
+
+
+def page_to_proto(page: Page) -> memory_pb2.ListMemoriesResponse:
+    return memory_pb2.ListMemoriesResponse(
+        memories=map(memory_to_proto, page.memories), next_cursor=cursor_of(page.next) if page.next else None
+    )
+
+
+def cursor_of(position: Position) -> str:
+    """Opaque to clients: when, in microseconds since 1970, and which."""
+    microseconds = (position.created_at - _EPOCH) // _MICROSECOND
+    return base64.urlsafe_b64encode(microseconds.to_bytes(8) + position.memory_id.bytes).decode()
+
+
+def _position(cursor: str) -> Position:
+    try:
+        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
+        # UUID refuses what is too short or too long.
+        memory_id = UUID(bytes=raw[8:])
+        created_at = _EPOCH + int.from_bytes(raw[:8]) * _MICROSECOND
+    except (binascii.Error, ValueError, OverflowError):
+        raise InvalidInput.of_field("cursor", "is not a cursor this service gave") from None
+    return Position(created_at, memory_id)
+
+
+def _message(number: int, message: memory_pb2.TurnMessage) -> Message:
+    field = f"messages[{number}]"
+    speaker = _SPEAKERS.get(message.role)
+    if speaker is None:
+        raise InvalidInput.of_field(f"{field}.role", "must be user or assistant")
+    if message.content == "":
+        # A model may answer with tool calls alone.
+        return Message(speaker, "")
+    return Message(speaker, _bounded(f"{field}.content", message.content, _MAX_MESSAGE_CHARACTERS))
+
+
+def _text(field: str, text: str, maximum: int) -> str:
+    if not text.strip():
+        raise InvalidInput.of_field(field, "must not be empty")
+    return _bounded(field, text, maximum)
+
+
+def _bounded(field: str, text: str, maximum: int) -> str:
+    if len(text) > maximum:
+        raise InvalidInput.of_field(field, f"must have at most {maximum} characters")
+    if "\x00" in text:
+        raise InvalidInput.of_field(field, "must not contain NUL characters")
+    return text
+
+
+def _limit(given: int, default: int, maximum: int) -> int:
+    if given > maximum:
+        raise InvalidInput.of_field("limit", f"must be 1 to {maximum}")
+    return given or default

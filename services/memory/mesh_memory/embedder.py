@@ -1,0 +1,111 @@
+"""Vectors from an OpenAI-compatible `POST /v1/embeddings`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import httpx
+import orjson
+from mesh_common.errors import Unavailable
+from mesh_common.telemetry import tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from mesh_memory.domain import Vector
+from mesh_memory.settings import MemorySettings
+
+_RETRY_AFTER_S: Final = 1.0
+_BACKOFF_BASE_S: Final = 0.1
+_BACKOFF_MAX_S: Final = 1.0
+_PATIENT_TRIES: Final = 3
+# A fact is at most 2,000 characters; of a whole message its beginning says what it is about.
+_MAX_CHARACTERS: Final = 2_000
+# Only what never reached the server is sent again: a busy one is not made busier.
+_RETRIED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class HttpEmbedder:
+    """`tries` 1 for requests, whose caller is waiting; `patient()` for work beside them."""
+
+    def __init__(self, client: httpx.AsyncClient, settings: MemorySettings, *, tries: int = 1) -> None:
+        self._client = client
+        self._settings = settings
+        self._tries = tries
+
+    @property
+    def space(self) -> str:
+        return f"{self._settings.embedding_model}/{self._settings.embedding_dimensions}"
+
+    def patient(self) -> "HttpEmbedder":
+        """The same, which tries again when the server cannot be reached."""
+        return HttpEmbedder(self._client, self._settings, tries=_PATIENT_TRIES)
+
+    async def query(self, text: str, *, timeout_s: float) -> Vector:
+        [vector] = await self._vectors([self._settings.embedding_query_prefix + text[:_MAX_CHARACTERS]], timeout_s)
+        return vector
+
+    async def passages(self, texts: Sequence[str], *, timeout_s: float) -> list[Vector]:
+        prefix = self._settings.embedding_passage_prefix
+        return await self._vectors([prefix + text[:_MAX_CHARACTERS] for text in texts], timeout_s)
+
+    async def _vectors(self, texts: list[str], timeout_s: float) -> list[Vector]:
+        model = self._settings.embedding_model
+        with tracer.start_as_current_span(f"embeddings {model}", kind=SpanKind.CLIENT, record_exception=False) as span:
+            span.set_attributes(
+                {
+                    "gen_ai.operation.name": "embeddings",
+                    "gen_ai.provider.name": "openai",
+                    "gen_ai.request.model": model,
+                    "gen_ai.embeddings.dimension.count": self._settings.embedding_dimensions,
+                }
+            )
+            try:
+                # httpx bounds each step of a call, not the whole.
+                async with asyncio.timeout(timeout_s):
+                    answer = await self._post({"model": model, "input": texts, "encoding_format": "float"}, timeout_s)
+                vectors = _vectors_of(answer, len(texts), self._settings.embedding_dimensions)
+            except (httpx.HTTPError, TimeoutError, ValueError, TypeError, KeyError) as error:
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                raise Unavailable("The embedding server gives no vectors.", retry_after_s=_RETRY_AFTER_S) from error
+            span.set_attribute("gen_ai.usage.input_tokens", _tokens_of(answer))
+            return vectors
+
+    async def _post(self, body: dict[str, Any], timeout_s: float) -> Any:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._tries),
+            wait=wait_random_exponential(_BACKOFF_BASE_S, _BACKOFF_MAX_S),
+            retry=retry_if_exception_type(_RETRIED),
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                response = await self._client.post("/embeddings", content=orjson.dumps(body), timeout=timeout_s)
+                response.raise_for_status()
+        return orjson.loads(response.content)
+
+
+@asynccontextmanager
+async def open_embedder(settings: MemorySettings) -> AsyncIterator[HttpEmbedder]:
+    headers = {"content-type": "application/json"}
+    if settings.embedding_api_key:
+        headers["authorization"] = f"Bearer {settings.embedding_api_key.get_secret_value()}"
+    async with httpx.AsyncClient(base_url=settings.embedding_base_url, headers=headers) as client:
+        yield HttpEmbedder(client, settings)
+
+
+def _vectors_of(answer: Any, count: int, dimensions: int) -> list[Vector]:
+    """Raises ValueError, TypeError or KeyError for anything but `count` vectors of numbers of that length."""
+    entries = sorted(answer["data"], key=lambda entry: int(entry["index"]))
+    vectors = [[float(value) for value in entry["embedding"]] for entry in entries]
+    if len(vectors) != count or any(len(vector) != dimensions for vector in vectors):
+        raise ValueError(f"expected {count} vectors of {dimensions} dimensions")
+    if not all(map(any, vectors)):
+        # The cosine of a zero vector is undefined: such a memory would never be found.
+        raise ValueError("a vector is zero")
+    return vectors
+
+
+def _tokens_of(answer: Any) -> int:
+    usage = answer.get("usage")
+    return int(usage.get("prompt_tokens") or 0) if isinstance(usage, dict) else 0

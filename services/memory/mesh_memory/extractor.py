@@ -1,0 +1,291 @@
+"""Facts out of a turn: the only place that knows mem0.
+
+mem0's own pipeline runs (`Memory.add`, with inference and without), but three of its parts are ours: its vector store
+becomes a list, for our store writes and searches (DESIGN §6, point 10); its SQLite history is none, for replicas do
+not share it; and its model is asked with our short prompt, for mem0's costs 8,000 tokens a turn, and with a JSON
+schema, for mem0 takes an answer that it cannot read for "no facts".
+"""
+
+import asyncio
+import contextvars
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final
+
+import openai
+from mesh_common.errors import InvalidInput, MeshError, Unavailable
+from mesh_common.telemetry import tracer
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from mesh_memory import mem0_environment
+from mesh_memory.domain import Message, Origin, own_statements, shortened, text_hash
+from mesh_memory.metrics import EXTRACTION_SECONDS
+from mesh_memory.settings import MemorySettings
+
+# isort: split
+# Below the split, because mem0 reads the environment while it is imported.
+from mem0.configs.base import MemoryConfig
+from mem0.configs.llms.openai import OpenAIConfig
+from mem0.exceptions import LLMError
+from mem0.llms.openai import OpenAILLM
+from mem0.memory.main import Memory as Mem0
+
+__all__ = ["Mem0Extractor", "mem0_environment", "open_extractor"]
+
+# mem0 will not add without an id; who the user is, is none of its business.
+_SCOPE: Final = {"user_id": "user"}
+# About 8,000 tokens: what a turn costs is bounded, and any model that can extract reads as much.
+_MAX_TURN_CHARACTERS: Final = 32_000
+_MAX_FACTS: Final = 20
+_BACKOFF_BASE_S: Final = 0.2
+_BACKOFF_MAX_S: Final = 2.0
+_RETRY_AFTER_S: Final = 5.0
+# The provider read the request and will not have it: it will not have it later either.
+_REFUSALS: Final = (openai.BadRequestError, openai.UnprocessableEntityError)
+_PROMPT: Final = resources.files("mesh_memory").joinpath("prompts/extract_facts.md")
+_FORMAT: Final = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "facts",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {
+                "memory": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"text": {"type": "string"}},
+                        "required": ["text"],
+                        "additionalProperties": False,
+                    },
+                }
+            },
+            "required": ["memory"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class Mem0Extractor:
+    """With a model: the facts it finds. Without: what the user said, less the questions (mem0 without inference)."""
+
+    def __init__(self, llm: "_StrictLLM | None", executor: ThreadPoolExecutor, *, tries: int) -> None:
+        self._llm = llm
+        self._executor = executor
+        self._tries = tries
+
+    @property
+    def origin(self) -> Origin:
+        return Origin.EXTRACTED if self._llm else Origin.VERBATIM
+
+    async def facts(self, messages: Sequence[Message], known: Sequence[str]) -> list[str]:
+        """Raises Unavailable when the model gives no valid answer, InvalidInput when it refuses the turn for good."""
+        said = [message.content for message in messages if message.speaker == "user"]
+        if self._llm is None:
+            turns = [{"role": "user", "content": text} for text in own_statements(said)]
+            return _tidied(await self._in_thread(_Pipeline(None, ()), turns)) if turns else []
+        return _tidied(await self._observed(self._llm, _newest(messages), known)) if said else []
+
+    async def _observed(self, llm: "_StrictLLM", turns: list[dict[str, str]], known: Sequence[str]) -> list[str]:
+        started_s = time.perf_counter()
+        outcome = "failed"
+        with tracer.start_as_current_span(
+            f"chat {llm.model}", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
+        ) as span:
+            span.set_attributes(
+                {
+                    "gen_ai.operation.name": "chat",
+                    "gen_ai.provider.name": "openai",
+                    "gen_ai.request.model": llm.model,
+                    "gen_ai.output.type": "json",
+                }
+            )
+            try:
+                texts = await self._retried(llm, turns, known)
+                outcome = "done"
+            except MeshError as error:
+                span.set_status(Status(StatusCode.ERROR, error.reason))
+                raise
+            finally:
+                EXTRACTION_SECONDS.labels(outcome).observe(time.perf_counter() - started_s)
+            return texts
+
+    async def _retried(self, llm: "_StrictLLM", turns: list[dict[str, str]], known: Sequence[str]) -> list[str]:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._tries),
+            wait=wait_random_exponential(_BACKOFF_BASE_S, _BACKOFF_MAX_S),
+            retry=retry_if_exception_type(Unavailable),
+            reraise=True,
+        )
+        texts: list[str] = []
+        async for attempt in retrying:
+            with attempt:
+                texts = await self._in_thread(_Pipeline(llm, known), turns)
+        return texts
+
+    async def _in_thread(self, pipeline: "_Pipeline", turns: list[dict[str, str]]) -> list[str]:
+        # The context goes along, so that mem0's call belongs to the trace.
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._executor, context.run, pipeline.run, turns)
+        except LLMError as error:
+            raise _translated(error) from error
+
+
+@asynccontextmanager
+async def open_extractor(settings: MemorySettings) -> AsyncIterator[Mem0Extractor]:
+    """The extractor, with threads of its own: mem0 blocks."""
+    # mem0 logs texts of users with its errors; what fails is raised anyway.
+    logging.getLogger("mem0").setLevel(logging.CRITICAL)
+    executor = ThreadPoolExecutor(settings.extraction_concurrency, thread_name_prefix="mem0")
+    llm = _StrictLLM(settings) if settings.extraction_model else None
+    try:
+        yield Mem0Extractor(llm, executor, tries=settings.extraction_tries)
+    finally:
+        if llm:
+            llm.client.close()
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+class _StrictLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
+    """mem0's OpenAI model with our prompt, a JSON schema, and an answer that is valid or an error."""
+
+    client: openai.OpenAI
+
+    def __init__(self, settings: MemorySettings) -> None:
+        self.model = settings.extraction_model
+        key = settings.openai_api_key
+        client = openai.OpenAI(
+            api_key=key.get_secret_value() if key else "none",
+            base_url=settings.openai_base_url,
+            timeout=settings.extraction_timeout_s,
+            max_retries=0,
+        )
+        config = OpenAIConfig(model=self.model, temperature=0.0, api_key=client.api_key, response_callback=_note_usage)
+        super().__init__(config)
+        self._prompt = _PROMPT.read_text()
+        # mem0's own client has no deadline and, with OPENROUTER_API_KEY in the environment, another server.
+        self.client.close()
+        self.client = client
+
+    def generate_response(self, messages: list[dict[str, str]], **_: Any) -> str:
+        ours = [{"role": "system", "content": self._prompt}, *messages[1:]]
+        return _checked(super().generate_response(ours, response_format=_FORMAT))
+
+
+class _Pipeline(Mem0):  # type: ignore[misc]  # mem0 has no types
+    """`Memory.add` of mem0 for one turn. mem0's constructor is left out: it opens a vector store and a SQLite file."""
+
+    def __init__(self, llm: _StrictLLM | None, known: Sequence[str]) -> None:
+        self.config = MemoryConfig()
+        self.llm = llm
+        self.embedding_model = _NoVectors()
+        self.vector_store = _Collector(known)
+        self.db = _NoHistory()
+        self.custom_instructions = None
+        self.api_version = self.config.version
+        self.collection_name = "none"
+        # Entities are found only where spaCy is installed; mem0 forgives that they cannot be stored.
+        self._entity_store = _NoHistory()
+
+    def run(self, turns: list[dict[str, str]]) -> list[str]:
+        self.add(turns, **_SCOPE, infer=self.llm is not None)
+        return self.vector_store.texts
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownFact:
+    id: str
+    payload: Mapping[str, str]
+
+
+class _Collector:
+    """In the place of mem0's vector store: shows what is known, keeps what is added in a list."""
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._known = known
+        self.texts: list[str] = []
+
+    def search(self, **_: Any) -> list[_KnownFact]:
+        return [_KnownFact(str(number), {"data": text}) for number, text in enumerate(self._known)]
+
+    def insert(self, *, payloads: Sequence[Mapping[str, str]], **_: Any) -> None:
+        self.texts.extend(payload["data"] for payload in payloads)
+
+
+class _NoVectors:
+    def embed(self, *_: Any, **__: Any) -> list[float]:
+        return []
+
+    def embed_batch(self, texts: Sequence[str], *_: Any) -> list[list[float]]:
+        return [[] for _ in texts]
+
+
+class _NoHistory:
+    def get_last_messages(self, *_: Any, **__: Any) -> list[dict[str, str]]:
+        return []
+
+    def save_messages(self, *_: Any, **__: Any) -> None: ...
+
+    def add_history(self, *_: Any, **__: Any) -> None: ...
+
+    def batch_add_history(self, *_: Any, **__: Any) -> None: ...
+
+
+def _newest(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """The last messages that fit, the oldest of them cut at its end."""
+    room = _MAX_TURN_CHARACTERS
+    chosen: list[dict[str, str]] = []
+    for message in reversed(messages):
+        if content := message.content[:room]:
+            chosen.append({"role": message.speaker.value, "content": content})
+        room -= len(content)
+    return chosen[::-1]
+
+
+def _checked(answer: object) -> str:
+    """The answer without what PostgreSQL cannot store. Raises ValueError when it does not follow the schema.
+
+    Servers differ in how strict they are; and a JSON escape may hold NUL or half a surrogate pair, at which mem0 fails.
+    """
+    parsed = json.loads(answer) if isinstance(answer, str) else None
+    facts = parsed.get("memory") if isinstance(parsed, dict) else None
+    if not isinstance(facts, list) or not all(isinstance(fact, dict) for fact in facts):
+        raise ValueError("the model's answer does not follow the schema")
+    return json.dumps({"memory": [{"text": _storable(fact.get("text"))} for fact in facts]})
+
+
+def _storable(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError("a fact is no text")  # noqa: TRY004 - the fault of the answer, not of the caller
+    return text.replace("\x00", "").encode(errors="ignore").decode()
+
+
+def _translated(error: LLMError) -> MeshError:
+    if isinstance(error.__cause__, _REFUSALS):
+        return InvalidInput("The model refuses to read this turn.", reason="EXTRACTION_REFUSED")
+    return Unavailable("The model that extracts facts gives no valid answer.", retry_after_s=_RETRY_AFTER_S)
+
+
+def _note_usage(_: OpenAILLM, response: openai.types.chat.ChatCompletion, __: Mapping[str, Any]) -> None:
+    if usage := response.usage:
+        span = trace.get_current_span()
+        span.set_attribute("gen_ai.usage.input_tokens", usage.prompt_tokens)
+        span.set_attribute("gen_ai.usage.output_tokens", usage.completion_tokens)
+
+
+def _tidied(texts: Sequence[str]) -> list[str]:
+    """Each fact once, at most 20."""
+    facts = {text_hash(text): text for text in map(shortened, texts) if text}
+    return list(facts.values())[:_MAX_FACTS]

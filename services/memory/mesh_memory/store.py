@@ -1,0 +1,184 @@
+"""The SQL of memory: every statement names the user, and row-level security holds it besides."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from mesh_common.errors import AlreadyExists
+from mesh_common.ids import UserId, new_id
+from mesh_common.job_queue import JobQueue
+from mesh_common.postgres import Database
+from sqlalchemy import Float, Row, delete, func, literal, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_memory.domain import Memory, MemoryId, Message, NewMemory, Origin, Position, Speaker, Turn, Vector, text_hash
+from mesh_memory.tables import jobs, memories, remembered_runs
+
+KEEP_TURN: Final = "keep_turn"
+# The agent's outbox gives a turn up long before; after this a run that comes again would be remembered again.
+_RUNS_KEPT: Final = timedelta(days=30)
+# Any fixed number; with the hash of the user it makes the advisory lock of one user's memories.
+_LOCK_CLASS: Final = 7_310_031
+_UNIQUE_VIOLATION: Final = "23505"
+
+_COLUMNS: Final = (
+    memories.c.id,
+    memories.c.text,
+    memories.c.origin,
+    memories.c.run_id,
+    memories.c.created_at,
+    memories.c.updated_at,
+)
+
+
+class PostgresUnitOfWork:
+    def __init__(self, database: Database, queue: JobQueue) -> None:
+        self._database = database
+        self._queue = queue
+
+    @asynccontextmanager
+    async def __call__(self, user_id: UserId) -> AsyncIterator["PostgresMemoryStore"]:
+        async with self._database.as_user(user_id) as connection:
+            yield PostgresMemoryStore(connection, user_id, self._queue)
+
+
+class PostgresMemoryStore:
+    def __init__(self, connection: AsyncConnection, user_id: UserId, queue: JobQueue) -> None:
+        self._connection = connection
+        self._user_id = user_id
+        self._queue = queue
+        self._mine = memories.c.user_id == user_id
+
+    async def lock(self) -> None:
+        statement = select(func.pg_advisory_xact_lock(_LOCK_CLASS, func.hashtext(str(self._user_id))))
+        await self._connection.execute(statement)
+
+    async def search(self, vector: Vector, space: str, *, limit: int, min_similarity: float) -> list[Memory]:
+        distance = memories.c.embedding.op("<=>", return_type=Float)(literal(vector, memories.c.embedding.type))
+        statement = (
+            select(*_COLUMNS, (1 - distance).label("similarity"))
+            .where(self._mine, memories.c.embedding_model == space, distance <= 1 - min_similarity)
+            .order_by(distance, memories.c.id)
+            .limit(limit)
+        )
+        return [_memory(row, row.similarity) for row in await self._connection.execute(statement)]
+
+    async def page(self, limit: int, after: Position | None) -> list[Memory]:
+        key = tuple_(memories.c.created_at, memories.c.id)
+        statement = select(*_COLUMNS).where(self._mine)
+        if after:
+            statement = statement.where(key < (after.created_at, after.memory_id))
+        statement = statement.order_by(memories.c.created_at.desc(), memories.c.id.desc()).limit(limit)
+        return [_memory(row) for row in await self._connection.execute(statement)]
+
+    async def get(self, memory_id: MemoryId) -> Memory | None:
+        return await self._one(select(*_COLUMNS).where(self._mine, memories.c.id == memory_id))
+
+    async def same_text(self, text: str) -> Memory | None:
+        return await self._one(select(*_COLUMNS).where(self._mine, memories.c.text_hash == text_hash(text)))
+
+    async def count(self) -> int:
+        statement = select(func.count()).select_from(memories).where(self._mine)
+        return int((await self._connection.execute(statement)).scalar_one())
+
+    async def add(self, memory: NewMemory) -> Memory | None:
+        statement = (
+            insert(memories)
+            .values(
+                id=new_id(),
+                user_id=self._user_id,
+                text=memory.text,
+                text_hash=text_hash(memory.text),
+                origin=memory.origin.value,
+                run_id=memory.run_id,
+                embedding_model=memory.space,
+                embedding=memory.vector,
+            )
+            .on_conflict_do_nothing(index_elements=["user_id", "text_hash"])
+            .returning(*_COLUMNS)
+        )
+        return await self._one(statement)
+
+    async def change(self, memory_id: MemoryId, text: str, space: str, vector: Vector) -> Memory | None:
+        statement = (
+            update(memories)
+            .where(self._mine, memories.c.id == memory_id)
+            .values(
+                text=text,
+                text_hash=text_hash(text),
+                embedding_model=space,
+                embedding=vector,
+                updated_at=func.now(),
+            )
+            .returning(*_COLUMNS)
+        )
+        try:
+            return await self._one(statement)
+        except IntegrityError as error:
+            if getattr(error.orig, "sqlstate", None) != _UNIQUE_VIOLATION:
+                raise
+            raise AlreadyExists("Another memory says the same.") from error
+
+    async def delete(self, memory_id: MemoryId) -> bool:
+        statement = delete(memories).where(self._mine, memories.c.id == memory_id)
+        return (await self._connection.execute(statement)).rowcount == 1
+
+    async def delete_all(self) -> int:
+        return (await self._connection.execute(delete(memories).where(self._mine))).rowcount
+
+    async def queue(self, turn: Turn) -> bool:
+        statement = insert(remembered_runs).values(user_id=self._user_id, run_id=turn.run_id).on_conflict_do_nothing()
+        if (await self._connection.execute(statement)).rowcount == 0:
+            return False
+        await self._queue.add(
+            self._connection,
+            kind=KEEP_TURN,
+            key=f"{self._user_id}:{turn.run_id}",
+            user_id=self._user_id,
+            payload=turn_payload(turn),
+        )
+        return True
+
+    async def count_queued(self) -> int:
+        statement = select(func.count()).select_from(jobs).where(jobs.c.user_id == self._user_id)
+        return int((await self._connection.execute(statement)).scalar_one())
+
+    async def close_run(self, run_id: UUID) -> bool:
+        mine = remembered_runs.c.user_id == self._user_id
+        is_open = remembered_runs.c.closed_at.is_(None)
+        close = update(remembered_runs).where(mine, remembered_runs.c.run_id == run_id, is_open)
+        was_open = (await self._connection.execute(close.values(closed_at=func.now()))).rowcount == 1
+        outdated = delete(remembered_runs).where(mine, ~is_open, remembered_runs.c.opened_at < func.now() - _RUNS_KEPT)
+        await self._connection.execute(outdated)
+        return was_open
+
+    async def drop_queue(self) -> None:
+        mine = remembered_runs.c.user_id == self._user_id
+        close = update(remembered_runs).where(mine, remembered_runs.c.closed_at.is_(None))
+        await self._connection.execute(close.values(closed_at=func.now()))
+        await self._connection.execute(delete(jobs).where(jobs.c.user_id == self._user_id))
+
+    async def _one(self, statement: Any) -> Memory | None:
+        row = (await self._connection.execute(statement)).one_or_none()
+        return _memory(row) if row else None
+
+
+def turn_payload(turn: Turn) -> dict[str, Any]:
+    """The turn as the queue keeps it."""
+    messages = [{"speaker": message.speaker.value, "content": message.content} for message in turn.messages]
+    return {"run_id": str(turn.run_id), "thread_id": str(turn.thread_id), "messages": messages}
+
+
+def turn_of(payload: dict[str, Any]) -> Turn:
+    messages = tuple(Message(Speaker(message["speaker"]), message["content"]) for message in payload["messages"])
+    return Turn(UUID(payload["run_id"]), UUID(payload["thread_id"]), messages)
+
+
+def _memory(row: Row[Any], similarity: float | None = None) -> Memory:
+    return Memory(
+        MemoryId(row.id), row.text, Origin(row.origin), row.run_id, row.created_at, row.updated_at, similarity
+    )

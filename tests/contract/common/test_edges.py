@@ -1,0 +1,65 @@
+"""The table of edges against the proto files, and the retries against both."""
+
+import orjson
+from google.protobuf.descriptor import ServiceDescriptor
+from mesh.agent.v1 import agent_pb2
+from mesh.auth.v1 import auth_pb2
+from mesh.eval.v1 import eval_pb2
+from mesh.memory.v1 import memory_pb2
+from mesh_common.edges import ALLOWED_CALLERS, SERVICES
+from mesh_common.grpc_client import _SERVICE_CONFIG
+
+DESCRIPTORS: list[ServiceDescriptor] = [
+    service
+    for module in (agent_pb2, auth_pb2, eval_pb2, memory_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+]
+RPCS = {f"/{service.full_name}/{method.name}" for service in DESCRIPTORS for method in service.methods}
+# DESIGN §5, "Who calls whom".
+EDGES = {
+    "gateway": {"auth", "agent", "memory", "eval"},
+    "agent": {"auth", "memory", "eval", "agent"},
+    "auth": {"agent", "memory", "eval"},
+}
+
+
+def test_every_rpc_is_in_the_table_and_every_entry_is_an_rpc() -> None:
+    assert set(ALLOWED_CALLERS) == RPCS
+
+
+def test_every_rpc_has_a_caller_and_every_caller_is_a_service() -> None:
+    assert all(callers and callers <= set(SERVICES) for callers in ALLOWED_CALLERS.values())
+
+
+def test_no_edge_goes_beyond_the_design() -> None:
+    edges = {
+        (caller, rpc.removeprefix("/mesh.").partition(".")[0])
+        for rpc, callers in ALLOWED_CALLERS.items()
+        for caller in callers
+    }
+
+    assert {(caller, callee) for caller, callee in edges if callee not in EDGES.get(caller, set())} == set()
+
+
+def test_requests_are_named_after_their_rpc() -> None:
+    """ServiceCalls names spans and metrics by the request."""
+    odd = [
+        method.name
+        for service in DESCRIPTORS
+        for method in service.methods
+        if method.input_type.name != f"{method.name}Request"
+    ]
+
+    assert not odd
+
+
+def test_what_the_channel_retries_are_rpcs() -> None:
+    configured = {
+        f"/{name['service']}/{name['method']}"
+        for method_config in orjson.loads(_SERVICE_CONFIG)["methodConfig"]
+        for name in method_config["name"]
+    }
+
+    assert configured <= RPCS
+    # They change something, and nothing tells a second try from the first.
+    assert not [rpc for rpc in configured if rpc.endswith(("/Register", "/Login", "/Refresh", "/CreateThread"))]

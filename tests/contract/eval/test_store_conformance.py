@@ -1,0 +1,94 @@
+"""What every `UnitOfWork` of eval does, the fake one and the real one."""
+
+import pytest
+from mesh_common.ids import UserId
+from mesh_eval.domain import JudgedRun, RunScores, ScoreStatus
+from mesh_eval.ports import UnitOfWork
+from support.eval import new_user, some_run, some_score
+
+
+async def test_an_unknown_run_has_no_scores_and_is_not_pending(uow: UnitOfWork) -> None:
+    async with uow.as_user(new_user()) as store:
+        found = await store.list_scores(some_run().id)
+
+    assert found == RunScores((), is_pending=False)
+
+
+async def test_a_queued_run_is_pending_and_queued_once(uow: UnitOfWork) -> None:
+    user_id, run = new_user(), some_run()
+
+    async with uow.as_user(user_id) as store:
+        first = await store.queue(run)
+    async with uow.as_user(user_id) as store:
+        second = await store.queue(run)
+        found = await store.list_scores(run.id)
+
+    assert (first, second) == (True, False)
+    assert found == RunScores((), is_pending=True)
+
+
+async def test_scores_come_back_as_they_were_stored_by_name(uow: UnitOfWork) -> None:
+    user_id, run = new_user(), some_run()
+    failed = some_score("relevancy", status=ScoreStatus.FAILED, value=None, reasoning="", trace_id=None)
+    toxic = some_score("toxicity", value=0.0)
+
+    async with uow.as_user(user_id) as store:
+        await store.queue(run)
+        await store.add_scores(run, [toxic, failed])
+    async with uow.as_user(user_id) as store:
+        found = await store.list_scores(run.id)
+        is_judged = await store.is_judged(run.id)
+
+    assert found == RunScores((failed, toxic), is_pending=False)
+    assert is_judged
+
+
+async def test_a_judged_run_is_not_queued_again_and_keeps_its_scores(uow: UnitOfWork) -> None:
+    user_id, run = new_user(), some_run()
+    first, second = some_score(value=0.1), some_score(value=0.9)
+
+    async with uow.as_user(user_id) as store:
+        await store.add_scores(run, [first])
+    async with uow.as_user(user_id) as store:
+        is_queued = await store.queue(run)
+        await store.add_scores(run, [second])
+        found = await store.list_scores(run.id)
+
+    assert not is_queued
+    assert found == RunScores((first,), is_pending=False)
+
+
+async def test_a_stranger_sees_and_changes_nothing(uow: UnitOfWork) -> None:
+    owner, stranger, run = new_user(), new_user(), some_run()
+    async with uow.as_user(owner) as store:
+        await store.queue(run)
+        await store.add_scores(run, [some_score(value=0.1)])
+
+    async with uow.as_user(stranger) as store:
+        before = await store.list_scores(run.id)
+        is_queued = await store.queue(run)
+        await store.add_scores(run, [some_score(value=0.9)])
+    async with uow.as_user(owner) as store:
+        after = await store.list_scores(run.id)
+
+    assert before == RunScores((), is_pending=False)
+    assert is_queued
+    assert [score.value for score in after.scores] == [0.1]
+
+
+async def test_work_of_a_transaction_that_fails_is_undone(uow: UnitOfWork) -> None:
+    user_id, run = new_user(), some_run()
+
+    with pytest.raises(RuntimeError):
+        await _queue_and_fail(uow, user_id, run)
+    async with uow.as_user(user_id) as store:
+        found = await store.list_scores(run.id)
+
+    assert found == RunScores((), is_pending=False)
+
+
+async def _queue_and_fail(uow: UnitOfWork, user_id: UserId, run: JudgedRun) -> None:
+    async with uow.as_user(user_id) as store:
+        await store.queue(run)
+        await store.add_scores(run, [some_score()])
+        raise RuntimeError

@@ -1,0 +1,152 @@
+"""The OpenAPI document says all of what the gateway does, and says it the same way from release to release."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from mesh_gateway.app import build_app
+from mesh_gateway.deps import Gateway
+from mesh_gateway.settings import GatewaySettings
+
+ROUTES = {
+    "create_memory": ("post", "/api/v1/memories"),
+    "create_thread": ("post", "/api/v1/threads"),
+    "cancel_run": ("post", "/api/v1/runs/{run_id}/cancel"),
+    "chat": ("post", "/api/v1/chatbot/chat"),
+    "delete_all_memories": ("delete", "/api/v1/memories"),
+    "delete_memory": ("delete", "/api/v1/memories/{memory_id}"),
+    "delete_thread": ("delete", "/api/v1/threads/{thread_id}"),
+    "follow_run": ("get", "/api/v1/runs/{run_id}/events"),
+    "get_health": ("get", "/healthz"),
+    "get_jwks": ("get", "/.well-known/jwks.json"),
+    "get_me": ("get", "/api/v1/auth/me"),
+    "get_memory": ("get", "/api/v1/memories/{memory_id}"),
+    "get_openid_configuration": ("get", "/.well-known/openid-configuration"),
+    "get_readiness": ("get", "/readyz"),
+    "get_run": ("get", "/api/v1/runs/{run_id}"),
+    "get_thread": ("get", "/api/v1/threads/{thread_id}"),
+    "get_usage": ("get", "/api/v1/usage"),
+    "list_memories": ("get", "/api/v1/memories"),
+    "list_messages": ("get", "/api/v1/threads/{thread_id}/messages"),
+    "list_models": ("get", "/api/v1/models"),
+    "list_runs": ("get", "/api/v1/threads/{thread_id}/runs"),
+    "list_scores": ("get", "/api/v1/runs/{run_id}/scores"),
+    "list_threads": ("get", "/api/v1/threads"),
+    "login": ("post", "/api/v1/auth/login"),
+    "logout": ("post", "/api/v1/auth/logout"),
+    "refresh": ("post", "/api/v1/auth/refresh"),
+    "register": ("post", "/api/v1/auth/register"),
+    "search_memories": ("post", "/api/v1/memories/search"),
+    "stream_chat": ("post", "/api/v1/chatbot/chat/stream"),
+    "stream_run": ("post", "/api/v1/threads/{thread_id}/runs/stream"),
+    "update_memory": ("patch", "/api/v1/memories/{memory_id}"),
+    "update_thread": ("patch", "/api/v1/threads/{thread_id}"),
+    "wait_run": ("post", "/api/v1/threads/{thread_id}/runs/wait"),
+}
+OPEN_TO_ALL = {"register", "login", "refresh", "get_health", "get_readiness", "get_jwks", "get_openid_configuration"}
+# What reaches no other service and cannot be limited.
+MACHINES = {"get_health", "get_readiness"}
+LIMITED = {"register", "login", "chat", "stream_chat", "stream_run", "wait_run", "follow_run"}
+STREAMS = {"stream_chat", "stream_run", "follow_run"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    fields = dict.fromkeys(Gateway.__dataclass_fields__)
+    fields["settings"] = GatewaySettings.model_construct()
+    app: FastAPI = build_app(Gateway(**fields))
+    return app.openapi()
+
+
+@pytest.fixture(scope="module")
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {operation["operationId"]: operation for _, _, operation in _operations(document)}
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def test_operation_ids_and_paths_are_these(document: dict[str, Any]) -> None:
+    found = {operation["operationId"]: (method, path) for method, path, operation in _operations(document)}
+
+    assert found == ROUTES
+    assert len(list(_operations(document))) == len(ROUTES)
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_operation_has_summary_and_tag(operations: dict[str, dict[str, Any]], name: str) -> None:
+    assert operations[name]["summary"]
+    assert len(operations[name]["tags"]) == 1
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_operation_documents_its_errors(operations: dict[str, dict[str, Any]], name: str) -> None:
+    operation = operations[name]
+    expected = set() if name in MACHINES else {"431", "500", "503", "504"}
+    expected |= set() if name in OPEN_TO_ALL else {"401"}
+    expected |= {"429"} if name in LIMITED else set()
+    expected |= {"413"} if "requestBody" in operation else set()
+    expected |= {"422"} if "requestBody" in operation or "parameters" in operation else set()
+
+    documented = set(operation["responses"])
+
+    assert expected <= documented
+    assert ("429" in documented) == (name in LIMITED)
+    assert "401" not in documented or name not in OPEN_TO_ALL - {"login", "refresh"}
+
+
+@pytest.mark.parametrize("name", sorted(set(ROUTES) - MACHINES))
+def test_errors_are_problems_with_an_example(operations: dict[str, dict[str, Any]], name: str) -> None:
+    for status, response in operations[name]["responses"].items():
+        if status >= "400":
+            content = response["content"]["application/problem+json"]
+            assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+            assert content["example"]["status"] == int(status)
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_operation_says_whether_it_needs_a_token(operations: dict[str, dict[str, Any]], name: str) -> None:
+    needs_token = operations[name].get("security") == [{"AccessToken": []}]
+
+    assert needs_token == (name not in OPEN_TO_ALL)
+
+
+@pytest.mark.parametrize("name", sorted(STREAMS))
+def test_stream_is_documented_as_events(operations: dict[str, dict[str, Any]], name: str) -> None:
+    ok = operations[name]["responses"]["200"]
+
+    assert list(ok["content"]) == ["text/event-stream"]
+    assert set(ok["headers"]) == {"Location", "Content-Location"}
+    assert "Last-Event-ID".lower() in {one["name"].lower() for one in operations[name]["parameters"]}
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    references = set(_references(document))
+
+    assert references
+    assert {reference.removeprefix("#/components/schemas/") for reference in references} <= set(schemas)
+
+
+def test_bodies_have_examples(document: dict[str, Any]) -> None:
+    for _, _, operation in _operations(document):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            name = content["schema"]["$ref"].rpartition("/")[2]
+            fields = document["components"]["schemas"][name]["properties"]
+            assert any("examples" in field for field in fields.values()), name
+
+
+def _references(node: object) -> Iterator[str]:
+    match node:
+        case {"$ref": str(reference)}:
+            yield reference
+        case dict():
+            for child in node.values():
+                yield from _references(child)
+        case list():
+            for child in node:
+                yield from _references(child)

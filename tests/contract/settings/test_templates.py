@@ -1,0 +1,66 @@
+"""The .env templates name what services read, all of it, and no secret."""
+
+import re
+from pathlib import Path
+
+import pytest
+from mesh_agent.settings import AgentSettings
+from mesh_auth.settings import AuthSettings
+from mesh_common.settings import ServiceSettings
+from mesh_eval.settings import EvalSettings
+from mesh_gateway.settings import GatewaySettings
+from mesh_memory.settings import MemorySettings
+
+_ROOT = Path(__file__).parents[3]
+_SETTINGS: dict[str, type[ServiceSettings]] = {
+    "agent": AgentSettings,
+    "auth": AuthSettings,
+    "eval": EvalSettings,
+    "gateway": GatewaySettings,
+    "memory": MemorySettings,
+}
+_TEMPLATES = [
+    f"services/{service}/{name}"
+    for service in _SETTINGS
+    for name in (".env.example", ".env.development", ".env.production")
+]
+# A variable that is set, or one that stands in a comment as `# NAME=value`.
+_VARIABLE = re.compile(r"^(?:#\s*)?([A-Z][A-Z0-9_]*)=", re.MULTILINE)
+_ASSIGNMENT = re.compile(r"^([A-Z][A-Z0-9_]*)=(.*)$", re.MULTILINE)
+
+
+def variables_of(settings: type[ServiceSettings]) -> set[str]:
+    prefix = settings.model_config.get("env_prefix", "")
+    return {
+        str(field.validation_alias) if field.validation_alias else f"{prefix}{name}".upper()
+        for name, field in settings.model_fields.items()
+    }
+
+
+@pytest.mark.parametrize("service", sorted(_SETTINGS))
+def test_service_template_names_every_setting_and_no_other(service: str) -> None:
+    template = (_ROOT / "services" / service / ".env.example").read_text()
+
+    named = set(_VARIABLE.findall(template))
+
+    owner = {f"{service.upper()}_OWNER_DATABASE_URL"}
+    assert named - owner == variables_of(_SETTINGS[service])
+
+
+@pytest.mark.parametrize("template", _TEMPLATES)
+def test_template_sets_only_what_its_service_reads(template: str) -> None:
+    service = template.split("/")[1]
+    known = variables_of(_SETTINGS[service]) | {f"{service.upper()}_OWNER_DATABASE_URL"}
+
+    named = {name for name, _ in _ASSIGNMENT.findall((_ROOT / template).read_text())}
+
+    assert named <= known
+
+
+@pytest.mark.parametrize("template", _TEMPLATES)
+def test_template_holds_no_secret(template: str) -> None:
+    assignments = _ASSIGNMENT.findall((_ROOT / template).read_text())
+
+    secret = [(name, value) for name, value in assignments if re.search(r"KEY$|PASSWORD|DATABASE_URL", name) and value]
+
+    assert secret == []

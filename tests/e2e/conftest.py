@@ -1,0 +1,36 @@
+"""One stack for all tests that leave it whole; tests that break a part open their own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from mesh_dev.stack import Stack
+from simulator.client import SimulatorAdmin
+from support.api import User, new_user
+from support.stack import open_stack
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with open_stack(tmp_path_factory.mktemp("stack"), has_traces=True) as running:
+        yield running
+
+
+@pytest.fixture
+async def simulator(stack: Stack) -> AsyncIterator[SimulatorAdmin]:
+    """The admin side of the shared stack's simulator; rules are gone after the test."""
+    async with SimulatorAdmin(stack.model_url) as admin:
+        yield admin
+        await admin.clear_rules()
+
+
+@pytest.fixture
+async def user(stack: Stack) -> AsyncIterator[User]:
+    async with new_user(stack.url) as registered:
+        yield registered
+
+
+@pytest.fixture
+async def stranger(stack: Stack) -> AsyncIterator[User]:
+    """Another user of the same mesh."""
+    async with new_user(stack.url) as registered:
+        yield registered

@@ -1,0 +1,124 @@
+"""`make dev`, `make demo` and what they print, with the embedded model, as a person would run them."""
+
+import asyncio
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from mesh_common.edges import SERVICES
+from support.stack import free_port_base
+
+WITHIN_S = 240
+
+
+@asynccontextmanager
+async def mesh_dev(command: str, **env: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "mesh_dev",
+        command,
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    return {"MESH_PORT_BASE": str(free_port_base()), "MESH_DATA_DIR": str(tmp_path / "data")}
+
+
+@pytest.mark.timeout(WITHIN_S + 30)
+async def test_demo_shows_one_conversation_through_the_whole_mesh(env: dict[str, str]) -> None:
+    async with mesh_dev("demo", **env) as process, asyncio.timeout(WITHIN_S):
+        output = (await process.communicate())[0].decode()
+
+    assert process.returncode == 0, output
+    for line in (
+        "waiting for ",
+        "registered and logged in",
+        "you: My name is Ada and I am allergic to peanuts.",
+        "the user's own sentence",
+        "recalled: My name is Ada and I am allergic to peanuts.",
+        "everything is stopped",
+    ):
+        assert line in output
+    for metric in ("conciseness", "hallucination", "helpfulness", "relevancy", "toxicity"):
+        assert re.search(rf"{metric} +(0\.\d\d|1\.00|failed)", output)
+    for service in SERVICES:
+        assert re.search(rf"[─ ]{service}: .+ (ms|s)\b|^{service}: ", output, re.MULTILINE)
+        assert re.search(rf"/metrics  {service}, \d+ metrics", output)
+
+
+@pytest.mark.timeout(WITHIN_S + 30)
+async def test_dev_says_how_to_use_it_and_stops_on_interrupt(env: dict[str, str]) -> None:
+    async with mesh_dev("dev", **env) as process, asyncio.timeout(WITHIN_S):
+        assert process.stdout is not None
+        lines = []
+        async for raw in process.stdout:
+            lines.append(raw.decode().strip())
+            if lines[-1].startswith("Ctrl-C"):
+                break
+        commands = [line for line in lines if "curl " in line]
+        shell = await asyncio.create_subprocess_exec(
+            "bash", "-c", "\n".join(commands), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        answer = (await shell.communicate())[0].decode()
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+
+    assert len(commands) == 3, lines
+    assert '"email":"ada@example.com"' in answer, answer
+    assert "event: message_delta" in answer, answer
+    assert "event: run_finished" in answer, answer
+    assert process.returncode == 0
+
+
+async def test_taken_port_gives_one_line(env: dict[str, str]) -> None:
+    base = int(env["MESH_PORT_BASE"])
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", base + 4)
+    async with server, mesh_dev("demo", **env) as process:
+        output = (await process.communicate())[0].decode()
+
+    assert process.returncode == 1
+    assert len(output.splitlines()) == 1
+    assert output.startswith(f"mesh: port {base + 4}, needed for agent, is taken: ")
+    assert f"set MESH_PORT_BASE to another base (it is {base})" in output
+
+
+async def test_bad_setting_gives_one_line() -> None:
+    async with mesh_dev("dev", MESH_PORT_BASE="seven") as process:
+        output = (await process.communicate())[0].decode()
+
+    assert process.returncode == 2
+    assert re.fullmatch(r"MESH_PORT_BASE: Input should be a valid integer.*\n", output)
+
+
+async def test_trace_without_a_stack_gives_one_line() -> None:
+    base = str(free_port_base())
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "mesh_dev",
+        "trace",
+        "0" * 32,
+        env={"MESH_PORT_BASE": base},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output = (await process.communicate())[0].decode()
+
+    assert process.returncode == 1
+    assert output.startswith("mesh: no stack answers on port ")
+    assert len(output.splitlines()) == 1

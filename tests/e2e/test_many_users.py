@@ -1,0 +1,103 @@
+"""200 users at once: nothing is lost, nothing is mixed up."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mesh_common.edges import ServiceName
+from mesh_common.ids import new_id
+from mesh_dev.stack import Stack
+from support.api import Turn, User, eventually, new_user
+from support.stack import open_stack
+
+USERS = 200
+TURNS = 5
+# Argon2 takes 2 x 20 ms of a core for each user: more at once would only wait.
+REGISTERING_AT_ONCE = 16
+PATIENT: Mapping[ServiceName, Mapping[str, str]] = {
+    "gateway": {
+        "GATEWAY_CALL_TIMEOUT_S": "60",
+        "GATEWAY_LOGIN_TIMEOUT_S": "60",
+        "GATEWAY_START_TIMEOUT_S": "60",
+    },
+    "auth": {"AUTH_DATABASE_TIMEOUT_S": "60"},
+    "agent": {
+        "AGENT_DATABASE_TIMEOUT_S": "60",
+        "AGENT_EVAL_SAMPLE_RATIO": "0.1",
+        "AGENT_LEASE_TTL_S": "60",
+        "AGENT_MODEL_READ_TIMEOUT_S": "30",
+    },
+    "memory": {"MEMORY_DATABASE_TIMEOUT_S": "60"},
+    "eval": {"EVAL_DATABASE_TIMEOUT_S": "60"},
+}
+
+
+@dataclass(frozen=True)
+class Story:
+    """What one user said, was told and is remembered for; `marker` stands in nobody else's."""
+
+    marker: str
+    turns: list[Turn]
+    messages: list[str]
+    memories: list[str]
+
+
+@pytest.fixture
+async def busy_stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """One without traces, and patient: 200 users on two cores wait for each other, and that is not an error."""
+    async with open_stack(tmp_path, service_env=PATIENT) as running:
+        yield running
+
+
+@pytest.mark.timeout(240)
+async def test_nothing_is_lost_or_mixed_up(busy_stack: Stack) -> None:
+    registering = asyncio.Semaphore(REGISTERING_AT_ONCE)
+
+    stories = await asyncio.gather(*(tell_story(busy_stack, registering) for _ in range(USERS)))
+
+    ends = Counter(turn.last.type for story in stories for turn in story.turns)
+    assert ends == {"run_finished": USERS * TURNS}
+    for story in stories:
+        require_own_story(story)
+    require_no_foreign_markers(stories)
+
+
+async def tell_story(stack: Stack, registering: asyncio.Semaphore) -> Story:
+    marker = new_id().hex
+    async with registering:
+        opened = new_user(stack.url)
+        user = await opened.__aenter__()
+    try:
+        turns = [await user.chat(f"My word is {marker}. [[sim:echo]]")]
+        for number in range(1, TURNS):
+            message = f"[[sim:echo]] What is the word {marker} number {number}?"
+            turns.append(await user.chat(message, thread_id=turns[0].thread_id))
+        contents = [message["content"] for message in await user.messages(turns[0].thread_id)]
+        memories = await remembered(user)
+    finally:
+        await opened.__aexit__(None, None, None)
+    return Story(marker, turns, contents, memories)
+
+
+async def remembered(user: User) -> list[str]:
+    return await eventually("the memory", user.memories, lambda found: len(found) > 0, 90)
+
+
+def require_own_story(story: Story) -> None:
+    for turn in story.turns:
+        assert [event.seq for event in turn.events] == list(range(1, len(turn.events) + 1))
+        assert story.marker in turn.text
+    assert len(story.messages) == 2 * TURNS
+    assert story.messages[1::2] == [turn.text for turn in story.turns]
+    assert story.memories == [f"My word is {story.marker}."]
+
+
+def require_no_foreign_markers(stories: list[Story]) -> None:
+    markers = {story.marker for story in stories}
+    for story in stories:
+        told = " ".join([*(turn.text for turn in story.turns), *story.messages, *story.memories])
+        recalled = " ".join(memory for turn in story.turns for memory in turn.memories)
+        assert {marker for marker in markers if marker in told or marker in recalled} == {story.marker}

@@ -1,0 +1,39 @@
+"""Hypothesis strategies for everything that can happen in a run."""
+
+from hypothesis import strategies as st
+from mesh_agent import events
+from mesh_agent.domain import RecalledMemory, RunError, ToolResult, Usage
+from mesh_agent.events import EventBody, RunEvent
+from mesh_common.ids import RunId
+
+# Any character that UTF-8 has: text of users, models and tools.
+texts = st.text(st.characters(codec="utf-8"), max_size=40)
+_counts = st.integers(0, 2**53)
+
+usages = st.builds(Usage, _counts, _counts, _counts)
+run_errors = st.builds(RunError, texts, texts, is_retryable=st.booleans())
+memories = st.builds(RecalledMemory, texts, texts, st.floats(-1, 1))
+
+
+def tool_results(arguments_json: st.SearchStrategy[str] = texts) -> st.SearchStrategy[ToolResult]:
+    return st.builds(ToolResult, texts, texts, arguments_json, texts, st.booleans())
+
+
+def bodies(results: st.SearchStrategy[ToolResult]) -> st.SearchStrategy[EventBody]:
+    return st.one_of(
+        st.builds(events.RunStarted, texts),
+        st.builds(events.RunRestarted, texts, st.lists(results, max_size=3).map(tuple)),
+        st.builds(events.MemoryRecalled, st.lists(memories, max_size=3).map(tuple), st.booleans()),
+        st.builds(events.MessageDelta, texts, texts),
+        st.builds(events.MessageCompleted, texts, texts, texts),
+        st.builds(events.ToolStarted, texts, texts, texts),
+        st.builds(events.ToolFinished, results),
+        st.builds(events.RunFinished, texts, usages),
+        st.builds(events.RunFailed, run_errors, usages),
+        st.builds(events.RunCancelled, usages),
+    )
+
+
+def run_events(results: st.SearchStrategy[ToolResult]) -> st.SearchStrategy[RunEvent]:
+    ids = st.uuids().map(RunId)
+    return st.builds(RunEvent, ids, st.integers(1, 2**32 - 1), st.integers(1, 2**32 - 1), bodies(results))

@@ -1,0 +1,50 @@
+"""Chat models that say what a test wrote for them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.tools import BaseTool
+from mesh_agent.llm.chat_model import StreamingChatModel
+from mesh_agent.llm.provider_errors import ProviderError
+
+
+@dataclass
+class ScriptedChatModel:
+    """One entry of `script` a call: a text it says, or the error it fails with. An error that has spoken says a word.
+
+    `usage` is what the provider tells of tokens; None for one that tells nothing.
+    """
+
+    script: list[str | ProviderError] = field(default_factory=list)
+    usage: tuple[int, int] | None = (10, 20)
+    asked_at: list[float] = field(default_factory=list)
+    bound: Sequence[BaseTool] = ()
+    now: Callable[[], float] = lambda: 0.0
+
+    def bind_tools(self, tools: Sequence[BaseTool]) -> "ScriptedChatModel":
+        self.bound = tools
+        return self
+
+    async def ainvoke(self, _messages: list[BaseMessage], *, on_text: Callable[[str], None]) -> AIMessage:
+        self.asked_at.append(self.now())
+        step = self.script.pop(0)
+        if isinstance(step, ProviderError):
+            if step.has_spoken:
+                on_text("Well")
+            raise step
+        on_text(step)
+        message = AIMessage(step, response_metadata={"finish_reason": "stop", "chunks": 1})
+        if self.usage is not None:
+            read, written = self.usage
+            message.usage_metadata = {
+                "input_tokens": read,
+                "output_tokens": written,
+                "total_tokens": read + written,
+            }
+        return message
+
+
+def by_name(**models: ScriptedChatModel) -> dict[str, StreamingChatModel]:
+    return cast("dict[str, Any]", models)

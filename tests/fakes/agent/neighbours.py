@@ -1,0 +1,106 @@
+"""The services around the agent: they answer what a test says, note what they are told, and can be away."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mesh_agent.domain import Entitlements, Message, RecalledMemory, ToolResult, Usage
+from mesh_common.errors import MeshError, Unavailable
+from mesh_common.ids import RunId, ThreadId, UserId
+
+AWAY = Unavailable("Away.")
+
+
+@dataclass
+class FakeEntitlements:
+    by_user: dict[UserId, Entitlements] = field(default_factory=dict)
+    error: MeshError | None = None
+    asked: list[UserId] = field(default_factory=list)
+
+    async def get_entitlements(self, user_id: UserId) -> Entitlements:
+        self.asked.append(user_id)
+        if self.error:
+            raise self.error
+        return self.by_user.get(user_id, Entitlements())
+
+
+@dataclass(frozen=True)
+class RecordedUsage:
+    user_id: UserId
+    run_id: RunId
+    model: str
+    usage: Usage
+    ended_at: datetime
+
+
+@dataclass(frozen=True)
+class Remembered:
+    user_id: UserId
+    run_id: RunId
+    thread_id: ThreadId
+    messages: Sequence[Message]
+
+
+@dataclass(frozen=True)
+class Submitted:
+    user_id: UserId
+    run_id: RunId
+    message: str
+    answer: str
+    memories: Sequence[str]
+    tool_results: Sequence[ToolResult]
+    model: str
+
+
+@dataclass
+class FakeReceivers:
+    """Usage, memory and judge in one. `errors` are raised one a call; `away` stays until cleared.
+
+    The outbox is all users': what is not of `only` is taken without a note.
+    """
+
+    only: UserId | None = None
+    errors: list[MeshError] = field(default_factory=list)
+    away: MeshError | None = None
+    recalled: Sequence[RecalledMemory] = ()
+    usage: asyncio.Queue[RecordedUsage] = field(default_factory=asyncio.Queue)
+    remembered: asyncio.Queue[Remembered] = field(default_factory=asyncio.Queue)
+    submitted: asyncio.Queue[Submitted] = field(default_factory=asyncio.Queue)
+    refused: int = 0
+
+    async def record_usage(self, user_id: UserId, run_id: RunId, model: str, usage: Usage, ended_at: datetime) -> None:
+        if self._is_noted(user_id):
+            self.usage.put_nowait(RecordedUsage(user_id, run_id, model, usage, ended_at))
+
+    async def recall(self, user_id: UserId, message: str) -> Sequence[RecalledMemory]:  # noqa: ARG002 - the port's
+        if self.away:
+            raise self.away
+        return self.recalled
+
+    async def remember(self, user_id: UserId, run_id: RunId, thread_id: ThreadId, messages: Sequence[Message]) -> None:
+        if self._is_noted(user_id):
+            self.remembered.put_nowait(Remembered(user_id, run_id, thread_id, messages))
+
+    async def submit_run(
+        self,
+        user_id: UserId,
+        run_id: RunId,
+        *,
+        message: str,
+        answer: str,
+        memories: Sequence[str],
+        tool_results: Sequence[ToolResult],
+        model: str,
+    ) -> None:
+        if self._is_noted(user_id):
+            self.submitted.put_nowait(Submitted(user_id, run_id, message, answer, memories, tool_results, model))
+
+    def _is_noted(self, user_id: UserId) -> bool:
+        if self.only not in {None, user_id}:
+            return False
+        error = self.errors.pop(0) if self.errors else self.away
+        if error:
+            self.refused += 1
+            raise error
+        return True

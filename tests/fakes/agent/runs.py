@@ -1,0 +1,57 @@
+"""What a run is made of, for tests that need one and do not care which."""
+
+from datetime import UTC, datetime
+
+from mesh_agent.attempt_log import AttemptLog
+from mesh_agent.domain import Claim, Message, Role
+from mesh_agent.llm.registry import Model
+from mesh_common.ids import RunId, ThreadId, UserId, new_id
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+def a_claim(message: str = "hello", *, attempt: int = 1) -> Claim:
+    return Claim(
+        run_id=RunId(new_id()),
+        thread_id=ThreadId(new_id()),
+        user_id=UserId(new_id()),
+        position=1,
+        attempt=attempt,
+        fence=1,
+        message=message,
+        model=None,
+        trace_context={},
+    )
+
+
+def an_owned_log(*, attempt: int = 1) -> AttemptLog:
+    """The log of an attempt whose lease holds."""
+    log = AttemptLog(a_claim(attempt=attempt))
+    log.holds_lease = lambda: True
+    return log
+
+
+def a_model(
+    name: str = "large",
+    *,
+    context_tokens: int = 8_000,
+    max_output_tokens: int = 1_000,
+    capabilities: tuple[str, ...] = ("tools",),
+    base_url: str = "http://provider/v1",
+) -> Model:
+    """Costs one micro-dollar a token read and two a token written."""
+    return Model(
+        name=name,
+        provider_model=f"provider-{name}",
+        context_tokens=context_tokens,
+        max_output_tokens=max_output_tokens,
+        capabilities=frozenset(capabilities),
+        input_usd_per_mtok=1.0,
+        output_usd_per_mtok=2.0,
+        base_url=base_url,
+        api_key="key",
+    )
+
+
+def said(role: Role, content: str) -> Message:
+    return Message(new_id(), role, content, NOW, RunId(new_id()), is_partial=False)

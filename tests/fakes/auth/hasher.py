@@ -1,0 +1,30 @@
+"""A hasher that costs nothing and counts: for tests that are not about passwords."""
+
+import asyncio
+
+from mesh_auth.domain import PasswordCheck
+from mesh_common.errors import MeshError
+
+
+class CountingHasher:
+    """`old:` marks a hash that wants to be replaced. `error` is raised by what is called next with `hash`."""
+
+    def __init__(self) -> None:
+        self.hashes = 0
+        self.verified_against: list[str | None] = []
+        self.error: MeshError | None = None
+
+    async def hash(self, password: str) -> str:
+        await asyncio.sleep(0)
+        if self.error:
+            raise self.error
+        self.hashes += 1
+        return f"new:{password}"
+
+    async def verify(self, password: str, password_hash: str | None) -> PasswordCheck:
+        await asyncio.sleep(0)
+        self.verified_against.append(password_hash)
+        if password_hash is None:
+            return PasswordCheck(is_match=False)
+        age, _, expected = password_hash.partition(":")
+        return PasswordCheck(password == expected, needs_rehash=age == "old")

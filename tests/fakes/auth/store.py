@@ -1,0 +1,196 @@
+"""The port `AuthDatabase` in memory, held to the real one by tests/contract/auth."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from mesh_auth.domain import (
+    Credentials,
+    EntitlementOverride,
+    ModelUsage,
+    Month,
+    PresentedToken,
+    Revocation,
+    RevocationPage,
+    RunUsage,
+    Session,
+    SessionId,
+    User,
+)
+from mesh_common.errors import InvalidInput
+from mesh_common.ids import UserId
+
+
+@dataclass
+class StoredSession:
+    session: Session
+    ended_at: datetime | None = None
+
+
+@dataclass
+class StoredToken:
+    session_id: SessionId
+    expires_at: datetime
+    used_at: datetime | None = None
+
+
+@dataclass
+class Tables:
+    users: dict[UserId, User] = field(default_factory=dict)
+    user_of_key: dict[str, UserId] = field(default_factory=dict)
+    hashes: dict[UserId, str] = field(default_factory=dict)
+    sessions: dict[SessionId, StoredSession] = field(default_factory=dict)
+    tokens: dict[bytes, StoredToken] = field(default_factory=dict)
+    revocations: list[tuple[UserId, Revocation]] = field(default_factory=list)
+    overrides: dict[UserId, EntitlementOverride] = field(default_factory=dict)
+    usage: dict[UUID, tuple[UserId, RunUsage]] = field(default_factory=dict)
+
+
+class InMemoryAuthDatabase:
+    """Transactions come one after the other; one that fails leaves nothing."""
+
+    def __init__(self) -> None:
+        self.tables = Tables()
+        self._lock = asyncio.Lock()
+
+    def as_user(self, user_id: UserId) -> AbstractAsyncContextManager["InMemoryAuthStore"]:
+        return self._transaction(user_id)
+
+    def as_worker(self) -> AbstractAsyncContextManager["InMemoryAuthStore"]:
+        return self._transaction(None)
+
+    @asynccontextmanager
+    async def _transaction(self, user_id: UserId | None) -> AsyncIterator["InMemoryAuthStore"]:
+        async with self._lock:
+            tables = deepcopy(self.tables)
+            yield InMemoryAuthStore(tables, user_id)
+            self.tables = tables
+
+
+class InMemoryAuthStore:
+    def __init__(self, tables: Tables, user_id: UserId | None) -> None:
+        self._tables = tables
+        self._user_id = user_id
+
+    async def add_user(self, user: User, *, email_key: str, password_hash: str) -> bool:
+        if email_key in self._tables.user_of_key:
+            return False
+        self._tables.users[user.id] = user
+        self._tables.user_of_key[email_key] = user.id
+        self._tables.hashes[user.id] = password_hash
+        return True
+
+    async def find_user(self, user_id: UserId) -> User | None:
+        return self._tables.users.get(user_id) if self._sees(user_id) else None
+
+    async def find_credentials(self, email_key: str) -> Credentials | None:
+        user_id = self._tables.user_of_key.get(email_key)
+        if user_id is None or not self._sees(user_id):
+            return None
+        return Credentials(self._tables.users[user_id], self._tables.hashes[user_id])
+
+    async def replace_password_hash(self, user_id: UserId, *, old: str, new: str) -> None:
+        if self._sees(user_id) and self._tables.hashes.get(user_id) == old:
+            self._tables.hashes[user_id] = new
+
+    async def add_session(self, session: Session) -> None:
+        self._tables.sessions[session.id] = StoredSession(session)
+
+    async def add_refresh_token(self, session: Session, token_hash: bytes, *, now: datetime) -> None:
+        del now
+        self._tables.tokens[token_hash] = StoredToken(session.id, session.expires_at)
+        stored = self._tables.sessions[session.id]
+        stored.session = replace(stored.session, expires_at=session.expires_at)
+
+    async def lock_refresh_token(self, token_hash: bytes) -> PresentedToken | None:
+        token = self._tables.tokens.get(token_hash)
+        if token is None:
+            return None
+        stored = self._tables.sessions[token.session_id]
+        if not self._sees(stored.session.user_id):
+            return None
+        return PresentedToken(
+            user=self._tables.users[stored.session.user_id],
+            session_id=token.session_id,
+            expires_at=token.expires_at,
+            is_used=token.used_at is not None,
+            is_session_ended=stored.ended_at is not None,
+        )
+
+    async def use_refresh_token(self, token_hash: bytes, *, now: datetime) -> None:
+        self._tables.tokens[token_hash].used_at = now
+
+    async def end_session(self, user_id: UserId, session_id: SessionId, *, now: datetime) -> bool:
+        stored = self._tables.sessions.get(session_id)
+        if stored is None or stored.session.user_id != user_id or not self._sees(user_id) or stored.ended_at:
+            return False
+        stored.ended_at = now
+        return True
+
+    async def add_revocation(self, user_id: UserId, revocation: Revocation) -> None:
+        if all(known.session_id != revocation.session_id for _, known in self._tables.revocations):
+            self._tables.revocations.append((user_id, revocation))
+
+    async def list_revocations(self, cursor: str | None, *, now: datetime, limit: int) -> RevocationPage:
+        if cursor is not None and not cursor.isdecimal():
+            raise InvalidInput.of_field("cursor", "is not a next_cursor of an earlier answer")
+        start = int(cursor or 0)
+        following = list(enumerate(self._tables.revocations))[start:]
+        valid = [
+            (index + 1, entry) for index, (user, entry) in following if entry.expires_at > now and self._sees(user)
+        ]
+        page = valid[:limit]
+        has_more = len(valid) > limit
+        end = page[-1][0] if has_more else len(self._tables.revocations)
+        return RevocationPage(tuple(entry for _, entry in page), str(end), has_more)
+
+    async def find_override(self, user_id: UserId) -> EntitlementOverride | None:
+        return self._tables.overrides.get(user_id) if self._sees(user_id) else None
+
+    async def add_usage(self, user_id: UserId, usage: RunUsage) -> None:
+        self._tables.usage.setdefault(usage.run_id, (user_id, usage))
+
+    async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
+        sums: dict[str, ModelUsage] = {}
+        for owner, usage in self._tables.usage.values():
+            if owner == user_id and self._sees(owner) and month.start <= usage.ended_at < month.end:
+                so_far = sums.get(usage.model, ModelUsage(usage.model, 0, 0, 0, 0))
+                sums[usage.model] = ModelUsage(
+                    usage.model,
+                    so_far.runs + 1,
+                    so_far.input_tokens + usage.input_tokens,
+                    so_far.output_tokens + usage.output_tokens,
+                    so_far.cost_micro_usd + usage.cost_micro_usd,
+                )
+        return [sums[model] for model in sorted(sums)]
+
+    async def prune(self, *, expired_before: datetime, ended_before: datetime, limit: int) -> int:
+        tables = self._tables
+        over = {
+            session_id
+            for session_id, stored in tables.sessions.items()
+            if stored.ended_at is not None and stored.ended_at < ended_before
+        }
+        tokens = [
+            key for key, token in tables.tokens.items() if token.expires_at < expired_before or token.session_id in over
+        ][:limit]
+        for key in tokens:
+            del tables.tokens[key]
+        used = {token.session_id for token in tables.tokens.values()}
+        sessions = [
+            key
+            for key, stored in tables.sessions.items()
+            if key not in used and (key in over or stored.session.expires_at < expired_before)
+        ][:limit]
+        for session_id in sessions:
+            del tables.sessions[session_id]
+        revocations = [entry for entry in tables.revocations if entry[1].expires_at < expired_before][:limit]
+        tables.revocations = [entry for entry in tables.revocations if entry not in revocations]
+        return len(tokens) + len(sessions) + len(revocations)
+
+    def _sees(self, user_id: UserId) -> bool:
+        return self._user_id is None or self._user_id == user_id

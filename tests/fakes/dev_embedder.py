@@ -1,0 +1,24 @@
+"""An embedder that needs no model: a text's vector points along the axis of its length."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from mesh_dev.embedding_server import Vectors
+from mesh_dev.local_models import EMBEDDING_DIMENSIONS
+
+
+class FakeEmbedder:
+    """Remembers what it was asked, as (text, is_query)."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, bool]] = []
+
+    def encode(self, texts: Sequence[str], is_query: bool) -> Vectors:  # noqa: FBT001 - the port's signature
+        self.asked += [(text, is_query) for text in texts]
+        vectors = np.zeros((len(texts), EMBEDDING_DIMENSIONS), dtype=np.float32)
+        for row, text in enumerate(texts):
+            vectors[row, len(text)] = 1.0
+        return vectors
+
+    def token_count(self, text: str, is_query: bool) -> int:  # noqa: ARG002, FBT001 - the port's signature
+        return len(text.split())

@@ -1,0 +1,249 @@
+# ruff: noqa: N802, ARG002 - methods are named and shaped by the generated servicer
+"""agent as the gateway sees it: runs are lists of events that a test may write slowly, cut, or refuse."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
+from mesh_common.caller import require_user
+from mesh_common.errors import InvalidInput, NotFound, PreconditionFailed, Unavailable
+from mesh_common.ids import new_id
+
+WORDS = ("Pa", "ris", ".")
+_NOW = Timestamp(seconds=1_764_000_000)
+
+
+@dataclass
+class FakeRun:
+    id: str
+    thread_id: str
+    user_id: UUID
+    request: agent_pb2.StartRunRequest
+    events: list[agent_pb2.RunEvent] = field(default_factory=list)
+    attempt: int = 1
+    is_expired: bool = False
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def write(self, **event: Any) -> None:
+        seq = sum(1 for one in self.events if one.attempt == self.attempt) + 1
+        async with self.changed:
+            self.events.append(agent_pb2.RunEvent(run_id=self.id, attempt=self.attempt, seq=seq, **event))
+            self.changed.notify_all()
+
+    @property
+    def has_ended(self) -> bool:
+        last = self.events[-1].WhichOneof("event") if self.events else None
+        return last in {"run_finished", "run_failed", "run_cancelled"}
+
+
+class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
+    """`plan` writes a run's events; `cut_after` breaks every stream once after that many events of it."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, FakeRun] = {}
+        self.threads: dict[str, tuple[UUID, agent_pb2.Thread]] = {}
+        self.started: list[agent_pb2.StartRunRequest] = []
+        self.follows: list[agent_pb2.FollowRunRequest] = []
+        self.follow_ended = asyncio.Event()
+        self._writers: list[asyncio.Future[None]] = []
+        self.reset()
+
+    def reset(self) -> None:
+        self.plan: Callable[[FakeRun], Any] = answer_whole
+        self.error: BaseException | None = None
+        self.cut_after: int | None = None
+        self.acknowledges_follows = True
+        self.release = asyncio.Event()
+        self.started.clear()
+        self.follows.clear()
+        self.follow_ended.clear()
+
+    async def StartRun(
+        self, request: agent_pb2.StartRunRequest, context: Any
+    ) -> AsyncIterator[agent_pb2.StartRunResponse]:
+        user_id = require_user()
+        self.started.append(request)
+        if self.error:
+            raise self.error
+        if request.HasField("thread_id"):
+            self._thread(request.thread_id)
+        run = self._run_of(request, user_id)
+        await context.send_initial_metadata((("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id)))
+        # Beside the request, as in the real agent: a follower that leaves does not end the run.
+        self._writers.append(asyncio.ensure_future(self.plan(run)))
+        try:
+            async for event in self._follow(run, 0):
+                yield agent_pb2.StartRunResponse(event=event)
+                self._cut(event)
+        finally:
+            self.follow_ended.set()
+
+    async def FollowRun(
+        self, request: agent_pb2.FollowRunRequest, context: Any
+    ) -> AsyncIterator[agent_pb2.FollowRunResponse]:
+        self.follows.append(request)
+        if self.error:
+            raise self.error
+        run = self._owned_run(request.run_id)
+        if run.is_expired:
+            raise PreconditionFailed("The events are kept no longer.", reason="EVENTS_EXPIRED")
+        if self.acknowledges_follows:
+            await context.send_initial_metadata((("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id)))
+        after = request.after_seq if request.after_attempt == run.attempt else 0
+        try:
+            async for event in self._follow(run, after):
+                yield agent_pb2.FollowRunResponse(event=event)
+        finally:
+            self.follow_ended.set()
+
+    async def CancelRun(self, request: agent_pb2.CancelRunRequest, context: Any) -> agent_pb2.CancelRunResponse:
+        run = self._owned_run(request.run_id)
+        if not run.has_ended:
+            await run.write(run_cancelled=agent_pb2.RunCancelled(usage=agent_pb2.Usage()))
+        return agent_pb2.CancelRunResponse(run=_run(run, agent_pb2.RUN_STATUS_CANCELLED))
+
+    async def GetRun(self, request: agent_pb2.GetRunRequest, context: Any) -> agent_pb2.GetRunResponse:
+        return agent_pb2.GetRunResponse(run=_run(self._owned_run(request.run_id), agent_pb2.RUN_STATUS_SUCCEEDED))
+
+    async def ListRuns(self, request: agent_pb2.ListRunsRequest, context: Any) -> agent_pb2.ListRunsResponse:
+        self._thread(request.thread_id)
+        runs = [one for one in self.runs.values() if one.thread_id == request.thread_id]
+        return agent_pb2.ListRunsResponse(runs=[_run(one, agent_pb2.RUN_STATUS_SUCCEEDED) for one in runs])
+
+    async def CreateThread(
+        self, request: agent_pb2.CreateThreadRequest, context: Any
+    ) -> agent_pb2.CreateThreadResponse:
+        thread = _thread(str(new_id()), request.title, dict(request.metadata))
+        self.threads[thread.id] = (require_user(), thread)
+        return agent_pb2.CreateThreadResponse(thread=thread)
+
+    async def GetThread(self, request: agent_pb2.GetThreadRequest, context: Any) -> agent_pb2.GetThreadResponse:
+        return agent_pb2.GetThreadResponse(thread=self._thread(request.thread_id))
+
+    async def ListThreads(self, request: agent_pb2.ListThreadsRequest, context: Any) -> agent_pb2.ListThreadsResponse:
+        if request.HasField("cursor") and request.cursor != "next":
+            raise InvalidInput.of_field("cursor", "is not a cursor of this list")
+        user_id = require_user()
+        mine = [one for owner, one in self.threads.values() if owner == user_id and request.query in one.title]
+        has_more = len(mine) > request.limit
+        return agent_pb2.ListThreadsResponse(threads=mine[: request.limit], next_cursor="next" if has_more else None)
+
+    async def UpdateThread(
+        self, request: agent_pb2.UpdateThreadRequest, context: Any
+    ) -> agent_pb2.UpdateThreadResponse:
+        thread = self._thread(request.thread_id)
+        if request.HasField("title"):
+            thread.title = request.title
+        if request.HasField("metadata"):
+            thread.metadata.clear()
+            thread.metadata.update(request.metadata.entries)
+        return agent_pb2.UpdateThreadResponse(thread=thread)
+
+    async def DeleteThread(
+        self, request: agent_pb2.DeleteThreadRequest, context: Any
+    ) -> agent_pb2.DeleteThreadResponse:
+        del self.threads[self._thread(request.thread_id).id]
+        return agent_pb2.DeleteThreadResponse()
+
+    async def ListMessages(
+        self, request: agent_pb2.ListMessagesRequest, context: Any
+    ) -> agent_pb2.ListMessagesResponse:
+        self._thread(request.thread_id)
+        message = agent_pb2.Message(
+            id=str(new_id()),
+            role=agent_pb2.MESSAGE_ROLE_USER,
+            content="Hi",
+            created_at=_NOW,
+            run_id=str(new_id()),
+        )
+        return agent_pb2.ListMessagesResponse(messages=[message])
+
+    async def ListModels(self, request: agent_pb2.ListModelsRequest, context: Any) -> agent_pb2.ListModelsResponse:
+        model = agent_pb2.Model(
+            name="sim", context_tokens=8_192, capabilities=["tools"], input_micro_usd_per_mtok=150_000
+        )
+        return agent_pb2.ListModelsResponse(models=[model])
+
+    def _run_of(self, request: agent_pb2.StartRunRequest, user_id: UUID) -> FakeRun:
+        thread_id = request.thread_id or str(new_id())
+        if thread_id not in self.threads:
+            self.threads[thread_id] = (user_id, _thread(thread_id, "", {}))
+        run = FakeRun(request.run_id, thread_id, user_id, request)
+        self.runs[run.id] = run
+        return run
+
+    async def _follow(self, run: FakeRun, after: int) -> AsyncIterator[agent_pb2.RunEvent]:
+        sent = after
+        while True:
+            async with run.changed:
+                current = [one for one in run.events if one.attempt == run.attempt]
+                while len(current) <= sent and not run.has_ended:
+                    await run.changed.wait()
+                    current = [one for one in run.events if one.attempt == run.attempt]
+            if len(current) <= sent:
+                return
+            yield current[sent]
+            sent += 1
+
+    def _cut(self, event: agent_pb2.RunEvent) -> None:
+        if self.cut_after is not None and event.seq >= self.cut_after:
+            self.cut_after = None
+            raise Unavailable("This replica stops.")
+
+    def _owned_run(self, run_id: str) -> FakeRun:
+        run = self.runs.get(run_id)
+        if run is None or run.user_id != require_user():
+            raise NotFound("There is no such run.")
+        return run
+
+    def _thread(self, thread_id: str) -> agent_pb2.Thread:
+        owner, thread = self.threads.get(thread_id, (None, None))
+        if thread is None or owner != require_user():
+            raise NotFound("There is no such thread.")
+        return thread
+
+
+async def answer_whole(run: FakeRun) -> None:
+    """A run with a memory, three deltas and an end."""
+    await answer_begin(run)
+    for word in WORDS[1:]:
+        await run.write(message_delta=agent_pb2.MessageDelta(message_id=_message_id(run), text=word))
+    await run.write(
+        message_completed=agent_pb2.MessageCompleted(message_id=_message_id(run), content="".join(WORDS), model="sim")
+    )
+    usage = agent_pb2.Usage(input_tokens=12, output_tokens=3, cost_micro_usd=45)
+    await run.write(run_finished=agent_pb2.RunFinished(finish_reason="stop", usage=usage))
+
+
+async def answer_begin(run: FakeRun) -> None:
+    """The first three events of it."""
+    recalled = agent_pb2.RecalledMemory(id=str(new_id()), text="Lives in Lyon", similarity=0.5)
+    await run.write(run_started=agent_pb2.RunStarted(thread_id=run.thread_id))
+    await run.write(memory_recalled=agent_pb2.MemoryRecalled(memories=[recalled]))
+    await run.write(message_delta=agent_pb2.MessageDelta(message_id=_message_id(run), text=WORDS[0]))
+
+
+def failing_with(error: agent_pb2.RunError) -> Callable[[FakeRun], Any]:
+    async def plan(run: FakeRun) -> None:
+        await run.write(run_started=agent_pb2.RunStarted(thread_id=run.thread_id))
+        await run.write(run_failed=agent_pb2.RunFailed(error=error, usage=agent_pb2.Usage()))
+
+    return plan
+
+
+def _message_id(run: FakeRun) -> str:
+    return run.id
+
+
+def _thread(thread_id: str, title: str, metadata: dict[str, str]) -> agent_pb2.Thread:
+    return agent_pb2.Thread(id=thread_id, title=title, metadata=metadata, created_at=_NOW, updated_at=_NOW)
+
+
+def _run(run: FakeRun, status: agent_pb2.RunStatus) -> agent_pb2.Run:
+    return agent_pb2.Run(
+        id=run.id, thread_id=run.thread_id, status=status, attempt=1, model="sim", created_at=_NOW, metadata={}
+    )

@@ -1,0 +1,148 @@
+"""The store of memory without a database; tests/contract/memory holds it to the real one."""
+
+import asyncio
+import copy
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from mesh_common.clock import utc_now
+from mesh_common.errors import AlreadyExists
+from mesh_common.ids import UserId, new_id
+from mesh_memory.domain import Memory, MemoryId, NewMemory, Position, Turn, Vector, text_hash
+
+
+@dataclass
+class _Rows:
+    memories: dict[MemoryId, Memory] = field(default_factory=dict)
+    vectors: dict[MemoryId, tuple[str, Vector]] = field(default_factory=dict)
+    is_run_open: dict[UUID, bool] = field(default_factory=dict)
+    queued: list[Turn] = field(default_factory=list)
+
+
+class FakeUnitOfWork:
+    """A transaction works on a copy of the user's rows, which takes their place at its end."""
+
+    def __init__(self) -> None:
+        self._rows: dict[UserId, _Rows] = {}
+        self._locks: dict[UserId, asyncio.Lock] = {}
+        self.open_transactions = 0
+
+    @asynccontextmanager
+    async def __call__(self, user_id: UserId) -> AsyncIterator["FakeMemoryStore"]:
+        store = FakeMemoryStore(lambda: self._rows.setdefault(user_id, _Rows()), self._lock_of(user_id))
+        self.open_transactions += 1
+        try:
+            yield store
+            self._rows[user_id] = store.rows
+        finally:
+            self.open_transactions -= 1
+            store.release()
+
+    def queued(self, user_id: UserId) -> list[Turn]:
+        return list(self._rows.get(user_id, _Rows()).queued)
+
+    def _lock_of(self, user_id: UserId) -> asyncio.Lock:
+        return self._locks.setdefault(user_id, asyncio.Lock())
+
+
+class FakeMemoryStore:
+    def __init__(self, committed: Callable[[], _Rows], lock: asyncio.Lock) -> None:
+        self._committed = committed
+        self.rows = copy.deepcopy(committed())
+        self._lock = lock
+        self._is_locking = False
+
+    async def lock(self) -> None:
+        if not self._is_locking:
+            await self._lock.acquire()
+            self._is_locking = True
+            # What another transaction committed while this one waited is seen, as in READ COMMITTED.
+            self.rows = copy.deepcopy(self._committed())
+
+    def release(self) -> None:
+        if self._is_locking:
+            self._lock.release()
+
+    async def search(self, vector: Vector, space: str, *, limit: int, min_similarity: float) -> list[Memory]:
+        found = [
+            replace(memory, similarity=_cosine(vector, self.rows.vectors[memory.id][1]))
+            for memory in self.rows.memories.values()
+            if self.rows.vectors[memory.id][0] == space
+        ]
+        near = [memory for memory in found if (memory.similarity or 0.0) >= min_similarity]
+        return sorted(near, key=lambda memory: (-(memory.similarity or 0.0), memory.id))[:limit]
+
+    async def page(self, limit: int, after: Position | None) -> list[Memory]:
+        newest_first = sorted(
+            self.rows.memories.values(), key=lambda memory: (memory.created_at, memory.id), reverse=True
+        )
+        if after:
+            end = (after.created_at, after.memory_id)
+            newest_first = [memory for memory in newest_first if (memory.created_at, memory.id) < end]
+        return newest_first[:limit]
+
+    async def get(self, memory_id: MemoryId) -> Memory | None:
+        return self.rows.memories.get(memory_id)
+
+    async def same_text(self, text: str) -> Memory | None:
+        wanted = text_hash(text)
+        return next((memory for memory in self.rows.memories.values() if text_hash(memory.text) == wanted), None)
+
+    async def count(self) -> int:
+        return len(self.rows.memories)
+
+    async def add(self, memory: NewMemory) -> Memory | None:
+        if await self.same_text(memory.text):
+            return None
+        now = utc_now()
+        kept = Memory(MemoryId(new_id()), memory.text, memory.origin, memory.run_id, now, now)
+        self.rows.memories[kept.id] = kept
+        self.rows.vectors[kept.id] = (memory.space, memory.vector)
+        return kept
+
+    async def change(self, memory_id: MemoryId, text: str, space: str, vector: Vector) -> Memory | None:
+        memory = self.rows.memories.get(memory_id)
+        if memory is None:
+            return None
+        same = await self.same_text(text)
+        if same and same.id != memory_id:
+            raise AlreadyExists("Another memory says the same.")
+        self.rows.memories[memory_id] = replace(memory, text=text, updated_at=utc_now())
+        self.rows.vectors[memory_id] = (space, vector)
+        return self.rows.memories[memory_id]
+
+    async def delete(self, memory_id: MemoryId) -> bool:
+        return self.rows.memories.pop(memory_id, None) is not None
+
+    async def delete_all(self) -> int:
+        count = len(self.rows.memories)
+        self.rows.memories.clear()
+        return count
+
+    async def queue(self, turn: Turn) -> bool:
+        if turn.run_id in self.rows.is_run_open:
+            return False
+        self.rows.is_run_open[turn.run_id] = True
+        self.rows.queued.append(turn)
+        return True
+
+    async def count_queued(self) -> int:
+        return len(self.rows.queued)
+
+    async def close_run(self, run_id: UUID) -> bool:
+        was_open = self.rows.is_run_open.get(run_id, False)
+        if was_open:
+            self.rows.is_run_open[run_id] = False
+        return was_open
+
+    async def drop_queue(self) -> None:
+        self.rows.is_run_open = dict.fromkeys(self.rows.is_run_open, False)
+        self.rows.queued.clear()
+
+
+def _cosine(one: Vector, other: Vector) -> float:
+    dot = sum(a * b for a, b in zip(one, other, strict=True))
+    return dot / (math.hypot(*one) * math.hypot(*other))

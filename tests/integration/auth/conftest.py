@@ -1,0 +1,33 @@
+"""The auth service as it runs, on the real PostgreSQL, called over gRPC as the gateway and the agent call it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fakes.auth.hasher import CountingHasher
+from mesh_auth.bootstrap import MIGRATIONS
+from mesh_auth.settings import AuthSettings
+from mesh_common.postgres import Database, open_database
+from support.auth import AuthUnderTest, opened, settings_for
+from support.mesh import TestMesh
+
+
+@pytest.fixture(scope="session")
+async def auth_settings(test_mesh: TestMesh) -> AuthSettings:
+    """Settings of a service on the migrated database, with three signing keys."""
+    await asyncio.to_thread(test_mesh.migrate, "auth", MIGRATIONS)
+    return settings_for(test_mesh)
+
+
+@pytest.fixture(scope="session")
+async def auth(test_mesh: TestMesh, auth_settings: AuthSettings) -> AsyncIterator[AuthUnderTest]:
+    """With a hasher that costs nothing; test_passwords.py has the real one."""
+    async with opened(test_mesh, auth_settings, hasher=CountingHasher()) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+async def auth_database(auth_settings: AuthSettings) -> AsyncIterator[Database]:
+    """The same database, for what no RPC shows."""
+    async with open_database(auth_settings, schema="auth") as database:
+        yield database

@@ -1,0 +1,180 @@
+"""The unit of work: roles, users, and a database that is full or away."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import cast
+
+import asyncpg
+import pytest
+from mesh_common.errors import NotFound, Unavailable
+from mesh_common.ids import UserId, new_id
+from mesh_common.migrate import migrate
+from mesh_common.postgres import Database, with_driver
+from mesh_common.secrets import make_secrets
+from mesh_dev.postgres import EmbeddedPostgres
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from support.mesh import TestMesh
+from support.net import free_port
+from support.scratch import SCHEMA, bootstrapped, notes, open_scratch, write_migrations
+
+
+def new_user() -> UserId:
+    return UserId(new_id())
+
+
+async def _write(database: Database, user_id: UserId, content: str = "note") -> None:
+    async with database.as_user(user_id) as connection:
+        await connection.execute(insert(notes).values(user_id=user_id, text=content))
+
+
+async def _count(database: Database, user_id: UserId) -> int:
+    """Without a user condition."""
+    async with database.as_user(user_id) as connection:
+        return cast("int", (await connection.execute(select(func.count()).select_from(notes))).scalar_one())
+
+
+async def test_a_user_sees_their_rows_alone(database: Database) -> None:
+    mine, other = new_user(), new_user()
+    await _write(database, mine)
+
+    assert [await _count(database, mine), await _count(database, other)] == [1, 0]
+
+
+async def test_a_user_cannot_write_for_another(database: Database) -> None:
+    with pytest.raises(ProgrammingError, match="row-level security"):
+        await _insert_as(database, new_user(), new_user())
+
+
+async def _insert_as(database: Database, actor: UserId, owner: UserId) -> None:
+    async with database.as_user(actor) as connection:
+        await connection.execute(insert(notes).values(user_id=owner, text="x"))
+
+
+async def test_the_worker_sees_all_users(database: Database) -> None:
+    users = [new_user(), new_user()]
+    for user_id in users:
+        await _write(database, user_id)
+
+    async with database.as_worker() as connection:
+        found = (await connection.execute(select(notes.c.user_id).where(notes.c.user_id.in_(users)))).scalars()
+
+    assert set(found) == set(users)
+
+
+async def test_role_and_user_do_not_outlive_the_transaction(database: Database) -> None:
+    await _write(database, new_user())
+
+    async with database.engine.connect() as connection:
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            await connection.execute(select(func.count()).select_from(notes))
+
+
+async def test_an_error_in_the_block_rolls_back_and_comes_out_as_it_is(database: Database) -> None:
+    user_id = new_user()
+
+    with pytest.raises(NotFound):
+        await _write_and_fail(database, user_id)
+
+    assert await _count(database, user_id) == 0
+
+
+async def _write_and_fail(database: Database, user_id: UserId) -> None:
+    async with database.as_user(user_id) as connection:
+        await connection.execute(insert(notes).values(user_id=user_id, text="x"))
+        raise NotFound("Not there.")
+
+
+async def test_a_fault_of_the_statement_is_no_unavailability(database: Database) -> None:
+    with pytest.raises(IntegrityError):
+        await _insert_null(database)
+
+
+async def _insert_null(database: Database) -> None:
+    user_id = new_user()
+    async with database.as_user(user_id) as connection:
+        await connection.execute(insert(notes).values(user_id=user_id, text=None))
+
+
+async def test_a_pool_with_no_connection_left_is_unavailable(scratch_mesh: TestMesh, database: Database) -> None:
+    assert database.schema == SCHEMA
+    limits = {"database_pool_size": 1, "database_max_overflow": 0, "database_timeout_s": 0.2}
+    async with open_scratch(scratch_mesh, "scratch", **limits) as small, small.as_user(new_user()):
+        with pytest.raises(Unavailable) as raised:
+            await _count(small, new_user())
+
+    assert raised.value.retry_after_s
+
+
+async def test_a_statement_that_takes_too_long_is_ended(scratch_mesh: TestMesh) -> None:
+    async with open_scratch(scratch_mesh, "scratch", database_timeout_s=0.2) as database:
+        started_s = time.monotonic()
+        with pytest.raises((Unavailable, DBAPIError)):
+            await _sleep_in_database(database)
+
+    assert time.monotonic() - started_s < 5
+
+
+async def _sleep_in_database(database: Database) -> None:
+    async with database.as_worker() as connection:
+        await connection.execute(text("SELECT pg_sleep(30)"))
+
+
+@pytest.mark.parametrize("url", ["mysql://a@b/c", "a@b/c", ""])
+def test_another_scheme_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="postgresql://"):
+        with_driver(url, "asyncpg")
+
+
+async def test_a_database_that_goes_away_is_unavailable_in_time_and_used_again_once_it_is_back(tmp_path: Path) -> None:
+    own = EmbeddedPostgres(tmp_path, free_port())
+    await own.start()
+    try:
+        await _goes_away_and_comes_back(own, tmp_path)
+    finally:
+        await own.stop()
+
+
+async def _goes_away_and_comes_back(own: EmbeddedPostgres, folder: Path) -> None:
+    secrets = make_secrets()
+    (folder / "keys.json").write_text(secrets.service_jwks())
+    mesh = await bootstrapped(own, secrets, folder / "keys.json", "mesh")
+    await asyncio.to_thread(
+        migrate, mesh.database_url(SCHEMA, "owner"), schema=SCHEMA, migrations=write_migrations(folder / "m")
+    )
+    user_id = new_user()
+    async with open_scratch(mesh, "mesh", database_timeout_s=1.0) as database:
+        await _write(database, user_id)
+        await own.kill()
+        for _ in range(3):
+            started_s = time.monotonic()
+            with pytest.raises(Unavailable):
+                await _count(database, user_id)
+            assert time.monotonic() - started_s < 3
+        await own.start()
+
+        assert await _count(database, user_id) == 1
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["next statement", "commit"])
+async def test_a_connection_that_breaks_in_an_open_transaction_is_unavailable(
+    database: Database, postgres: EmbeddedPostgres, *, goes_on: bool
+) -> None:
+    user_id = new_user()
+
+    with pytest.raises(Unavailable):
+        await _break_inside(database, postgres, user_id, goes_on=goes_on)
+
+    assert await _count(database, user_id) == 0
+
+
+async def _break_inside(database: Database, postgres: EmbeddedPostgres, user_id: UserId, *, goes_on: bool) -> None:
+    async with database.as_user(user_id) as connection:
+        await connection.execute(insert(notes).values(user_id=user_id, text="lost"))
+        backend = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        admin = await asyncpg.connect(postgres.admin_url)
+        await admin.fetchval("SELECT pg_terminate_backend($1, 5000)", backend)
+        await admin.close()
+        if goes_on:
+            await connection.execute(select(func.count()).select_from(notes))

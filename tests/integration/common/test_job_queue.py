@@ -1,0 +1,126 @@
+"""The job queue on the real PostgreSQL."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from mesh_common.postgres import Database
+from sqlalchemy import delete, func, update
+from support.jobs import QUEUE, add_job, claim_jobs, expire_leases, job_rows
+from support.scratch import jobs
+
+pytestmark = pytest.mark.usefixtures("empty_queue")
+
+
+async def test_a_job_is_queued_once_by_its_key(database: Database) -> None:
+    assert [await add_job(database, "a"), await add_job(database, "a"), await add_job(database, "b")] == [
+        True,
+        False,
+        True,
+    ]
+
+
+async def test_jobs_queued_at_once_under_one_key_are_one(database: Database) -> None:
+    added = await asyncio.gather(*(add_job(database, "a") for _ in range(8)))
+
+    assert sum(added) == 1
+
+
+async def test_two_claims_at_once_never_share_a_job(database: Database) -> None:
+    for number in range(20):
+        await add_job(database, str(number))
+
+    claims = await asyncio.gather(*(claim_jobs(database, limit=7) for _ in range(4)))
+
+    assert all(len(claim) <= 7 for claim in claims)
+    claimed = [job.id for claim in claims for job in claim]
+    assert len(claimed) == len(set(claimed)) == 20
+
+
+async def test_a_claim_passes_over_jobs_another_transaction_is_claiming(database: Database) -> None:
+    await add_job(database, "a")
+    await add_job(database, "b")
+
+    async with database.as_worker() as first, database.as_worker() as second:
+        mine = await QUEUE.claim(first, limit=1, lease_s=60)
+        others = await QUEUE.claim(second, limit=10, lease_s=60)
+
+    assert len(mine) == len(others) == 1
+    assert mine[0].id != others[0].id
+
+
+async def test_a_leased_job_comes_back_when_its_lease_runs_out(database: Database) -> None:
+    await add_job(database)
+    (first,) = await claim_jobs(database)
+    while_leased = await claim_jobs(database)
+
+    await expire_leases(database)
+    (second,) = await claim_jobs(database)
+
+    assert while_leased == []
+    assert (first.id, first.attempt, second.id, second.attempt) == (second.id, 1, first.id, 2)
+
+
+async def test_a_worker_that_lost_its_lease_finishes_nothing(database: Database) -> None:
+    await add_job(database)
+    (stale,) = await claim_jobs(database)
+    await expire_leases(database)
+    await claim_jobs(database)
+
+    async with database.as_worker() as connection:
+        is_finished = await QUEUE.finish(connection, stale)
+        await QUEUE.retry_later(connection, stale)
+
+    (row,) = await job_rows(database)
+    assert not is_finished
+    assert row.leased_until is not None
+
+
+@pytest.mark.parametrize(("attempt", "delay_s"), [(1, 1), (2, 2), (5, 16), (30, 300)])
+async def test_a_job_given_back_waits_longer_each_time_up_to_five_minutes(
+    database: Database, attempt: int, delay_s: int
+) -> None:
+    await add_job(database)
+    async with database.as_worker() as connection:
+        await connection.execute(update(jobs).values(attempt=attempt - 1))
+    (job,) = await claim_jobs(database)
+
+    async with database.as_worker() as connection:
+        await QUEUE.retry_later(connection, job)
+
+    (row,) = await job_rows(database)
+    assert row.leased_until is None
+    assert timedelta(seconds=delay_s - 1) < row.due_in <= timedelta(seconds=delay_s)
+    assert await claim_jobs(database) == []
+
+
+async def test_a_delayed_job_is_not_due_yet(database: Database) -> None:
+    await add_job(database, delay_s=60)
+
+    assert await claim_jobs(database) == []
+
+
+async def test_a_job_renewed_while_it_is_worked_on_is_worked_on_again(database: Database) -> None:
+    await add_job(database, payload={"turn": 1})
+    (job,) = await claim_jobs(database)
+
+    async with database.as_worker() as connection:
+        await QUEUE.renew(connection, kind="work", key="k", user_id=job.user_id, payload={"turn": 2}, delay_s=0)
+        await QUEUE.finish(connection, job)
+    (again,) = await claim_jobs(database)
+
+    assert again.payload == {"turn": 2}
+
+
+async def test_the_age_of_the_oldest_due_job_is_told(database: Database) -> None:
+    await add_job(database)
+    async with database.as_worker() as connection:
+        before = await QUEUE.oldest_due_age_s(connection)
+        await connection.execute(update(jobs).values(due_at=func.now() - timedelta(seconds=90)))
+        after = await QUEUE.oldest_due_age_s(connection)
+        await connection.execute(delete(jobs))
+        empty = await QUEUE.oldest_due_age_s(connection)
+
+    assert before < 10
+    assert 90 <= after < 100
+    assert empty == 0.0

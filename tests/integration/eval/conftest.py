@@ -1,0 +1,63 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from mesh_common.migrate import migrate
+from mesh_common.postgres import Database, open_database
+from mesh_dev.postgres import EmbeddedPostgres
+from mesh_eval.bootstrap import MIGRATIONS
+from mesh_eval.settings import EvalSettings
+from pydantic import SecretStr
+from simulator.client import SimulatorAdmin
+from simulator.server import open_simulator
+from simulator.settings import SimulatorSettings
+from support.eval import EvalClient, eval_settings, open_eval
+from support.mesh import TestMesh
+from support.scratch import bootstrapped
+from support.spans import spans
+
+__all__ = ["spans"]
+
+
+@pytest.fixture(scope="session")
+async def simulator_url() -> AsyncIterator[str]:
+    async with open_simulator(SimulatorSettings(port=0)) as url:
+        yield url
+
+
+@pytest.fixture
+async def simulator(simulator_url: str) -> AsyncIterator[SimulatorAdmin]:
+    """The judge's other side, without rules and with an empty log."""
+    async with SimulatorAdmin(simulator_url) as admin:
+        await admin.reset()
+        yield admin
+        await admin.reset()
+
+
+@pytest.fixture(scope="session")
+async def settings(test_mesh: TestMesh, simulator_url: str) -> EvalSettings:
+    """Of a service on the migrated database."""
+    await asyncio.to_thread(test_mesh.migrate, "eval", MIGRATIONS)
+    return eval_settings(test_mesh, simulator_url)
+
+
+@pytest.fixture(scope="session")
+async def settings_alone(settings: EvalSettings, test_mesh: TestMesh, postgres: EmbeddedPostgres) -> EvalSettings:
+    """Of a service on a database of its own, where no other worker takes its jobs."""
+    await bootstrapped(postgres, test_mesh.secrets, test_mesh.jwks_file, "eval_alone")
+    owner_url = test_mesh.database_url("eval", "owner").replace("/mesh", "/eval_alone")
+    await asyncio.to_thread(migrate, owner_url, schema="eval", migrations=MIGRATIONS)
+    url = test_mesh.database_url("eval").replace("/mesh", "/eval_alone")
+    return settings.model_copy(update={"database_url": SecretStr(url)})
+
+
+@pytest.fixture(scope="session")
+async def database(settings: EvalSettings) -> AsyncIterator[Database]:
+    async with open_database(settings, schema="eval") as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+async def eval_service(settings: EvalSettings, test_mesh: TestMesh) -> AsyncIterator[EvalClient]:
+    async with open_eval(test_mesh, settings) as client:
+        yield client

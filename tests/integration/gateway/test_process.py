@@ -1,0 +1,184 @@
+"""The life of the process: outages behind it, the drain, CORS, traces, metrics."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from http import HTTPStatus
+
+import httpx
+from fakes.gateway.agent_servicer import FakeRun, answer_begin
+from mesh.agent.v1 import agent_pb2
+from mesh_common.ids import new_id
+from mesh_dev.valkey import EmbeddedValkey
+from opentelemetry.trace import SpanKind
+from support.gateway import Client, FakeMesh, eventually, read_frames, running_gateway
+from support.net import free_port
+from support.spans import RecordedSpans, spans
+
+__all__ = ["spans"]
+
+CHAT = "/api/v1/chatbot/chat"
+STREAM = "/api/v1/chatbot/chat/stream"
+
+
+async def test_agent_away_is_503_within_the_deadline_and_comes_back(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    async with running_gateway(mesh, valkey.url) as gateway:
+        async with mesh.without("agent"):
+            started_s = time.monotonic()
+            refused = await gateway.http.post(STREAM, json={"message": "Hi"}, headers=gateway.as_user())
+            took_s = time.monotonic() - started_s
+        await eventually(gateway, "/api/v1/models", 200, gateway.as_user())
+
+    assert (refused.status_code, refused.json()["reason"]) == (503, "UNAVAILABLE")
+    assert refused.headers["retry-after"] == "1"
+    assert took_s < 5
+
+
+async def test_agent_that_restarts_under_a_stream_is_followed_again(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    async def wait_in_the_middle(run: FakeRun) -> None:
+        await answer_begin(run)
+        await mesh.agent.release.wait()
+        await run.write(run_finished=agent_pb2.RunFinished(finish_reason="stop"))
+
+    mesh.agent.plan = wait_in_the_middle
+    async with (
+        running_gateway(mesh, valkey.url) as gateway,
+        gateway.http.stream("POST", STREAM, json={"message": "Hi"}, headers=gateway.as_user()) as response,
+    ):
+        frames = read_frames(response)
+        early = [await anext(frames) for _ in range(3)]
+        async with mesh.without("agent"):
+            pass
+        mesh.agent.release.set()
+        late = [frame async for frame in frames]
+
+    assert [frame.data["seq"] for frame in (*early, *late)] == [1, 2, 3, 4]
+
+
+async def test_drain_lets_open_streams_end(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    async def wait_in_the_middle(run: FakeRun) -> None:
+        await answer_begin(run)
+        await mesh.agent.release.wait()
+        await run.write(run_finished=agent_pb2.RunFinished(finish_reason="stop"))
+
+    mesh.agent.plan = wait_in_the_middle
+    async with (
+        running_gateway(mesh, valkey.url) as gateway,
+        gateway.http.stream("POST", STREAM, json={"message": "Hi"}, headers=gateway.as_user()) as response,
+        asyncio.TaskGroup() as group,
+    ):
+        frames = read_frames(response)
+        await anext(frames)
+        group.create_task(_done(gateway.process.drain()))
+        await asyncio.sleep(0)
+        unready = await gateway.http.get("/readyz")
+        mesh.agent.release.set()
+        events = [frame.event async for frame in frames]
+
+    assert (unready.status_code, unready.json()["reason"]) == (503, "draining")
+    assert events[-1] == "run_finished"
+
+
+async def test_drain_closes_what_does_not_end_in_time(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    mesh.agent.plan = answer_begin
+
+    async with (
+        running_gateway(mesh, valkey.url, drain_s=0.1) as gateway,
+        gateway.http.stream("POST", STREAM, json={"message": "Hi"}, headers=gateway.as_user()) as response,
+        asyncio.timeout(5),
+    ):
+        frames = read_frames(response)
+        await anext(frames)
+        await gateway.process.drain()
+        events = [frame.event async for frame in frames]
+
+    assert events == ["memory_recalled", "message_delta"]
+
+
+async def test_browser_of_a_known_origin_may_read_errors_and_headers(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    origin = "https://app.example.com"
+
+    async with running_gateway(mesh, valkey.url, cors_origins=[origin]) as gateway:
+        refused = await gateway.http.get("/api/v1/models", headers={"Origin": origin})
+        stranger = await gateway.http.get("/api/v1/models", headers={"Origin": "https://evil.example"})
+        preflight = await gateway.http.options(
+            STREAM,
+            headers={
+                "Origin": origin,
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "authorization,content-type,last-event-id,idempotency-key",
+            },
+        )
+
+    exposed = {name.strip().lower() for name in refused.headers["access-control-expose-headers"].split(",")}
+    assert refused.headers["access-control-allow-origin"] == origin
+    assert {
+        "location",
+        "content-location",
+        "retry-after",
+        "ratelimit",
+        "ratelimit-policy",
+        "x-trace-id",
+    } <= exposed
+    assert "access-control-allow-origin" not in stranger.headers
+    assert preflight.status_code == HTTPStatus.OK
+
+
+async def test_turn_is_one_trace_with_the_callers_context(gateway: Client, spans: RecordedSpans) -> None:
+    trace_id = f"{new_id().int:032x}"
+    headers = {**gateway.as_user(), "traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+
+    response = await gateway.http.post(f"{CHAT}?q=private", json={"message": "Hi"}, headers=headers)
+
+    ours = [span for span in spans.all() if f"{span.context.trace_id:032x}" == trace_id]
+    server = next(span for span in ours if span.name == "POST /api/v1/chatbot/chat")
+    client = next(span for span in ours if span.name.endswith("StartRun") and span.kind is SpanKind.CLIENT)
+    assert response.headers["x-trace-id"] == trace_id
+    assert server.kind is SpanKind.SERVER
+    assert server.attributes["mesh.run_id"] == response.json()["run_id"]
+    assert client.parent.span_id == server.context.span_id
+    assert "private" not in str(server.attributes)
+
+
+async def test_problem_names_the_trace(gateway: Client, spans: RecordedSpans) -> None:
+    response = await gateway.http.get(f"/api/v1/threads/{new_id()}", headers=gateway.as_user())
+
+    server = next(span for span in spans.all() if span.name == "GET /api/v1/threads/{thread_id}")
+    assert response.json()["trace_id"] == f"{server.context.trace_id:032x}"
+
+
+async def test_probes_are_not_traced(gateway: Client, spans: RecordedSpans) -> None:
+    await gateway.http.get("/readyz")
+    await gateway.http.get("/healthz")
+
+    assert [span.name for span in spans.all() if "z" in span.name and span.kind is SpanKind.SERVER] == []
+
+
+async def test_metrics_go_by_route_template(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    port = free_port()
+
+    async with running_gateway(mesh, valkey.url, metrics_port=port) as gateway:
+        await gateway.http.post(STREAM, json={"message": "Hi"}, headers=gateway.as_user())
+        await gateway.http.get(f"/api/v1/threads/{new_id()}", headers=gateway.as_user())
+        await gateway.http.get(f"/nothing/{new_id()}")
+        async with httpx.AsyncClient(trust_env=False) as http:
+            text = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+
+    assert 'mesh_gateway_http_requests_total{method="POST",route="/api/v1/chatbot/chat/stream",status="200"}' in text
+    assert 'route="/api/v1/threads/{thread_id}",status="404"' in text
+    assert 'route="unmatched",status="404"' in text
+    assert "mesh_gateway_open_streams 0.0" in text
+    assert "mesh_gateway_time_to_first_token_seconds_count" in text
+
+
+async def test_keys_and_discovery_are_public(gateway: Client) -> None:
+    jwks = await gateway.http.get("/.well-known/jwks.json")
+    discovery = await gateway.http.get("/.well-known/openid-configuration", headers={"Host": "evil.example"})
+
+    assert [key["kid"] for key in jwks.json()["keys"]] == [gateway.mesh.auth.key.kid]
+    assert jwks.headers["cache-control"] == "public, max-age=300"
+    assert discovery.json()["jwks_uri"] == "https://mesh.local/.well-known/jwks.json"
+
+
+async def _done(awaitable: Awaitable[None]) -> None:
+    await awaitable

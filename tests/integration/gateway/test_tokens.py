@@ -1,0 +1,247 @@
+"""Who gets in: login, refused tokens, logout, auth away."""
+
+import asyncio
+import base64
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+import orjson
+import pytest
+from fakes.gateway.auth_servicer import FakeAuth
+from jose import jwt as jose_jwt
+from mesh_common.ids import new_id
+from mesh_common.jwt import SigningKey, new_private_key_pem, public_jwk
+from mesh_dev.valkey import EmbeddedValkey
+from support.gateway import Client, FakeMesh, eventually, running_gateway
+from support.net import free_port
+
+ME = "/api/v1/auth/me"
+PASSWORD = "correct horse battery staple"
+
+
+async def _account(gateway: Client) -> str:
+    email = f"{new_id()}@example.com"
+    await gateway.http.post("/api/v1/auth/register", json={"email": email, "password": PASSWORD})
+    return email
+
+
+async def _login(gateway: Client, email: str, password: str = PASSWORD) -> dict[str, str]:
+    response = await gateway.http.post("/api/v1/auth/login", data={"username": email, "password": password})
+    return dict(response.json())
+
+
+def _forged_with_public_key(auth: FakeAuth) -> str:
+    """The token of CVE-2026-85394: HS256, keyed with what everybody can read."""
+    claims = jose_jwt.get_unverified_claims(auth.access_token())
+    secret = orjson.dumps(public_jwk(auth.key.pem)).decode()
+    headers = {"kid": auth.key.kid, "typ": "at+jwt"}
+    return jose_jwt.encode(claims, secret, algorithm="HS256", headers=headers)
+
+
+def _unsigned(auth: FakeAuth) -> str:
+    header, claims, _ = auth.access_token().split(".")
+    fields = orjson.loads(base64.urlsafe_b64decode(header + "==")) | {"alg": "none"}
+    return base64.urlsafe_b64encode(orjson.dumps(fields)).decode().rstrip("=") + f".{claims}."
+
+
+REFUSED: dict[str, Callable[[FakeAuth], str]] = {
+    "expired": lambda auth: auth.access_token(exp=int(time.time()) - 60),
+    "other signature": lambda auth: auth.access_token()[:-6] + "AAAAAA",
+    "other key under our kid": lambda auth: auth.access_token(
+        key=SigningKey(auth.key.kid, new_private_key_pem()),
+    ),
+    "unknown key": lambda auth: auth.access_token(key=SigningKey.from_pem(new_private_key_pem())),
+    "alg none": _unsigned,
+    "HS256 with the public key": _forged_with_public_key,
+    "other issuer": lambda auth: auth.access_token(iss="https://evil.example"),
+    "other audience": lambda auth: auth.access_token(aud="agent"),
+    "service token": lambda auth: auth.access_token(token_type="service+jwt"),
+    "no session": lambda auth: auth.access_token(sid=None),
+    "subject is no id": lambda auth: auth.access_token(sub="root"),
+    "no expiry": lambda auth: auth.access_token(exp=None),
+    "opaque": lambda _: "not-a-jwt",
+    "huge": lambda _: "a" * 9_000,
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+async def test_refused_token_is_401_with_a_challenge(gateway: Client, kind: str) -> None:
+    token = REFUSED[kind](gateway.mesh.auth)
+
+    response = await gateway.http.get(ME, headers={"Authorization": f"Bearer {token}"})
+
+    assert response.status_code == HTTPStatus.UNAUTHORIZED
+    assert response.headers["content-type"] == "application/problem+json"
+    assert 'Bearer realm="mesh", error="invalid_token"' in response.headers["www-authenticate"]
+    assert response.json()["reason"] == "INVALID_TOKEN"
+    assert token not in response.text
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}])
+async def test_missing_token_is_401_without_error_code(gateway: Client, header: dict[str, str]) -> None:
+    response = await gateway.http.get(ME, headers=header)
+
+    assert response.status_code == HTTPStatus.UNAUTHORIZED
+    assert response.headers["www-authenticate"] == 'Bearer realm="mesh"'
+    assert response.json()["reason"] == "TOKEN_REQUIRED"
+
+
+async def test_service_token_of_the_gateway_itself_is_refused(gateway: Client) -> None:
+    key = SigningKey.from_pem(gateway.mesh.secrets.service_keys["gateway"])
+    token = gateway.mesh.auth.access_token(key=key, token_type="service+jwt", iss="gateway")
+
+    response = await gateway.http.get(ME, headers={"Authorization": f"Bearer {token}"})
+
+    assert response.status_code == HTTPStatus.UNAUTHORIZED
+
+
+async def test_register_login_me(gateway: Client) -> None:
+    email = await _account(gateway)
+
+    tokens = await _login(gateway, email)
+    me = await gateway.http.get(ME, headers={"Authorization": f"Bearer {tokens['access_token']}"})
+
+    assert tokens["token_type"] == "bearer"
+    assert tokens["expires_in"] == 900
+    assert me.json()["email"] == email
+
+
+async def test_wrong_password_is_401(gateway: Client) -> None:
+    email = await _account(gateway)
+
+    answer = await _login(gateway, email, "wrong horse battery staple")
+
+    assert (answer["status"], answer["reason"]) == (401, "WRONG_CREDENTIALS")
+
+
+async def test_taken_email_is_409(gateway: Client) -> None:
+    email = await _account(gateway)
+
+    response = await gateway.http.post("/api/v1/auth/register", json={"email": email.upper(), "password": PASSWORD})
+
+    assert (response.status_code, response.json()["reason"]) == (409, "EMAIL_TAKEN")
+
+
+async def test_full_hashing_pool_is_503_with_its_wait(gateway: Client) -> None:
+    gateway.mesh.auth.is_hashing_pool_full = True
+    try:
+        response = await gateway.http.post("/api/v1/auth/register", json={"email": "a@b.de", "password": PASSWORD})
+    finally:
+        gateway.mesh.auth.is_hashing_pool_full = False
+
+    assert (response.status_code, response.headers["retry-after"]) == (503, "3")
+
+
+async def test_refresh_gives_the_next_tokens_once(gateway: Client) -> None:
+    tokens = await _login(gateway, await _account(gateway))
+
+    first = await gateway.http.post("/api/v1/auth/refresh", json={"refresh_token": tokens["refresh_token"]})
+    second = await gateway.http.post("/api/v1/auth/refresh", json={"refresh_token": tokens["refresh_token"]})
+
+    assert first.status_code == HTTPStatus.OK
+    assert (second.status_code, second.json()["reason"]) == (401, "INVALID_REFRESH_TOKEN")
+
+
+@pytest.mark.parametrize("body", [{"json": {"username": "a@b.de", "password": PASSWORD}}, {"content": b"x"}, {}])
+async def test_login_that_is_no_form_is_422(gateway: Client, body: dict[str, object]) -> None:
+    response = await gateway.http.post("/api/v1/auth/login", **body)  # type: ignore[arg-type]
+
+    assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert {fault["field"] for fault in response.json()["errors"]} == {"username", "password"}
+    assert PASSWORD not in response.text
+
+
+async def test_own_logout_applies_at_once(gateway: Client) -> None:
+    tokens = await _login(gateway, await _account(gateway))
+    headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+
+    logout = await gateway.http.post("/api/v1/auth/logout", headers=headers)
+    after = await gateway.http.get(ME, headers=headers)
+
+    assert (logout.status_code, after.status_code) == (204, 401)
+
+
+async def test_logout_elsewhere_arrives_within_five_seconds(gateway: Client) -> None:
+    session_id = str(new_id())
+    headers = {"Authorization": f"Bearer {gateway.mesh.auth.access_token(sid=session_id)}"}
+    before = await gateway.http.get(ME, headers=headers)
+
+    gateway.mesh.auth.revoke_elsewhere(str(new_id()))
+    gateway.mesh.auth.revoke_elsewhere(session_id)
+    async with asyncio.timeout(5):
+        await eventually(gateway, ME, 401, headers)
+
+    assert before.status_code == HTTPStatus.OK
+
+
+async def test_restarted_gateway_verifies_while_auth_is_away(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    async with running_gateway(mesh, valkey.url):
+        pass
+
+    async with mesh.without("auth"), running_gateway(mesh, valkey.url) as restarted:
+        response = await restarted.http.get("/api/v1/models", headers=restarted.as_user())
+        ready = await restarted.http.get("/readyz")
+
+    assert response.status_code == HTTPStatus.OK
+    assert ready.status_code == HTTPStatus.OK
+
+
+async def test_gateway_that_never_saw_keys_says_503_and_recovers(mesh: FakeMesh) -> None:
+    dead_redis = f"redis://127.0.0.1:{free_port()}/0"
+
+    async with mesh.without("auth"):
+        opened = running_gateway(mesh, dead_redis)
+        gateway = await opened.__aenter__()
+        refused = await gateway.http.get("/api/v1/models", headers=gateway.as_user())
+        unready = await gateway.http.get("/readyz")
+    try:
+        await eventually(gateway, "/readyz", 200)
+        accepted = await gateway.http.get("/api/v1/models", headers=gateway.as_user())
+    finally:
+        await opened.__aexit__(None, None, None)
+
+    assert (refused.status_code, refused.json()["reason"]) == (503, "SIGNING_KEYS_UNKNOWN")
+    assert unready.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert accepted.status_code == HTTPStatus.OK
+
+
+async def test_token_of_a_new_key_is_accepted_at_its_first_use(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    async with running_gateway(mesh, valkey.url) as gateway:
+        old_key = mesh.auth.key
+        mesh.auth.key = SigningKey.from_pem(new_private_key_pem())
+        try:
+            response = await gateway.http.get("/api/v1/models", headers=gateway.as_user())
+        finally:
+            mesh.auth.key = old_key
+
+    assert response.status_code == HTTPStatus.OK
+
+
+async def test_invented_keys_do_not_make_the_gateway_ask_auth_each_time(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    async with running_gateway(mesh, valkey.url) as gateway:
+        before = mesh.auth.keys_given
+        for _ in range(5):
+            token = mesh.auth.access_token(key=SigningKey.from_pem(new_private_key_pem()))
+            await gateway.http.get(ME, headers={"Authorization": f"Bearer {token}"})
+
+    assert mesh.auth.keys_given - before == 1
+
+
+async def test_service_that_does_not_believe_the_gateway_is_our_fault_not_the_users(
+    mesh: FakeMesh, valkey: EmbeddedValkey
+) -> None:
+    async with running_gateway(mesh, valkey.url, service_key=new_private_key_pem()) as gateway:
+        response = await gateway.http.get("/api/v1/models", headers=gateway.as_user())
+
+    assert (response.status_code, response.json()["reason"]) == (500, "INTERNAL")
+
+
+async def test_login_while_auth_is_away_is_503_and_chat_goes_on(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    async with running_gateway(mesh, valkey.url) as gateway, mesh.without("auth"):
+        form = {"username": "ada@example.com", "password": PASSWORD}
+        login = await gateway.http.post("/api/v1/auth/login", data=form)
+        chat = await gateway.http.post("/api/v1/chatbot/chat", json={"message": "Hi"}, headers=gateway.as_user())
+
+    assert (login.status_code, login.headers["retry-after"]) == (503, "1")
+    assert chat.status_code == HTTPStatus.OK

@@ -1,0 +1,43 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from mesh_common.postgres import Database, open_database
+from mesh_memory.bootstrap import MIGRATIONS
+from mesh_memory.settings import MemorySettings
+from simulator.server import open_simulator
+from simulator.settings import SimulatorSettings
+from support.memory import MemoryClient, memory_settings, open_memory
+from support.mesh import TestMesh
+
+
+@pytest.fixture(scope="session")
+async def memory_mesh(test_mesh: TestMesh) -> TestMesh:
+    """The mesh with the schema of memory."""
+    await asyncio.to_thread(test_mesh.migrate, "memory", MIGRATIONS)
+    return test_mesh
+
+
+@pytest.fixture(scope="session")
+async def simulator_url() -> AsyncIterator[str]:
+    async with open_simulator(SimulatorSettings(port=0)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def settings(memory_mesh: TestMesh, simulator_url: str) -> MemorySettings:
+    """With a model that extracts."""
+    return memory_settings(memory_mesh, simulator_url, extraction_model="sim-small")
+
+
+@pytest.fixture(scope="session")
+async def database(settings: MemorySettings) -> AsyncIterator[Database]:
+    async with open_database(settings, schema="memory") as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+async def memory(settings: MemorySettings, memory_mesh: TestMesh) -> AsyncIterator[MemoryClient]:
+    """The service with a model that extracts. Its worker takes every job there is, so it ends with its module."""
+    async with open_memory(settings, memory_mesh) as client:
+        yield client

@@ -1,0 +1,65 @@
+"""The queue against a worker that died, and a model that is away for a while."""
+
+from mesh_common.ids import new_id
+from mesh_common.job_queue import JobQueue
+from mesh_common.postgres import Database
+from mesh_memory.domain import Message, Speaker, Turn
+from mesh_memory.settings import MemorySettings
+from mesh_memory.store import PostgresUnitOfWork
+from mesh_memory.tables import jobs
+from simulator.client import SimulatorAdmin
+from sqlalchemy import func, select
+from support.memory import new_user, open_memory
+from support.mesh import TestMesh
+
+SENTENCE = "My name is Ada and my code word is zebra-4711."
+
+
+def _turn() -> Turn:
+    return Turn(new_id(), new_id(), (Message(Speaker.USER, SENTENCE),))
+
+
+async def test_a_turn_survives_the_death_of_its_worker(
+    database: Database, settings: MemorySettings, memory_mesh: TestMesh
+) -> None:
+    ada, queue = new_user(), JobQueue(jobs)
+    async with PostgresUnitOfWork(database, queue)(ada) as store:
+        await store.queue(_turn())
+    async with database.as_worker() as connection:
+        # A worker that took it and died at once: its lease is over, nothing was settled.
+        assert ada in {job.user_id for job in await queue.claim(connection, limit=1_000, lease_s=0.0)}
+
+    async with open_memory(settings, memory_mesh) as memory:
+        assert await memory.texts_once_kept(ada) == [SENTENCE]
+
+
+async def test_a_turn_is_kept_once_the_model_is_back(
+    settings: MemorySettings, memory_mesh: TestMesh, simulator_url: str
+) -> None:
+    ada = new_user()
+    hasty = settings.model_copy(update={"extraction_tries": 1})
+    fail_once = {"match": {"structured": True, "contains": "zebra", "times": 1}, "action": {"fault": "500"}}
+
+    async with SimulatorAdmin(simulator_url) as simulator, open_memory(hasty, memory_mesh) as memory:
+        await simulator.put_rules([fail_once])
+        await memory.remember(ada, SENTENCE)
+        texts = await memory.texts_once_kept(ada)
+        [rule] = await simulator.rules()
+        await simulator.clear_rules()
+
+    assert texts == [SENTENCE]
+    assert rule["hits"] == 1
+
+
+async def test_a_finished_turn_leaves_the_queue(
+    database: Database, settings: MemorySettings, memory_mesh: TestMesh
+) -> None:
+    ada = new_user()
+
+    async with open_memory(settings, memory_mesh) as memory:
+        await memory.remember(ada, SENTENCE)
+        await memory.texts_once_kept(ada)
+        # It is settled in a transaction after the one that kept the facts; the test's timeout ends the waiting.
+        async with database.as_user(ada) as connection:
+            while (await connection.execute(select(func.count()).select_from(jobs))).scalar_one():
+                pass

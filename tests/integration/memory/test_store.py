@@ -1,0 +1,227 @@
+"""What the SQL promises besides the contract: complete recall, row-level security, and deletion against a worker."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+from fakes.memory.models import FakeEmbedder, FakeExtractor
+from mesh_common.errors import MeshError
+from mesh_common.ids import UserId, new_id
+from mesh_common.job_queue import JobQueue
+from mesh_common.postgres import Database
+from mesh_memory.domain import Memory, Message, NewMemory, Origin, Speaker, Turn
+from mesh_memory.store import PostgresMemoryStore, PostgresUnitOfWork, turn_of
+from mesh_memory.tables import jobs, memories
+from mesh_memory.usecases import EditMemories, KeepTurn, Limits, Remember
+from sqlalchemy import insert, select, text
+from sqlalchemy.exc import ProgrammingError
+from support.memory import new_user
+
+DIMENSIONS = 16
+ROWS = 10_000
+LIMITS = Limits(
+    recall_timeout_s=0.3,
+    embedding_timeout_s=5.0,
+    recall_min_similarity=0.3,
+    duplicate_similarity=0.98,
+    max_memories=100,
+    max_queued_turns=10,
+)
+
+
+@pytest.fixture
+def unit_of_work(database: Database) -> PostgresUnitOfWork:
+    return PostgresUnitOfWork(database, JobQueue(jobs))
+
+
+def _turn() -> Turn:
+    return Turn(new_id(), new_id(), (Message(Speaker.USER, "I like tea."),))
+
+
+async def _fill(database: Database, space: str, users: list[UserId]) -> None:
+    """ROWS memories, spread over the users, with random vectors."""
+    rng = random.Random(7)  # noqa: S311 - the same every time
+    rows = [
+        {
+            "id": new_id(),
+            "user_id": users[number % len(users)],
+            "text": f"Fact {number}",
+            "text_hash": number.to_bytes(4),
+            "origin": "written",
+            "embedding_model": space,
+            "embedding": [rng.gauss(0, 1) for _ in range(DIMENSIONS)],
+        }
+        for number in range(ROWS)
+    ]
+    async with database.as_worker() as connection:
+        for start in range(0, ROWS, 1_000):
+            await connection.execute(insert(memories), rows[start : start + 1_000])
+
+
+@pytest.mark.parametrize("user_count", [2, 10, 100])
+async def test_recall_is_complete_however_many_users_there_are(
+    database: Database, unit_of_work: PostgresUnitOfWork, user_count: int
+) -> None:
+    """mem0's own index finds nothing with 100 users, from about the tenth search on a connection (FACTS)."""
+    users = [new_user() for _ in range(user_count)]
+    space = f"random/{user_count}"
+    await _fill(database, space, users)
+    rng = random.Random(11)  # noqa: S311 - the same every time
+
+    for number in range(30):
+        query = [rng.gauss(0, 1) for _ in range(DIMENSIONS)]
+        async with unit_of_work(users[number % user_count]) as store:
+            found = await store.search(query, space, limit=50, min_similarity=-1.0)
+
+        assert len(found) == 50
+        similarities = [memory.similarity or 0.0 for memory in found]
+        assert similarities == sorted(similarities, reverse=True)
+
+
+async def test_the_best_of_all_is_found(database: Database, unit_of_work: PostgresUnitOfWork) -> None:
+    users, space = [new_user() for _ in range(50)], "random/exact"
+    await _fill(database, space, users)
+    async with database.as_user(users[0]) as connection:
+        rows = (await connection.execute(select(memories.c.id, memories.c.embedding))).all()
+
+    for row in rows[:30]:
+        async with unit_of_work(users[0]) as store:
+            [best] = await store.search(list(row.embedding), space, limit=1, min_similarity=0.999)
+        assert best.id == row.id
+
+
+async def test_search_reads_the_rows_of_its_user_alone(database: Database) -> None:
+    users, space = [new_user() for _ in range(100)], "random/plan"
+    await _fill(database, space, users)
+    statement = text(
+        "EXPLAIN SELECT id FROM memory.memories WHERE user_id = :user AND embedding_model = :space"
+        " ORDER BY embedding <=> cast(:query AS vector) LIMIT 5"
+    )
+
+    async with database.as_user(users[0]) as connection:
+        parameters = {"user": users[0], "space": space, "query": str([1.0] * DIMENSIONS)}
+        plan = "\n".join((await connection.execute(statement, parameters)).scalars())
+
+    assert "Seq Scan" not in plan
+    assert "user_id" in plan.partition("Index Cond")[2]
+
+
+async def _foreign_memory(unit_of_work: PostgresUnitOfWork, owner: UserId) -> Memory:
+    async with unit_of_work(owner) as store:
+        memory = await store.add(NewMemory("I like tea.", Origin.WRITTEN, None, "fake/2", [1.0, 0.0]))
+        await store.queue(_turn())
+    assert memory
+    return memory
+
+
+async def test_every_query_run_for_another_user_returns_no_foreign_row(
+    database: Database, unit_of_work: PostgresUnitOfWork
+) -> None:
+    """The store names the owner, so its own condition lets the rows through: row-level security must not."""
+    owner, stranger = new_user(), new_user()
+    theirs = await _foreign_memory(unit_of_work, owner)
+    queries: list[Callable[[PostgresMemoryStore], Awaitable[object]]] = [
+        lambda store: store.search([1.0, 0.0], "fake/2", limit=10, min_similarity=-1.0),
+        lambda store: store.page(10, None),
+        lambda store: store.get(theirs.id),
+        lambda store: store.same_text("I like tea."),
+        lambda store: store.count(),
+        lambda store: store.count_queued(),
+        lambda store: store.change(theirs.id, "Mine.", "fake/2", [0.0, 1.0]),
+        lambda store: store.delete(theirs.id),
+        lambda store: store.delete_all(),
+        lambda store: store.drop_queue(),
+    ]
+
+    async with database.as_user(stranger) as connection:
+        store = PostgresMemoryStore(connection, owner, JobQueue(jobs))
+        answers = [await query(store) for query in queries]
+
+    assert not any(answers)
+    async with unit_of_work(owner) as own:
+        assert await own.get(theirs.id) == theirs
+        assert await own.count_queued() == 1
+
+
+@pytest.mark.parametrize("table", ["memories", "remembered_runs", "jobs"])
+async def test_a_table_read_without_any_condition_shows_no_foreign_row(
+    database: Database, unit_of_work: PostgresUnitOfWork, table: str
+) -> None:
+    await _foreign_memory(unit_of_work, new_user())
+
+    async with database.as_user(new_user()) as connection:
+        count = (await connection.execute(text(f"SELECT count(*) FROM memory.{table}"))).scalar_one()  # noqa: S608
+
+    assert count == 0
+
+
+async def test_nobody_writes_a_row_for_another_user(database: Database) -> None:
+    async def write_for(victim: UserId) -> None:
+        async with database.as_user(new_user()) as connection:
+            store = PostgresMemoryStore(connection, victim, JobQueue(jobs))
+            await store.add(NewMemory("You owe me.", Origin.WRITTEN, None, "fake/2", [1.0, 0.0]))
+
+    with pytest.raises(ProgrammingError, match="row-level security"):
+        await write_for(new_user())
+
+
+async def test_a_worker_that_was_overtaken_by_deletion_keeps_nothing(unit_of_work: PostgresUnitOfWork) -> None:
+    ada, turn = new_user(), _turn()
+    embedder, extractor = FakeEmbedder(), FakeExtractor()
+    async with unit_of_work(ada) as store:
+        await store.queue(turn)
+    extractor.hold()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(KeepTurn(unit_of_work, embedder, extractor, LIMITS)(ada, turn))
+        await extractor.started.wait()
+        await EditMemories(unit_of_work, embedder, LIMITS).delete_all(ada)
+        extractor.go_on.set()
+
+    async with unit_of_work(ada) as store:
+        assert await store.count() == 0
+
+
+async def test_many_workers_with_the_same_turn_keep_it_once(unit_of_work: PostgresUnitOfWork) -> None:
+    ada, turn = new_user(), _turn()
+    async with unit_of_work(ada) as store:
+        await store.queue(turn)
+    keep = KeepTurn(unit_of_work, FakeEmbedder(), FakeExtractor(), LIMITS)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(keep(ada, turn))
+
+    async with unit_of_work(ada) as store:
+        assert await store.count() == 1
+
+
+async def test_the_limit_holds_when_many_write_at_once(unit_of_work: PostgresUnitOfWork) -> None:
+    ada = new_user()
+    limits = Limits(0.3, 5.0, 0.3, 0.98, max_memories=3, max_queued_turns=10)
+    edit = EditMemories(unit_of_work, FakeEmbedder(), limits)
+
+    async def create(number: int) -> bool:
+        try:
+            await edit.create(ada, f"Fact {number}")
+        except MeshError:
+            return False
+        return True
+
+    created = await asyncio.gather(*(create(number) for number in range(8)))
+
+    assert sum(created) == 3
+
+
+async def test_a_turn_comes_out_of_the_queue_as_it_went_in(
+    database: Database, unit_of_work: PostgresUnitOfWork
+) -> None:
+    ada, turn = new_user(), _turn()
+    await Remember(unit_of_work, lambda: None, LIMITS)(ada, turn)
+
+    async with database.as_user(ada) as connection:
+        job = (await connection.execute(select(jobs))).one()
+
+    assert turn_of(job.payload) == turn
+    assert job.user_id == ada

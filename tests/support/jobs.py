@@ -1,0 +1,39 @@
+"""Jobs of the scratch schema (support/scratch.py): put in, claimed, looked at."""
+
+from datetime import timedelta
+from typing import Any
+
+from mesh_common.ids import UserId, new_id
+from mesh_common.job_queue import Job, JobQueue
+from mesh_common.postgres import Database
+from sqlalchemy import func, select, update
+
+from support.scratch import jobs
+
+QUEUE = JobQueue(jobs)
+
+
+async def add_job(
+    database: Database, key: str = "k", *, delay_s: float = 0.0, payload: dict[str, Any] | None = None
+) -> bool:
+    user_id = UserId(new_id())
+    async with database.as_user(user_id) as connection:
+        return await QUEUE.add(
+            connection, kind="work", key=key, user_id=user_id, payload=payload or {}, delay_s=delay_s
+        )
+
+
+async def claim_jobs(database: Database, *, limit: int = 10, lease_s: float = 60.0) -> list[Job]:
+    async with database.as_worker() as connection:
+        return list(await QUEUE.claim(connection, limit=limit, lease_s=lease_s))
+
+
+async def job_rows(database: Database) -> list[Any]:
+    columns = (jobs.c.attempt, jobs.c.leased_until, (jobs.c.due_at - func.now()).label("due_in"))
+    async with database.as_worker() as connection:
+        return list((await connection.execute(select(*columns))).all())
+
+
+async def expire_leases(database: Database) -> None:
+    async with database.as_worker() as connection:
+        await connection.execute(update(jobs).values(leased_until=func.now() - timedelta(seconds=1)))

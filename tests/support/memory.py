@@ -1,0 +1,93 @@
+"""The memory service for tests: its settings, and calls to it as the services that may call it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.message import Message
+from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
+from mesh_common.edges import ServiceName
+from mesh_common.grpc_client import open_channel
+from mesh_common.ids import UserId, new_id
+from mesh_memory.bootstrap import open_service
+from mesh_memory.settings import MemorySettings
+
+from support.mesh import TestMesh
+from support.net import free_port
+
+
+def new_user() -> UserId:
+    return UserId(new_id())
+
+
+def memory_settings(test_mesh: TestMesh, model_url: str, **overrides: Any) -> MemorySettings:
+    """Settings against the simulator at `model_url`, whose vectors put unrelated texts near 0."""
+    environment = test_mesh.environment("memory")
+    values: dict[str, Any] = {name.removeprefix("MEMORY_").lower(): value for name, value in environment.items()}
+    values |= {
+        "grpc_port": free_port(),
+        "drain_s": 2.0,
+        "database_pool_size": 5,
+        "openai_base_url": f"{model_url}/v1",
+        "embedding_base_url": f"{model_url}/v1",
+        "embedding_model": "sim-embedding",
+        "embedding_dimensions": 384,
+        "recall_min_similarity": 0.2,
+        # What a busy machine with two cores may take; the tests of the budget set their own.
+        "recall_timeout_s": 10.0,
+    }
+    return MemorySettings(**(values | overrides))
+
+
+@dataclass(frozen=True)
+class MemoryClient:
+    """Calls by name: the gateway's, except for the two that are the agent's."""
+
+    stub: Any
+    test_mesh: TestMesh
+
+    async def call(self, rpc: str, user_id: UserId, request: Message, *, caller: ServiceName | None = None) -> Any:
+        caller = caller or ("agent" if rpc in {"Recall", "Remember"} else "gateway")
+        calls = self.test_mesh.calls_as(caller, "memory")
+        return await calls.unary(getattr(self.stub, rpc), request, timeout_s=20.0, user_id=user_id)
+
+    async def create(self, user_id: UserId, text: str) -> memory_pb2.Memory:
+        request = memory_pb2.CreateMemoryRequest(text=text)
+        memory: memory_pb2.Memory = (await self.call("CreateMemory", user_id, request)).memory
+        return memory
+
+    async def remember(self, user_id: UserId, text: str, *, run_id: UUID | None = None) -> UUID:
+        """Queues a turn in which the user said `text`; gives its run."""
+        run_id = run_id or new_id()
+        messages = [
+            memory_pb2.TurnMessage(role=memory_pb2.TURN_ROLE_USER, content=text),
+            memory_pb2.TurnMessage(role=memory_pb2.TURN_ROLE_ASSISTANT, content="I see."),
+        ]
+        request = memory_pb2.RememberRequest(run_id=str(run_id), thread_id=str(new_id()), messages=messages)
+        await self.call("Remember", user_id, request)
+        return run_id
+
+    async def texts(self, user_id: UserId) -> list[str]:
+        response = await self.call("ListMemories", user_id, memory_pb2.ListMemoriesRequest(limit=100))
+        return [memory.text for memory in response.memories]
+
+    async def texts_once_kept(self, user_id: UserId, count: int = 1) -> list[str]:
+        """Asks until the worker has kept so many. Raises TimeoutError."""
+        async with asyncio.timeout(30.0):
+            while len(texts := await self.texts(user_id)) < count:
+                pass
+            return texts
+
+    async def recall(self, user_id: UserId, query: str, limit: int = 0) -> list[memory_pb2.Memory]:
+        request = memory_pb2.RecallRequest(query=query, limit=limit)
+        return list((await self.call("Recall", user_id, request)).memories)
+
+
+@asynccontextmanager
+async def open_memory(settings: MemorySettings, test_mesh: TestMesh) -> AsyncIterator[MemoryClient]:
+    """The real service behind its real gRPC server."""
+    async with open_service(settings), open_channel(f"ipv4:127.0.0.1:{settings.grpc_port}") as channel:
+        yield MemoryClient(memory_pb2_grpc.MemoryServiceStub(channel), test_mesh)

@@ -1,0 +1,86 @@
+"""A service's schema for tests of mesh_common: a database of its own with a queue and one table of users' rows."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from mesh_common.bootstrap_db import BootstrapSettings, bootstrap
+from mesh_common.job_queue import job_table
+from mesh_common.postgres import Database, open_database
+from mesh_common.secrets import SecretSet
+from mesh_common.settings import GrpcSettings
+from mesh_dev.postgres import EmbeddedPostgres
+from pydantic import SecretStr
+from sqlalchemy import Column, MetaData, Table, Text
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+
+from support.mesh import TestMesh
+
+SCHEMA = "eval"
+metadata = MetaData(schema=SCHEMA)
+jobs = job_table(metadata)
+notes = Table("notes", metadata, Column("user_id", PG_UUID(as_uuid=True)), Column("text", Text))
+
+_FIRST = """
+from alembic import op
+from mesh_common.job_queue import job_table_sql
+from mesh_common.migrate import enable_row_security
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE eval.notes (user_id uuid NOT NULL, text text NOT NULL)")
+    for statement in job_table_sql("eval"):
+        op.execute(statement)
+    enable_row_security("eval", ["notes", "jobs"])
+"""
+_LATER = """
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{before}"
+
+
+def upgrade() -> None:
+    op.execute("{statement}")
+"""
+
+
+def write_migrations(folder: Path, *later: str) -> Path:
+    """Migration 0001 and one more for each statement of `later`."""
+    versions = folder / "versions"
+    versions.mkdir(parents=True)
+    (versions / "0001_first.py").write_text(_FIRST)
+    for number, statement in enumerate(later, start=2):
+        text = _LATER.format(revision=f"{number:04}", before=f"{number - 1:04}", statement=statement)
+        (versions / f"{number:04}_later.py").write_text(text)
+    return folder
+
+
+async def bootstrapped(postgres: EmbeddedPostgres, secrets: SecretSet, jwks_file: Path, name: str) -> TestMesh:
+    """A database of this name with roles and schemas. Roles are the server's: the passwords must be the mesh's."""
+    admin_url = await postgres.create_database(name)
+    passwords = {role: SecretStr(password) for role, password in secrets.passwords.items()}
+    await bootstrap(BootstrapSettings(admin_database_url=SecretStr(admin_url), database_passwords=passwords))
+    address = admin_url.rpartition("@")[2].partition("/")[0]
+    return TestMesh(secrets, jwks_file, address)
+
+
+def settings_for(test_mesh: TestMesh, database: str, **changes: Any) -> GrpcSettings:
+    url = test_mesh.database_url(SCHEMA).replace("/mesh", f"/{database}")
+    fields = {
+        "service_key": test_mesh.secrets.service_keys[SCHEMA],
+        "service_jwks_file": test_mesh.jwks_file,
+        "database_url": url,
+        "database_timeout_s": 5.0,
+    }
+    return GrpcSettings(**(fields | changes))
+
+
+@asynccontextmanager
+async def open_scratch(test_mesh: TestMesh, database: str, **changes: Any) -> AsyncIterator[Database]:
+    async with open_database(settings_for(test_mesh, database, **changes), schema=SCHEMA) as opened:
+        yield opened

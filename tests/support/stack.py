@@ -1,0 +1,56 @@
+"""Whole stacks for end-to-end tests: against the simulator, on ports of their own, with limits out of the way."""
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from mesh_common.edges import ServiceName
+from mesh_dev.errors import PortTakenError
+from mesh_dev.ports import PORTS_PER_STACK, PortPlan, require_free
+from mesh_dev.settings import DevSettings
+from mesh_dev.stack import Stack, StackOptions
+
+# Below the range that systems take ephemeral ports from.
+_BASES = range(23_000, 24_000, PORTS_PER_STACK)
+_UNLIMITED = "1000000"
+_RAISED: Mapping[ServiceName, Mapping[str, str]] = {
+    "gateway": {"GATEWAY_LOGIN_LIMIT_PER_MINUTE": _UNLIMITED, "GATEWAY_CHAT_LIMIT_PER_MINUTE": _UNLIMITED},
+    # A provider that hangs is given up before a test is.
+    "agent": {"AGENT_MODEL_READ_TIMEOUT_S": "1.5", "AGENT_REMEMBER_DELAY_S": "0.2"},
+    # mem0 takes a thread for each turn; many users end theirs at once.
+    "memory": {"MEMORY_EXTRACTION_CONCURRENCY": "8"},
+    "eval": {"EVAL_RUNS_AT_ONCE": "4"},
+}
+
+
+def free_port_base() -> int:
+    """A base with all ports of a stack free right now; drawn, so that two test runs beside each other rarely meet."""
+    for base in random.sample(_BASES, len(_BASES)):
+        try:
+            require_free(PortPlan(base).needed(), base)
+        except PortTakenError:
+            continue
+        return base
+    raise PortTakenError("no ports are free for another stack")
+
+
+@asynccontextmanager
+async def open_stack(
+    data_dir: Path,
+    *,
+    has_traces: bool = False,
+    service_env: Mapping[ServiceName, Mapping[str, str]] | None = None,
+) -> AsyncIterator[Stack]:
+    """A stack against the simulator, ready; `service_env` comes on top of the raised limits."""
+    given = service_env or {}
+    settings = DevSettings(port_base=free_port_base(), data_dir=data_dir)
+    options = StackOptions(
+        settings=settings,
+        models="simulator",
+        has_traces=has_traces,
+        service_env={name: {**_RAISED.get(name, {}), **given.get(name, {})} for name in (*_RAISED, *given)},
+        simulator_env={"SIM_TOKENS": "20", "SIM_REQUEST_LOG": "5000"},
+    )
+    async with Stack(options) as stack:
+        yield stack

@@ -1,0 +1,59 @@
+"""The use cases on fakes."""
+
+from datetime import timedelta
+
+import pytest
+from fakes.auth.clock import FakeClock
+from fakes.auth.hasher import CountingHasher
+from fakes.auth.store import InMemoryAuthDatabase
+from mesh_auth.domain import Lifetimes
+from mesh_auth.tokens import ES256TokenSigner
+from mesh_auth.usecases import Login, Logout, Refresh, Register, TokenIssuer
+from mesh_common.jwt import SigningKey, new_private_key_pem
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def database() -> InMemoryAuthDatabase:
+    return InMemoryAuthDatabase()
+
+
+@pytest.fixture
+def hasher() -> CountingHasher:
+    return CountingHasher()
+
+
+@pytest.fixture
+def lifetimes() -> Lifetimes:
+    return Lifetimes(access_token=timedelta(minutes=15), refresh_token=timedelta(days=30))
+
+
+@pytest.fixture
+def issuer(lifetimes: Lifetimes) -> TokenIssuer:
+    key = SigningKey.from_pem(new_private_key_pem())
+    signer = ES256TokenSigner(key, others=(), issuer="https://i", audience="a", ttl=lifetimes.access_token)
+    return TokenIssuer(signer, lifetimes)
+
+
+@pytest.fixture
+def register(database: InMemoryAuthDatabase, hasher: CountingHasher, clock: FakeClock) -> Register:
+    return Register(database, hasher, clock, is_open=True)
+
+
+@pytest.fixture
+def login(database: InMemoryAuthDatabase, hasher: CountingHasher, clock: FakeClock, issuer: TokenIssuer) -> Login:
+    return Login(database, hasher, clock, issuer)
+
+
+@pytest.fixture
+def refresh(database: InMemoryAuthDatabase, clock: FakeClock, issuer: TokenIssuer) -> Refresh:
+    return Refresh(database, clock, issuer)
+
+
+@pytest.fixture
+def logout(database: InMemoryAuthDatabase, clock: FakeClock, issuer: TokenIssuer) -> Logout:
+    return Logout(database, clock, issuer)

@@ -1,0 +1,169 @@
+"""What of a request is refused, and how values cross the wire."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from mesh.auth.v1 import auth_pb2
+from mesh_auth import convert
+from mesh_auth.domain import Allowances, Entitlements, Month, TokenPair
+from mesh_common.errors import InvalidInput
+from mesh_common.ids import new_id
+
+PASSWORD = "seven green kettles whistle"
+
+
+def key_of(email: str) -> str:
+    return convert.new_account(auth_pb2.RegisterRequest(email=email, password=PASSWORD))[0].key
+
+
+def usage_request() -> auth_pb2.RecordUsageRequest:
+    request = auth_pb2.RecordUsageRequest(run_id=str(new_id()), model="m", input_tokens=1, output_tokens=2)
+    request.ended_at.FromDatetime(datetime(2026, 11, 24, tzinfo=UTC))
+    return request
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ada@Example.com", "aDA@eXAMPLE.COM"),
+        ("stra\u00dfe@example.com", "STRASSE@example.com"),
+        ("jose\u0301@example.com", "jos\u00e9@example.com"),
+        ("ada@b\u00fccher.example.com", "ada@xn--bcher-kva.example.com"),
+    ],
+)
+def test_spellings_of_one_address_have_one_key(one: str, other: str) -> None:
+    assert key_of(one) == key_of(other)
+
+
+def test_different_addresses_have_different_keys() -> None:
+    assert len({key_of(email) for email in ("ada@example.com", "ad.a@example.com", "ada+x@example.com")}) == 3
+
+
+def test_address_is_kept_as_written() -> None:
+    email, _ = convert.new_account(auth_pb2.RegisterRequest(email="Ada@Example.COM", password=PASSWORD))
+
+    assert email.written == "Ada@Example.COM"
+
+
+@pytest.mark.parametrize(
+    "email", ["a", "a@b", "@example.com", "a@@example.com", "Ada <a@example.com>", " a@example.com", "a@example.com\n"]
+)
+def test_what_is_no_address_is_refused(email: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        key_of(email)
+
+    assert caught.value.fields[0].field == "email"
+
+
+def test_longest_address_is_taken_and_one_more_character_refused() -> None:
+    domain = ".".join(["d" * 61] * 3 + ["com"])
+    longest = f"{'a' * (254 - len(domain) - 1)}@{domain}"
+
+    assert len(longest) == 254
+    assert key_of(longest) == longest
+    with pytest.raises(InvalidInput):
+        key_of(f"a{longest}")
+
+
+def test_login_with_what_is_no_address_names_no_account_instead_of_a_fault() -> None:
+    key, password = convert.login_credentials(auth_pb2.LoginRequest(email="nobody", password="short"))
+
+    assert (key, password) == (None, "short")
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "field"),
+    [
+        ("", "p", "email"),
+        ("a\x00@example.com", "p", "email"),
+        ("a" * 255, "p", "email"),
+        ("a@example.com", "", "password"),
+        ("a@example.com", "p\x00", "password"),
+        ("a@example.com", "p" * 129, "password"),
+        ("a@example.com", "p" * 600, "password"),
+    ],
+)
+def test_bad_login_names_the_field(email: str, password: str, field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        convert.login_credentials(auth_pb2.LoginRequest(email=email, password=password))
+
+    assert caught.value.fields[0].field == field
+
+
+def test_password_length_counts_composed_characters() -> None:
+    decomposed = "e\u0301a" * 64
+
+    _, password = convert.login_credentials(auth_pb2.LoginRequest(email="a@example.com", password=decomposed))
+
+    assert len(password) == 128
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("run_id", "x"),
+        ("run_id", ""),
+        ("model", ""),
+        ("model", "m\x00"),
+        ("model", "m" * 201),
+        ("input_tokens", 10**15 + 1),
+        ("output_tokens", 2**64 - 1),
+        ("cost_micro_usd", 2**63),
+    ],
+)
+def test_bad_usage_names_the_field(field: str, value: str | int) -> None:
+    request = usage_request()
+    setattr(request, field, value)
+
+    with pytest.raises(InvalidInput) as caught:
+        convert.run_usage(request)
+
+    assert caught.value.fields[0].field == field
+
+
+@pytest.mark.parametrize("seconds", [-62_135_596_801, -1, 253_402_300_800, 2**62])
+def test_impossible_time_is_refused(seconds: int) -> None:
+    request = usage_request()
+    request.ended_at.seconds = seconds
+
+    with pytest.raises(InvalidInput) as caught:
+        convert.run_usage(request)
+
+    assert caught.value.fields[0].field == "ended_at"
+
+
+def test_usage_without_a_time_is_refused() -> None:
+    request = usage_request()
+    request.ClearField("ended_at")
+
+    with pytest.raises(InvalidInput):
+        convert.run_usage(request)
+
+
+def test_no_month_means_the_running_one_and_a_month_is_parsed() -> None:
+    assert convert.month(auth_pb2.GetUsageRequest()) is None
+    assert convert.month(auth_pb2.GetUsageRequest(month="2026-12")) == Month(2026, 12)
+
+
+def test_december_ends_where_january_begins() -> None:
+    assert Month(2026, 12).end == Month(2027, 1).start == datetime(2027, 1, 1, tzinfo=UTC)
+    assert Month.of(datetime(2027, 1, 1, tzinfo=UTC) - timedelta(microseconds=1)) == Month(2026, 12)
+
+
+def test_bounds_that_are_absent_stay_absent() -> None:
+    message = convert.entitlements_to_proto(Entitlements(Allowances(), used_tokens=0))
+
+    assert not message.HasField("context_tokens")
+    assert not message.HasField("monthly_tokens")
+
+
+def test_bound_of_zero_is_not_absent() -> None:
+    message = convert.entitlements_to_proto(Entitlements(Allowances(monthly_tokens=0), used_tokens=0))
+
+    assert message.HasField("monthly_tokens")
+
+
+def test_lifetime_crosses_as_a_duration() -> None:
+    message = convert.tokens_to_proto(TokenPair("a", timedelta(minutes=15), "r"))
+
+    assert message.expires_in.ToSeconds() == 900

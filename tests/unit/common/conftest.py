@@ -1,0 +1,3 @@
+from support.spans import spans
+
+__all__ = ["spans"]
