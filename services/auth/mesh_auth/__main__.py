@@ -2,14 +2,15 @@
 
 import sys
 
-from mesh_common.grpc_service import service_main
+from mesh_common.service_main import service_main
 
-from mesh_auth.create_admin import create_admin_main
 from mesh_auth.settings import AuthMigrationSettings, AuthSettings
 
 
 def main() -> None:
     if sys.argv[1:2] == ["create-admin"]:
+        from mesh_auth.create_admin import create_admin_main  # noqa: PLC0415 - the other commands need none of it
+
         create_admin_main(sys.argv[2:])
     else:
         service_main(

@@ -1,13 +1,9 @@
-"""A gRPC service from its parts: what every `bootstrap.py` opens at the end, and what every `__main__.py` runs."""
+"""A gRPC service from its parts: what every `bootstrap.py` opens at the end."""
 
-import argparse
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,12 +11,8 @@ import structlog
 
 from mesh_common.grpc_server import build_server
 from mesh_common.health import Health, ReadinessCheck
-from mesh_common.logs import configure_logs
 from mesh_common.metrics import metrics_endpoint
-from mesh_common.migrate import migrate
-from mesh_common.serve import run_process, serve_until_signal
-from mesh_common.settings import GrpcSettings, MigrationSettings, load_settings
-from mesh_common.telemetry import tracing
+from mesh_common.settings import GrpcSettings
 
 log = structlog.get_logger()
 
@@ -77,33 +69,3 @@ async def open_grpc_service(settings: GrpcSettings, parts: ServiceParts) -> Asyn
 
 async def _forever(task: BackgroundTask) -> None:
     await task()
-
-
-def service_main[S: GrpcSettings, M: MigrationSettings](
-    service: str, *, settings_class: type[S], migration_settings_class: type[M]
-) -> None:
-    """The commands `serve` and `migrate` of a gRPC service.
-
-    By the files that every service has: `migrations/` and `bootstrap.open_service`, which is imported for `serve`
-    only, because the agent's packages alone take 1.7 s of CPU to import and a migration needs none of them.
-    """
-    parser = argparse.ArgumentParser(prog=f"mesh_{service}")
-    parser.add_argument("command", choices=("serve", "migrate"))
-    command = parser.parse_args().command
-    if command == "migrate":
-        configure_logs(service, "INFO")
-        owner_url = load_settings(migration_settings_class).owner_database_url.get_secret_value()
-        migrate(owner_url, schema=service, migrations=_migrations_of(service))
-    else:
-        settings = load_settings(settings_class)
-        configure_logs(service, settings.log_level)
-        open_service = import_module(f"mesh_{service}.bootstrap").open_service
-        with tracing(service, otlp_endpoint=settings.otlp_endpoint, sample_ratio=settings.trace_sample_ratio):
-            run_process(serve_until_signal(lambda: open_service(settings)))
-
-
-def _migrations_of(service: str) -> Path:
-    spec = find_spec(f"mesh_{service}")
-    if spec is None or spec.origin is None:
-        raise RuntimeError(f"mesh_{service} is not installed")
-    return Path(spec.origin).parent / "migrations"

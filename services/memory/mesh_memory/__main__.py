@@ -1,6 +1,6 @@
 """`python -m mesh_memory serve|migrate`."""
 
-from mesh_common.grpc_service import service_main
+from mesh_common.service_main import service_main
 
 from mesh_memory.settings import MemoryMigrationSettings, MemorySettings
 
