@@ -62,7 +62,7 @@ async def test_first_tokens_come_while_the_model_still_writes(user: User) -> Non
                 first_delta_after_s = time.monotonic() - started
     whole_after_s = time.monotonic() - started
 
-    assert whole_after_s > 40 * 0.05
+    assert whole_after_s > 1.5
     assert first_delta_after_s is not None
     assert first_delta_after_s < whole_after_s / 2
 

@@ -14,6 +14,8 @@ from mesh_agent.settings import AgentSettings
 from mesh_common.grpc_client import ServiceCalls, open_channel
 from mesh_common.grpc_service import Drain
 from mesh_common.ids import UserId, new_id
+from mesh_common.postgres import with_driver
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from support.mesh import TestMesh
 from support.net import free_port
@@ -173,6 +175,15 @@ async def running_agent(test_mesh: TestMesh, settings: AgentSettings, **fakes: o
         yield AgentUnderTest(stub, test_mesh.calls_as("gateway", "agent"), settings, drain)
         await channel.close()
         await drain()
+
+
+@asynccontextmanager
+async def owner_connection(mesh: TestMesh) -> AsyncIterator[AsyncConnection]:
+    """One transaction of the schema's owner, for what no service may do."""
+    engine = create_async_engine(with_driver(mesh.database_url("agent", "owner"), "psycopg"))
+    async with engine.begin() as connection:
+        yield connection
+    await engine.dispose()
 
 
 async def eventually[T](fetch: Callable[[], Awaitable[T]], holds: Callable[[T], object]) -> T:

@@ -36,6 +36,9 @@ from mesh_agent.store.claims import forget_lost_attempts, lock_lease
 # Only LangChain's own messages and plain values: what is read back can never name a class to construct.
 _STRICT = JsonPlusSerializer(allowed_msgpack_modules=None)
 
+FENCE = "mesh_fence"
+"""Key of the fencing number in a graph's `configurable`."""
+
 _Write = Callable[[AsyncPostgresSaver], Any]
 
 
@@ -72,22 +75,24 @@ class RunCheckpoints:
 
 
 class BufferedSaver(BaseCheckpointSaver[str]):
-    """One per process, compiled into the graph; `thread_id` of its configs is the run's id."""
+    """One per process, compiled into the graph; `thread_id` of its configs is the run's id.
+
+    Attempts are told apart by their fencing number, for one that lost its lease may still be here when the next comes.
+    """
 
     def __init__(self, database: Database) -> None:
         super().__init__(serde=_STRICT)
         self._database = database
-        self._open: dict[str, RunCheckpoints] = {}
+        self._open: dict[int, RunCheckpoints] = {}
 
     @asynccontextmanager
     async def open(self, claim: Claim, holds_lease: Callable[[], bool]) -> AsyncIterator[RunCheckpoints]:
         """Takes checkpoints of this attempt while open; what was not flushed is dropped with it."""
-        run_id = str(claim.run_id)
-        self._open[run_id] = RunCheckpoints(claim, holds_lease, self._database)
+        self._open[claim.fence] = RunCheckpoints(claim, holds_lease, self._database)
         try:
-            yield self._open[run_id]
+            yield self._open[claim.fence]
         finally:
-            del self._open[run_id]
+            del self._open[claim.fence]
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The last safe point of the attempts before; a first attempt has none, and asks nobody."""
@@ -109,6 +114,7 @@ class BufferedSaver(BaseCheckpointSaver[str]):
         return {
             "configurable": {
                 "thread_id": place["thread_id"],
+                FENCE: place[FENCE],
                 "checkpoint_ns": place.get("checkpoint_ns", ""),
                 "checkpoint_id": checkpoint["id"],
             }
@@ -128,7 +134,7 @@ class BufferedSaver(BaseCheckpointSaver[str]):
         return f"{number + 1:032}"
 
     def _checkpoints(self, config: RunnableConfig) -> RunCheckpoints:
-        return self._open[config["configurable"]["thread_id"]]
+        return self._open[config["configurable"][FENCE]]
 
 
 async def delete_checkpoints(connection: AsyncConnection, run_id: RunId) -> None:

@@ -195,6 +195,7 @@ class Progress:
 class FollowedRun:
     """What decides where a run's events come from: its frames when it ended, else the owner of its lease."""
 
+    thread_id: ThreadId
     is_ended: bool
     frames: bytes | None
     owner: str | None

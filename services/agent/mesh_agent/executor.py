@@ -106,6 +106,11 @@ class Executor:
     def launch(self, claim: Claim, claimed_at_s: float) -> None:
         """Starts a claimed run. `claimed_at_s`: the monotonic time before the claim was sent."""
         handle = self._handle(claim, claimed_at_s)
+        before = self._handles.get(claim.run_id)
+        if before:
+            # An attempt of ours whose lease ran out unnoticed: this claim is the notice.
+            before.valid_until_s = 0.0
+            before.stop_by(Stop.LEASE_LOST)
         self._handles[claim.run_id] = handle
         RUNS_RUNNING.set(len(self._handles))
         handle.task = self.spawn(self._execute(handle))
@@ -164,7 +169,8 @@ class Executor:
                 continue
 
     async def _claim_once(self) -> None:
-        room = self._room(self.limits.max_runs)
+        # Half of the room, so that requests find some and need not wait for the next claim; the last place is taken.
+        room = (self._room(self.limits.max_runs) + 1) // 2
         if not room:
             return
         asked_at_s = time.monotonic()
@@ -212,7 +218,8 @@ class Executor:
         handle.attempt.log.close()
         if not self._room(1):
             self.wake()
-        self._handles.pop(handle.claim.run_id, None)
+        if self._handles.get(handle.claim.run_id) is handle:
+            del self._handles[handle.claim.run_id]
         handle.ended.set()
         RUNS_RUNNING.set(len(self._handles))
         self._tell_change()

@@ -8,6 +8,7 @@ import grpc
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh.agent.v1 import agent_pb2_grpc
 from mesh_common.caller import require_user
+from mesh_common.ids import RunId, ThreadId
 
 from mesh_agent import convert, domain
 from mesh_agent.convert_events import event_pb
@@ -30,15 +31,16 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         user_id = require_user()
         run = convert.run_input(request)
         started = await self._start_and_follow.start(user_id, run)
-        metadata = (("mesh-run-id", str(started.run_id)), ("mesh-thread-id", str(started.thread_id)))
-        await context.send_initial_metadata(metadata)
+        await _acknowledge(context, started.run_id, started.thread_id)
         async with aclosing(self._start_and_follow.events(user_id, run, started)) as events:
             async for event in events:
                 yield pb.StartRunResponse(event=event_pb(event))
 
     async def FollowRun(self, request: pb.FollowRunRequest, context: Context) -> AsyncGenerator[pb.FollowRunResponse]:
+        user_id, run_id = require_user(), convert.run_id(request.run_id)
+        await _acknowledge(context, run_id, await self._follow.thread_of(user_id, run_id))
         after = Position(request.after_attempt, request.after_seq)
-        async with aclosing(self._follow(require_user(), convert.run_id(request.run_id), after)) as events:
+        async with aclosing(self._follow(user_id, run_id, after)) as events:
             async for event in events:
                 yield pb.FollowRunResponse(event=event_pb(event))
 
@@ -104,3 +106,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         models = await self._runs.list_models(require_user())
         return pb.ListModelsResponse(models=map(convert.model_pb, models))
+
+
+async def _acknowledge(context: Context, run_id: RunId, thread_id: ThreadId) -> None:
+    """Tells the caller, before any event, that the run stands and is theirs."""
+    await context.send_initial_metadata((("mesh-run-id", str(run_id)), ("mesh-thread-id", str(thread_id))))

@@ -1,6 +1,7 @@
 """A gRPC service from its parts: what every `bootstrap.py` opens at the end."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from mesh_common.metrics import metrics_endpoint
 from mesh_common.settings import GrpcSettings
 
 log = structlog.get_logger()
+
+# What is left of the drain is never less: answers under way take some milliseconds.
+_LAST_ANSWERS_S = 1.0
 
 Drain = Callable[[], Awaitable[None]]
 BackgroundTask = Callable[[], Awaitable[None]]
@@ -48,10 +52,11 @@ async def open_grpc_service(settings: GrpcSettings, parts: ServiceParts) -> Asyn
     )
 
     async def drain() -> None:
+        until_s = time.monotonic() + settings.drain_s
         await health.drain()
         if parts.before_stop:
             await parts.before_stop()
-        await server.stop(settings.drain_s)
+        await server.stop(max(_LAST_ANSWERS_S, until_s - time.monotonic()))
 
     with metrics_endpoint(settings.metrics_host, settings.metrics_port):
         await health.check_once()

@@ -9,9 +9,9 @@ from mesh_gateway.schemas.runs import AnswerMessage, ChatAnswer, RecalledMemory,
 class AnswerBuilder:
     """Takes the events of a run in order; a later attempt voids what came before."""
 
-    def __init__(self, run_id: str, thread_id: str | None) -> None:
+    def __init__(self, run_id: str, thread_id: str) -> None:
         self._run_id = run_id
-        self._thread_id = thread_id or ""
+        self._thread_id = thread_id
         self._attempt = 0
         self._seen: dict[str, StreamEvent] = {}
 
@@ -21,8 +21,6 @@ class AnswerBuilder:
             self._seen.clear()
         # The last of each type counts: a round of tools may complete a message of its own before the answer.
         self._seen[event.type] = event
-        if event.type in ("run_started", "run_restarted"):
-            self._thread_id = str(event.fields["thread_id"])
 
     def answer(self) -> ChatAnswer:
         """Raises the run's error; Unavailable when its end was not seen."""

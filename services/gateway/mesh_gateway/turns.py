@@ -104,8 +104,7 @@ async def _open(
         opened = await stack.enter_async_context(source)
         span.set_attribute("mesh.run_id", str(opened.run_id))
         record.members["run_id"] = str(opened.run_id)
-        if opened.thread_id:
-            record.members["thread_id"] = opened.thread_id
+        record.members["thread_id"] = opened.thread_id
         events = follow_to_end(gateway.agent, caller.user_id, opened, after)
         return Turn(opened, events, slot, stack.pop_all())
 

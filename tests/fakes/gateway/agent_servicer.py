@@ -56,7 +56,6 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         self.plan: Callable[[FakeRun], Any] = answer_whole
         self.error: BaseException | None = None
         self.cut_after: int | None = None
-        self.acknowledges_follows = True
         self.release = asyncio.Event()
         self.started.clear()
         self.follows.clear()
@@ -91,8 +90,7 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         run = self._owned_run(request.run_id)
         if run.is_expired:
             raise PreconditionFailed("The events are kept no longer.", reason="EVENTS_EXPIRED")
-        if self.acknowledges_follows:
-            await context.send_initial_metadata((("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id)))
+        await context.send_initial_metadata((("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id)))
         after = request.after_seq if request.after_attempt == run.attempt else 0
         try:
             async for event in self._follow(run, after):

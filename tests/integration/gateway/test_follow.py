@@ -130,7 +130,7 @@ async def test_run_that_cannot_be_followed_again_closes_without_a_terminal_event
     assert [frame.event for frame in frames_of(response.text)][-1] == "message_delta"
 
 
-async def test_silent_run_is_followed_although_the_agent_says_nothing_yet(gateway: Client) -> None:
+async def test_silent_run_is_opened_before_its_first_event(gateway: Client) -> None:
     agent = gateway.mesh.agent
     user_id = new_id()
 
@@ -139,7 +139,6 @@ async def test_silent_run_is_followed_although_the_agent_says_nothing_yet(gatewa
         await answer_whole(run)
 
     agent.plan = silent
-    agent.acknowledges_follows = False
     user = gateway.as_user(user_id)
 
     async with gateway.http.stream("POST", STREAM, json={"message": "Hi"}, headers=user):

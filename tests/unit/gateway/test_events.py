@@ -71,7 +71,7 @@ def test_any_other_text_is_no_position(text: str) -> None:
 
 
 def _answer(*events: agent_pb2.RunEvent) -> AnswerBuilder:
-    builder = AnswerBuilder(RUN, None)
+    builder = AnswerBuilder(RUN, "t")
     for event in events:
         builder.add(convert.event(event))
     return builder

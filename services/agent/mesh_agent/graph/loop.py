@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from mesh_common.postgres import Database
 
-from mesh_agent.checkpoint import BufferedSaver, RunCheckpoints
+from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
 from mesh_agent.domain import Claim, Message, Progress, RecalledMemory, ToolResult, Usage
 from mesh_agent.graph.build import AgentGraph, build_graph
 from mesh_agent.graph.nodes import MAX_CALLS
@@ -70,7 +70,7 @@ class AttemptLoop:
         self._graph = graph
         self._claim = claim
         self._config: RunnableConfig = {
-            "configurable": {"thread_id": str(claim.run_id)},
+            "configurable": {"thread_id": str(claim.run_id), FENCE: claim.fence},
             "recursion_limit": _RECURSION_LIMIT,
         }
         self._has_progress = False

@@ -5,6 +5,7 @@ SDK's models as much again (measured; DESIGN §7).
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ _MAX_LINE_BYTES = 1_048_576
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERRORS = 500
 _MAX_RETRY_AFTER_S = 3_600.0
+# No model reads or writes so much at once; a number beyond it is a fault, and might not even fit PostgreSQL's bigint.
+_MAX_TOKENS = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -41,7 +44,7 @@ class Completion:
         """The same completion as OpenAI's unary answer, for langchain-openai to read."""
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self.parts)}
         if self.tool_calls:
-            message["tool_calls"] = [call for _, call in sorted(self.tool_calls.items())]
+            message["tool_calls"] = [_told_call(call) for _, call in sorted(self.tool_calls.items())]
         return {
             "id": self.id,
             "model": self.model,
@@ -78,10 +81,13 @@ async def read_completion(
 async def read_chunks(received: AsyncIterable[bytes], completion: Completion, on_text: Callable[[str], None]) -> None:
     """Takes a server-sent stream in, cut into pieces anywhere. Raises ProviderError unless it ends as it should."""
     async for line in _lines(received, completion):
-        if line == b"data: [DONE]":
+        if not line.startswith(b"data:"):
+            continue
+        # The blank after the colon is optional, and some providers leave it out.
+        data = line[5:].strip()
+        if data == b"[DONE]":
             break
-        if line.startswith(b"data:"):
-            _apply(completion, line[5:], on_text)
+        _apply(completion, data, on_text)
     if completion.finish_reason is None:
         # The stream ended cleanly but early; OpenAI's own SDK takes that for success.
         raise ProviderError("MODEL_CUT_OFF", is_retryable=True, has_spoken=completion.has_spoken)
@@ -152,14 +158,31 @@ def _usage(told: Any) -> dict[str, int] | None:
     if not isinstance(told, dict):
         return None
     numbers = {name: told.get(name) or 0 for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
-    return numbers if all(type(number) is int and number >= 0 for number in numbers.values()) else None
+    is_told = all(type(number) is int and 0 <= number <= _MAX_TOKENS for number in numbers.values())
+    return numbers if is_told else None
 
 
 def _merge_tool_call(calls: dict[int, dict[str, Any]], delta: dict[str, Any]) -> None:
     function = delta.get("function") or {}
-    call = calls.setdefault(
-        delta.get("index") or 0, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-    )
-    call["id"] = call["id"] or delta.get("id") or ""
+    index = int(delta.get("index") or 0)
+    call = calls.setdefault(index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+    call["id"] = call["id"] or str(delta.get("id") or "")
     call["function"]["name"] += function.get("name") or ""
     call["function"]["arguments"] += function.get("arguments") or ""
+
+
+def _told_call(call: dict[str, Any]) -> dict[str, Any]:
+    """The call with arguments that can be written again wherever they go: into events, checkpoints and questions.
+
+    A model may write lone surrogates or numbers beyond 64 bits, which orjson refuses, or no object at all, on which
+    langchain-openai raises. What is no object is made unreadable instead: then the tool says so.
+    """
+    function = call["function"]
+    try:
+        arguments = json.loads(function["arguments"] or "{}", strict=False) or {}
+        utf8 = json.dumps(arguments, ensure_ascii=False).encode(errors="replace")
+        is_object = isinstance(arguments, dict)
+        told = json.dumps(orjson.loads(utf8), ensure_ascii=False) if is_object else f"not an object: {utf8.decode()}"
+    except (ValueError, RecursionError):
+        told = f"not JSON: {function['arguments']}"
+    return {**call, "function": {**function, "arguments": told}}

@@ -1,6 +1,6 @@
 """Asks models in order until one answers. Retries and falls back only before the first token: never a mixed answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,17 +55,31 @@ class FallbackModel:
 
         `on_model` hears which model is asked, before it says anything.
         """
-        candidates = [model for model in models if not self._breaker.is_open(model.name)] or list(models)
-        for position, model in enumerate(candidates):
+        failure: ProviderError | None = None
+        for model in self._candidates(models):
             on_model(model)
             try:
                 return await self._ask(model, messages, tools, on_text)
             except ProviderError as error:
-                is_last = position == len(candidates) - 1
                 log.warning("model.failed", model=model.name, reason=error.reason, spoke=error.has_spoken)
-                if error.has_spoken or is_last:
+                if error.has_spoken:
                     raise
-        raise AssertionError("no model to ask")  # pragma: no cover - `models` is never empty
+                failure = error
+        raise failure or AssertionError("no model to ask")
+
+    def _candidates(self, models: Sequence[Model]) -> Iterator[Model]:
+        """Those whose breaker lets them through, or all when none is.
+
+        The breaker is asked of a model only when its turn has come: after the pause one caller gets to try it, and
+        that must be one who does.
+        """
+        is_any_asked = False
+        for model in models:
+            if not self._breaker.is_open(model.name):
+                is_any_asked = True
+                yield model
+        if not is_any_asked:
+            yield from models
 
     async def _ask(
         self,

@@ -114,7 +114,7 @@ async def list_runs(
 
 async def followed_run(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> FollowedRun | None:
     statement = (
-        select(runs.c.status, runs.c.frames, leases.c.owner, leases.c.owner_address)
+        select(runs.c.thread_id, runs.c.status, runs.c.frames, leases.c.owner, leases.c.owner_address)
         .select_from(runs.outerjoin(leases, leases.c.run_id == runs.c.id))
         .where(runs.c.id == run_id, runs.c.user_id == user_id)
     )
@@ -122,7 +122,8 @@ async def followed_run(connection: AsyncConnection, user_id: UserId, run_id: Run
     if row is None:
         return None
     frames = None if row.frames is None else bytes(row.frames)
-    return FollowedRun(RunStatus(row.status).is_ended, frames, row.owner, row.owner_address)
+    is_ended = RunStatus(row.status).is_ended
+    return FollowedRun(ThreadId(row.thread_id), is_ended, frames, row.owner, row.owner_address)
 
 
 async def request_cancel(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> None:

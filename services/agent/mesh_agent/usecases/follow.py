@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from mesh_common.errors import NotFound, PreconditionFailed
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import RunId, ThreadId, UserId
 from mesh_common.postgres import Database
 
-from mesh_agent.domain import OnDisconnect, RunInput
+from mesh_agent.domain import FollowedRun, OnDisconnect, RunInput
 from mesh_agent.events import Position, RunEvent
 from mesh_agent.executor import Executor
 from mesh_agent.frames import decode_frames
@@ -29,6 +29,16 @@ class FollowRun:
     database: Database
     executor: Executor
     peers: PeerAgents
+
+    async def thread_of(self, user_id: UserId, run_id: RunId) -> ThreadId:
+        """The run's thread, before its first event. Raises what following it would raise at once."""
+        live = self.executor.log_of(run_id)
+        if live is not None and live.claim.user_id == user_id:
+            return live.claim.thread_id
+        run = await self._stored(user_id, run_id)
+        if run.is_ended:
+            _kept_frames(run)
+        return run.thread_id
 
     async def __call__(self, user_id: UserId, run_id: RunId, after: Position) -> AsyncGenerator[RunEvent]:
         """Events after `after`, in order, until the terminal one.
@@ -53,22 +63,30 @@ class FollowRun:
             if live.claim.user_id != user_id:
                 raise NotFound(_NO_RUN)
             return live.follow(after.seq_within(live.claim.attempt))
-        async with self.database.as_user(user_id) as connection:
-            run = await runs.followed_run(connection, user_id, run_id)
-        if run is None:
-            raise NotFound(_NO_RUN)
+        run = await self._stored(user_id, run_id)
         if run.is_ended:
-            return _replay(run_id, run.frames, after)
+            return _replay(run_id, _kept_frames(run), after)
         if run.owner_address is None or self.executor.is_mine(run):
             return None
         return self.peers.follow(run.owner_address, run_id, after)
 
+    async def _stored(self, user_id: UserId, run_id: RunId) -> FollowedRun:
+        async with self.database.as_user(user_id) as connection:
+            run = await runs.followed_run(connection, user_id, run_id)
+        if run is None:
+            raise NotFound(_NO_RUN)
+        return run
 
-async def _replay(run_id: RunId, frames: bytes | None, after: Position) -> AsyncGenerator[RunEvent]:
-    if frames is None:
+
+def _kept_frames(run: FollowedRun) -> bytes:
+    if run.frames is None:
         raise PreconditionFailed(
             "The events of this run are no longer kept; GET the run for its final message.", reason="EVENTS_EXPIRED"
         )
+    return run.frames
+
+
+async def _replay(run_id: RunId, frames: bytes, after: Position) -> AsyncGenerator[RunEvent]:
     for event in decode_frames(run_id, frames):
         if event.seq > after.seq_within(event.attempt):
             yield event

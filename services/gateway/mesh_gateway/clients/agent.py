@@ -9,7 +9,7 @@ from uuid import UUID
 
 import grpc
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
-from mesh_common.errors import DeadlineExceeded
+from mesh_common.errors import DeadlineExceeded, Internal
 from mesh_common.grpc_client import ServerStream
 from mesh_common.ids import RunId, UserId
 
@@ -23,8 +23,6 @@ from mesh_gateway.schemas.threads import CreateThreadBody, Message, Thread, Upda
 
 _RUN_ID_METADATA: Final = "mesh-run-id"
 _THREAD_ID_METADATA: Final = "mesh-thread-id"
-# A follower whose run is silent gets its status after this: whoever may not follow has been refused by then.
-_FOLLOW_ACK_S: Final = 2.0
 
 type _Stream = ServerStream[agent_pb2.StartRunResponse] | ServerStream[agent_pb2.FollowRunResponse]
 
@@ -34,8 +32,7 @@ class OpenedRun:
     """A run that was acknowledged, and its events from here on."""
 
     run_id: RunId
-    thread_id: str | None
-    """None when the agent did not say, as may be when a run is followed."""
+    thread_id: str
     events: AsyncIterator[StreamEvent]
 
 
@@ -49,32 +46,21 @@ class AgentClient:
     async def start_run(self, user_id: UserId, order: RunOrder) -> AsyncIterator[OpenedRun]:
         """A run that is durable from here on; leaving the block ends the following only."""
         async with self._backend.stream(self._stub.StartRun, convert.start_request(order), user_id=user_id) as stream:
-            try:
-                async with asyncio.timeout(self._start_timeout_s):
-                    opened = await _opened(stream, order.run_id)
-            except TimeoutError:
-                raise DeadlineExceeded("The run was not acknowledged in time.") from None
-            yield opened
+            yield await self._acknowledged(stream)
 
     @asynccontextmanager
     async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:
-        """The events after a position. A run that is silent is taken for acknowledged after 2 s."""
+        """The events after a position; opened as soon as the agent knows the run to be the user's."""
         request = convert.follow_request(run_id, after)
         async with self._backend.stream(self._stub.FollowRun, request, user_id=user_id) as stream:
-            events = _events(stream)
-            metadata = await _metadata_within(stream, _FOLLOW_ACK_S)
-            if metadata is None or _RUN_ID_METADATA in metadata:
-                yield OpenedRun(run_id, (metadata or {}).get(_THREAD_ID_METADATA), events)
-                return
-            # A future and no timeout: gRPC ends the whole call when a reader is cancelled.
-            first = asyncio.ensure_future(anext(events, None))
-            try:
-                await asyncio.wait({first}, timeout=_FOLLOW_ACK_S)
-                if first.done():
-                    first.result()
-                yield OpenedRun(run_id, None, _put_back(first, events))
-            finally:
-                first.cancel()
+            yield await self._acknowledged(stream)
+
+    async def _acknowledged(self, stream: _Stream) -> OpenedRun:
+        try:
+            async with asyncio.timeout(self._start_timeout_s):
+                return await _opened(stream)
+        except TimeoutError:
+            raise DeadlineExceeded("The run was not acknowledged in time.") from None
 
     async def cancel_run(self, user_id: UserId, run_id: RunId) -> Run:
         request = agent_pb2.CancelRunRequest(run_id=str(run_id))
@@ -123,39 +109,21 @@ class AgentClient:
         return [convert.model(one) for one in response.models]
 
 
-async def _opened(stream: _Stream, run_id: RunId) -> OpenedRun:
+async def _opened(stream: _Stream) -> OpenedRun:
     """Waits for the acknowledgement. Raises the agent's error when it sent that instead."""
-    events = _events(stream)
     metadata = await stream.initial_metadata()
-    if _RUN_ID_METADATA in metadata:
-        return OpenedRun(RunId(UUID(metadata[_RUN_ID_METADATA])), metadata.get(_THREAD_ID_METADATA), events)
-    # An error has no metadata of ours and comes out of reading; an event is as good as metadata.
-    first = asyncio.ensure_future(anext(events, None))
-    event = await first
-    return OpenedRun(event.position.run_id if event else run_id, None, _put_back(first, events))
-
-
-async def _metadata_within(stream: _Stream, limit_s: float) -> dict[str, str] | None:
-    try:
-        async with asyncio.timeout(limit_s):
-            return await stream.initial_metadata()
-    except TimeoutError:
-        return None
+    if _RUN_ID_METADATA not in metadata:
+        # An error has no metadata of ours, and comes out of reading.
+        async for _ in stream:
+            break
+        raise Internal("Something went wrong on our side.")
+    acknowledged = RunId(UUID(metadata[_RUN_ID_METADATA]))
+    return OpenedRun(acknowledged, metadata[_THREAD_ID_METADATA], _events(stream))
 
 
 async def _events(stream: _Stream) -> AsyncIterator[StreamEvent]:
     async for response in stream:
         yield convert.event(response.event)
-
-
-async def _put_back(
-    first: asyncio.Future[StreamEvent | None], rest: AsyncIterator[StreamEvent]
-) -> AsyncIterator[StreamEvent]:
-    event = await first
-    if event:
-        yield event
-        async for later in rest:
-            yield later
 
 
 def _next(

@@ -1,0 +1,103 @@
+"""The agent service as it runs, on the real PostgreSQL, with the model simulator."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
+from mesh_agent.bootstrap import MIGRATIONS
+from mesh_common.bootstrap_db import BootstrapSettings, bootstrap
+from mesh_common.postgres import Database, open_database
+from mesh_dev.postgres import EmbeddedPostgres
+from pydantic import SecretStr
+from simulator.client import SimulatorAdmin
+from simulator.server import open_simulator
+from simulator.settings import SimulatorSettings
+from sqlalchemy import text
+from support.agent import AgentUnderTest, agent_settings, owner_connection, running_agent
+from support.mesh import TestMesh
+from support.net import free_port
+
+
+@pytest.fixture(scope="session")
+async def simulator_url() -> AsyncIterator[str]:
+    async with open_simulator(SimulatorSettings(port=0)) as url:
+        yield url
+
+
+@pytest.fixture
+async def simulator(simulator_url: str) -> AsyncIterator[SimulatorAdmin]:
+    """The simulator without rules."""
+    async with SimulatorAdmin(simulator_url) as admin:
+        await admin.reset()
+        yield admin
+        await admin.reset()
+
+
+@pytest.fixture(scope="session")
+def model_url(simulator_url: str) -> str:
+    """The simulator's OpenAI-compatible API."""
+    return f"{simulator_url}/v1"
+
+
+@pytest.fixture(scope="session")
+async def migrated_mesh(test_mesh: TestMesh) -> TestMesh:
+    await asyncio.to_thread(test_mesh.migrate, "agent", MIGRATIONS)
+    return test_mesh
+
+
+@pytest.fixture(scope="session")
+async def second_mesh(test_mesh: TestMesh, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestMesh]:
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("second-postgres"), free_port())
+    await server.start()
+    admin_url = await server.create_database("mesh")
+    passwords = {role: SecretStr(password) for role, password in test_mesh.secrets.passwords.items()}
+    await bootstrap(BootstrapSettings(admin_database_url=SecretStr(admin_url), database_passwords=passwords))
+    address = admin_url.rpartition("@")[2].partition("/")[0]
+    mesh = TestMesh(test_mesh.secrets, test_mesh.jwks_file, address)
+    await asyncio.to_thread(mesh.migrate, "agent", MIGRATIONS)
+    yield mesh
+    await server.stop()
+
+
+@pytest.fixture
+async def own_mesh(second_mesh: TestMesh) -> TestMesh:
+    """An empty database without the agent that all tests share: that one would claim what a test leaves pending."""
+    async with owner_connection(second_mesh) as connection:
+        await connection.execute(text("TRUNCATE agent.threads, agent.outbox CASCADE"))
+    return second_mesh
+
+
+def quiet_neighbours() -> dict[str, object]:
+    """Neighbours that take everything and know nothing."""
+    receivers = FakeReceivers()
+    return {
+        "entitlements": FakeEntitlements(),
+        "usage": receivers,
+        "memories": receivers,
+        "judge": receivers,
+    }
+
+
+@pytest.fixture(scope="session")
+async def agent(migrated_mesh: TestMesh, model_url: str) -> AsyncIterator[AgentUnderTest]:
+    """One for all tests that need no settings of their own. Users keep tests apart."""
+    settings = agent_settings(migrated_mesh, model_url)
+    async with running_agent(migrated_mesh, settings, **quiet_neighbours()) as under_test:
+        yield under_test
+
+
+@pytest.fixture
+async def fresh_agent(migrated_mesh: TestMesh, model_url: str) -> AsyncIterator[AgentUnderTest]:
+    """One whose circuit breakers know nothing yet."""
+    async with running_agent(
+        migrated_mesh, agent_settings(migrated_mesh, model_url), **quiet_neighbours()
+    ) as under_test:
+        yield under_test
+
+
+@pytest.fixture(scope="session")
+async def agent_database(agent: AgentUnderTest) -> AsyncIterator[Database]:
+    """The same database, for what no RPC shows."""
+    async with open_database(agent.settings, schema="agent", driver="psycopg") as database:
+        yield database

@@ -1,0 +1,188 @@
+"""Stopping runs: by their user, by going away, with their thread."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from mesh.agent.v1 import agent_pb2
+from mesh_common.errors import NotFound
+from mesh_common.postgres import Database
+from simulator.client import SimulatorAdmin
+from sqlalchemy import text
+from support.agent import AgentUnderTest, eventually, some_user
+
+# The first token comes at once, the next would come much later.
+STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
+
+
+async def provider_outcome(simulator: SimulatorAdmin) -> str:
+    def is_closed(requests: list[dict[str, str]]) -> bool:
+        return requests[-1]["outcome"] != "open"
+
+    return str((await eventually(simulator.requests, is_closed))[-1]["outcome"])
+
+
+async def test_cancelled_run_keeps_what_it_said_and_closes_the_provider(
+    agent: AgentUnderTest, simulator: SimulatorAdmin
+) -> None:
+    user_id = some_user()
+    async with agent.starting(user_id, STUCK) as started:
+        await started.until("message_delta")
+
+        run = await agent.cancel(user_id, started.run_id)
+
+        rest = await started.rest()
+    [_, answer] = await agent.messages(user_id, started.thread_id)
+    assert run.status == agent_pb2.RUN_STATUS_CANCELLED
+    assert run.usage.output_tokens == 1
+    assert run.usage.cost_micro_usd == 2
+    assert run.model == "sim-large"
+    assert [event.WhichOneof("event") for event in rest] == ["run_cancelled"]
+    assert answer.content.strip() == "one"
+    assert answer.is_partial
+    assert await provider_outcome(simulator) == "client_left"
+
+
+async def test_text_that_waited_for_its_window_is_sent_before_the_end(agent: AgentUnderTest) -> None:
+    user_id = some_user()
+    reply = " ".join(["word"] * 200)
+    async with agent.starting(user_id, f"[[sim:reply={reply}]] [[sim:itl=3]]") as started:
+        first = await started.until("message_delta")
+
+        run = await agent.cancel(user_id, started.run_id)
+
+        rest = await started.rest()
+    deltas = [event.message_delta.text for event in (first, *rest) if event.HasField("message_delta")]
+    assert "".join(deltas) == run.message.content
+    assert [event.seq for event in (first, *rest)] == list(range(first.seq, first.seq + len(rest) + 1))
+
+
+async def test_cancelled_run_can_be_replayed(agent: AgentUnderTest) -> None:
+    user_id = some_user()
+    async with agent.starting(user_id, STUCK) as started:
+        await started.until("message_delta")
+        await agent.cancel(user_id, started.run_id)
+
+    events = await agent.follow(user_id, started.run_id)
+
+    assert [event.seq for event in events] == [1, 2, 3, 4]
+    assert events[-1].WhichOneof("event") == "run_cancelled"
+
+
+async def test_pending_run_is_cancelled_before_it_starts(agent: AgentUnderTest, simulator: SimulatorAdmin) -> None:
+    user_id = some_user()
+    async with agent.starting(user_id, STUCK) as running:
+        await running.until("message_delta")
+        async with agent.starting(user_id, "waits", thread_id=running.thread_id) as waiting:
+            run = await agent.cancel(user_id, waiting.run_id)
+            events = await waiting.rest()
+        await agent.cancel(user_id, running.run_id)
+
+    assert run.status == agent_pb2.RUN_STATUS_CANCELLED
+    assert [(event.attempt, event.seq, event.WhichOneof("event")) for event in events] == [(1, 1, "run_cancelled")]
+    assert len(await simulator.requests()) == 1
+
+
+async def test_cancelling_an_ended_run_changes_nothing(agent: AgentUnderTest) -> None:
+    user_id = some_user()
+    turn = await agent.run(user_id, "Hello")
+
+    run = await agent.cancel(user_id, turn.run_id)
+
+    assert run.status == agent_pb2.RUN_STATUS_SUCCEEDED
+
+
+async def test_cancelling_twice_is_the_same(agent: AgentUnderTest) -> None:
+    user_id = some_user()
+    async with agent.starting(user_id, STUCK) as started:
+        await started.until("message_delta")
+
+        both = await asyncio.gather(*(agent.cancel(user_id, started.run_id) for _ in range(2)))
+
+    assert {run.status for run in both} == {agent_pb2.RUN_STATUS_CANCELLED}
+
+
+async def test_next_run_starts_after_a_cancelled_one(agent: AgentUnderTest) -> None:
+    user_id = some_user()
+    async with agent.starting(user_id, STUCK) as running:
+        await running.until("message_delta")
+        async with agent.starting(user_id, "next", thread_id=running.thread_id) as waiting:
+            await agent.cancel(user_id, running.run_id)
+
+            events = await waiting.rest()
+
+    assert events[-1].WhichOneof("event") == "run_finished"
+
+
+async def test_run_is_cancelled_when_its_starter_goes_away_if_it_says_so(
+    agent: AgentUnderTest, simulator: SimulatorAdmin
+) -> None:
+    user_id = some_user()
+
+    async with agent.starting(user_id, STUCK, on_disconnect=agent_pb2.ON_DISCONNECT_CANCEL) as started:
+        await started.until("message_delta")
+
+    def is_over(run: agent_pb2.Run) -> bool:
+        return run.status != agent_pb2.RUN_STATUS_RUNNING
+
+    run = await eventually(lambda: agent.get_run(user_id, started.run_id), is_over)
+    assert run.status == agent_pb2.RUN_STATUS_CANCELLED
+    assert await provider_outcome(simulator) == "client_left"
+
+
+async def test_repeated_start_that_goes_away_cancels_nothing(agent: AgentUnderTest) -> None:
+    user_id = some_user()
+    message = "[[sim:reply=a b c d]] [[sim:itl=100]]"
+    fields: dict[str, Any] = {"idempotency_key": "key", "on_disconnect": agent_pb2.ON_DISCONNECT_CANCEL}
+    async with agent.starting(user_id, message, **fields) as first:
+        await first.until("message_delta")
+        async with agent.starting(user_id, message, **fields) as second:
+            await second.until("message_delta")
+
+        rest = await first.rest()
+
+    assert rest[-1].WhichOneof("event") == "run_finished"
+
+
+async def test_deleting_a_thread_cancels_its_run_and_nothing_comes_back(
+    agent: AgentUnderTest, agent_database: Database, simulator: SimulatorAdmin
+) -> None:
+    user_id = some_user()
+    thread_id = (await agent.run(user_id, "Hello")).thread_id
+    async with agent.starting(user_id, STUCK, thread_id=thread_id) as started:
+        await started.until("message_delta")
+
+        await agent.delete_thread(user_id, thread_id)
+
+        rest = await started.rest()
+    assert [event.WhichOneof("event") for event in rest] == ["run_cancelled"]
+    assert await provider_outcome(simulator) == "client_left"
+    for gone in (agent.get_run(user_id, started.run_id), agent.messages(user_id, thread_id)):
+        with pytest.raises(NotFound):
+            await gone
+    async with agent_database.as_user(user_id) as connection:
+        left = (await connection.execute(_LEFT)).one()
+        kinds = (await connection.execute(text("SELECT DISTINCT kind FROM agent.outbox"))).scalars().all()
+    assert tuple(left) == (0, 0, 0, 0)
+    assert set(kinds) <= {"record_usage"}
+
+
+_LEFT = text("""
+    SELECT (SELECT count(*) FROM agent.threads), (SELECT count(*) FROM agent.runs),
+           (SELECT count(*) FROM agent.messages), (SELECT count(*) FROM agent.leases)
+""")
+
+
+async def test_threads_can_be_deleted_while_their_runs_end(agent: AgentUnderTest) -> None:
+    """Both lock the same rows; in one order, so that neither fails with a deadlock."""
+    user_id = some_user()
+
+    async def turn_and_delete() -> list[str | None]:
+        async with agent.starting(user_id, "[[sim:reply=a b]] [[sim:itl=5]]") as started:
+            await started.until("message_delta")
+            await agent.delete_thread(user_id, started.thread_id)
+            return [event.WhichOneof("event") for event in await started.rest()]
+
+    endings = await asyncio.gather(*(turn_and_delete() for _ in range(20)))
+
+    assert not [names for names in endings if "run_failed" in names]

@@ -1,0 +1,87 @@
+"""What a user may use decides what runs may do."""
+
+from typing import Any
+
+import pytest
+from fakes.agent.neighbours import AWAY, FakeEntitlements
+from mesh.agent.v1 import agent_pb2
+from mesh_agent.domain import Entitlements
+from mesh_common.errors import MeshError, PermissionDenied, QuotaExceeded
+from mesh_common.ids import UserId
+from simulator.client import SimulatorAdmin
+from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
+from support.mesh import TestMesh
+
+
+async def tried(agent: AgentUnderTest, user_id: UserId, **fields: Any) -> MeshError | str:
+    try:
+        turn = await agent.run(user_id, "Hello", **fields)
+    except MeshError as error:
+        return error
+    return str(turn.last.WhichOneof("event"))
+
+
+async def test_used_up_budget_is_refused_with_the_time_to_wait(migrated_mesh: TestMesh, model_url: str) -> None:
+    user_id = some_user()
+    auth = FakeEntitlements({user_id: Entitlements(monthly_tokens=100, used_tokens=100)})
+
+    async with running_agent(migrated_mesh, agent_settings(migrated_mesh, model_url), entitlements=auth) as strict:
+        refused = await tried(strict, user_id)
+
+    assert isinstance(refused, QuotaExceeded)
+    assert refused.retry_after_s
+
+
+@pytest.mark.parametrize(("model", "reason"), [("sim-large", "MODEL_NOT_ALLOWED"), (None, "NO_MODEL_ALLOWED")])
+async def test_model_that_is_not_allowed_is_refused(
+    migrated_mesh: TestMesh, model_url: str, model: str | None, reason: str
+) -> None:
+    user_id = some_user()
+    auth = FakeEntitlements({user_id: Entitlements(models=("sim-small",) if model else ("other",))})
+
+    async with running_agent(migrated_mesh, agent_settings(migrated_mesh, model_url), entitlements=auth) as strict:
+        refused = await tried(strict, user_id, model=model)
+
+    assert isinstance(refused, PermissionDenied)
+    assert refused.reason == reason
+
+
+async def test_models_and_tools_that_are_not_allowed_are_not_used(
+    migrated_mesh: TestMesh, model_url: str, simulator: SimulatorAdmin
+) -> None:
+    user_id = some_user()
+    auth = FakeEntitlements({user_id: Entitlements(models=("sim-small",), tools=("current_time",))})
+
+    async with running_agent(migrated_mesh, agent_settings(migrated_mesh, model_url), entitlements=auth) as strict:
+        turn = await strict.run(user_id, '[[sim:tool=calculate {"expression": "1+1"}]]')
+        listed = await strict.calls.unary(
+            strict.stub.ListModels, agent_pb2.ListModelsRequest(), timeout_s=5, user_id=user_id
+        )
+
+    first, _ = await simulator.requests()
+    [result] = [event.tool_finished for event in turn.events if event.HasField("tool_finished")]
+    assert first["model"] == "sim-small"
+    assert [tool["function"]["name"] for tool in first["body"]["tools"]] == ["current_time"]
+    assert result.is_error
+    assert [model.name for model in listed.models] == ["sim-small"]
+
+
+async def test_history_budget_is_the_users(migrated_mesh: TestMesh, model_url: str, simulator: SimulatorAdmin) -> None:
+    user_id = some_user()
+    auth = FakeEntitlements({user_id: Entitlements(context_tokens=0)})
+
+    async with running_agent(migrated_mesh, agent_settings(migrated_mesh, model_url), entitlements=auth) as strict:
+        thread_id = (await strict.run(user_id, "Hello")).thread_id
+        await strict.run(user_id, "Again", thread_id=thread_id)
+
+    last = (await simulator.requests())[-1]
+    assert [message["role"] for message in last["body"]["messages"]] == ["system", "user"]
+
+
+async def test_runs_go_on_while_auth_is_away(migrated_mesh: TestMesh, model_url: str) -> None:
+    auth = FakeEntitlements(error=AWAY)
+
+    async with running_agent(migrated_mesh, agent_settings(migrated_mesh, model_url), entitlements=auth) as alone:
+        outcome = await tried(alone, some_user())
+
+    assert outcome == "run_finished"

@@ -1,0 +1,120 @@
+"""What ended runs leave for auth, memory and eval: delivered at least once, late if need be."""
+
+import asyncio
+from uuid import UUID
+
+from fakes.agent.neighbours import AWAY, FakeReceivers
+from mesh_agent.domain import RecalledMemory
+from support.agent import agent_settings, running_agent, some_user
+from support.mesh import TestMesh
+
+_WITHIN_S = 10
+
+
+async def received[T](queue: asyncio.Queue[T]) -> T:
+    return await asyncio.wait_for(queue.get(), _WITHIN_S)
+
+
+async def test_turn_is_told_to_all_receivers(own_mesh: TestMesh, model_url: str) -> None:
+    user_id = some_user()
+    receivers = FakeReceivers(only=user_id, recalled=[RecalledMemory("1", "Likes tea", 0.9)])
+    settings = agent_settings(own_mesh, model_url, AGENT_REMEMBER_DELAY_S="0")
+    fakes = dict.fromkeys(("usage", "memories", "judge"), receivers)
+
+    async with running_agent(own_mesh, settings, **fakes) as agent:
+        turn = await agent.run(user_id, '[[sim:tool=calculate {"expression": "6*7"}]] [[sim:reply=It is 42.]]')
+        used = await received(receivers.usage)
+        remembered = await received(receivers.remembered)
+        submitted = await received(receivers.submitted)
+        run = await agent.get_run(user_id, turn.run_id)
+
+    usage = turn.last.run_finished.usage
+    assert (used.user_id, used.run_id, used.model) == (user_id, UUID(turn.run_id), "sim-large")
+    assert used.usage.output_tokens == usage.output_tokens > 0
+    assert used.usage.cost_micro_usd == usage.cost_micro_usd
+    assert abs((used.ended_at - run.ended_at.ToDatetime(used.ended_at.tzinfo)).total_seconds()) < 5
+    assert [message.content for message in remembered.messages][1] == "It is 42."
+    assert str(remembered.thread_id) == turn.thread_id
+    assert submitted.answer == "It is 42."
+    assert submitted.memories == ["Likes tea"]
+    assert [(result.tool, result.content) for result in submitted.tool_results] == [("calculate", "42")]
+    assert submitted.model == "sim-large"
+
+
+async def test_receiver_that_was_away_is_told_later(own_mesh: TestMesh, model_url: str) -> None:
+    user_id = some_user()
+    receivers = FakeReceivers(only=user_id, errors=[AWAY, AWAY, AWAY])
+    settings = agent_settings(own_mesh, model_url, AGENT_REMEMBER_DELAY_S="0")
+    fakes = dict.fromkeys(("usage", "memories", "judge"), receivers)
+
+    async with running_agent(own_mesh, settings, **fakes) as agent:
+        await agent.run(user_id, "Hello")
+        await received(receivers.usage)
+        await received(receivers.remembered)
+        await received(receivers.submitted)
+
+    assert receivers.refused == 3
+
+
+async def test_quick_turns_are_remembered_in_one_call(own_mesh: TestMesh, model_url: str) -> None:
+    user_id = some_user()
+    receivers = FakeReceivers(only=user_id)
+    settings = agent_settings(own_mesh, model_url, AGENT_REMEMBER_DELAY_S="1")
+
+    async with running_agent(own_mesh, settings, memories=receivers) as agent:
+        first = await agent.run(user_id, "One [[sim:reply=1]]")
+        second = await agent.run(user_id, "Two [[sim:reply=2]]", thread_id=first.thread_id)
+        remembered = await received(receivers.remembered)
+        third = await agent.run(user_id, "Three [[sim:reply=3]]", thread_id=first.thread_id)
+        later = await received(receivers.remembered)
+
+    assert [message.content for message in remembered.messages][1::2] == ["1", "2"]
+    assert str(remembered.run_id) == second.run_id
+    assert [message.content for message in later.messages][1::2] == ["3"]
+    assert str(later.run_id) == third.run_id
+
+
+async def test_cancelled_run_is_billed_but_neither_remembered_nor_judged(own_mesh: TestMesh, model_url: str) -> None:
+    user_id = some_user()
+    receivers = FakeReceivers(only=user_id)
+    settings = agent_settings(own_mesh, model_url, AGENT_REMEMBER_DELAY_S="0")
+    fakes = dict.fromkeys(("usage", "memories", "judge"), receivers)
+
+    async with running_agent(own_mesh, settings, **fakes) as agent:
+        async with agent.starting(user_id, "[[sim:reply=a b]] [[sim:itl=20000]]") as started:
+            await started.until("message_delta")
+            await agent.cancel(user_id, started.run_id)
+        used = await received(receivers.usage)
+
+    assert used.usage.output_tokens == 1
+    assert used.model == "sim-large"
+    assert receivers.remembered.empty()
+    assert receivers.submitted.empty()
+
+
+async def test_usage_of_a_deleted_thread_is_recorded_all_the_same(own_mesh: TestMesh, model_url: str) -> None:
+    user_id = some_user()
+    receivers = FakeReceivers(only=user_id)
+
+    async with running_agent(own_mesh, agent_settings(own_mesh, model_url), usage=receivers) as agent:
+        async with agent.starting(user_id, "[[sim:reply=a b]] [[sim:itl=20000]]") as started:
+            await started.until("message_delta")
+            await agent.delete_thread(user_id, started.thread_id)
+        used = await received(receivers.usage)
+
+    assert str(used.run_id) == started.run_id
+    assert used.usage.output_tokens == 1
+
+
+async def test_runs_that_are_not_sampled_are_not_judged(own_mesh: TestMesh, model_url: str) -> None:
+    user_id = some_user()
+    receivers = FakeReceivers(only=user_id)
+    settings = agent_settings(own_mesh, model_url, AGENT_EVAL_SAMPLE_RATIO="0", AGENT_REMEMBER_DELAY_S="0")
+    fakes = dict.fromkeys(("usage", "memories", "judge"), receivers)
+
+    async with running_agent(own_mesh, settings, **fakes) as agent:
+        await agent.run(user_id, "Hello")
+        await received(receivers.usage)
+        await received(receivers.remembered)
+
+    assert receivers.submitted.empty()

@@ -1,0 +1,164 @@
+"""Nobody reads or touches what is another user's: by RPC, by store function, by any table."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from mesh.agent.v1 import agent_pb2 as pb
+from mesh_agent.domain import Claim
+from mesh_agent.store import claims, runs, threads
+from mesh_common.errors import NotFound
+from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.postgres import Database
+from simulator.client import SimulatorAdmin
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from support.agent import AgentUnderTest, Followed, some_user
+
+TURN = '[[sim:tool=calculate {"expression": "6*7"}]]'
+
+
+async def a_turn(agent: AgentUnderTest, user_id: UserId) -> Followed:
+    return await agent.run(user_id, "Hello", idempotency_key="key")
+
+
+UNARY: list[tuple[str, Callable[[Followed], Any]]] = [
+    ("CancelRun", lambda turn: pb.CancelRunRequest(run_id=turn.run_id)),
+    ("GetRun", lambda turn: pb.GetRunRequest(run_id=turn.run_id)),
+    ("ListRuns", lambda turn: pb.ListRunsRequest(thread_id=turn.thread_id)),
+    ("GetThread", lambda turn: pb.GetThreadRequest(thread_id=turn.thread_id)),
+    ("UpdateThread", lambda turn: pb.UpdateThreadRequest(thread_id=turn.thread_id, title="Mine")),
+    ("DeleteThread", lambda turn: pb.DeleteThreadRequest(thread_id=turn.thread_id)),
+    ("ListMessages", lambda turn: pb.ListMessagesRequest(thread_id=turn.thread_id)),
+]
+
+
+@pytest.mark.parametrize(("rpc", "request_of"), UNARY)
+async def test_rpc_with_a_strangers_id_is_not_found(
+    agent: AgentUnderTest, rpc: str, request_of: Callable[[Followed], Any]
+) -> None:
+    user_id = some_user()
+    turn = await a_turn(agent, user_id)
+
+    with pytest.raises(NotFound):
+        await agent.calls.unary(getattr(agent.stub, rpc), request_of(turn), timeout_s=5, user_id=some_user())
+
+    assert len(await agent.messages(user_id, turn.thread_id)) == 2
+
+
+async def test_stream_with_a_strangers_id_is_not_found(agent: AgentUnderTest) -> None:
+    turn = await a_turn(agent, some_user())
+
+    with pytest.raises(NotFound):
+        await agent.follow(some_user(), turn.run_id)
+    with pytest.raises(NotFound):
+        await agent.run(some_user(), "Hello", thread_id=turn.thread_id)
+
+
+async def test_live_run_of_a_stranger_is_not_found(agent: AgentUnderTest) -> None:
+    user_id, stranger = some_user(), some_user()
+    async with agent.starting(user_id, "[[sim:itl=20000]]") as started:
+        await started.until("message_delta")
+
+        with pytest.raises(NotFound):
+            await agent.follow(stranger, started.run_id)
+        with pytest.raises(NotFound):
+            await agent.cancel(stranger, started.run_id)
+        run = await agent.get_run(user_id, started.run_id)
+
+        await agent.cancel(user_id, started.run_id)
+    assert run.status == pb.RUN_STATUS_RUNNING
+
+
+async def test_lists_show_ones_own_alone(agent: AgentUnderTest) -> None:
+    await a_turn(agent, some_user())
+
+    response = await agent.calls.unary(
+        agent.stub.ListThreads, pb.ListThreadsRequest(), timeout_s=5, user_id=some_user()
+    )
+
+    assert not response.threads
+
+
+async def tables_with_users(database: Database) -> list[str]:
+    async with database.as_worker() as connection:
+        return list((await connection.execute(_TABLES)).scalars())
+
+
+_TABLES = text("""
+    SELECT table_name FROM information_schema.columns WHERE table_schema = 'agent' AND column_name = 'user_id'
+""")
+
+
+async def test_no_table_shows_a_foreign_row(
+    agent: AgentUnderTest, agent_database: Database, simulator: SimulatorAdmin
+) -> None:
+    """Every table has rows of the one user while the other looks, also those of a tool loop under way."""
+    owner, stranger = some_user(), some_user()
+    await simulator.put_rules([{"match": {"anywhere": "42"}, "action": {"itl_ms": 20_000}}])
+    tables = await tables_with_users(agent_database)
+    seen: dict[str, tuple[int, int]] = {}
+    await agent.run(owner, "Hello")
+    async with agent.starting(owner, TURN) as started:
+        await started.until("tool_finished")
+        await started.until("message_delta")
+
+        for table in tables:
+            statement = text(f"SELECT count(*) FROM agent.{table} WHERE user_id = :user_id")  # noqa: S608 - our tables
+            counts = []
+            for user_id in (owner, stranger):
+                async with agent_database.as_user(user_id) as connection:
+                    counts.append((await connection.execute(statement, {"user_id": owner})).scalar_one())
+            seen[table] = (counts[0], counts[1])
+        await agent.cancel(owner, started.run_id)
+
+    assert len(tables) == 8
+    assert {table: foreign for table, (_, foreign) in seen.items()} == dict.fromkeys(tables, 0)
+    assert all(own > 0 for own, _ in seen.values()), seen
+
+
+type Query = Callable[[AsyncConnection, UserId, ThreadId, RunId], Awaitable[object]]
+
+# Each is given the owner's own ids, and the owner as its user condition; the connection is the stranger's.
+QUERIES: list[tuple[str, Query, object]] = [
+    ("get_thread", lambda c, u, t, _: threads.get_thread(c, u, t), None),
+    ("lock_thread", lambda c, u, t, _: threads.lock_thread(c, u, t), False),
+    ("list_threads", lambda c, u, _, __: threads.list_threads(c, u, limit=9, after=None, query=None), []),
+    ("thread_by_key", lambda c, u, _, __: threads.thread_by_key(c, u, "key"), None),
+    ("update_thread", lambda c, u, t, _: threads.update_thread(c, u, t, title="x", metadata=None), None),
+    ("delete_thread", lambda c, u, t, _: threads.delete_thread(c, u, t), None),
+    ("list_messages", lambda c, u, t, _: threads.list_messages(c, u, t, limit=9, after=None), []),
+    ("recent_messages", lambda c, u, t, _: threads.recent_messages(c, u, t, before=10**9, limit=9), []),
+    ("messages_to_remember", lambda c, u, t, _: threads.messages_to_remember(c, u, t, limit=9), []),
+    ("assistant_message", lambda c, u, _, r: threads.assistant_message(c, u, r), None),
+    ("get_run", lambda c, u, _, r: runs.get_run(c, u, r), None),
+    ("followed_run", lambda c, u, _, r: runs.followed_run(c, u, r), None),
+    ("list_runs", lambda c, u, t, _: runs.list_runs(c, u, t, limit=9, before=None), []),
+    ("run_by_id_or_key", lambda c, u, _, r: runs.run_by_id_or_key(c, u, r, "key"), None),
+    ("is_thread_busy", lambda c, _, t, __: runs.is_thread_busy(c, t, besides=RunId(UUID(int=0))), False),
+    ("input_and_frames", lambda c, u, _, r: runs.input_and_frames(c, u, r), None),
+    ("count_pending", lambda c, u, _, __: runs.count_pending(c, u), 0),
+    ("cancel_pending", lambda c, u, _, r: runs.cancel_pending(c, u, r, attempt=0, frames=b""), False),
+    ("count_by_status", lambda c, _, __, ___: runs.count_by_status(c), {"pending": 0, "running": 0}),
+    ("claim_run", lambda c, _, __, r: claims.claim_run(c, claims.Owner("x", "y"), r, ttl_s=5), None),
+    ("claim_runs", lambda c, _, __, ___: claims.claim_runs(c, claims.Owner("x", "y"), limit=9, ttl_s=5), []),
+    ("lock_lease", lambda c, u, t, r: claims.lock_lease(c, Claim(r, t, u, 1, 1, 1, "", None, {})), False),
+]
+
+
+@pytest.mark.parametrize(("query", "nothing"), [pytest.param(run, nothing, id=name) for name, run, nothing in QUERIES])
+async def test_query_with_the_owners_user_condition_shows_a_stranger_nothing(
+    agent: AgentUnderTest, agent_database: Database, query: Query, nothing: object
+) -> None:
+    """The user condition names the owner, so that row-level security alone stands in the way."""
+    owner = some_user()
+    async with agent.starting(owner, "[[sim:itl=20000]]", idempotency_key="key") as started:
+        await started.until("message_delta")
+
+        async with agent_database.as_user(some_user()) as connection:
+            found = await query(connection, owner, ThreadId(UUID(started.thread_id)), RunId(UUID(started.run_id)))
+
+        run = await agent.cancel(owner, started.run_id)
+    assert found == nothing
+    assert run.status == pb.RUN_STATUS_CANCELLED

@@ -1,0 +1,240 @@
+"""One call to a provider over HTTP: what is sent, and what its answers, whole or broken, are taken for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from fakes.agent.runs import a_model
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from mesh_agent.llm.chat_model import StreamingChatModel
+from mesh_agent.llm.completion_stream import Completion, read_chunks
+from mesh_agent.llm.provider_errors import ProviderError
+from simulator.server import open_simulator
+from simulator.settings import SimulatorSettings
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+QUESTION: list[BaseMessage] = [SystemMessage("Be brief."), HumanMessage("6 * 7?")]
+
+
+def _line(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    chunk = {"id": "c1", "model": "m1", "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def _call_line(arguments: str) -> bytes:
+    function = {"name": "calculate", "arguments": arguments}
+    return _line({"tool_calls": [{"index": 0, "id": "call-1", "function": function}]}, "tool_calls")
+
+
+@dataclass
+class Provider:
+    """A provider that a test tells what to answer, and the chat model that asks it."""
+
+    chat_model: StreamingChatModel
+    heard: list[str] = field(default_factory=list)
+
+    async def ask(self, messages: list[BaseMessage] = QUESTION) -> AIMessage:
+        message = await self.chat_model.ainvoke(messages, on_text=self.heard.append)
+        assert isinstance(message, AIMessage)
+        return message
+
+    async def failure(self) -> ProviderError:
+        with pytest.raises(ProviderError) as caught:
+            await self.ask()
+        return caught.value
+
+
+@asynccontextmanager
+async def _provider(handler: Handler, *, read_timeout_s: float = 10.0) -> AsyncIterator[Provider]:
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", handler)
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=read_timeout_s)
+    async with TestServer(app) as server, aiohttp.ClientSession(timeout=timeout) as session:
+        model = a_model(base_url=str(server.make_url("/v1/")))
+        yield Provider(StreamingChatModel.of(model, session))
+
+
+def _answering(body: bytes, status: int = 200, **headers: str) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.Response(body=body, status=status, headers=headers)
+
+    return answer
+
+
+async def test_a_question_is_sent_as_the_api_wants_it() -> None:
+    sent: list[tuple[str | None, dict[str, Any]]] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        sent.append((request.headers.get("Authorization"), orjson.loads(await request.read())))
+        return web.Response(body=_line({"content": "42"}, "stop"))
+
+    async with _provider(answer) as provider:
+        await provider.ask()
+
+    [(key, payload)] = sent
+    assert key == "Bearer key"
+    assert payload["model"] == "provider-large"
+    assert payload["stream"] is True
+    assert payload["stream_options"] == {"include_usage": True}
+    assert payload["max_completion_tokens"] == 1_000
+    assert [message["role"] for message in payload["messages"]] == ["system", "user"]
+
+
+async def test_an_answer_tells_its_text_usage_and_why_it_ended() -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}}
+    body = _line({"content": "Forty"}) + _line({"content": "-two"}) + _line({}, "length")
+    async with _provider(_answering(body + b"data:" + orjson.dumps(usage) + b"\n\ndata:[DONE]\n\n")) as provider:
+        message = await provider.ask()
+
+    assert provider.heard == ["Forty", "-two"]
+    assert message.content == "Forty-two"
+    assert message.usage_metadata is not None
+    assert (message.usage_metadata["input_tokens"], message.usage_metadata["output_tokens"]) == (7, 2)
+    assert message.response_metadata["finish_reason"] == "length"
+    assert message.response_metadata["chunks"] == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "reason", "is_retryable", "retry_after_s"),
+    [
+        (429, {}, "MODEL_RATE_LIMITED", True, None),
+        (429, {"Retry-After": "7"}, "MODEL_RATE_LIMITED", True, 7.0),
+        (429, {"Retry-After": "999999"}, "MODEL_RATE_LIMITED", True, 3_600.0),
+        (503, {"Retry-After": "0"}, "MODEL_UNAVAILABLE", True, 0.0),
+        (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, "MODEL_UNAVAILABLE", True, None),
+        (503, {"Retry-After": "-5"}, "MODEL_UNAVAILABLE", True, None),
+        (500, {}, "MODEL_UNAVAILABLE", True, None),
+        (400, {}, "MODEL_REFUSED", False, None),
+        (401, {}, "MODEL_REFUSED", False, None),
+        (404, {"Retry-After": "7"}, "MODEL_REFUSED", False, None),
+    ],
+)
+async def test_a_status_is_taken_for_what_it_means(
+    status: int,
+    headers: dict[str, str],
+    reason: str,
+    is_retryable: bool,  # noqa: FBT001 - a parameter of pytest
+    retry_after_s: float | None,
+) -> None:
+    async with _provider(_answering(b'{"error": "of yours"}', status, **headers)) as provider:
+        failure = await provider.failure()
+
+    assert (failure.reason, failure.is_retryable, failure.retry_after_s) == (reason, is_retryable, retry_after_s)
+    assert not failure.has_spoken
+
+
+async def test_a_provider_nobody_listens_for_is_unavailable(unused_tcp_port: int) -> None:
+    async with aiohttp.ClientSession() as session:
+        model = a_model(base_url=f"http://127.0.0.1:{unused_tcp_port}/v1")
+        failure = await Provider(StreamingChatModel.of(model, session)).failure()
+
+    assert (failure.reason, failure.is_retryable, failure.has_spoken) == ("MODEL_UNAVAILABLE", True, False)
+
+
+@pytest.mark.parametrize(("spoken", "has_spoken"), [(b"", False), (_line({"content": "Well"}), True)])
+@pytest.mark.parametrize(("breaks", "reason"), [("hangs", "MODEL_TIMEOUT"), ("cuts", "MODEL_CUT_OFF")])
+async def test_a_stream_that_breaks_says_whether_it_spoke(
+    spoken: bytes,
+    has_spoken: bool,  # noqa: FBT001 - a parameter of pytest
+    breaks: str,
+    reason: str,
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(spoken + b": still here\n\n")
+        if breaks == "hangs":
+            await asyncio.Event().wait()
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with _provider(answer, read_timeout_s=0.3) as provider:
+        failure = await provider.failure()
+
+    if breaks == "cuts" and not has_spoken:
+        reason = "MODEL_UNAVAILABLE"
+    assert (failure.reason, failure.is_retryable, failure.has_spoken) == (reason, True, has_spoken)
+
+
+async def test_cancelling_closes_the_providers_connection() -> None:
+    began, closed = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(_line({"content": "Well"}))
+        began.set()
+        try:
+            while request.transport is not None:
+                await response.write(b": still here\n\n")
+                await asyncio.sleep(0.001)
+        finally:
+            closed.set()
+        return response
+
+    async with _provider(answer) as provider, asyncio.timeout(10):
+        asking = asyncio.ensure_future(provider.ask())
+        await began.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+        await closed.wait()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "has_spoken"),
+    [
+        ("429", "MODEL_RATE_LIMITED", False),
+        ("500", "MODEL_UNAVAILABLE", False),
+        ("cut@3", "MODEL_CUT_OFF", True),
+        ("cut@0", "MODEL_UNAVAILABLE", False),
+        ("end_early@3", "MODEL_CUT_OFF", True),
+        ("garbage@3", "MODEL_INVALID_ANSWER", True),
+        ("hang@3", "MODEL_TIMEOUT", True),
+    ],
+)
+async def test_faults_of_the_simulator_are_known(fault: str, reason: str, has_spoken: bool) -> None:  # noqa: FBT001 - a parameter of pytest
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=0.3)
+    async with open_simulator(SimulatorSettings(port=0)) as url, aiohttp.ClientSession(timeout=timeout) as session:
+        chat_model = StreamingChatModel.of(a_model(base_url=f"{url}/v1"), session)
+        with pytest.raises(ProviderError) as caught:
+            await chat_model.ainvoke([HumanMessage(f"[[sim:fault={fault}]]")], on_text=[].append)
+
+    assert (caught.value.reason, caught.value.has_spoken) == (reason, has_spoken)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+async def test_a_stream_cut_anywhere_reads_the_same(end: bytes) -> None:
+    stream = b": comment\n\nevent: x\n" + _line({"content": "h\u00e9 \U0001f375"})
+    stream += _call_line('{"expression": "1"}') + b"data: [DONE]\n\n"
+    stream = stream.replace(b"\n", end)
+
+    async def cut(at: int) -> AsyncIterator[bytes]:
+        yield stream[:at]
+        yield stream[at:]
+
+    for at in range(len(stream) + 1):
+        completion, heard = Completion(), list[str]()
+        await read_chunks(cut(at), completion, heard.append)
+
+        assert heard == ["h\u00e9 \U0001f375"]
+        assert completion.tool_calls[0]["function"] == {"name": "calculate", "arguments": '{"expression": "1"}'}
+
+
+async def test_usage_no_model_can_have_is_passed_over() -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": 2**63, "completion_tokens": 2, "total_tokens": 2}}
+    body = _line({"content": "42"}, "stop") + b"data: " + orjson.dumps(usage) + b"\n\n"
+    async with _provider(_answering(body)) as provider:
+        message = await provider.ask()
+
+    assert message.usage_metadata is None

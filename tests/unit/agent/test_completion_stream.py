@@ -1,0 +1,119 @@
+"""Reading a provider's stream, however the network cuts it."""
+
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mesh_agent.llm.completion_stream import Completion, read_chunks
+from mesh_agent.llm.provider_errors import ProviderError
+
+Delta = dict[str, Any]
+
+
+def line(delta: Delta, finish_reason: str | None = None, end: bytes = b"\n\n") -> bytes:
+    chunk = {"id": "c1", "model": "m1", "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+    return b"data: " + orjson.dumps(chunk) + end
+
+
+def body(texts: Sequence[str], end: bytes = b"\n\n") -> bytes:
+    usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": len(texts), "total_tokens": 9}}
+    lines = [line({"role": "assistant", "content": ""}, end=end), b": a comment" + end]
+    lines += [line({"content": text}, end=end) for text in texts]
+    lines += [line({}, "stop", end=end), b"data: " + orjson.dumps(usage) + end, b"data: [DONE]" + end]
+    return b"".join(lines)
+
+
+async def pieces(data: bytes, cuts: Sequence[int]) -> AsyncIterator[bytes]:
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    for start, stop in itertools.pairwise(places):
+        yield data[start:stop]
+
+
+async def read(data: bytes, cuts: Sequence[int] = ()) -> tuple[Completion, list[str]]:
+    completion, heard = Completion(), list[str]()
+    await read_chunks(pieces(data, cuts), completion, heard.append)
+    return completion, heard
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1), max_size=6),
+    st.lists(st.integers(0, 5_000), max_size=12),
+    st.sampled_from([b"\n\n", b"\r\n\r\n"]),
+)
+async def test_cuts_change_nothing(texts: list[str], cuts: list[int], end: bytes) -> None:
+    completion, heard = await read(body(texts, end), cuts)
+
+    assert heard == texts
+    assert completion.as_response()["choices"][0]["message"]["content"] == "".join(texts)
+    assert completion.finish_reason == "stop"
+    assert completion.chunks == len(texts)
+    assert completion.usage == {"prompt_tokens": 7, "completion_tokens": len(texts), "total_tokens": 9}
+
+
+async def test_tool_calls_are_joined_by_their_index() -> None:
+    deltas: list[Delta] = [
+        {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "calculate", "arguments": ""}}]},
+        {"tool_calls": [{"index": 1, "id": "b", "function": {"name": "current_time", "arguments": "{}"}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"expression"'}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": ': "1+1"}'}}]},
+    ]
+
+    completion, _ = await read(b"".join(map(line, deltas)) + line({}, "tool_calls"))
+
+    calls = completion.as_response()["choices"][0]["message"]["tool_calls"]
+    assert [(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls] == [
+        ("a", "calculate", '{"expression": "1+1"}'),
+        ("b", "current_time", "{}"),
+    ]
+
+
+@pytest.mark.parametrize("has_spoken", [True, False])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "MODEL_CUT_OFF"),
+        (b"data: [DONE]\n\n", "MODEL_CUT_OFF"),
+        (b"<html>busy</html>\n", "MODEL_CUT_OFF"),
+        (b'data: {"error": {"message": "overloaded"}}\n\n', "MODEL_CUT_OFF"),
+        (b"data: {nonsense\n\n", "MODEL_INVALID_ANSWER"),
+        (b"data: [1]\n\n", "MODEL_INVALID_ANSWER"),
+        (b'data: {"choices": [1]}\n\n', "MODEL_INVALID_ANSWER"),
+        (b'data: {"choices": [{"delta": {"content": 5}}]}\n\n', "MODEL_INVALID_ANSWER"),
+        (b'data: {"choices": [{"delta": {"content": ["a"]}}]}\n\n', "MODEL_INVALID_ANSWER"),
+        (b'data: {"choices": [{"delta": {"tool_calls": [1]}}]}\n\n', "MODEL_INVALID_ANSWER"),
+        (b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n', "MODEL_INVALID_ANSWER"),
+        (b"data: " + b"x" * 1_100_000, "MODEL_INVALID_ANSWER"),
+    ],
+)
+async def test_stream_that_is_none_says_why_and_whether_it_spoke(
+    data: bytes,
+    reason: str,
+    has_spoken: bool,  # noqa: FBT001 - a parameter of pytest
+) -> None:
+    """Only before the first token may another model be asked: so each fault has to know."""
+    before = line({"content": "Hi"}) if has_spoken else b""
+
+    with pytest.raises(ProviderError) as failed:
+        await read(before + data, [len(before)])
+
+    assert failed.value.reason == reason
+    assert failed.value.has_spoken == has_spoken
+
+
+@pytest.mark.parametrize("usage", [5, {"prompt_tokens": "7"}, {"prompt_tokens": -1}, [], "x"])
+async def test_usage_that_is_none_is_passed_over(usage: object) -> None:
+    told = b"data: " + orjson.dumps({"choices": [], "usage": usage}) + b"\n\n"
+
+    completion, _ = await read(line({"content": "Hi"}) + line({}, "stop") + told)
+
+    assert completion.usage is None
+
+
+async def test_nul_is_replaced() -> None:
+    _, heard = await read(line({"content": "a\x00b"}) + line({}, "stop"))
+
+    assert heard == ["a\ufffdb"]

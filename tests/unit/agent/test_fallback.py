@@ -1,0 +1,221 @@
+"""Which model answers: in order, retried and passed over only before its first token."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from fakes.agent.chat_models import ScriptedChatModel, by_name
+from fakes.agent.loop_time import in_jumping_time
+from fakes.agent.runs import a_model
+from fakes.auth.clock import FakeClock
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.tools import BaseTool
+from mesh_agent.domain import Usage
+from mesh_agent.llm.breaker import Breaker
+from mesh_agent.llm.fallback import FallbackModel, ModelAnswer
+from mesh_agent.llm.provider_errors import ProviderError
+from mesh_agent.llm.registry import Model
+from mesh_agent.tools.calculate import calculate_tool
+
+LARGE, SMALL = a_model("large"), a_model("small", capabilities=())
+QUESTION: list[BaseMessage] = [HumanMessage("How are you?")]
+
+
+def _away(retry_after_s: float | None = None) -> ProviderError:
+    return ProviderError("MODEL_UNAVAILABLE", is_retryable=True, retry_after_s=retry_after_s)
+
+
+def _refused() -> ProviderError:
+    return ProviderError("MODEL_REFUSED", is_retryable=False)
+
+
+def _cut_off() -> ProviderError:
+    return ProviderError("MODEL_CUT_OFF", is_retryable=True, has_spoken=True)
+
+
+@dataclass
+class Run:
+    """Two models and what was heard of them."""
+
+    large: ScriptedChatModel = field(default_factory=ScriptedChatModel)
+    small: ScriptedChatModel = field(default_factory=ScriptedChatModel)
+    clock: FakeClock = field(default_factory=FakeClock)
+    asked: list[str] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for model in (self.large, self.small):
+            model.now = lambda: asyncio.get_running_loop().time()
+        self.fallback = FallbackModel(by_name(large=self.large, small=self.small), Breaker(self.clock))
+
+    async def answer(self, *, models: Sequence[Model] = (LARGE, SMALL), tools: Sequence[BaseTool] = ()) -> ModelAnswer:
+        return await self.fallback.answer(
+            models, QUESTION, tools, lambda model: self.asked.append(model.name), self.heard.append
+        )
+
+    async def failure(self, *, models: Sequence[Model] = (LARGE, SMALL)) -> ProviderError:
+        with pytest.raises(ProviderError) as caught:
+            await self.answer(models=models)
+        return caught.value
+
+    async def break_large(self) -> None:
+        """Five runs on it alone fail."""
+        for _ in range(5):
+            self.large.script.append(_away(retry_after_s=60.0))
+            await self.failure(models=(LARGE,))
+        self.asked.clear()
+
+
+async def test_the_first_model_answers_and_no_other_is_asked() -> None:
+    run = Run(large=ScriptedChatModel(["Fine."]))
+
+    answer = await run.answer()
+
+    assert (answer.message.content, answer.model, answer.finish_reason) == ("Fine.", LARGE, "stop")
+    assert (run.asked, run.heard) == (["large"], ["Fine."])
+
+
+@in_jumping_time
+async def test_the_next_model_answers_when_the_first_stays_away() -> None:
+    run = Run(large=ScriptedChatModel([_away(), _away(), _away()]), small=ScriptedChatModel(["Fine."]))
+
+    answer = await run.answer()
+
+    assert answer.model == SMALL
+    assert (run.asked, run.heard) == (["large", "small"], ["Fine."])
+
+
+@in_jumping_time
+async def test_a_model_is_tried_three_times_with_pauses() -> None:
+    run = Run(large=ScriptedChatModel([_away(), _away(), "Fine."]))
+
+    answer = await run.answer()
+
+    first, second, third = run.large.asked_at
+    assert answer.model == LARGE
+    assert run.asked == ["large"]
+    assert 0.0 < second - first < 1.0
+    assert 0.0 < third - second < 2.3
+
+
+@in_jumping_time
+async def test_a_provider_that_says_when_to_come_back_is_obeyed() -> None:
+    run = Run(large=ScriptedChatModel([_away(retry_after_s=2.0), _away(retry_after_s=0.0), "Fine."]))
+
+    await run.answer()
+
+    assert run.large.asked_at == [0.0, 2.0, 2.0]
+
+
+async def test_a_provider_that_asks_for_much_patience_is_passed_over_at_once() -> None:
+    run = Run(large=ScriptedChatModel([_away(retry_after_s=2.1)]), small=ScriptedChatModel(["Fine."]))
+
+    answer = await run.answer()
+
+    assert answer.model == SMALL
+    assert len(run.large.asked_at) == 1
+
+
+async def test_a_refusal_is_not_repeated_to_the_same_model() -> None:
+    run = Run(large=ScriptedChatModel([_refused()]), small=ScriptedChatModel(["Fine."]))
+
+    answer = await run.answer()
+
+    assert answer.model == SMALL
+    assert len(run.large.asked_at) == 1
+
+
+async def test_an_answer_that_began_is_never_mixed_with_another() -> None:
+    run = Run(large=ScriptedChatModel([_cut_off(), "Fine."]), small=ScriptedChatModel(["Fine."]))
+
+    failure = await run.failure()
+
+    assert failure.reason == "MODEL_CUT_OFF"
+    assert (run.asked, run.heard) == (["large"], ["Well"])
+
+
+async def test_when_all_fail_the_last_failure_is_told() -> None:
+    run = Run(large=ScriptedChatModel([_away(retry_after_s=9.0)]), small=ScriptedChatModel([_refused()]))
+
+    assert (await run.failure()).reason == "MODEL_REFUSED"
+    assert run.asked == ["large", "small"]
+
+
+async def test_a_model_that_kept_failing_is_passed_over() -> None:
+    run = Run(small=ScriptedChatModel(["Fine."]))
+    await run.break_large()
+
+    answer = await run.answer()
+
+    assert answer.model == SMALL
+    assert run.asked == ["small"]
+
+
+async def test_after_its_pause_a_broken_model_is_asked_again_and_taken_back() -> None:
+    run = Run()
+    await run.break_large()
+    run.clock.advance(timedelta(seconds=15))
+    run.large.script += ["Better.", "Fine."]
+
+    answers = [await run.answer() for _ in range(2)]
+
+    assert [answer.model for answer in answers] == [LARGE, LARGE]
+
+
+async def test_a_broken_model_nobody_needed_is_not_taken_for_tried() -> None:
+    """After its pause one caller tries it. One whom another model answered has not, and must leave the turn."""
+    run = Run()
+    await run.break_large()
+    run.clock.advance(timedelta(seconds=15))
+    run.small.script += ["Fine.", _refused()]
+    run.large.script.append("Better.")
+    await run.answer(models=(SMALL, LARGE))
+
+    answer = await run.answer(models=(SMALL, LARGE))
+
+    assert answer.model == LARGE
+
+
+async def test_when_every_model_is_broken_they_are_asked_all_the_same() -> None:
+    run = Run()
+    await run.break_large()
+    run.large.script.append("Fine.")
+
+    assert (await run.answer(models=(LARGE,))).model == LARGE
+
+
+async def test_refusals_say_nothing_about_a_model() -> None:
+    """They are about a request, which may be one user's; others still get the model."""
+    run = Run(large=ScriptedChatModel([_refused() for _ in range(10)]))
+    for _ in range(10):
+        await run.failure(models=(LARGE,))
+    run.large.script.append("Fine.")
+
+    assert (await run.answer()).model == LARGE
+
+
+async def test_tools_are_offered_to_models_that_can_use_them() -> None:
+    tools = (calculate_tool(),)
+    run = Run(large=ScriptedChatModel([_refused()]), small=ScriptedChatModel(["Fine."]))
+
+    await run.answer(tools=tools)
+
+    assert (run.large.bound, run.small.bound) == (tools, ())
+
+
+async def test_usage_is_what_the_provider_tells_at_the_models_prices() -> None:
+    run = Run(large=ScriptedChatModel(["Fine."], usage=(10, 20)))
+
+    assert (await run.answer()).usage == Usage(10, 20, 50)
+
+
+async def test_usage_nobody_told_is_estimated_and_never_free() -> None:
+    run = Run(large=ScriptedChatModel(["Fine."], usage=None))
+
+    read = count_tokens_approximately(QUESTION)
+
+    assert read > 0
+    assert (await run.answer()).usage == Usage(read, 1, read + 2)

@@ -1,0 +1,105 @@
+"""Any number of followers of one log: each event once to each, in order, whenever they come and go."""
+
+import asyncio
+
+import pytest
+from fakes.agent.runs import a_claim, an_owned_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mesh_agent.attempt_log import AttemptLog, LeaseLostError
+from mesh_agent.domain import Usage
+from mesh_agent.events import MessageDelta, RunEvent, RunFinished
+
+
+def _delta(text: str) -> MessageDelta:
+    return MessageDelta("m", text)
+
+
+def _end(log: AttemptLog) -> RunEvent:
+    return RunEvent(log.claim.run_id, log.claim.attempt, len(log.events) + 1, RunFinished("stop", Usage()))
+
+
+async def _all(log: AttemptLog, after_seq: int = 0) -> list[int]:
+    return [event.seq async for event in log.follow(after_seq)]
+
+
+def test_a_log_nobody_gave_a_lease_to_takes_nothing() -> None:
+    with pytest.raises(LeaseLostError):
+        AttemptLog(a_claim()).append(_delta("a"))
+
+
+def test_what_was_refused_for_a_lost_lease_leaves_no_gap() -> None:
+    log = an_owned_log()
+    log.append(_delta("a"))
+    log.holds_lease = lambda: False
+
+    with pytest.raises(LeaseLostError):
+        log.append(_delta("b"))
+
+    log.holds_lease = lambda: True
+    assert log.append(_delta("c")).seq == 2
+
+
+async def test_a_closed_log_ends_its_followers_without_a_terminal_event() -> None:
+    log = an_owned_log()
+    log.append(_delta("a"))
+    async with asyncio.TaskGroup() as group:
+        follower = group.create_task(_all(log))
+        await asyncio.sleep(0)
+
+        log.close()
+
+    assert follower.result() == [1]
+
+
+async def test_a_follower_who_comes_after_the_end_gets_the_whole() -> None:
+    log = an_owned_log()
+    log.append(_delta("a"))
+    log.finish(_end(log))
+
+    assert [event.is_terminal async for event in log.follow(0)] == [False, True]
+    assert await _all(log, 2) == []
+
+
+async def test_a_follower_who_left_disturbs_neither_writer_nor_others() -> None:
+    log = an_owned_log()
+    log.append(_delta("a"))
+    gone = log.follow(0)
+    await anext(gone)
+    await gone.aclose()
+
+    async with asyncio.TaskGroup() as group:
+        other = group.create_task(_all(log))
+        log.append(_delta("b"))
+        log.close()
+
+    assert other.result() == [1, 2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_each_follower_gets_each_event_after_its_position_once_and_in_order(data: st.DataObject) -> None:
+    """Followers come at any time, from any position up to what there is, between bursts of any size."""
+
+    async def run() -> None:
+        log = an_owned_log()
+        positions: list[int] = []
+        tasks: list[asyncio.Task[list[int]]] = []
+        async with asyncio.TaskGroup() as group:
+            for burst in data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=6)):
+                for _ in range(burst):
+                    log.append(_delta("x"))
+                position = data.draw(st.integers(0, len(log.events)))
+                positions.append(position)
+                tasks.append(group.create_task(_all(log, position)))
+                for _ in range(data.draw(st.integers(0, 3))):
+                    await asyncio.sleep(0)
+            log.finish(_end(log))
+            positions.append(0)
+            tasks.append(group.create_task(_all(log)))
+
+        whole = [event.seq for event in log.events]
+        assert whole == list(range(1, len(whole) + 1))
+        assert [task.result() for task in tasks] == [whole[position:] for position in positions]
+
+    asyncio.run(run())

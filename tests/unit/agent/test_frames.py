@@ -1,0 +1,70 @@
+"""What is kept of an attempt replays as what was sent."""
+
+import zlib
+from typing import get_args
+
+import orjson
+import pytest
+from fakes.agent.any_event import bodies, tool_results
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mesh_agent import events
+from mesh_agent.domain import Usage
+from mesh_agent.events import EventBody, MessageDelta, RunEvent
+from mesh_agent.frames import decode_frames, encode_frames
+from mesh_common.ids import RunId, new_id
+
+RUN = RunId(new_id())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(bodies(tool_results()), max_size=8), st.integers(1, 9))
+def test_events_come_back_as_they_were(told: list[EventBody], attempt: int) -> None:
+    sent = [RunEvent(RUN, attempt, seq, body) for seq, body in enumerate(told, 1)]
+
+    assert decode_frames(RUN, encode_frames(sent)) == sent
+
+
+@pytest.mark.parametrize("kind", get_args(EventBody), ids=lambda kind: kind.__name__)
+@settings(max_examples=5, deadline=None)
+@given(data=st.data())
+def test_every_kind_of_event_can_be_kept(kind: type[EventBody], data: st.DataObject) -> None:
+    """A kind that is added to the union and forgotten in the frames fails here."""
+    body = data.draw(st.from_type(kind).filter(_is_json))
+
+    sent = [RunEvent(RUN, 1, 1, body)]
+
+    assert decode_frames(RUN, encode_frames(sent)) == sent
+
+
+def _is_json(body: EventBody) -> bool:
+    """JSON has no NaN, no integers beyond 64 bits and no lone surrogates; neither has what is told."""
+    try:
+        return "null" not in orjson.dumps(body).decode()
+    except TypeError:
+        return False
+
+
+def test_an_attempt_without_events_is_kept_as_such() -> None:
+    assert decode_frames(RUN, encode_frames([])) == []
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\u2028", "\x0b"])
+def test_line_breaks_in_a_text_do_not_break_frames(line_break: str) -> None:
+    sent = [RunEvent(RUN, 1, 1, MessageDelta("m", f"a{line_break}b")), RunEvent(RUN, 1, 2, MessageDelta("m", "c"))]
+
+    assert decode_frames(RUN, encode_frames(sent)) == sent
+
+
+def test_a_kind_this_release_does_not_know_is_not_taken_for_another() -> None:
+    frames = zlib.compress(orjson.dumps([1, 1, "RunTeleported", {}]))
+
+    with pytest.raises(KeyError, match="RunTeleported"):
+        decode_frames(RUN, frames)
+
+
+def test_a_hundred_deltas_take_few_bytes() -> None:
+    deltas = [RunEvent(RUN, 1, seq, MessageDelta(str(RUN), f"word{seq} and more ")) for seq in range(1, 101)]
+    end = RunEvent(RUN, 1, 101, events.RunFinished("stop", Usage(10, 100, 1)))
+
+    assert len(encode_frames([*deltas, end])) < 3_000

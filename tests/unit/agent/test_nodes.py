@@ -1,0 +1,219 @@
+"""The graph's nodes and its routing, each on its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fakes.agent.runs import a_model, said
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.tools import BaseTool
+from langgraph.runtime import Runtime
+from langgraph.types import Send
+from mesh_agent.domain import Message, RecalledMemory, Role, ToolResult
+from mesh_agent.graph import nodes
+from mesh_agent.graph.nodes import MAX_ROUNDS, tool_calls
+from mesh_agent.graph.routing import after_model
+from mesh_agent.graph.state import RunContext
+from mesh_agent.llm.registry import Model
+from mesh_agent.tools.calculate import calculate_tool
+from mesh_agent.tools.registry import ToolCall
+
+CALCULATE = calculate_tool()
+
+
+@dataclass
+class Surroundings:
+    """What a run lends the graph. `happened` has its order."""
+
+    answer: AIMessage = field(default_factory=lambda: _said_by_model("Fine."))
+    models: tuple[Model, ...] = (a_model(),)
+    history: Sequence[Message] = ()
+    memories: Sequence[RecalledMemory] = ()
+    tool_fails: bool = False
+    happened: list[str] = field(default_factory=list)
+    offered: list[Sequence[BaseTool]] = field(default_factory=list)
+
+    @property
+    def runtime(self) -> Runtime[RunContext]:
+        return Runtime(
+            context=RunContext(
+                message="Now",
+                models=self.models,
+                tools=(CALCULATE,),
+                history_tokens=100,
+                recall=self._recall,
+                recent_messages=self._recent_messages,
+                system_prompt=lambda memories: "|".join(["Be brief.", *memories]),
+                ask=self._ask,
+                call_tool=self._call_tool,
+                safe_point=self._safe_point,
+            )
+        )
+
+    async def _recall(self) -> Sequence[RecalledMemory]:
+        return self.memories
+
+    async def _recent_messages(self) -> Sequence[Message]:
+        return self.history
+
+    async def _ask(self, messages: list[BaseMessage], tools: Sequence[BaseTool]) -> AIMessage:  # noqa: ARG002 - the port's
+        self.offered.append(tools)
+        return self.answer
+
+    async def _call_tool(self, call: ToolCall) -> ToolResult:
+        self.happened.append(f"call {call.id}")
+        return ToolResult(call.id, call.name, call.arguments_json, "42", self.tool_fails)
+
+    async def _safe_point(self) -> None:
+        self.happened.append("safe point")
+
+
+def _said_by_model(text: str, finish_reason: str | None = "stop", **fields: Any) -> AIMessage:
+    return AIMessage(text, response_metadata={"finish_reason": finish_reason}, **fields)
+
+
+def _call(call_id: str | None, name: str = "calculate", **arguments: object) -> dict[str, Any]:
+    return {"type": "tool_call", "id": call_id, "name": name, "args": arguments}
+
+
+def _broken(call_id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
+    return {"type": "invalid_tool_call", "id": call_id, "name": name, "args": arguments, "error": None}
+
+
+async def test_recall_keeps_the_texts_best_first() -> None:
+    memories = [RecalledMemory("1", "likes tea", 0.9), RecalledMemory("2", "lives in Rome", 0.5)]
+
+    state = await nodes.recall({}, runtime=Surroundings(memories=memories).runtime)
+
+    assert state == {"memories": ["likes tea", "lives in Rome"]}
+
+
+async def test_window_starts_the_rounds_with_prompt_history_and_message() -> None:
+    history = [said(Role.ASSISTANT, "Hello!"), said(Role.USER, "Hi")]
+
+    state = await nodes.make_window({"memories": ["likes tea"]}, runtime=Surroundings(history=history).runtime)
+
+    assert state["rounds"] == 0
+    assert state["messages"] == [
+        SystemMessage("Be brief.|likes tea"),
+        HumanMessage("Hi"),
+        AIMessage("Hello!"),
+        HumanMessage("Now"),
+    ]
+
+
+async def test_window_fits_the_smallest_model_that_may_be_asked() -> None:
+    history = [said(Role.USER, "x" * 200)]
+    models = (a_model(), a_model("tiny", context_tokens=60, max_output_tokens=30))
+
+    state = await nodes.make_window({"memories": []}, runtime=Surroundings(history=history, models=models).runtime)
+
+    assert state["messages"] == [SystemMessage("Be brief."), HumanMessage("Now")]
+
+
+@pytest.mark.parametrize(
+    ("told", "finish_reason"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("content_filter", "content_filter"),
+        ("tool_calls", "stop"),
+        ("eos", "stop"),
+        (None, "stop"),
+    ],
+)
+async def test_a_model_may_end_for_the_reasons_of_the_contract_only(told: str | None, finish_reason: str) -> None:
+    around = Surroundings(answer=_said_by_model("Fine.", told))
+
+    state = await nodes.model({"messages": [], "rounds": 0}, runtime=around.runtime)
+
+    assert state == {"messages": [around.answer], "rounds": 1, "finish_reason": finish_reason}
+    assert around.offered == [(CALCULATE,)]
+
+
+async def test_the_last_round_is_asked_for_without_tools() -> None:
+    around = Surroundings()
+
+    state = await nodes.model({"messages": [], "rounds": MAX_ROUNDS - 1}, runtime=around.runtime)
+
+    assert around.offered == [()]
+    assert (state["rounds"], state["finish_reason"]) == (MAX_ROUNDS, "tool_rounds")
+
+
+@pytest.mark.parametrize(("fails", "status"), [(False, "success"), (True, "error")])
+async def test_a_tool_is_called_after_a_safe_point(fails: bool, status: str) -> None:  # noqa: FBT001 - a parameter of pytest
+    around = Surroundings(tool_fails=fails)
+    answer = _said_by_model("", tool_calls=[_call("a"), _call("b", expression="6 * 7")])
+
+    state = await nodes.tools({"call_index": 1, "messages": [answer]}, runtime=around.runtime)
+
+    assert around.happened == ["safe point", "call b"]
+    assert state == {"messages": [ToolMessage("42", tool_call_id="b", name="calculate", status=status)]}
+
+
+def test_calls_are_told_with_their_arguments() -> None:
+    message = AIMessage("", tool_calls=[_call("a", expression="1"), _call("b", "current_time")])
+
+    assert tool_calls(message) == [ToolCall("a", "calculate", {"expression": "1"}), ToolCall("b", "current_time", {})]
+
+
+@pytest.mark.parametrize("message", [AIMessage("Fine."), HumanMessage("call calculate"), SystemMessage("x"), "text"])
+def test_what_asks_for_nothing_has_no_calls(message: object) -> None:
+    assert tool_calls(message) == []
+
+
+def test_calls_that_cannot_be_read_come_last_with_what_was_written() -> None:
+    message = AIMessage(
+        "",
+        tool_calls=[_call("a")],
+        invalid_tool_calls=[_broken("b", "calculate", '{"expression": "1'), _broken(None, None, None)],
+    )
+
+    assert tool_calls(message) == [
+        ToolCall("a", "calculate", {}),
+        ToolCall("b", "calculate", {"unreadable": '{"expression": "1'}),
+        ToolCall("invalid_1", "", {"unreadable": None}),
+    ]
+
+
+@given(st.integers(0, 8), st.integers(0, 8))
+def test_calls_without_an_id_get_one_each(valid: int, broken: int) -> None:
+    """A result without the id of its call would be answered to nobody."""
+    message = AIMessage(
+        "",
+        tool_calls=[_call(None) for _ in range(valid)],
+        invalid_tool_calls=[_broken(None, "x", "") for _ in range(broken)],
+    )
+
+    ids = [call.id for call in tool_calls(message)]
+
+    assert len(set(ids)) == valid + broken
+    assert all(ids)
+
+
+def test_an_answer_without_calls_ends_the_run() -> None:
+    assert after_model({"messages": [HumanMessage("Hi"), AIMessage("Fine.")], "rounds": 1}) == "__end__"
+
+
+def test_each_call_becomes_a_task_with_the_answer_it_stands_in() -> None:
+    answer = AIMessage("", tool_calls=[_call("a"), _call("b")], invalid_tool_calls=[_broken("c", "x", "{")])
+
+    tasks = after_model({"messages": [HumanMessage("Hi"), answer], "rounds": 1})
+
+    assert tasks == [Send("tools", {"call_index": index, "messages": [answer]}) for index in range(3)]
+
+
+def test_an_answer_whose_only_call_cannot_be_read_goes_to_the_tools() -> None:
+    answer = AIMessage("", invalid_tool_calls=[_broken("c", "x", "{")])
+
+    assert after_model({"messages": [answer], "rounds": 1}) != "__end__"
+
+
+@pytest.mark.parametrize(("rounds", "ends"), [(MAX_ROUNDS - 1, False), (MAX_ROUNDS, True), (MAX_ROUNDS + 1, True)])
+def test_after_the_last_round_calls_are_not_followed(rounds: int, ends: bool) -> None:  # noqa: FBT001 - a parameter of pytest
+    answer = AIMessage("", tool_calls=[_call("a")])
+
+    assert (after_model({"messages": [answer], "rounds": rounds}) == "__end__") == ends

@@ -1,0 +1,48 @@
+from typing import get_args
+
+import pytest
+from mesh_agent.domain import Outcome, RunError, RunStatus, Usage
+from mesh_agent.events import RunCancelled, RunFailed, RunFinished, Terminal
+from mesh_agent.outcome import terminal_event
+from mesh_common.ids import new_id
+
+USAGE = Usage(1, 2, 3)
+ERROR = RunError("MODEL_TIMEOUT", "Try again.", is_retryable=True)
+
+
+def _outcome(status: RunStatus, *, finish_reason: str | None = None, error: RunError | None = None) -> Outcome:
+    return Outcome(status, "answer", new_id(), "large", USAGE, finish_reason, error)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "event"),
+    [
+        (_outcome(RunStatus.SUCCEEDED, finish_reason="length"), RunFinished("length", USAGE)),
+        (_outcome(RunStatus.SUCCEEDED), RunFinished("stop", USAGE)),
+        (_outcome(RunStatus.FAILED, error=ERROR), RunFailed(ERROR, USAGE)),
+        (_outcome(RunStatus.CANCELLED), RunCancelled(USAGE)),
+    ],
+)
+def test_an_outcome_is_told_by_its_event(outcome: Outcome, event: Terminal) -> None:
+    assert terminal_event(outcome) == event
+
+
+def test_a_failure_without_words_says_nothing_of_its_cause() -> None:
+    told = terminal_event(_outcome(RunStatus.FAILED))
+
+    assert isinstance(told, RunFailed)
+    assert told.error.reason == "INTERNAL"
+    assert told.error.is_retryable
+
+
+@pytest.mark.parametrize("status", [status for status in RunStatus if not status.is_ended])
+def test_what_has_not_ended_has_no_terminal_event(status: RunStatus) -> None:
+    with pytest.raises(ValueError, match="not an end"):
+        terminal_event(_outcome(status))
+
+
+def test_every_end_has_a_terminal_event_of_its_own() -> None:
+    told = [type(terminal_event(_outcome(status))) for status in RunStatus if status.is_ended]
+
+    assert len(told) == len(set(told))
+    assert set(told) == set(get_args(Terminal))

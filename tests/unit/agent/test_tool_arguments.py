@@ -1,0 +1,116 @@
+"""Tool calls as models write them: read, or told to be unreadable, and never a fault of ours."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+from fakes.agent.runs import a_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from mesh_agent.graph.nodes import tool_calls
+from mesh_agent.llm.chat_model import StreamingChatModel
+from mesh_agent.llm.completion_stream import Completion, read_chunks
+from mesh_agent.llm.provider_errors import ProviderError
+from mesh_agent.tools.calculate import calculate_tool
+
+CHAT_MODEL = StreamingChatModel.of(a_model(), None)  # type: ignore[arg-type] # nothing is sent
+
+
+async def _read(*calls: object) -> AIMessage:
+    """The message of an answer whose chunks have one of these each."""
+    completion = Completion()
+
+    async def received() -> AsyncIterator[bytes]:
+        for call in calls:
+            choice = {"delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
+            yield b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n"
+
+    await read_chunks(received(), completion, print)
+    message = CHAT_MODEL._create_chat_result(completion.as_response()).generations[0].message
+    assert isinstance(message, AIMessage)
+    return message
+
+
+def _calculate(arguments: str) -> dict[str, Any]:
+    return {"index": 0, "id": "call-1", "function": {"name": "calculate", "arguments": arguments}}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('{"expression": "1"}', {"expression": "1"}),
+        ('{"expression":\n"1\n+ 1"}', {"expression": "1\n+ 1"}),
+        ("", {}),
+        ("{}", {}),
+        ("null", {}),
+        ('{"expression": "\\ud83d"}', {"expression": "?"}),
+        ('{"expression": "\\ud83c\\udf75"}', {"expression": "\U0001f375"}),
+        ('{"expression": 100000000000000000000000000000}', {"expression": 1e29}),
+        ('{"expression": "1', {"unreadable": 'not JSON: {"expression": "1'}),
+        ('"1 + 1"', {"unreadable": 'not an object: "1 + 1"'}),
+        ("[1]", {"unreadable": "not an object: [1]"}),
+        ("42", {"unreadable": "not an object: 42"}),
+        ('{"expression": NaN}', {"unreadable": 'not JSON: {"expression": NaN}'}),
+    ],
+)
+async def test_arguments_are_read_or_told_to_be_unreadable(written: str, read: dict[str, object]) -> None:
+    [call] = tool_calls(await _read(_calculate(written)))
+
+    assert (call.id, call.name, call.arguments) == ("call-1", "calculate", read)
+
+
+# As models write them: lone surrogates and long numbers included.
+_ARGUMENTS = st.one_of(
+    st.text(st.characters(codec="utf-8"), max_size=30),
+    st.sampled_from(
+        ["[" * 100_000, '{"a":' * 5_000, '{"a": "\\udc00\\ud800"}', '{"\\ud800": 1}', "1e999", "-0", "[[]]"]
+    ),
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(), max_size=5)),
+        lambda inner: st.dictionaries(st.text(st.characters(), max_size=3), inner, max_size=3),
+        max_leaves=5,
+    ).map(json.dumps),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_ARGUMENTS)
+async def test_whatever_arguments_a_model_writes_the_run_goes_on(written: str) -> None:
+    """They stand in an event, and in the next question beside the tool's result."""
+    message = await _read(_calculate(written))
+
+    [call] = tool_calls(message)
+    assert orjson.loads(call.arguments_json) == call.arguments
+    history = [HumanMessage("6 * 7?"), message, ToolMessage("42", tool_call_id=call.id)]
+    assert orjson.dumps(CHAT_MODEL._get_request_payload(history, tools=[calculate_tool().name]))
+
+
+_FIRST = {"index": 0, "id": "a", "function": {"name": "calculate"}}
+
+
+@pytest.mark.parametrize(
+    ("call", "ids"),
+    [
+        ({"index": 0, "id": 5}, ["a"]),
+        ({"index": 1, "id": 5}, ["a", "5"]),
+        ({"index": "1", "id": "b"}, ["a", "b"]),
+        ({"index": None, "id": None, "function": None}, ["a"]),
+    ],
+)
+async def test_a_call_that_is_told_a_little_differently_is_read(call: object, ids: list[str]) -> None:
+    assert [call.id for call in tool_calls(await _read(_FIRST, call))] == ids
+
+
+@pytest.mark.parametrize(
+    "call",
+    [{"index": [1]}, {"index": "first"}, {"function": {"name": 5}}, {"function": "calculate"}, "calculate", None],
+)
+async def test_what_is_no_call_is_the_models_fault_and_not_ours(call: object) -> None:
+    """A fault of ours would fail the run for good."""
+    with pytest.raises(ProviderError) as caught:
+        await _read(_FIRST, call)
+
+    assert caught.value.reason == "MODEL_INVALID_ANSWER"

@@ -1,0 +1,157 @@
+"""Calling tools by name: whatever a model asks for, it is told what came of it."""
+
+import asyncio
+from collections.abc import Sequence
+
+import orjson
+import pytest
+from fakes.agent.loop_time import in_jumping_time, loop_time_ms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.tools import BaseTool, ToolException, tool
+from mesh_agent.domain import ToolResult
+from mesh_agent.tools.calculate import calculate_tool
+from mesh_agent.tools.registry import Effect, MeshTool, ToolCall, ToolRegistry
+
+
+@tool
+async def repeat(text: str, times: int = 1) -> str:
+    """Says it again."""
+    return text * times
+
+
+@tool
+async def refuse() -> str:
+    """Fails in words."""
+    raise ToolException("Not today.")
+
+
+@tool
+async def crash() -> str:
+    """Fails in a way nobody foresaw."""
+    raise ZeroDivisionError
+
+
+@tool
+async def hang() -> str:
+    """Never answers."""
+    await asyncio.Event().wait()
+    return "never"
+
+
+@tool
+async def count() -> int:
+    """Gives no text."""
+    return 42
+
+
+TOOLS: Sequence[BaseTool] = (repeat, refuse, crash, hang, count)
+REGISTRY = ToolRegistry([MeshTool(each, Effect.NONE) for each in TOOLS])
+
+
+async def _called(name: str, **arguments: object) -> ToolResult:
+    return await REGISTRY.call(ToolCall("call-1", name, arguments), TOOLS)
+
+
+async def test_a_result_names_its_call_and_what_it_was_called_with() -> None:
+    assert await _called("repeat", text="ab", times=2) == ToolResult(
+        "call-1", "repeat", '{"text":"ab","times":2}', "abab", is_error=False
+    )
+
+
+async def test_a_result_that_is_no_text_becomes_one() -> None:
+    assert (await _called("count")).content == "42"
+
+
+@pytest.mark.parametrize("name", ["", "delete_everything", "Repeat", "repeat ", "'; drop\x00"])
+async def test_a_tool_that_does_not_exist_is_said_not_to(name: str) -> None:
+    result = await _called(name, text="a")
+
+    assert result.is_error
+    assert result.content.startswith("There is no tool")
+
+
+async def test_a_tool_the_user_may_not_use_does_not_exist_for_the_model() -> None:
+    allowed = REGISTRY.allowed(lambda name: name == "refuse")
+
+    result = await REGISTRY.call(ToolCall("call-1", "repeat", {"text": "a"}), allowed)
+
+    assert [each.name for each in allowed] == ["refuse"]
+    assert (result.content, result.is_error) == ("There is no tool 'repeat'.", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({}, "text"),
+        ({"text": None}, "text"),
+        ({"text": 5}, "text"),
+        ({"text": "a", "times": "many"}, "times"),
+        ({"unreadable": '{"text": "a'}, "text"),
+    ],
+)
+async def test_arguments_that_do_not_fit_are_named(arguments: dict[str, object], field: str) -> None:
+    result = await _called("repeat", **arguments)
+
+    assert result.is_error
+    assert result.content.startswith("The arguments are not valid: ")
+    assert f"{field}: " in result.content
+
+
+async def test_a_tool_that_refuses_is_quoted() -> None:
+    result = await _called("refuse")
+
+    assert (result.content, result.is_error) == ("Not today.", True)
+
+
+async def test_what_nobody_foresaw_is_not_told_to_the_model() -> None:
+    """It is a fault of ours, and fails the run as one."""
+    with pytest.raises(ZeroDivisionError):
+        await _called("crash")
+
+
+@in_jumping_time
+async def test_a_tool_that_hangs_is_given_up() -> None:
+    result = await _called("hang")
+
+    assert (result.content, result.is_error) == ("The tool did not answer within 30 s.", True)
+    assert loop_time_ms() == 30_000
+
+
+async def test_cancelling_reaches_a_tool_that_hangs() -> None:
+    call = asyncio.ensure_future(_called("hang"))
+    await asyncio.sleep(0)
+
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+@pytest.mark.parametrize(("chars", "kept"), [(7_999, 7_999), (8_000, 8_000), (8_001, 8_000)])
+async def test_a_result_is_cut_at_its_bound(chars: int, kept: int) -> None:
+    assert (await _called("repeat", text="x", times=chars)).content == "x" * kept
+
+
+async def test_nul_in_a_result_is_replaced() -> None:
+    assert (await _called("repeat", text="a\x00b")).content == "a\ufffdb"
+
+
+_JSON = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**63), 2**63), st.floats(), st.text(st.characters(codec="utf-8"))
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.dictionaries(st.sampled_from(["expression", "text", "unreadable", "\u20ac"]), _JSON, max_size=3))
+async def test_any_arguments_give_a_result_that_can_be_written_again(arguments: dict[str, object]) -> None:
+    registry = ToolRegistry([MeshTool(calculate_tool(), Effect.NONE)])
+
+    result = await registry.call(ToolCall("c", "calculate", arguments), registry.allowed(lambda _: True))
+
+    assert isinstance(orjson.loads(result.arguments_json), dict)
+    assert result.content
