@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 import structlog
 from mesh_common.clock import Clock
-from mesh_common.errors import DeadlineExceeded, Unavailable
+from mesh_common.errors import DeadlineExceeded, MeshError, Unavailable
 from mesh_common.ids import UserId
 
 from mesh_agent.domain import Entitlements
@@ -38,9 +38,11 @@ class CachedEntitlements:
             return known or self._default
         try:
             fresh = await self._source.get_entitlements(user_id)
-        except (Unavailable, DeadlineExceeded):
-            self._ask_again_at_s = now_s + _ASK_AGAIN_S
-            log.warning("entitlements.stale", is_default=known is None)
+        except MeshError as error:
+            # A refusal of one user must not keep others from being asked for.
+            if isinstance(error, Unavailable | DeadlineExceeded):
+                self._ask_again_at_s = now_s + _ASK_AGAIN_S
+            log.warning("entitlements.stale", is_default=known is None, reason=error.reason)
             return known or self._default
         self._keep(user_id, fresh, now_s)
         return fresh

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
+from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId
 
 from mesh_agent import events
@@ -38,11 +39,14 @@ def encode_frames(run_events: Sequence[RunEvent]) -> bytes:
 
 
 def decode_frames(run_id: RunId, frames: bytes) -> list[RunEvent]:
+    """Raises Unavailable for a kind of event that a newer release wrote: a replica of that one can read it."""
     lines = zlib.decompress(frames).split(b"\n")
     return [_event(run_id, *orjson.loads(line)) for line in lines if line]
 
 
 def _event(run_id: RunId, attempt: int, seq: int, name: str, fields: dict[str, Any]) -> RunEvent:
+    if name not in _TYPES:
+        raise Unavailable("This replica is older than the run's events. Try again.", reason="EVENTS_OF_NEWER_RELEASE")
     return RunEvent(run_id, attempt, seq, _TYPES[name](**_restored(fields)))
 
 

@@ -12,6 +12,7 @@ from mesh_agent import events
 from mesh_agent.domain import Usage
 from mesh_agent.events import EventBody, MessageDelta, RunEvent
 from mesh_agent.frames import decode_frames, encode_frames
+from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId, new_id
 
 RUN = RunId(new_id())
@@ -56,10 +57,10 @@ def test_line_breaks_in_a_text_do_not_break_frames(line_break: str) -> None:
     assert decode_frames(RUN, encode_frames(sent)) == sent
 
 
-def test_a_kind_this_release_does_not_know_is_not_taken_for_another() -> None:
+def test_a_kind_of_a_newer_release_is_left_to_a_newer_replica() -> None:
     frames = zlib.compress(orjson.dumps([1, 1, "RunTeleported", {}]))
 
-    with pytest.raises(KeyError, match="RunTeleported"):
+    with pytest.raises(Unavailable, match="older"):
         decode_frames(RUN, frames)
 
 

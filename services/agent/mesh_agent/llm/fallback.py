@@ -98,8 +98,8 @@ class FallbackModel:
             answer: ModelAnswer = await retrying(self._ask_once, model, messages, tools, on_text)
         except ProviderError as error:
             # A refusal says something about the request, which may be one user's; the model is well.
-            if error.is_retryable:
-                self._breaker.failed(model.name)
+            note = self._breaker.failed if error.is_retryable else self._breaker.succeeded
+            note(model.name)
             raise
         self._breaker.succeeded(model.name)
         return answer
