@@ -8,9 +8,6 @@ DEV_STAMP := .venv/.stamp-dev
 TEST_STAMP := .venv/.stamp-test
 SETUP_INPUTS := scripts/bootstrap.sh requirements/installer.txt $(wildcard proto/pyproject.toml services/*/pyproject.toml)
 
-empty :=
-# mypy finds the members of the workspace where they stand.
-MYPY_PATH := proto/gen:$(subst $(empty) $(empty),:,$(wildcard services/*))
 PACKAGES := $(wildcard services/*/mesh_*)
 
 # What to run with pytest: `make test ARGS='-m unit -k ports'`.
@@ -45,7 +42,7 @@ check: $(TEST_STAMP) ## format, lint, proto, import rules and types, the fastest
 	@cd proto && ../.venv/bin/buf lint
 	@PYTHON=../.venv/bin/python proto/generate.sh --check
 	@.venv/bin/lint-imports
-	@MYPYPATH=$(MYPY_PATH) .venv/bin/mypy --strict $(PACKAGES)
+	@.venv/bin/mypy --strict $(PACKAGES) loadtest/simulator tests
 
 fmt: $(TEST_STAMP) ## format the code and repair what ruff can
 	@.venv/bin/ruff format .

@@ -71,7 +71,7 @@ async def bootstrapped(postgres: EmbeddedPostgres, secrets: SecretSet, jwks_file
 
 def settings_for(test_mesh: TestMesh, database: str, **changes: Any) -> GrpcSettings:
     url = test_mesh.database_url(SCHEMA).replace("/mesh", f"/{database}")
-    fields = {
+    fields: dict[str, Any] = {
         "service_key": test_mesh.secrets.service_keys[SCHEMA],
         "service_jwks_file": test_mesh.jwks_file,
         "database_url": url,

@@ -53,7 +53,7 @@ STREAMS = {"stream_chat", "stream_run", "follow_run"}
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    fields = dict.fromkeys(Gateway.__dataclass_fields__)
+    fields: dict[str, Any] = dict.fromkeys(Gateway.__dataclass_fields__)
     fields["settings"] = GatewaySettings.model_construct()
     app: FastAPI = build_app(Gateway(**fields))
     return app.openapi()

@@ -241,7 +241,7 @@ def _thread(thread_id: str, title: str, metadata: dict[str, str]) -> agent_pb2.T
     return agent_pb2.Thread(id=thread_id, title=title, metadata=metadata, created_at=_NOW, updated_at=_NOW)
 
 
-def _run(run: FakeRun, status: agent_pb2.RunStatus) -> agent_pb2.Run:
+def _run(run: FakeRun, status: agent_pb2.RunStatus.ValueType) -> agent_pb2.Run:
     return agent_pb2.Run(
         id=run.id, thread_id=run.thread_id, status=status, attempt=1, model="sim", created_at=_NOW, metadata={}
     )

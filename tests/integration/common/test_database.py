@@ -3,7 +3,6 @@
 import asyncio
 import time
 from pathlib import Path
-from typing import cast
 
 import asyncpg
 import pytest
@@ -32,7 +31,7 @@ async def _write(database: Database, user_id: UserId, content: str = "note") -> 
 async def _count(database: Database, user_id: UserId) -> int:
     """Without a user condition."""
     async with database.as_user(user_id) as connection:
-        return cast("int", (await connection.execute(select(func.count()).select_from(notes))).scalar_one())
+        return (await connection.execute(select(func.count()).select_from(notes))).scalar_one()
 
 
 async def test_a_user_sees_their_rows_alone(database: Database) -> None:

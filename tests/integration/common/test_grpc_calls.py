@@ -212,4 +212,4 @@ def _parent(span: ReadableSpan) -> int | None:
 
 def _id(span: ReadableSpan) -> int:
     assert span.context
-    return span.context.span_id
+    return int(span.context.span_id)

@@ -264,7 +264,7 @@ async def _is_given_back(database: Database) -> bool:
 
 async def _is_resting(worker: JobWorker) -> bool:
     await asyncio.sleep(0)
-    return bool(worker._wake._waiters)  # type: ignore[attr-defined] - nothing else shows that it waits
+    return bool(worker._wake._waiters)  # nothing else shows that it waits
 
 
 def _outcomes(outcome: str) -> float:

@@ -70,7 +70,7 @@ async def test_an_overloaded_provider_is_asked_again(
 
     answer = await model.answer(QUESTION)
 
-    assert parse_verdict(answer)
+    assert 0 <= parse_verdict(answer).value <= 1
     assert len(waits) == 2
 
 

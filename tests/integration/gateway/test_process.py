@@ -135,7 +135,10 @@ async def test_turn_is_one_trace_with_the_callers_context(gateway: Client, spans
     client = next(span for span in ours if span.name.endswith("StartRun") and span.kind is SpanKind.CLIENT)
     assert response.headers["x-trace-id"] == trace_id
     assert server.kind is SpanKind.SERVER
+    assert server.attributes
+    assert client.parent
     assert server.attributes["mesh.run_id"] == response.json()["run_id"]
+    assert server.context
     assert client.parent.span_id == server.context.span_id
     assert "private" not in str(server.attributes)
 

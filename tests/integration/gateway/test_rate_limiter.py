@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from fakes.auth.clock import FakeClock
+from fakes.clock import FakeClock
 from mesh_common.errors import RateLimited
 from mesh_common.ids import new_id
 from mesh_common.redis import open_redis

@@ -5,6 +5,7 @@ import base64
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 import pytest
@@ -26,7 +27,7 @@ async def _account(gateway: Client) -> str:
     return email
 
 
-async def _login(gateway: Client, email: str, password: str = PASSWORD) -> dict[str, str]:
+async def _login(gateway: Client, email: str, password: str = PASSWORD) -> dict[str, Any]:
     response = await gateway.http.post("/api/v1/auth/login", data={"username": email, "password": password})
     return dict(response.json())
 

@@ -126,6 +126,8 @@ async def test_a_model_that_hangs_is_given_up_at_the_deadline(
 
 
 async def test_a_turn_that_the_provider_refuses_is_not_tried_again(settings: MemorySettings) -> None:
+    requests = 0
+
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal requests
         await reader.readuntil(b"\r\n\r\n")
@@ -134,7 +136,6 @@ async def test_a_turn_that_the_provider_refuses_is_not_tried_again(settings: Mem
         await writer.drain()
         writer.close()
 
-    requests = 0
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         refused = settings.model_copy(update={"openai_base_url": f"http://{host}:{port}/v1"})

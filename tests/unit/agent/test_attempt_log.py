@@ -1,73 +1,141 @@
-"""The events of an attempt as its owner writes and its followers read them."""
+"""The events of an attempt: its owner writes them, any number of followers get each once, whenever they come and go."""
 
 import asyncio
 
 import pytest
+from fakes.agent.runs import a_claim, an_owned_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mesh_agent.attempt_log import AttemptLog, LeaseLostError
-from mesh_agent.domain import Claim, Usage
-from mesh_agent.events import MessageDelta, RunCancelled, RunEvent
-from mesh_common.ids import RunId, ThreadId, UserId, new_id
+from mesh_agent.domain import Usage
+from mesh_agent.events import MessageDelta, RunEvent, RunFinished
 
 
-def open_log(*, holds_lease: bool = True) -> AttemptLog:
-    claim = Claim(RunId(new_id()), ThreadId(new_id()), UserId(new_id()), 1, 2, 1, "Hello", None, {})
-    log = AttemptLog(claim)
-    log.holds_lease = lambda: holds_lease
-    return log
+def _delta(text: str) -> MessageDelta:
+    return MessageDelta("m", text)
 
 
-async def seqs(log: AttemptLog, after: int) -> list[int]:
-    return [event.seq async for event in log.follow(after)]
+def _end(log: AttemptLog) -> RunEvent:
+    return RunEvent(log.claim.run_id, log.claim.attempt, len(log.events) + 1, RunFinished("stop", Usage()))
 
 
-async def test_seq_has_no_gaps_and_names_the_attempt() -> None:
-    log = open_log()
+async def _all(log: AttemptLog, after_seq: int = 0) -> list[int]:
+    return [event.seq async for event in log.follow(after_seq)]
 
-    events = [log.append(MessageDelta("m", str(number))) for number in range(3)]
+
+def test_seq_has_no_gaps_and_names_the_attempt() -> None:
+    log = an_owned_log(attempt=2)
+
+    events = [log.append(_delta(str(number))) for number in range(3)]
 
     assert [(event.attempt, event.seq) for event in events] == [(2, 1), (2, 2), (2, 3)]
 
 
-async def test_lost_lease_keeps_the_owner_from_speaking() -> None:
-    log = open_log(holds_lease=False)
+def test_a_log_nobody_gave_a_lease_to_takes_nothing() -> None:
+    log = AttemptLog(a_claim())
 
     with pytest.raises(LeaseLostError):
-        log.append(MessageDelta("m", "late"))
+        log.append(_delta("a"))
 
     assert log.events == []
 
 
+def test_what_was_refused_for_a_lost_lease_leaves_no_gap() -> None:
+    log = an_owned_log()
+    log.append(_delta("a"))
+    log.holds_lease = lambda: False
+
+    with pytest.raises(LeaseLostError):
+        log.append(_delta("b"))
+
+    log.holds_lease = lambda: True
+    assert log.append(_delta("c")).seq == 2
+
+
 async def test_end_is_told_whatever_became_of_the_lease() -> None:
-    log = open_log(holds_lease=False)
-    follower = asyncio.ensure_future(seqs(log, 0))
-
-    log.finish(RunEvent(log.claim.run_id, 2, 1, RunCancelled(Usage())))
-
-    assert await follower == [1]
-
-
-async def test_followers_read_from_where_they_are_and_miss_nothing() -> None:
-    log = open_log()
-    log.append(MessageDelta("m", "a"))
-    followers = [asyncio.ensure_future(seqs(log, after)) for after in (0, 1, 2)]
-    await asyncio.sleep(0)
-    for text in "bcd":
-        log.append(MessageDelta("m", text))
+    log = AttemptLog(a_claim())
+    async with asyncio.TaskGroup() as group:
+        follower = group.create_task(_all(log))
         await asyncio.sleep(0)
 
-    log.close()
+        log.finish(_end(log))
 
-    assert await asyncio.gather(*followers) == [[1, 2, 3, 4], [2, 3, 4], [3, 4]]
+    assert follower.result() == [1]
 
 
-async def test_slow_follower_does_not_hold_the_owner_up() -> None:
-    log = open_log()
+async def test_a_closed_log_ends_its_followers_without_a_terminal_event() -> None:
+    log = an_owned_log()
+    log.append(_delta("a"))
+    async with asyncio.TaskGroup() as group:
+        follower = group.create_task(_all(log))
+        await asyncio.sleep(0)
+
+        log.close()
+
+    assert follower.result() == [1]
+
+
+async def test_a_follower_who_comes_after_the_end_gets_the_whole() -> None:
+    log = an_owned_log()
+    log.append(_delta("a"))
+    log.finish(_end(log))
+
+    assert [event.is_terminal async for event in log.follow(0)] == [False, True]
+    assert await _all(log, 2) == []
+
+
+async def test_a_follower_who_left_disturbs_neither_writer_nor_others() -> None:
+    log = an_owned_log()
+    log.append(_delta("a"))
+    gone = log.follow(0)
+    await anext(gone)
+    await gone.aclose()
+
+    async with asyncio.TaskGroup() as group:
+        other = group.create_task(_all(log))
+        log.append(_delta("b"))
+        log.close()
+
+    assert other.result() == [1, 2]
+
+
+async def test_a_slow_follower_does_not_hold_the_owner_up() -> None:
+    log = an_owned_log()
     stream = log.follow(0)
-    log.append(MessageDelta("m", "a"))
+    log.append(_delta("a"))
     await anext(stream)
 
     for text in "bcd":
-        log.append(MessageDelta("m", text))
+        log.append(_delta(text))
     log.close()
 
     assert [event.seq async for event in stream] == [2, 3, 4]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_each_follower_gets_each_event_after_its_position_once_and_in_order(data: st.DataObject) -> None:
+    """Followers come at any time, from any position, also one yet to come, between bursts of any size."""
+
+    async def run() -> None:
+        log = an_owned_log()
+        positions: list[int] = []
+        tasks: list[asyncio.Task[list[int]]] = []
+        async with asyncio.TaskGroup() as group:
+            for burst in data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=6)):
+                for _ in range(burst):
+                    log.append(_delta("x"))
+                position = data.draw(st.integers(0, len(log.events) + 2))
+                positions.append(position)
+                tasks.append(group.create_task(_all(log, position)))
+                for _ in range(data.draw(st.integers(0, 3))):
+                    await asyncio.sleep(0)
+            log.finish(_end(log))
+            positions.append(0)
+            tasks.append(group.create_task(_all(log)))
+
+        whole = [event.seq for event in log.events]
+        assert whole == list(range(1, len(whole) + 1))
+        assert [task.result() for task in tasks] == [whole[position:] for position in positions]
+
+    asyncio.run(run())

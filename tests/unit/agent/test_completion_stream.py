@@ -6,12 +6,13 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mesh_agent.llm.completion_stream import Completion, read_chunks
 from mesh_agent.llm.provider_errors import ProviderError
 
 Delta = dict[str, Any]
+EVERYWHERE = range(5_000)
 
 
 def line(delta: Delta, finish_reason: str | None = None, end: bytes = b"\n\n") -> bytes:
@@ -21,9 +22,14 @@ def line(delta: Delta, finish_reason: str | None = None, end: bytes = b"\n\n") -
 
 def body(texts: Sequence[str], end: bytes = b"\n\n") -> bytes:
     usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": len(texts), "total_tokens": 9}}
-    lines = [line({"role": "assistant", "content": ""}, end=end), b": a comment" + end]
+    call = {"index": 0, "id": "a", "function": {"name": "calculate", "arguments": '{"expression": "1"}'}}
+    lines = [line({"role": "assistant", "content": ""}, end=end), b": a comment" + end, b"event: x" + end]
     lines += [line({"content": text}, end=end) for text in texts]
-    lines += [line({}, "stop", end=end), b"data: " + orjson.dumps(usage) + end, b"data: [DONE]" + end]
+    lines += [
+        line({"tool_calls": [call]}, "stop", end=end),
+        b"data: " + orjson.dumps(usage) + end,
+        b"data: [DONE]" + end,
+    ]
     return b"".join(lines)
 
 
@@ -44,11 +50,14 @@ async def read(data: bytes, cuts: Sequence[int] = ()) -> tuple[Completion, list[
     st.lists(st.integers(0, 5_000), max_size=12),
     st.sampled_from([b"\n\n", b"\r\n\r\n"]),
 )
-async def test_cuts_change_nothing(texts: list[str], cuts: list[int], end: bytes) -> None:
+@example(["h\u00e9 \U0001f375"], EVERYWHERE, b"\n\n")
+@example(["h\u00e9 \U0001f375"], EVERYWHERE, b"\r\n\r\n")
+async def test_cuts_change_nothing(texts: list[str], cuts: Sequence[int], end: bytes) -> None:
     completion, heard = await read(body(texts, end), cuts)
 
     assert heard == texts
     assert completion.as_response()["choices"][0]["message"]["content"] == "".join(texts)
+    assert completion.tool_calls[0]["function"] == {"name": "calculate", "arguments": '{"expression": "1"}'}
     assert completion.finish_reason == "stop"
     assert completion.chunks == len(texts)
     assert completion.usage == {"prompt_tokens": 7, "completion_tokens": len(texts), "total_tokens": 9}
@@ -104,7 +113,7 @@ async def test_stream_that_is_none_says_why_and_whether_it_spoke(
     assert failed.value.has_spoken == has_spoken
 
 
-@pytest.mark.parametrize("usage", [5, {"prompt_tokens": "7"}, {"prompt_tokens": -1}, [], "x"])
+@pytest.mark.parametrize("usage", [5, {"prompt_tokens": "7"}, {"prompt_tokens": -1}, {"prompt_tokens": 2**63}, [], "x"])
 async def test_usage_that_is_none_is_passed_over(usage: object) -> None:
     told = b"data: " + orjson.dumps({"choices": [], "usage": usage}) + b"\n\n"
 

@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 import pytest
-from fakes.auth.clock import FakeClock
+from fakes.clock import FakeClock
 from langchain_core.tools import ToolException
 from mesh_agent.tools.current_time import current_time_tool
 

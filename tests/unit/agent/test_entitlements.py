@@ -1,72 +1,160 @@
-"""Entitlements: cached, stale, default."""
+"""Whose answer is kept, for how long, and what auth's absence costs."""
 
 from datetime import timedelta
 
+import pytest
 from fakes.agent.neighbours import AWAY, FakeEntitlements
-from fakes.auth.clock import FakeClock
+from fakes.clock import FakeClock
 from mesh_agent.domain import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
+from mesh_common.errors import DeadlineExceeded, MeshError, NotFound
 from mesh_common.ids import UserId, new_id
 
-USER = UserId(new_id())
-KNOWN = Entitlements(models=("a",))
-DEFAULT = Entitlements(models=("default",))
+DEFAULT = Entitlements(context_tokens=1)
+ADA, BOB = UserId(new_id()), UserId(new_id())
+ADAS, BOBS = Entitlements(models=("large",)), Entitlements(models=("small",))
 
 
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def source() -> FakeEntitlements:
+    return FakeEntitlements({ADA: ADAS, BOB: BOBS})
+
+
+@pytest.fixture
 def cached(source: FakeEntitlements, clock: FakeClock) -> CachedEntitlements:
     return CachedEntitlements(source, DEFAULT, clock)
 
 
-async def test_auth_is_asked_once_a_minute() -> None:
-    clock, source = FakeClock(), FakeEntitlements({USER: KNOWN})
-    entitlements = cached(source, clock)
+async def test_each_user_gets_their_own(cached: CachedEntitlements) -> None:
+    assert [await cached.of(user) for user in (ADA, BOB, ADA)] == [ADAS, BOBS, ADAS]
 
-    told = [await entitlements.of(USER), await entitlements.of(USER)]
+
+@pytest.mark.parametrize(("age_s", "times_asked"), [(59.9, 1), (60.0, 2)])
+async def test_an_answer_is_fresh_for_a_minute(
+    cached: CachedEntitlements, source: FakeEntitlements, clock: FakeClock, age_s: float, times_asked: int
+) -> None:
+    await cached.of(ADA)
+    clock.advance(timedelta(seconds=age_s))
+
+    told = await cached.of(ADA)
+
+    assert told == ADAS
+    assert len(source.asked) == times_asked
+
+
+async def test_what_changed_is_known_after_a_minute(
+    cached: CachedEntitlements, source: FakeEntitlements, clock: FakeClock
+) -> None:
+    await cached.of(ADA)
+    source.by_user[ADA] = BOBS
     clock.advance(timedelta(seconds=60))
-    told.append(await entitlements.of(USER))
 
-    assert told == [KNOWN] * 3
-    assert len(source.asked) == 2
+    assert await cached.of(ADA) == BOBS
 
 
-async def test_what_was_known_is_used_for_an_hour_while_auth_is_away() -> None:
-    clock, source = FakeClock(), FakeEntitlements({USER: KNOWN})
-    entitlements = cached(source, clock)
-    await entitlements.of(USER)
+@pytest.mark.parametrize("error", [AWAY, DeadlineExceeded("Slow.")])
+@pytest.mark.parametrize(("age_s", "told"), [(3_599, ADAS), (3_600, DEFAULT)])
+async def test_what_was_known_serves_for_an_hour(
+    cached: CachedEntitlements,
+    source: FakeEntitlements,
+    clock: FakeClock,
+    error: MeshError,
+    age_s: int,
+    told: Entitlements,
+) -> None:
+    await cached.of(ADA)
+    source.error = error
+    clock.advance(timedelta(seconds=age_s))
+
+    assert await cached.of(ADA) == told
+    assert await cached.of(BOB) == DEFAULT
+
+
+async def test_asking_in_vain_does_not_make_what_was_known_younger(
+    cached: CachedEntitlements, source: FakeEntitlements, clock: FakeClock
+) -> None:
+    await cached.of(ADA)
     source.error = AWAY
 
     clock.advance(timedelta(minutes=59))
-    stale = await entitlements.of(USER)
-    clock.advance(timedelta(minutes=2))
-    too_old = await entitlements.of(USER)
+    stale = await cached.of(ADA)
+    clock.advance(timedelta(minutes=1))
+    too_old = await cached.of(ADA)
 
-    assert (stale, too_old) == (KNOWN, DEFAULT)
-
-
-async def test_default_is_used_for_a_user_nobody_told_of() -> None:
-    source = FakeEntitlements(error=AWAY)
-
-    assert await cached(source, FakeClock()).of(USER) == DEFAULT
+    assert (stale, too_old) == (ADAS, DEFAULT)
 
 
-async def test_auth_that_is_away_is_left_alone_for_a_while() -> None:
-    clock, source = FakeClock(), FakeEntitlements(error=AWAY)
-    entitlements = cached(source, clock)
-
-    for _ in range(3):
-        await entitlements.of(USER)
-    asked_while_away = len(source.asked)
+@pytest.mark.parametrize("error", [AWAY, DeadlineExceeded("Slow.")])
+async def test_auth_that_is_away_for_one_is_asked_for_nobody_for_a_while(
+    cached: CachedEntitlements, source: FakeEntitlements, clock: FakeClock, error: MeshError
+) -> None:
+    source.error = error
+    told_away = [await cached.of(ADA)]
     source.error = None
-    source.by_user[USER] = KNOWN
-    clock.advance(timedelta(seconds=5))
 
-    assert await entitlements.of(USER) == KNOWN
-    assert asked_while_away == 1
+    clock.advance(timedelta(seconds=4.9))
+    told_away += [await cached.of(ADA), await cached.of(BOB)]
+    asked_meanwhile = list(source.asked)
+    clock.advance(timedelta(seconds=0.1))
+    told_after = await cached.of(BOB)
+
+    assert (told_away, asked_meanwhile) == ([DEFAULT] * 3, [ADA])
+    assert (told_after, source.asked) == (BOBS, [ADA, BOB])
+
+
+async def test_the_pause_does_not_keep_a_fresh_answer_from_serving(
+    cached: CachedEntitlements, source: FakeEntitlements
+) -> None:
+    await cached.of(ADA)
+    source.error = AWAY
+    await cached.of(BOB)
+
+    assert await cached.of(ADA) == ADAS
+
+
+async def test_a_refusal_of_one_keeps_nobody_else_from_being_asked_for(
+    cached: CachedEntitlements, source: FakeEntitlements
+) -> None:
+    source.error = NotFound("No such user.")
+    refused = await cached.of(ADA)
+    source.error = None
+
+    assert (refused, await cached.of(BOB)) == (DEFAULT, BOBS)
+
+
+async def test_no_more_users_are_kept_than_fit(cached: CachedEntitlements, source: FakeEntitlements) -> None:
+    await cached.of(ADA)
+    for _ in range(10_000):
+        await cached.of(UserId(new_id()))
+
+    await cached.of(ADA)
+
+    assert source.asked.count(ADA) == 2
 
 
 def test_entitlements_without_lists_allow_everything() -> None:
     assert Entitlements().allows_model("any")
     assert Entitlements().allows_tool("any")
-    assert not KNOWN.allows_model("b")
-    assert Entitlements(monthly_tokens=5, used_tokens=5).is_used_up
-    assert not Entitlements(used_tokens=10**9).is_used_up
+
+
+def test_entitlements_with_lists_allow_what_is_on_them() -> None:
+    listed = Entitlements(models=("a",), tools=("calculate",))
+
+    assert (listed.allows_model("a"), listed.allows_model("b")) == (True, False)
+    assert (listed.allows_tool("calculate"), listed.allows_tool("current_time")) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("monthly_tokens", "used_tokens", "is_used_up"), [(5, 4, False), (5, 5, True), (None, 10**9, False)]
+)
+def test_entitlements_are_used_up_at_the_months_tokens(
+    monthly_tokens: int | None,
+    used_tokens: int,
+    is_used_up: bool,  # noqa: FBT001 - a parameter of pytest
+) -> None:
+    assert Entitlements(monthly_tokens=monthly_tokens, used_tokens=used_tokens).is_used_up == is_used_up

@@ -9,7 +9,7 @@ import pytest
 from fakes.agent.chat_models import ScriptedChatModel, by_name
 from fakes.agent.loop_time import in_jumping_time
 from fakes.agent.runs import a_model
-from fakes.auth.clock import FakeClock
+from fakes.clock import FakeClock
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.tools import BaseTool
@@ -193,6 +193,16 @@ async def test_refusals_say_nothing_about_a_model() -> None:
     for _ in range(10):
         await run.failure(models=(LARGE,))
     run.large.script.append("Fine.")
+
+    assert (await run.answer()).model == LARGE
+
+
+async def test_a_refusal_shows_that_a_broken_model_is_back() -> None:
+    run = Run()
+    await run.break_large()
+    run.clock.advance(timedelta(seconds=15))
+    run.large.script += [_refused(), "Fine."]
+    await run.failure(models=(LARGE,))
 
     assert (await run.answer()).model == LARGE
 

@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
-from fakes.auth.clock import FakeClock
 from fakes.auth.hasher import CountingHasher
 from fakes.auth.store import InMemoryAuthDatabase
+from fakes.clock import FakeClock
 from mesh_auth.domain import Lifetimes
 from mesh_auth.tokens import ES256TokenSigner
 from mesh_auth.usecases import Login, Logout, Refresh, Register, TokenIssuer

@@ -4,8 +4,8 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import pytest
-from fakes.auth.clock import FakeClock
 from fakes.auth.store import InMemoryAuthDatabase, InMemoryAuthStore
+from fakes.clock import FakeClock
 from mesh_auth.domain import EmailAddress, Lifetimes, User
 from mesh_auth.retention import Retention
 from mesh_auth.usecases import Login, Logout, Refresh, Register

@@ -4,9 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from fakes.auth.clock import FakeClock
 from fakes.auth.hasher import CountingHasher
 from fakes.auth.store import InMemoryAuthDatabase
+from fakes.clock import FakeClock
 from jose import jwt
 from mesh_auth.domain import EmailAddress, Lifetimes, User
 from mesh_auth.metrics import LOGINS, REFRESHES

@@ -28,7 +28,7 @@ def test_dotenv_files_parse_back_to_what_was_made(tmp_path: Path, service: str) 
     parsed = dotenv_values(tmp_path / "made" / f"{service}.env", interpolate=False)
 
     assert parsed == environment_of(SECRETS, service, **WHERE)
-    assert SigningKey.from_pem(parsed[f"{service.upper()}_SERVICE_KEY"] or "")
+    assert SigningKey.from_pem(parsed[f"{service.upper()}_SERVICE_KEY"] or "").kid
 
 
 def test_the_other_files_parse_back(tmp_path: Path) -> None:

@@ -73,9 +73,9 @@ def test_every_fault_is_reported_at_once_by_the_name_of_its_variable(
     assert "secret" not in "".join(lines)
 
 
-def test_secrets_do_not_show_when_settings_are_printed(environment: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("environment")
+def test_secrets_do_not_show_when_settings_are_printed() -> None:
     settings = load_settings(SomeSettings)
 
     assert "PRIVATE KEY" not in repr(settings)
     assert "a:b" not in repr(settings)
-    assert environment

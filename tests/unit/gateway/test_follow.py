@@ -28,7 +28,7 @@ class FakeFollower:
         self.asked: list[EventPosition | None] = []
 
     def opened(self) -> OpenedRun:
-        return OpenedRun(RUN, None, self._next())
+        return OpenedRun(RUN, "thread", self._next())
 
     @asynccontextmanager
     async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from fakes.auth.clock import FakeClock
+from fakes.clock import FakeClock
 from mesh_common.errors import MeshError, Unavailable
 from mesh_gateway.clients.auth import RevocationPage, RevokedSession
 from mesh_gateway.revocations import Revocations
