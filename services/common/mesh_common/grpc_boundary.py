@@ -1,7 +1,8 @@
 """The edge of every gRPC service: who calls, for whom, until when; and what leaves when something goes wrong.
 
 One interceptor does all of it, in this order: trace, service token, allowed edge, user, deadline, the servicer,
-errors, one log line, metrics. It is one of the two places of the mesh that catch everything.
+errors, one log line, metrics. It catches everything, as HTTP's boundary (the gateway's observer) does; besides them
+only the agent's execution and the job worker do, so that one run or job fails alone.
 """
 
 import asyncio

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, delete, func, select, text, update
+from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, case, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +22,8 @@ from mesh_common.telemetry import carried_context
 # 1 s, 2 s, 4 s … up to 5 minutes: a callee that restarts is met soon, one that is down is not hammered.
 _BACKOFF_BASE_S = 1.0
 _BACKOFF_MAX_S = 300.0
+# Far beyond the longest back-off, far below what a float can hold.
+_MAX_DOUBLINGS = 30
 _MAX_DELAYS = 10
 
 
@@ -54,6 +56,7 @@ def job_table(metadata: MetaData, name: str = "jobs") -> Table:
         Column("version", Integer, nullable=False, server_default=text("0")),
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("first_due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("leased_until", DateTime(timezone=True)),
     )
 
@@ -73,6 +76,7 @@ def job_table_sql(schema: str, name: str = "jobs") -> tuple[str, ...]:
             version integer NOT NULL DEFAULT 0,
             created_at timestamptz NOT NULL DEFAULT now(),
             due_at timestamptz NOT NULL DEFAULT now(),
+            first_due_at timestamptz NOT NULL DEFAULT now(),
             leased_until timestamptz,
             UNIQUE (kind, key)
         )
@@ -109,6 +113,7 @@ class JobQueue:
                 payload=payload,
                 trace_context=carried_context(),
                 due_at=func.now() + timedelta(seconds=delay_s),
+                first_due_at=func.now() + timedelta(seconds=delay_s),
             )
             .on_conflict_do_nothing(index_elements=["kind", "key"])
         )
@@ -126,7 +131,7 @@ class JobQueue:
     ) -> None:
         """Queues a job, or puts a queued one off by `delay_s` more (debounce), at most to ten delays after its birth.
 
-        A job renewed while it is worked on is worked on once more.
+        A job renewed while it is worked on is worked on once more; one in back-off stays in it.
         """
         delay = timedelta(seconds=delay_s)
         table = self._table
@@ -138,13 +143,17 @@ class JobQueue:
             payload=payload,
             trace_context=carried_context(),
             due_at=func.now() + delay,
+            first_due_at=func.now() + delay,
         )
+        put_off = func.least(statement.excluded.due_at, table.c.created_at + delay * _MAX_DELAYS)
+        is_untried = table.c.attempt == 0
         renewed = statement.on_conflict_do_update(
             index_elements=["kind", "key"],
             set_={
                 "payload": statement.excluded.payload,
                 "version": table.c.version + 1,
-                "due_at": func.least(statement.excluded.due_at, table.c.created_at + delay * _MAX_DELAYS),
+                "due_at": case((is_untried, put_off), else_=table.c.due_at),
+                "first_due_at": case((is_untried, put_off), else_=table.c.first_due_at),
             },
         )
         await connection.execute(renewed)
@@ -187,12 +196,13 @@ class JobQueue:
         finished = await connection.execute(delete(table).where(mine, table.c.version == job.version))
         if finished.rowcount == 1:
             return True
-        again = await connection.execute(update(table).where(mine).values(leased_until=None, attempt=0))
+        anew = {"leased_until": None, "attempt": 0, "due_at": func.now(), "first_due_at": func.now()}
+        again = await connection.execute(update(table).where(mine).values(anew))
         return again.rowcount == 1
 
     async def retry_later(self, connection: AsyncConnection, job: Job) -> None:
         """Gives the job back, due after a back-off that doubles with each attempt."""
-        delay_s = min(_BACKOFF_BASE_S * 2 ** (job.attempt - 1), _BACKOFF_MAX_S)
+        delay_s = min(_BACKOFF_BASE_S * 2 ** min(job.attempt - 1, _MAX_DOUBLINGS), _BACKOFF_MAX_S)
         statement = (
             update(self._table)
             .where(self._table.c.id == job.id, self._table.c.attempt == job.attempt)
@@ -201,8 +211,11 @@ class JobQueue:
         await connection.execute(statement)
 
     async def oldest_due_age_s(self, connection: AsyncConnection) -> float:
-        """How long the oldest due job has waited, in seconds; 0.0 when nothing waits."""
+        """For how long the oldest job that is not done should have been, in seconds; 0.0 when there is none.
+
+        Counted from when it was due first: a job in back-off waits as well, and it is what an alert is about.
+        """
         table = self._table
-        age = func.extract("epoch", func.now() - func.min(table.c.due_at))
-        seconds = (await connection.execute(select(age).where(table.c.due_at <= func.now()))).scalar()
+        age = func.extract("epoch", func.now() - func.min(table.c.first_due_at))
+        seconds = (await connection.execute(select(age).where(table.c.first_due_at <= func.now()))).scalar()
         return float(seconds or 0.0)

@@ -17,8 +17,10 @@ from mesh_common.telemetry import restored_context, tracer
 
 log = structlog.get_logger()
 
+_OBSERVE_EVERY_S = 5.0
+
 JobHandler = Callable[[Job], Awaitable[None]]
-"""Does a job. Idempotent. A MeshError that `is_retryable` brings the job back later, any other error ends it."""
+"""Does a job. Idempotent. A MeshError that is not `is_retryable` ends it; after any other error it comes back later."""
 
 
 class JobWorker:
@@ -37,8 +39,8 @@ class JobWorker:
         name: str,
         concurrency: int,
         timeout_s: float,
+        max_attempts: int,
         poll_s: float = 1.0,
-        max_attempts: int = 20,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -56,6 +58,7 @@ class JobWorker:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._observe())
             while True:
                 self._wake.clear()
                 jobs = await self._claim()
@@ -71,15 +74,21 @@ class JobWorker:
             return []
         try:
             async with self._database.as_worker() as connection:
-                jobs = await self._queue.claim(connection, limit=room, lease_s=self._timeout_s * 1.5)
-                QUEUE_OLDEST_SECONDS.labels(self._name).set(await self._queue.oldest_due_age_s(connection))
-                return list(jobs)
+                return list(await self._queue.claim(connection, limit=room, lease_s=self._timeout_s * 1.5))
         except Unavailable:
             return []
         except ProgrammingError as error:
             # The schema is older than the code until `migrate` has run; readiness says so meanwhile.
             log.warning("job.queue_not_ready", queue=self._name, error=type(error.orig).__name__)
             return []
+
+    async def _observe(self) -> None:
+        """Tells how far behind the queue is, beside the work: a worker without room must still say so."""
+        while True:
+            with suppress(Unavailable, ProgrammingError):
+                async with self._database.as_worker() as connection:
+                    QUEUE_OLDEST_SECONDS.labels(self._name).set(await self._queue.oldest_due_age_s(connection))
+            await asyncio.sleep(_OBSERVE_EVERY_S)
 
     async def _rest(self) -> None:
         try:

@@ -100,29 +100,30 @@ class JWTVerifier:
         self._keys = dict(keys)
 
     def knows_key_of(self, token: str) -> bool:
-        return _header(token).get("kid") in self._keys
+        """Whether the token names a key of the set; a token verified before is not taken apart again."""
+        return _digest(token) in self._verified or _kid(_header(token)) in self._keys
 
     def verify(self, token: str) -> Claims:
         """The token's claims. Raises Unauthenticated, never saying which check failed."""
         if len(token) > _MAX_TOKEN_CHARS:
-            raise _refused()
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+            raise invalid_token()
+        digest = _digest(token)
         claims = self._verified.get(digest)
         if claims is None:
             claims = self._verify_anew(token)
             self._remember(digest, claims)
         if claims["exp"] + _LEEWAY_S <= time.time():
             self._verified.pop(digest, None)
-            raise _refused()
+            raise invalid_token()
         return claims
 
     def _verify_anew(self, token: str) -> Claims:
         header = _header(token)
         if header.get("alg") != ALGORITHM or header.get("typ") != self._token_type:
-            raise _refused()
-        key = self._keys.get(str(header.get("kid")))
+            raise invalid_token()
+        key = self._keys.get(_kid(header))
         if key is None:
-            raise _refused()
+            raise invalid_token()
         try:
             return jose_jwt.decode(
                 token,
@@ -133,7 +134,7 @@ class JWTVerifier:
                 options={"leeway": _LEEWAY_S, "require_exp": True, "require_aud": True, "require_iss": True},
             )
         except JOSEError as error:
-            raise _refused() from error
+            raise invalid_token() from error
 
     def _remember(self, digest: bytes, claims: Claims) -> None:
         self._verified[digest] = claims
@@ -162,12 +163,24 @@ def _header(token: str) -> Mapping[str, Any]:
     try:
         return jose_jwt.get_unverified_header(token)
     except (JOSEError, ValueError) as error:
-        raise _refused() from error
+        raise invalid_token() from error
+
+
+def _kid(header: Mapping[str, Any]) -> str:
+    kid = header.get("kid")
+    if not isinstance(kid, str):
+        raise invalid_token()
+    return kid
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _refused() -> Unauthenticated:
+def invalid_token() -> Unauthenticated:
+    """What every refused token gets: it never says which check failed."""
     return Unauthenticated("The token is missing, expired or not valid. Log in again.", reason="INVALID_TOKEN")

@@ -1,6 +1,7 @@
 """Prometheus: what every service counts, and the internal port that shows it.
 
-Names are `mesh_<service>_<noun>_<unit>`; labels come from closed sets, never from ids or paths.
+Names are `mesh_<service>_<noun>_<unit>`, without a service where all count the same; labels come from closed sets,
+never from ids or paths.
 """
 
 from collections.abc import Iterator

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 import asyncpg
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
@@ -31,6 +31,15 @@ _TAKE_ROLE = text("SELECT set_config('role', :role, true), set_config('mesh.user
 # Class 28: a password that is being rotated.
 _UNMIGRATED_CLASSES = ("3F000", "42P01")
 _AWAY_CLASSES = ("08", "28", "40", "53", "57", *_UNMIGRATED_CLASSES)
+
+
+# psycopg has no deadline of its own on a statement: a network that swallows packets is noticed by these.
+LIBPQ_KEEPALIVE: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 
 
 class Role(StrEnum):
@@ -143,7 +152,7 @@ def _connect_args(driver: Driver, timeout_s: float) -> dict[str, object]:
         server_settings = {"statement_timeout": statement_timeout_ms, "jit": "off"}
         return {"timeout": timeout_s, "command_timeout": timeout_s, "server_settings": server_settings}
     options = f"-c statement_timeout={statement_timeout_ms} -c jit=off"
-    return {"connect_timeout": max(2, int(timeout_s)), "options": options}
+    return {"connect_timeout": max(2, int(timeout_s)), "options": options, **LIBPQ_KEEPALIVE}
 
 
 def _observe_pool(engine: AsyncEngine) -> None:

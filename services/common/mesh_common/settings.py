@@ -76,8 +76,8 @@ class GrpcSettings(ServiceSettings):
     """Connections kept open."""
     database_max_overflow: int = Field(default=10, ge=0, le=200)
     """Connections opened beyond the pool under load."""
-    database_timeout_s: Seconds = 5.0
-    """How long to wait for a connection, and for a statement."""
+    database_timeout_s: Seconds = 4.0
+    """How long to wait for a connection, and for a statement; below the 5 s callers wait, so that they hear why."""
 
 
 class MigrationSettings(BaseSettings):

@@ -1,6 +1,6 @@
 """Traces over OTLP, head-sampled, with W3C context through HTTP, gRPC, the outbox and the queues."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from opentelemetry import propagate, trace
@@ -9,7 +9,9 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.trace import Link, SpanKind, TraceState
+from opentelemetry.util.types import Attributes
 
 tracer = trace.get_tracer("mesh")
 
@@ -26,7 +28,7 @@ def tracing(service: str, *, otlp_endpoint: str | None, sample_ratio: float) -> 
         return
     provider = TracerProvider(
         resource=Resource.create({"service.name": service, "service.namespace": "mesh"}),
-        sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+        sampler=ParentBased(RequestRoots(sample_ratio)),
         shutdown_on_exit=False,
     )
     exporter = OTLPSpanExporter(
@@ -39,6 +41,34 @@ def tracing(service: str, *, otlp_endpoint: str | None, sample_ratio: float) -> 
     finally:
         provider.force_flush(_SHUTDOWN_TIMEOUT_MS)
         provider.shutdown()
+
+
+class RequestRoots(Sampler):
+    """Begins traces at requests alone, a ratio of them.
+
+    What services do beside requests (polls, heartbeats, readiness, revocations) would begin some twenty traces a
+    second in an idle mesh, and push those that matter out of every store.
+    """
+
+    def __init__(self, ratio: float) -> None:
+        self._ratio = TraceIdRatioBased(ratio)
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        if kind is not SpanKind.SERVER:
+            return SamplingResult(Decision.DROP, trace_state=trace_state)
+        return self._ratio.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+
+    def get_description(self) -> str:
+        return f"RequestRoots{{{self._ratio.get_description()}}}"
 
 
 def carried_context() -> dict[str, str]:

@@ -76,7 +76,7 @@ async def test_a_worker_that_lost_its_lease_finishes_nothing(database: Database)
     assert row.leased_until is not None
 
 
-@pytest.mark.parametrize(("attempt", "delay_s"), [(1, 1), (2, 2), (5, 16), (30, 300)])
+@pytest.mark.parametrize(("attempt", "delay_s"), [(1, 1), (2, 2), (5, 16), (30, 300), (2_000, 300)])
 async def test_a_job_given_back_waits_longer_each_time_up_to_five_minutes(
     database: Database, attempt: int, delay_s: int
 ) -> None:
@@ -112,11 +112,38 @@ async def test_a_job_renewed_while_it_is_worked_on_is_worked_on_again(database: 
     assert again.payload == {"turn": 2}
 
 
+async def test_a_job_in_back_off_is_not_hurried_by_being_renewed(database: Database) -> None:
+    await add_job(database)
+    async with database.as_worker() as connection:
+        await connection.execute(update(jobs).values(attempt=8))
+    (job,) = await claim_jobs(database)
+
+    async with database.as_worker() as connection:
+        await QUEUE.retry_later(connection, job)
+        await QUEUE.renew(connection, kind="work", key="k", user_id=job.user_id, payload={"turn": 2}, delay_s=0)
+
+    (row,) = await job_rows(database)
+    assert row.due_in > timedelta(seconds=200)
+
+
+async def test_a_job_in_back_off_counts_as_waiting_since_it_was_due_first(database: Database) -> None:
+    await add_job(database)
+    async with database.as_worker() as connection:
+        await connection.execute(update(jobs).values(first_due_at=func.now() - timedelta(seconds=90)))
+    (job,) = await claim_jobs(database)
+
+    async with database.as_worker() as connection:
+        await QUEUE.retry_later(connection, job)
+        age_s = await QUEUE.oldest_due_age_s(connection)
+
+    assert 90 <= age_s < 100
+
+
 async def test_the_age_of_the_oldest_due_job_is_told(database: Database) -> None:
     await add_job(database)
     async with database.as_worker() as connection:
         before = await QUEUE.oldest_due_age_s(connection)
-        await connection.execute(update(jobs).values(due_at=func.now() - timedelta(seconds=90)))
+        await connection.execute(update(jobs).values(first_due_at=func.now() - timedelta(seconds=90)))
         after = await QUEUE.oldest_due_age_s(connection)
         await connection.execute(delete(jobs))
         empty = await QUEUE.oldest_due_age_s(connection)

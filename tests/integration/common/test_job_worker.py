@@ -56,7 +56,7 @@ async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 def _worker(database: Database, handler: Callable[[Job], Awaitable[None]], **changes: Any) -> JobWorker:
-    options: dict[str, Any] = {"name": "test", "concurrency": 2, "timeout_s": 30.0, "poll_s": 0.02}
+    options: dict[str, Any] = {"name": "test", "concurrency": 2, "timeout_s": 30.0, "max_attempts": 20, "poll_s": 0.02}
     return JobWorker(database, QUEUE, handler, **(options | changes))
 
 

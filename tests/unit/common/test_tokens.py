@@ -217,3 +217,14 @@ def _public_pem() -> bytes:
     return private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+
+
+@pytest.mark.parametrize("kid", [["a"], {"a": 1}, 7, None])
+def test_a_kid_that_is_no_text_is_refused_like_any_other_token(kid: object) -> None:
+    token = f"{_encoded({'alg': 'ES256', 'typ': 'at+jwt', 'kid': kid})}.e30.c2ln"
+    verifier = JWTVerifier({}, token_type="at+jwt", audience=AUDIENCE, issuer=ISSUER)
+
+    with pytest.raises(Unauthenticated):
+        verifier.knows_key_of(token)
+    with pytest.raises(Unauthenticated):
+        verifier.verify(token)
