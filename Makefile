@@ -14,6 +14,8 @@ PACKAGES := $(wildcard services/*/mesh_*)
 ARGS :=
 # How `make secrets` writes them: dotenv or kubernetes.
 FORMAT := dotenv
+# Where `make secrets` writes dotenv files.
+FOLDER := secrets
 
 .PHONY: secrets help setup setup-test lock dev demo trace proto proto-check check fmt test
 
@@ -54,8 +56,8 @@ proto: $(TEST_STAMP) ## make proto/gen anew
 proto-check: $(TEST_STAMP) ## see that proto/gen is what the .proto files give
 	@PYTHON=../.venv/bin/python proto/generate.sh --check
 
-secrets: $(DEV_STAMP) ## make every key and password of a mesh under secrets/ (FORMAT=kubernetes prints Secrets)
-	@$(PYTHON) -m mesh_common secrets --format $(FORMAT)
+secrets: $(DEV_STAMP) ## make every key and password of a mesh under secrets/ (or FOLDER=…; FORMAT=kubernetes prints Secrets)
+	@$(PYTHON) -m mesh_common secrets --format $(FORMAT) --folder "$(FOLDER)"
 
 lock: $(TEST_STAMP) ## resolve the requirements anew
 	@UV="$(CURDIR)/.mesh/tools/bin/uv" requirements/lock.sh

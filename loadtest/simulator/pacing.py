@@ -31,10 +31,6 @@ class Pace:
     itl_s: float
     jitter: tuple[float, ...] = ()
 
-    @property
-    def is_burst(self) -> bool:
-        return self.ttft_s == 0 and self.itl_s == 0
-
     def gap_s(self, index: int) -> float:
         return self.itl_s * self.jitter[index % _JITTER_SAMPLES] if self.jitter else self.itl_s
 

@@ -3,10 +3,15 @@
 import asyncio
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from mesh_common.edges import SERVICES
 from mesh_dev.stack import Stack
+from mesh_dev.trace_source import find_trace
+from mesh_dev.trace_tree import Span
+from support.api import User, eventually
 
 _ROOT = Path(__file__).parents[2]
 _BLOCKS = re.findall(r"^```sh\n(.*?)^```", (_ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -27,6 +32,40 @@ async def test_curl_commands_chat_with_a_running_stack(stack: Stack) -> None:
     assert '"items"' in process.stdout
 
 
+def test_make_secrets_makes_the_whole_set_once(tmp_path: Path) -> None:
+    first = _make("secrets", f"FOLDER={tmp_path}/secrets")
+    again = _make("secrets", f"FOLDER={tmp_path}/secrets")
+    printed = _make("secrets", "FORMAT=kubernetes")
+
+    assert first.returncode == 0, first.stderr
+    made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert made.keys() >= {f"{service}.env" for service in SERVICES}
+    assert "AUTH_SIGNING_KEY=" in made["auth.env"]
+    assert again.returncode != 0
+    assert "already holds secrets" in again.stderr
+    assert printed.stdout.count("kind: Secret") >= len(SERVICES)
+
+
+async def test_make_trace_prints_a_turn_by_its_run_some_time_later(stack: Stack, user: User) -> None:
+    turn = await user.chat("What is a mesh?")
+
+    async def trace() -> list[Span]:
+        return await find_trace(stack.traces_url, turn.run_id)
+
+    await eventually("the whole trace", trace, lambda spans: {span.service for span in spans} == set(SERVICES))
+    printed = await asyncio.to_thread(_make, "trace", f"ID={turn.run_id}", MESH_PORT_BASE=str(stack.ports.base))
+
+    assert printed.returncode == 0, printed.stderr
+    assert all(service in printed.stdout.splitlines()[0] for service in SERVICES)
+    assert "gateway: POST /api/v1/chatbot/chat/stream" in printed.stdout
+
+
+def test_ci_checks_and_tests_as_a_person_would() -> None:
+    commands = (_ROOT / ".ci" / "run").read_text().splitlines()
+
+    assert [command for command in commands if command.startswith("make ")][-2:] == ["make check", "make test"]
+
+
 @pytest.mark.parametrize("command", _MAKE_COMMANDS)
 def test_make_commands_name_targets_that_exist(command: str) -> None:
     arguments = command.partition("make ")[2].partition(" ARGS")[0].partition(" ID")[0].split()
@@ -43,6 +82,20 @@ def test_links_lead_to_files() -> None:
 
     assert links
     assert missing == []
+
+
+def _make(target: str, *variables: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The target with the Python of the tests, which has what it needs."""
+    ready = ["-o", ".venv/.stamp-dev", f"PYTHON={sys.executable}"]
+    return subprocess.run(
+        ["make", *ready, target, *variables],
+        cwd=_ROOT,
+        env={"PATH": "/usr/bin:/bin:/usr/local/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
 
 
 async def _bash(script: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

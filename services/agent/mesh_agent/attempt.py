@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from mesh_common.ids import new_id
 
 from mesh_agent.attempt_log import AttemptLog
+from mesh_agent.bill import Bill
 from mesh_agent.checkpoint import RunCheckpoints
 from mesh_agent.coalescer import TextCoalescer
 from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
@@ -29,17 +30,17 @@ _BETWEEN_ROUNDS = "\n\n"
 class Attempt:
     """Deltas joined are the answer, always; text of several rounds is set apart by an empty line."""
 
-    def __init__(self, log: AttemptLog, load: Callable[[], float]) -> None:
+    def __init__(self, log: AttemptLog, load: Callable[[], float], claimed_at_s: float) -> None:
+        """`claimed_at_s`: the monotonic time before the claim was sent."""
         self.log = log
         self.claim = log.claim
         self.message_id = new_id()
         self._coalescer = TextCoalescer(self._send_text, load)
         self._parts: list[str] = []
         self._round_has_text = False
-        self._started_s = time.monotonic()
-        self.usage = Usage()
-        self._unbilled_chunks = 0
-        self._asked: Model | None = None
+        self._claimed_at_s = claimed_at_s
+        self._has_spoken = False
+        self._bill = Bill()
         self.model = self.claim.model or ""
         self.checkpoints: RunCheckpoints | None = None
 
@@ -54,35 +55,36 @@ class Attempt:
         is_first = self.claim.attempt == 1
         self._tell(RunStarted(thread_id) if is_first else RunRestarted(thread_id, progress.tool_results))
         for text in progress.texts:
-            self.begin_round()
-            self.on_text(text)
-        self.usage = progress.usage
-        self._unbilled_chunks = 0
+            self._round_has_text = False
+            self._say(text)
+        self._bill = Bill(progress.usage)
 
     def recalled(self, memories: Sequence[RecalledMemory], *, is_unavailable: bool) -> None:
         self._tell(MemoryRecalled(tuple(memories), is_unavailable=is_unavailable))
 
-    def begin_round(self) -> None:
+    def begin_round(self, prompt_tokens: Callable[[], int]) -> None:
+        """`prompt_tokens` is asked only when the round is cut: then nobody tells what the provider read."""
         self._round_has_text = False
+        self._bill.begin_round(prompt_tokens)
 
     def on_text(self, text: str) -> None:
-        if not self._parts:
-            FIRST_TOKEN_SECONDS.observe(time.monotonic() - self._started_s)
-        elif not self._round_has_text:
-            self._take(_BETWEEN_ROUNDS)
-        self._round_has_text = True
-        self._unbilled_chunks += 1
-        self._take(text)
+        if not self._has_spoken:
+            FIRST_TOKEN_SECONDS.observe(time.monotonic() - self._claimed_at_s)
+        self._has_spoken = True
+        self._bill.on_text()
+        self._say(text)
 
     def on_model(self, model: Model) -> None:
-        """This model is asked now; until its round ends, what it says is counted by chunks."""
-        self._asked = model
+        """This model is asked now."""
+        self._bill.on_model(model)
         self.model = model.name
 
     def end_round(self, usage: Usage) -> None:
         self._coalescer.flush()
-        self.usage = self.usage.plus(usage)
-        self._unbilled_chunks = 0
+        self._bill.end_round(usage)
+
+    def fail_round(self) -> None:
+        self._bill.fail_round()
 
     def tool_started(self, call: ToolCall) -> None:
         self._tell(ToolStarted(call.id, call.name, call.arguments_json))
@@ -112,11 +114,14 @@ class Attempt:
     ) -> Outcome:
         # Deltas joined are the answer, also of a run that was cut; and nothing may be sent while the end commits.
         self._coalescer.flush()
-        usage = self.usage
-        if self._asked and self._unbilled_chunks:
-            # Tokens of a round that was cut are known by count only: one chunk a token.
-            usage = usage.plus(self._asked.usage(0, self._unbilled_chunks))
+        usage = self._bill.total()
         return Outcome(status, self.answer, self.message_id, self.model, usage, finish_reason, error)
+
+    def _say(self, text: str) -> None:
+        if self._parts and not self._round_has_text:
+            self._take(_BETWEEN_ROUNDS)
+        self._round_has_text = True
+        self._take(text)
 
     def _take(self, text: str) -> None:
         self._parts.append(text)

@@ -54,6 +54,7 @@ from mesh_agent.usecases.delivery import DeliverOutbox
 from mesh_agent.usecases.ending import EndRun
 from mesh_agent.usecases.follow import FollowRun, StartAndFollow
 from mesh_agent.usecases.runs import Runs
+from mesh_agent.usecases.start import StartRun
 from mesh_agent.usecases.threads import Threads
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -176,21 +177,21 @@ def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
 
 def _executor(settings: AgentSettings, database: Database, execution: Execution) -> Executor:
     address = settings.advertised_address or f"{settings.grpc_host}:{settings.grpc_port}"
-    limits = ExecutorLimits(settings.max_runs, settings.lease_ttl_s)
+    limits = ExecutorLimits(settings.max_runs, settings.max_pending_runs, settings.lease_ttl_s)
     return Executor(database, Owner(str(new_id()), address), execution, limits)
 
 
 def _servicer(
     settings: AgentSettings, database: Database, executor: Executor, parts: RunParts, peers: PeerAgents
 ) -> AgentServicer:
-    runs = Runs(
+    start_run = StartRun(
         database,
         executor,
         parts.entitlements,
         parts.models,
-        peers,
         settings.max_pending_runs_per_user,
         message_tokens(parts.loop.prompts.system(())),
     )
+    runs = Runs(database, executor, parts.entitlements, parts.models, peers)
     follow = FollowRun(database, executor, peers)
-    return AgentServicer(Threads(database, executor), runs, follow, StartAndFollow(runs, follow))
+    return AgentServicer(Threads(database, executor), runs, follow, StartAndFollow(start_run, runs, follow))

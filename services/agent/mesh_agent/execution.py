@@ -1,6 +1,7 @@
 """One run from its claim to its stored end, whatever happens to it on the way.
 
-One of the two places of the mesh that catch everything (the gRPC boundary is the other): a crashing run fails alone.
+It catches every exception, as the gRPC boundary does around a call and the job worker around a job: a crashing run
+fails alone.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from mesh_common.caller import Caller, acting
 from mesh_common.postgres import Database
 from mesh_common.telemetry import restored_context, tracer
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from structlog.contextvars import bound_contextvars
 
 from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import MAX_LOST_ATTEMPTS, Claim, Outcome, Progress, RunError
@@ -19,7 +21,7 @@ from mesh_agent.events import RunEvent
 from mesh_agent.frames import encode_frames
 from mesh_agent.handle import Handle, Stop
 from mesh_agent.lease import while_lease_holds
-from mesh_agent.metrics import RUNS_ENDED
+from mesh_agent.metrics import MODEL_COST, MODEL_TOKENS, RUNS_ENDED
 from mesh_agent.outcome import terminal_event
 from mesh_agent.run import RunParts, run_attempt
 from mesh_agent.store import claims
@@ -44,6 +46,10 @@ class Execution:
     async def __call__(self, handle: Handle) -> bool:
         """Whether another run waits on the thread."""
         claim = handle.claim
+        with bound_contextvars(run_id=str(claim.run_id), thread_id=str(claim.thread_id)):
+            return await self._execute(handle, claim)
+
+    async def _execute(self, handle: Handle, claim: Claim) -> bool:
         try:
             with (
                 acting(Caller("agent", claim.user_id, None)),
@@ -106,8 +112,8 @@ class Execution:
         outcome = handle.attempt.cancelled()
         handle.is_ending = True
         handle.attempt.log.finish(_terminal(handle, outcome))
-        RUNS_ENDED.labels(outcome.status).inc()
         await self.end_run.discard(handle.claim, outcome)
+        _count(outcome)
 
     async def _end(self, handle: Handle, outcome: Outcome) -> bool:
         # From here on nothing stops it: a cancel that comes now comes too late, and the commit is not cut in two.
@@ -120,7 +126,7 @@ class Execution:
             lambda: self.end_run(claim, outcome, frames, has_checkpoints=handle.attempt.has_checkpoints),
         )
         attempt_log.finish(terminal)
-        RUNS_ENDED.labels(outcome.status).inc()
+        _count(outcome)
         reason = {"reason": outcome.error.reason} if outcome.error else {}
         log.info("run.ended", status=outcome.status, attempt=claim.attempt, model=outcome.model, **reason)
         return has_waiting
@@ -129,6 +135,16 @@ class Execution:
 def _terminal(handle: Handle, outcome: Outcome) -> RunEvent:
     claim = handle.claim
     return RunEvent(claim.run_id, claim.attempt, len(handle.attempt.log.events) + 1, terminal_event(outcome))
+
+
+def _count(outcome: Outcome) -> None:
+    """Where its usage is billed, so that both agree: rounds that were cut, and attempts before, are in both."""
+    RUNS_ENDED.labels(outcome.status).inc()
+    usage = outcome.usage
+    if usage.input_tokens or usage.output_tokens:
+        MODEL_TOKENS.labels(outcome.model, "input").inc(usage.input_tokens)
+        MODEL_TOKENS.labels(outcome.model, "output").inc(usage.output_tokens)
+        MODEL_COST.labels(outcome.model).inc(usage.cost_micro_usd / 1e6)
 
 
 def _log_crash(event: str, claim: Claim, error: BaseException) -> None:
@@ -140,7 +156,7 @@ def _log_crash(event: str, claim: Claim, error: BaseException) -> None:
         chain.append(type(cause).__name__)
         where += traceback.format_tb(cause.__traceback__)
         cause = cause.__cause__ or cause.__context__
-    log.error(event, attempt=claim.attempt, run_id=str(claim.run_id), errors=chain, traceback="".join(where))
+    log.error(event, attempt=claim.attempt, errors=chain, traceback="".join(where))
 
 
 def _span_attributes(claim: Claim) -> dict[str, str | int]:

@@ -1,6 +1,7 @@
 """Executes runs beside the requests that started them: claims, room, cancel, drain (DESIGN §6).
 
-The one place of the mesh that starts bare tasks: a run that crashes must fail alone (`execution`).
+It starts bare tasks, which no TaskGroup holds, for a run that crashes must fail alone (`execution`); `spawn` keeps
+them, and `drain` waits for them.
 """
 
 import asyncio
@@ -16,22 +17,22 @@ from mesh_common.postgres import Database
 
 from mesh_agent.attempt import Attempt
 from mesh_agent.attempt_log import AttemptLog
+from mesh_agent.backlog import Backlog
 from mesh_agent.domain import Claim, FollowedRun
 from mesh_agent.execution import Execution
 from mesh_agent.handle import Handle, Stop
 from mesh_agent.heartbeat import Heartbeat, valid_until_s
-from mesh_agent.metrics import RUNS_RUNNING, RUNS_UNENDED
-from mesh_agent.store import claims, runs
+from mesh_agent.metrics import RUNS_RUNNING
+from mesh_agent.store import claims
 from mesh_agent.store.claims import Owner
 
 _POLL_S = 1.0
-# Counting unended runs reads an index of them: cheap, but not for every claim.
-_COUNT_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorLimits:
     max_runs: int
+    max_pending_runs: int
     lease_ttl_s: float
 
 
@@ -41,6 +42,7 @@ class Executor:
     def __init__(self, database: Database, owner: Owner, execution: Execution, limits: ExecutorLimits) -> None:
         self.owner = owner
         self.limits = limits
+        self.backlog = Backlog(database, limits.max_pending_runs)
         self._database = database
         self._execution = execution
         self._handles: dict[RunId, Handle] = {}
@@ -138,7 +140,7 @@ class Executor:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._claim_forever())
             group.create_task(heartbeat.run())
-            group.create_task(self._count_forever())
+            group.create_task(self.backlog.run())
 
     async def drain(self, drain_s: float) -> None:
         """Takes nothing new, lets runs end for `drain_s`, then gives the rest back for others to claim."""
@@ -182,25 +184,15 @@ class Executor:
             return
         finally:
             self._reserved -= room
+        self.backlog.claimed(len(claimed))
         for claim in claimed:
             self.launch(claim, asked_at_s)
-
-    async def _count_forever(self) -> None:
-        while True:
-            try:
-                async with self._database.as_worker() as connection:
-                    counts = await runs.count_by_status(connection)
-            except Unavailable:
-                counts = {}
-            for status, count in counts.items():
-                RUNS_UNENDED.labels(status).set(count)
-            await asyncio.sleep(_COUNT_EVERY_S)
 
     def _handle(self, claim: Claim, claimed_at_s: float) -> Handle:
         # The log asks the handle and the handle has the log: one is told after.
         attempt_log = AttemptLog(claim)
         valid_s = valid_until_s(claimed_at_s, self.limits.lease_ttl_s)
-        handle = Handle(claim, Attempt(attempt_log, self.load), valid_s)
+        handle = Handle(claim, Attempt(attempt_log, self.load, claimed_at_s), valid_s)
         attempt_log.holds_lease = handle.holds_lease
         return handle
 

@@ -12,10 +12,16 @@ RUNS_UNENDED: Final = Gauge(
 )
 FOLLOWERS: Final = Gauge("mesh_agent_followers", "Streams that follow a run on this replica.")
 FIRST_TOKEN_SECONDS: Final = Histogram(
-    "mesh_agent_first_token_seconds", "From a run's claim to its first token.", buckets=LATENCY_BUCKETS_S
+    "mesh_agent_first_token_seconds",
+    "From the claim of a run's attempt to the attempt's first new token; what a takeover repeats is none.",
+    buckets=LATENCY_BUCKETS_S,
 )
 MODEL_CALLS: Final = Counter("mesh_agent_model_calls_total", "Calls to models, by result.", ("model", "result"))
-MODEL_TOKENS: Final = Counter("mesh_agent_model_tokens_total", "Tokens by model and direction.", ("model", "direction"))
-MODEL_COST: Final = Counter("mesh_agent_model_cost_usd_total", "Cost by model, in US dollars.", ("model",))
+MODEL_TOKENS: Final = Counter(
+    "mesh_agent_model_tokens_total", "Tokens billed to users, by the run's model and direction.", ("model", "direction")
+)
+MODEL_COST: Final = Counter(
+    "mesh_agent_model_cost_usd_total", "Cost billed to users, by the run's model, in US dollars.", ("model",)
+)
 TOOL_CALLS: Final = Counter("mesh_agent_tool_calls_total", "Calls of tools, by result.", ("tool", "result"))
 RECALLS: Final = Counter("mesh_agent_recalls_total", "Recalls of memories, by result.", ("result",))

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import psycopg
 import structlog
+from mesh_common.postgres import LIBPQ_KEEPALIVE
+from psycopg.rows import TupleRow
 
 from mesh_agent.store.claims import CHANNEL
 
@@ -33,10 +35,17 @@ class PendingListener:
             await asyncio.sleep(_RETRY_S)
 
     async def _listen(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S
-        )
-        async with connection:
+        async with await connect(self._url) as connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             async for _ in connection.notifies():
                 self._wake()
+
+
+async def connect(database_url: str) -> psycopg.AsyncConnection[TupleRow]:
+    """A connection that notices within half a minute that its server went away without a word."""
+    return await psycopg.AsyncConnection.connect(
+        database_url,
+        autocommit=True,
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        **LIBPQ_KEEPALIVE,
+    )

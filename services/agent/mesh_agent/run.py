@@ -44,6 +44,7 @@ async def run_attempt(attempt: Attempt, parts: RunParts) -> Outcome:
             finish_reason = await loop.run(_loop_input(attempt, parts, entitlements), attempt)
         return attempt.succeeded(finish_reason)
     except ProviderError as error:
+        attempt.fail_round()
         return attempt.failed(run_error_of(error))
     except MeshError as error:
         # Known by name: a model or a tool the user may not use any more, a database that is away.

@@ -9,6 +9,7 @@ from mesh.agent.v1 import agent_pb2 as pb
 from mesh.agent.v1 import agent_pb2_grpc
 from mesh_common.caller import require_user
 from mesh_common.ids import RunId, ThreadId
+from structlog.contextvars import bind_contextvars
 
 from mesh_agent import convert, domain
 from mesh_agent.convert_events import event_pb
@@ -109,5 +110,6 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
 
 async def _acknowledge(context: Context, run_id: RunId, thread_id: ThreadId) -> None:
-    """Tells the caller, before any event, that the run stands and is theirs."""
+    """Tells the caller, before any event, that the run stands and is theirs; the call's log lines name it from here."""
+    bind_contextvars(run_id=str(run_id), thread_id=str(thread_id))
     await context.send_initial_metadata((("mesh-run-id", str(run_id)), ("mesh-thread-id", str(thread_id))))

@@ -54,6 +54,9 @@ class AgentSettings(GrpcSettings):
     """`host:port` under which other replicas reach this one (the pod's IP); the gRPC address when absent."""
     max_runs: int = Field(default=200, ge=1, le=5_000)
     """Runs this replica executes at once; more wait as pending."""
+    max_pending_runs: int = Field(default=5_000, ge=1)
+    """Pending runs of all users and replicas; more are refused with Retry-After. Replicas hear of each other's by a
+    count every 5 s, so it may be passed by what they take in between two counts."""
     max_pending_runs_per_user: int = Field(default=50, ge=1)
     """Pending runs of one user; more are refused with Retry-After."""
     lease_ttl_s: float = Field(default=6.0, ge=1.0, le=60.0)

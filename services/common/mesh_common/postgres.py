@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import asyncpg
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
@@ -33,12 +33,14 @@ _UNMIGRATED_CLASSES = ("3F000", "42P01")
 _AWAY_CLASSES = ("08", "28", "40", "53", "57", *_UNMIGRATED_CLASSES)
 
 
-# psycopg has no deadline of its own on a statement: a network that swallows packets is noticed by these.
-LIBPQ_KEEPALIVE: Final = {
+# psycopg has no deadline of its own on a statement, and a listener only hears: a server that is gone without a word (a
+# pulled cable, a NAT that forgot the connection) is noticed by the system's probes alone. After 10 s of silence one
+# every 5 s, three unanswered are the end; the same for what was sent and never acknowledged.
+LIBPQ_KEEPALIVE: Final[dict[str, Any]] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
+    "tcp_user_timeout": 25_000,
 }
 
 

@@ -19,3 +19,7 @@ class PortTakenError(DevError):
 
 class PostgresUnavailableError(DevError):
     """This machine or this data folder cannot run the embedded PostgreSQL."""
+
+
+class FolderTakenError(DevError):
+    """Another stack uses the data folder."""

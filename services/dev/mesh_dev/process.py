@@ -120,8 +120,11 @@ class ChildProcess:
             raise ChildDiedError(self.obituary())
 
     def obituary(self) -> str:
-        """One line: who ended how, its last words, and where to read more."""
-        return f"{self.name} {_how_it_ended(self._started().returncode)}: {self.last_log_line()} (log: {self.log_path})"
+        """One line: who ended how, its last words unless a signal cut them off, and where to read more."""
+        code = self._started().returncode
+        # Who is killed does not say why: its last line is about something else.
+        last_words = "" if code is not None and code < 0 else f": {self.last_log_line()}"
+        return f"{self.name} {_how_it_ended(code)}{last_words} (log: {self.log_path})"
 
     def last_log_line(self) -> str:
         """The last line written since the last start, or a better one just before it.

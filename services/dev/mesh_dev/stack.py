@@ -12,6 +12,7 @@ from mesh_common.secrets import SecretSet, from_json, make_secrets, to_json
 
 from mesh_dev import parts
 from mesh_dev.console import say
+from mesh_dev.folder_lock import FolderLock
 from mesh_dev.models import ModelSource, choose_models
 from mesh_dev.parts import PythonPart, python_program
 from mesh_dev.ports import PortPlan, require_free
@@ -53,6 +54,7 @@ class Stack:
         self._say = options.say
         self._progress = Progress(options.say)
         self._data_dir = settings.data_dir
+        self._lock = FolderLock(self._data_dir)
         # Many are waited for at once: `Progress` speaks for all of them.
         self._waiter = Waiter(say=lambda _: None)
         self.postgres = EmbeddedPostgres(self._data_dir, self.ports.postgres, self._waiter)
@@ -102,6 +104,7 @@ class Stack:
 
     async def start_all(self) -> None:
         require_free(self._needed_ports(), self.ports.base)
+        self._lock.take()
         try:
             await self._progress.all_ready(
                 {
@@ -122,6 +125,7 @@ class Stack:
         await together(*(part.stop() for name, part in self.services.items() if name != "gateway"))
         await together(*(part.stop() for part in self.parts.values()), self.valkey.stop())
         await self.postgres.stop()
+        self._lock.release()
 
     async def watch(self) -> None:
         """Wait for ever.

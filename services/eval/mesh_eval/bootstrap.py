@@ -42,7 +42,7 @@ def _parts(settings: EvalSettings, database: Database, http: httpx.AsyncClient) 
         max_input_bytes=settings.judge_max_input_bytes,
     )
     worker = judge_worker(database, judge_run, settings)
-    servicer = EvalServicer(SubmitRun(uow, worker.wake), ListScores(uow))
+    servicer = EvalServicer(SubmitRun(uow, worker.wake, settings.max_queued_runs_per_user), ListScores(uow))
     revision = newest_revision(MIGRATIONS)
     return ServiceParts(
         service="eval",

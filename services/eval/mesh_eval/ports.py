@@ -16,6 +16,10 @@ class EvalStore(Protocol):
         """Queues a run for judging; False when it is queued or judged already."""
         ...
 
+    async def count_queued(self) -> int:
+        """How many of the user's runs wait to be judged, with those in a worker's hands."""
+        ...
+
     async def is_judged(self, run_id: UUID) -> bool: ...
 
     async def add_scores(self, run: JudgedRun, scores: Sequence[Score]) -> None:

@@ -27,6 +27,8 @@ class EvalSettings(GrpcSettings):
     """Runs judged at once by one replica; each has one question under way."""
     run_timeout_s: Seconds = 180.0
     """How long judging one run may take before it is tried again later."""
+    max_queued_runs_per_user: int = Field(default=1_000, ge=1)
+    """Runs of one user that may wait to be judged."""
 
 
 class EvalMigrationSettings(MigrationSettings):

@@ -7,7 +7,7 @@ from uuid import UUID
 from mesh_common.ids import UserId
 from mesh_common.job_queue import JobQueue
 from mesh_common.postgres import Database
-from sqlalchemy import Row, exists, select
+from sqlalchemy import Row, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -51,6 +51,10 @@ class PostgresEvalStore:
         return await JOBS.add(
             self._connection, kind=_KIND, key=self._key(run.id), user_id=self._user_id, payload=run.as_payload()
         )
+
+    async def count_queued(self) -> int:
+        statement = select(func.count()).select_from(jobs).where(jobs.c.user_id == self._user_id)
+        return int((await self._connection.execute(statement)).scalar_one())
 
     async def is_judged(self, run_id: UUID) -> bool:
         statement = select(exists().where(scores.c.user_id == self._user_id, scores.c.run_id == run_id))

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import structlog
 from mesh_common.clock import Clock
+from mesh_common.errors import Unavailable
 from mesh_common.ids import UserId
 from mesh_common.telemetry import current_trace_id, tracer
 from opentelemetry.trace import Span
@@ -18,18 +19,26 @@ log = structlog.get_logger()
 
 # The first try is the repeatable one; a model that gave nonsense at 0 gives the same nonsense again at 0.
 _TEMPERATURE_STEP = 0.4
+_BUSY_RETRY_AFTER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitRun:
-    """Queues a run for judging, once, also when it was judged long ago. `wake` tells this replica's worker."""
+    """Queues a run for judging, once, also when it was judged long ago. `wake` tells this replica's worker.
+
+    Raises: Unavailable when as many of the user's runs wait as may; the agent's outbox comes back with it.
+    """
 
     uow: UnitOfWork
     wake: Callable[[], None]
+    max_queued_runs: int
 
     async def __call__(self, user_id: UserId, run: JudgedRun) -> None:
         async with self.uow.as_user(user_id) as store:
             is_new = await store.queue(run)
+            # Afterwards, so that a run that is queued or judged already is never refused. The error undoes it.
+            if is_new and await store.count_queued() > self.max_queued_runs:
+                raise Unavailable("Too many runs wait to be judged.", retry_after_s=_BUSY_RETRY_AFTER_S)
         if is_new:
             self.wake()
 

@@ -26,6 +26,8 @@ from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits, R
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Beside the model: two calls to the embedding server and two transactions.
 _BESIDES_MODEL_S: Final = 30.0
+# With the queue's back-off of at most five minutes: the models may be away for three days before a turn is forgotten.
+_MAX_ATTEMPTS: Final = 1_000
 
 
 @asynccontextmanager
@@ -66,6 +68,7 @@ def _worker(settings: MemorySettings, database: Database, keep_turn: KeepTurn) -
         name=SCHEMA,
         concurrency=settings.extraction_concurrency,
         timeout_s=settings.extraction_timeout_s * settings.extraction_tries + _BESIDES_MODEL_S,
+        max_attempts=_MAX_ATTEMPTS,
     )
 
 

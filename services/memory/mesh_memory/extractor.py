@@ -48,32 +48,19 @@ _MAX_FACTS: Final = 20
 _BACKOFF_BASE_S: Final = 0.2
 _BACKOFF_MAX_S: Final = 2.0
 _RETRY_AFTER_S: Final = 5.0
+# How much longer than the deadline itself a thread waits for the event loop to hold it.
+_DEADLINE_MARGIN_S: Final = 5.0
 # The provider read the request and will not have it: it will not have it later either.
 _REFUSALS: Final = (openai.BadRequestError, openai.UnprocessableEntityError)
 _PROMPT: Final = resources.files("mesh_memory").joinpath("prompts/extract_facts.md")
-_FORMAT: Final = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "facts",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {
-                "memory": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {"text": {"type": "string"}},
-                        "required": ["text"],
-                        "additionalProperties": False,
-                    },
-                }
-            },
-            "required": ["memory"],
-            "additionalProperties": False,
-        },
-    },
-}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
+_SCHEMA: Final = _object(memory={"type": "array", "items": _object(text={"type": "string"})})
+_FORMAT: Final = {"type": "json_schema", "json_schema": {"name": "facts", "strict": True, "schema": _SCHEMA}}
 
 
 class Mem0Extractor:
@@ -154,34 +141,48 @@ async def open_extractor(settings: MemorySettings) -> AsyncIterator[Mem0Extracto
         yield Mem0Extractor(llm, executor, tries=settings.extraction_tries)
     finally:
         if llm:
-            llm.client.close()
+            await llm.close()
         executor.shutdown(wait=False, cancel_futures=True)
 
 
 class _StrictLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
-    """mem0's OpenAI model with our prompt, a JSON schema, and an answer that is valid or an error."""
+    """mem0's OpenAI model with our prompt, a JSON schema, and an answer that is valid or an error.
 
-    client: openai.OpenAI
+    mem0 asks in a thread; the call is made on the event loop, which alone can end it at a deadline. A blocking client
+    bounds each read, so a server that trickles would hold the thread for ever, and with it the end of the process.
+    """
 
     def __init__(self, settings: MemorySettings) -> None:
         self.model = settings.extraction_model
+        self._timeout_s = settings.extraction_timeout_s
+        self._loop = asyncio.get_running_loop()
         key = settings.openai_api_key
-        client = openai.OpenAI(
+        self._client = openai.AsyncOpenAI(
             api_key=key.get_secret_value() if key else "none",
             base_url=settings.openai_base_url,
-            timeout=settings.extraction_timeout_s,
+            timeout=self._timeout_s,
             max_retries=0,
         )
-        config = OpenAIConfig(model=self.model, temperature=0.0, api_key=client.api_key, response_callback=_note_usage)
-        super().__init__(config)
+        super().__init__(OpenAIConfig(model=self.model, temperature=0.0, api_key=self._client.api_key))
         self._prompt = _PROMPT.read_text()
         # mem0's own client has no deadline and, with OPENROUTER_API_KEY in the environment, another server.
         self.client.close()
-        self.client = client
+
+    async def close(self) -> None:
+        await self._client.close()
 
     def generate_response(self, messages: list[dict[str, str]], **_: Any) -> str:
         ours = [{"role": "system", "content": self._prompt}, *messages[1:]]
-        return _checked(super().generate_response(ours, response_format=_FORMAT))
+        answer = asyncio.run_coroutine_threadsafe(self._answer(ours), self._loop)
+        return _checked(answer.result(self._timeout_s + _DEADLINE_MARGIN_S))
+
+    async def _answer(self, messages: list[dict[str, str]]) -> object:
+        # mem0 knows which models take no temperature.
+        params = self._get_supported_params(messages=messages, response_format=_FORMAT)
+        async with asyncio.timeout(self._timeout_s):
+            completion = await self._client.chat.completions.create(model=self.model, **params)
+        _note_usage(completion)
+        return completion.choices[0].message.content
 
 
 class _Pipeline(Mem0):  # type: ignore[misc]  # mem0 has no types
@@ -278,8 +279,8 @@ def _translated(error: LLMError) -> MeshError:
     return Unavailable("The model that extracts facts gives no valid answer.", retry_after_s=_RETRY_AFTER_S)
 
 
-def _note_usage(_: OpenAILLM, response: openai.types.chat.ChatCompletion, __: Mapping[str, Any]) -> None:
-    if usage := response.usage:
+def _note_usage(completion: openai.types.chat.ChatCompletion) -> None:
+    if usage := completion.usage:
         span = trace.get_current_span()
         span.set_attribute("gen_ai.usage.input_tokens", usage.prompt_tokens)
         span.set_attribute("gen_ai.usage.output_tokens", usage.completion_tokens)

@@ -27,6 +27,18 @@ async def test_a_queued_run_is_pending_and_queued_once(uow: UnitOfWork) -> None:
     assert found == RunScores((), is_pending=True)
 
 
+async def test_queued_runs_are_counted_by_user(uow: UnitOfWork) -> None:
+    user_id = new_user()
+    for owner in (user_id, user_id, new_user()):
+        async with uow.as_user(owner) as store:
+            await store.queue(some_run())
+
+    async with uow.as_user(user_id) as store:
+        count = await store.count_queued()
+
+    assert count == 2
+
+
 async def test_scores_come_back_as_they_were_stored_by_name(uow: UnitOfWork) -> None:
     user_id, run = new_user(), some_run()
     failed = some_score("relevancy", status=ScoreStatus.FAILED, value=None, reasoning="", trace_id=None)

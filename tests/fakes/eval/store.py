@@ -42,6 +42,9 @@ class FakeEvalStore:
         self.queued[key] = run
         return True
 
+    async def count_queued(self) -> int:
+        return len([user_id for user_id, _ in self.queued if user_id == self.user_id])
+
     async def is_judged(self, run_id: UUID) -> bool:
         return (self.user_id, run_id) in self.scores
 

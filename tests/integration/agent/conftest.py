@@ -10,28 +10,10 @@ from mesh_common.bootstrap_db import BootstrapSettings, bootstrap
 from mesh_common.postgres import Database, open_database
 from mesh_dev.postgres import EmbeddedPostgres
 from pydantic import SecretStr
-from simulator.client import SimulatorAdmin
-from simulator.server import open_simulator
-from simulator.settings import SimulatorSettings
 from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, owner_connection, running_agent
 from support.mesh import TestMesh
 from support.net import free_port
-
-
-@pytest.fixture(scope="session")
-async def simulator_url() -> AsyncIterator[str]:
-    async with open_simulator(SimulatorSettings(port=0)) as url:
-        yield url
-
-
-@pytest.fixture
-async def simulator(simulator_url: str) -> AsyncIterator[SimulatorAdmin]:
-    """The simulator without rules."""
-    async with SimulatorAdmin(simulator_url) as admin:
-        await admin.reset()
-        yield admin
-        await admin.reset()
 
 
 @pytest.fixture(scope="session")

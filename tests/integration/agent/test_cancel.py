@@ -35,7 +35,8 @@ async def test_cancelled_run_keeps_what_it_said_and_closes_the_provider(
     [_, answer] = await agent.messages(user_id, started.thread_id)
     assert run.status == agent_pb2.RUN_STATUS_CANCELLED
     assert run.usage.output_tokens == 1
-    assert run.usage.cost_micro_usd == 2
+    assert run.usage.input_tokens > len(STUCK) / 4
+    assert run.usage.cost_micro_usd == run.usage.input_tokens + 2
     assert run.model == "sim-large"
     assert [event.WhichOneof("event") for event in rest] == ["run_cancelled"]
     assert answer.content.strip() == "one"

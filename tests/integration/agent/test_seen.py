@@ -68,6 +68,42 @@ async def test_turn_is_counted(agent: AgentUnderTest) -> None:
     assert added[3] == pytest.approx(usage.cost_micro_usd / 1e6)
 
 
+async def test_turn_that_was_cancelled_is_counted_with_what_it_cost(agent: AgentUnderTest) -> None:
+    def counts() -> list[float]:
+        return [
+            value("mesh_agent_model_tokens_total", model="sim-large", direction="input"),
+            value("mesh_agent_model_tokens_total", model="sim-large", direction="output"),
+            value("mesh_agent_model_cost_usd_total", model="sim-large"),
+        ]
+
+    user_id, before = some_user(), counts()
+    async with agent.starting(user_id, "[[sim:itl=20000]]") as started:
+        await started.until("message_delta")
+
+        usage = (await agent.cancel(user_id, started.run_id)).usage
+
+    added = [after - earlier for earlier, after in zip(before, counts(), strict=True)]
+    assert usage.input_tokens > 0
+    assert added == pytest.approx([usage.input_tokens, usage.output_tokens, usage.cost_micro_usd / 1e6])
+
+
+async def test_lines_of_a_run_and_of_its_call_name_it(
+    agent: AgentUnderTest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user_id = some_user()
+    turn = await agent.run(user_id, "Hello")
+    await agent.follow(user_id, turn.run_id)
+    await agent.create_thread(user_id)
+
+    lines = capsys.readouterr().out.splitlines()
+    for named in ("run.ended", "AgentService/StartRun", "AgentService/FollowRun"):
+        [line] = [line for line in lines if named in line]
+        assert f"run_id={turn.run_id}" in line
+        assert f"thread_id={turn.thread_id}" in line
+    [line] = [line for line in lines if "AgentService/CreateThread" in line]
+    assert "run_id" not in line
+
+
 async def test_running_runs_and_followers_are_counted(agent: AgentUnderTest) -> None:
     user_id = some_user()
     async with agent.starting(user_id, "[[sim:itl=20000]]") as started:

@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 from mesh.agent.v1 import agent_pb2
+from mesh_agent.backlog import Backlog
 from mesh_common.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound, Unavailable
 from mesh_common.ids import UserId, new_id
-from mesh_common.postgres import Database
+from mesh_common.postgres import Database, open_database
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
 from support.mesh import TestMesh
 
 SLOW = "[[sim:itl=20000]]"
+TWO_PENDING = {"AGENT_MAX_PENDING_RUNS": "2"}
 
 
 async def rows_of(database: Database, user_id: UserId) -> int:
@@ -211,6 +213,67 @@ async def test_pending_runs_of_a_user_are_bounded(migrated_mesh: TestMesh, model
 
     assert refused.value.reason == "TOO_MANY_PENDING_RUNS"
     assert refused.value.retry_after_s
+
+
+async def test_pending_runs_of_all_users_are_bounded(own_mesh: TestMesh, model_url: str) -> None:
+    refused_id, settings = some_user(), agent_settings(own_mesh, model_url, AGENT_MAX_RUNS="1", **TWO_PENDING)
+
+    async with (
+        running_agent(own_mesh, settings) as bounded,
+        bounded.starting(some_user(), SLOW) as running,
+        open_database(settings, schema="agent", driver="psycopg") as database,
+    ):
+        await running.until("message_delta")
+        waiting = [(some_user(), str(new_id())) for _ in range(2)]
+        for user_id, run_id in waiting:
+            async with bounded.starting(user_id, "waits", run_id=run_id):
+                pass
+        with pytest.raises(Unavailable) as refused:
+            await bounded.run(refused_id, "too many")
+        async with bounded.starting(waiting[0][0], "waits", run_id=waiting[0][1]) as again:
+            pass
+        left = await rows_of(database, refused_id)
+        await bounded.drain()
+
+    assert (refused.value.reason, refused.value.retry_after_s) == ("TOO_MANY_PENDING_RUNS", 5.0)
+    assert left == 0
+    assert again.run_id == waiting[0][1]
+
+
+async def test_runs_that_wait_elsewhere_are_counted(own_mesh: TestMesh, model_url: str) -> None:
+    user_id = some_user()
+    settings = agent_settings(own_mesh, model_url)
+    async with (
+        running_agent(own_mesh, settings) as agent,
+        agent.starting(user_id, SLOW) as running,
+        open_database(settings, schema="agent", driver="psycopg") as database,
+    ):
+        for _ in range(2):
+            async with agent.starting(user_id, "waits", thread_id=running.thread_id):
+                pass
+        backlog = Backlog(database, 2)
+
+        await backlog.count()
+
+        with backlog.joining() as join, pytest.raises(Unavailable):
+            join()
+        await agent.delete_thread(user_id, running.thread_id)
+        await backlog.count()
+        with backlog.joining() as join:
+            join()
+
+
+async def test_place_of_a_run_that_waits_no_more_is_free_before_the_next_count(
+    own_mesh: TestMesh, model_url: str
+) -> None:
+    settings = agent_settings(own_mesh, model_url, AGENT_MAX_RUNS="1", AGENT_MAX_PENDING_RUNS="1")
+
+    async with running_agent(own_mesh, settings) as bounded:
+        for _ in range(2):
+            async with bounded.starting(some_user(), "[[sim:reply=a b]] [[sim:ttft=100]]"):
+                turn = await bounded.run(some_user(), "waits")
+
+    assert turn.last.HasField("run_finished")
 
 
 async def test_replica_with_room_for_one_takes_the_oldest_first(own_mesh: TestMesh, model_url: str) -> None:

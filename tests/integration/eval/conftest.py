@@ -8,30 +8,12 @@ from mesh_dev.postgres import EmbeddedPostgres
 from mesh_eval.bootstrap import MIGRATIONS
 from mesh_eval.settings import EvalSettings
 from pydantic import SecretStr
-from simulator.client import SimulatorAdmin
-from simulator.server import open_simulator
-from simulator.settings import SimulatorSettings
 from support.eval import EvalClient, eval_settings, open_eval
 from support.mesh import TestMesh
 from support.scratch import bootstrapped
 from support.spans import spans
 
 __all__ = ["spans"]
-
-
-@pytest.fixture(scope="session")
-async def simulator_url() -> AsyncIterator[str]:
-    async with open_simulator(SimulatorSettings(port=0)) as url:
-        yield url
-
-
-@pytest.fixture
-async def simulator(simulator_url: str) -> AsyncIterator[SimulatorAdmin]:
-    """The judge's other side, without rules and with an empty log."""
-    async with SimulatorAdmin(simulator_url) as admin:
-        await admin.reset()
-        yield admin
-        await admin.reset()
 
 
 @pytest.fixture(scope="session")

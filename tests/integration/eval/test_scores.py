@@ -80,6 +80,24 @@ async def test_garbage_from_the_judge_is_stored_as_failed_without_a_number(
     assert len(await _asked(simulator, request)) == 5 * 3
 
 
+async def test_runs_beyond_the_bound_are_refused_for_a_while_and_leave_nothing(
+    test_mesh: TestMesh, settings_alone: EvalSettings
+) -> None:
+    away = _elsewhere(settings_alone, openai_base_url=f"http://127.0.0.1:{free_port()}/v1", max_queued_runs_per_user=1)
+    user_id, first, second = new_user(), submission(), submission()
+    async with open_eval(test_mesh, away) as client:
+        await client.submit(user_id, first)
+
+        with pytest.raises(Unavailable, match="Too many runs") as raised:
+            await client.submit(user_id, second)
+
+        await client.submit(user_id, first)
+        refused = await client.scores(user_id, second.run_id)
+
+    assert raised.value.retry_after_s == 30
+    assert refused == eval_pb2.ListScoresResponse()
+
+
 async def test_a_judge_that_is_away_leaves_the_run_pending_and_it_is_judged_once_the_judge_is_back(
     test_mesh: TestMesh, settings_alone: EvalSettings, simulator: SimulatorAdmin
 ) -> None:

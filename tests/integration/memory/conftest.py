@@ -5,8 +5,6 @@ import pytest
 from mesh_common.postgres import Database, open_database
 from mesh_memory.bootstrap import MIGRATIONS
 from mesh_memory.settings import MemorySettings
-from simulator.server import open_simulator
-from simulator.settings import SimulatorSettings
 from support.memory import MemoryClient, memory_settings, open_memory
 from support.mesh import TestMesh
 
@@ -16,12 +14,6 @@ async def memory_mesh(test_mesh: TestMesh) -> TestMesh:
     """The mesh with the schema of memory."""
     await asyncio.to_thread(test_mesh.migrate, "memory", MIGRATIONS)
     return test_mesh
-
-
-@pytest.fixture(scope="session")
-async def simulator_url() -> AsyncIterator[str]:
-    async with open_simulator(SimulatorSettings(port=0)) as url:
-        yield url
 
 
 @pytest.fixture(scope="session")

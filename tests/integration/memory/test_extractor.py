@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -123,6 +124,31 @@ async def test_a_model_that_hangs_is_given_up_at_the_deadline(
     async with asyncio.timeout(10), open_extractor(hasty) as extractor:
         with pytest.raises(Unavailable):
             await extractor.facts(_turn(SENTENCE), [])
+
+
+@pytest.mark.parametrize(
+    "start", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"]
+)
+async def test_a_model_that_trickles_is_given_up_at_the_deadline_and_holds_no_thread(
+    settings: MemorySettings, start: bytes
+) -> None:
+    async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(start)
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    async with await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        changes = {"extraction_timeout_s": 0.3, "extraction_tries": 1, "extraction_concurrency": 1}
+        slow = settings.model_copy(update={"openai_base_url": f"http://{host}:{port}/v1", **changes})
+        async with open_extractor(slow) as extractor, asyncio.timeout(10):
+            # The second finds the only thread free.
+            for _ in range(2):
+                with pytest.raises(Unavailable):
+                    await extractor.facts(_turn(SENTENCE), [])
 
 
 async def test_a_turn_that_the_provider_refuses_is_not_tried_again(settings: MemorySettings) -> None:

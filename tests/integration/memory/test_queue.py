@@ -1,5 +1,7 @@
 """The queue against a worker that died, and a model that is away for a while."""
 
+import asyncio
+
 from mesh_common.ids import new_id
 from mesh_common.job_queue import JobQueue
 from mesh_common.postgres import Database
@@ -8,7 +10,7 @@ from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork
 from mesh_memory.tables import jobs
 from simulator.client import SimulatorAdmin
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from support.memory import new_user, open_memory
 from support.mesh import TestMesh
 
@@ -49,6 +51,32 @@ async def test_a_turn_is_kept_once_the_model_is_back(
 
     assert texts == [SENTENCE]
     assert rule["hits"] == 1
+
+
+async def test_a_turn_outlives_days_without_the_model(
+    database: Database, settings: MemorySettings, memory_mesh: TestMesh, simulator_url: str
+) -> None:
+    ada = new_user()
+    hasty = settings.model_copy(update={"extraction_tries": 1})
+    fail_once = {"match": {"structured": True, "contains": "zebra", "times": 1}, "action": {"fault": "500"}}
+    async with PostgresUnitOfWork(database, JobQueue(jobs))(ada) as store:
+        await store.queue(_turn())
+    async with database.as_user(ada) as connection:
+        # With five minutes between them, these attempts took three days.
+        await connection.execute(update(jobs).values(attempt=900))
+
+    async with SimulatorAdmin(simulator_url) as simulator, open_memory(hasty, memory_mesh) as memory:
+        await simulator.put_rules([fail_once])
+        async with database.as_user(ada) as connection:
+            given_back = select(func.count()).where(jobs.c.attempt > 900, jobs.c.leased_until.is_(None))
+            async with asyncio.timeout(30):
+                while not (await connection.execute(given_back)).scalar_one():
+                    pass
+            await connection.execute(update(jobs).values(due_at=func.now()))
+        texts = await memory.texts_once_kept(ada)
+        await simulator.clear_rules()
+
+    assert texts == [SENTENCE]
 
 
 async def test_a_finished_turn_leaves_the_queue(

@@ -1,5 +1,6 @@
 """What an attempt tells: deltas that joined are the answer, and what it cost, also when it was cut."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -21,13 +22,14 @@ from mesh_agent.events import (
     ToolStarted,
 )
 from mesh_agent.tools.registry import ToolCall
+from prometheus_client import REGISTRY
 
 RESULT = ToolResult("c", "calculate", "{}", "42", is_error=False)
 ERROR = RunError("MODEL_TIMEOUT", "Try again.", is_retryable=True)
 
 
 def _attempt(number: int = 1) -> Attempt:
-    return Attempt(an_owned_log(attempt=number), lambda: 0.0)
+    return Attempt(an_owned_log(attempt=number), lambda: 0.0, time.monotonic())
 
 
 def _told(attempt: Attempt) -> list[EventBody]:
@@ -52,7 +54,7 @@ async def test_a_later_attempt_repeats_what_it_builds_on() -> None:
     attempt = _attempt(2)
 
     attempt.start(Progress(texts=("I look it up.",), tool_results=(RESULT,), usage=Usage(1, 2, 3)))
-    attempt.begin_round()
+    attempt.begin_round(lambda: 7)
     attempt.on_text("42.")
     outcome = attempt.succeeded("stop")
 
@@ -101,7 +103,7 @@ def _end(attempt: Attempt, status: RunStatus) -> Outcome:
 async def test_deltas_joined_are_the_answer_however_it_ends(rounds: Sequence[Sequence[str]], status: RunStatus) -> None:
     attempt = _attempt()
     for texts in rounds:
-        attempt.begin_round()
+        attempt.begin_round(lambda: 7)
         for text in texts:
             attempt.on_text(text)
 
@@ -114,21 +116,62 @@ async def test_deltas_joined_are_the_answer_however_it_ends(rounds: Sequence[Seq
 
 
 @in_jumping_time
-async def test_a_round_that_was_cut_costs_what_it_said() -> None:
+async def test_a_round_that_was_cut_costs_its_prompt_and_what_it_said() -> None:
     attempt = _attempt()
+    attempt.begin_round(lambda: 100)
     attempt.on_model(a_model())
     attempt.on_text("Well")
     attempt.end_round(Usage(10, 1, 12))
-    attempt.begin_round()
+    attempt.begin_round(lambda: 7)
+    attempt.on_model(a_model())
     attempt.on_text("Hm")
     attempt.on_text("...")
 
-    assert attempt.cancelled().usage == Usage(10, 3, 16)
+    assert attempt.cancelled().usage == Usage(17, 3, 12 + 7 + 4)
+
+
+@in_jumping_time
+async def test_a_round_that_is_cut_before_its_first_token_costs_its_prompt() -> None:
+    attempt = _attempt()
+    attempt.begin_round(lambda: 7)
+    attempt.on_model(a_model())
+
+    assert attempt.cancelled().usage == Usage(7, 0, 7)
+
+
+@in_jumping_time
+async def test_a_round_in_which_no_model_was_asked_costs_nothing() -> None:
+    attempt = _attempt()
+    attempt.begin_round(lambda: 7)
+
+    assert attempt.cancelled().usage == Usage()
+
+
+@in_jumping_time
+async def test_a_provider_that_failed_before_it_said_anything_costs_nothing() -> None:
+    attempt = _attempt()
+    attempt.begin_round(lambda: 7)
+    attempt.on_model(a_model())
+    attempt.fail_round()
+
+    assert attempt.failed(ERROR).usage == Usage()
+
+
+@in_jumping_time
+async def test_a_provider_that_failed_in_its_answer_costs_what_it_read_and_said() -> None:
+    attempt = _attempt()
+    attempt.begin_round(lambda: 7)
+    attempt.on_model(a_model())
+    attempt.on_text("Well")
+    attempt.fail_round()
+
+    assert attempt.failed(ERROR).usage == Usage(7, 1, 9)
 
 
 @in_jumping_time
 async def test_a_round_that_ended_costs_what_the_provider_tells() -> None:
     attempt = _attempt()
+    attempt.begin_round(lambda: pytest.fail("counted a prompt that the provider counts"))
     attempt.on_model(a_model())
     attempt.on_text("Well")
     attempt.end_round(Usage(10, 20, 50))
@@ -140,9 +183,31 @@ async def test_a_round_that_ended_costs_what_the_provider_tells() -> None:
 async def test_what_was_repeated_from_before_is_not_paid_twice() -> None:
     attempt = _attempt(2)
     attempt.start(Progress(texts=("Well",), usage=Usage(10, 20, 50)))
+    attempt.begin_round(lambda: 7)
     attempt.on_model(a_model())
 
-    assert attempt.cancelled().usage == Usage(10, 20, 50)
+    assert attempt.cancelled().usage == Usage(17, 20, 57)
+
+
+def _first_tokens() -> tuple[float, float]:
+    count, total = (REGISTRY.get_sample_value(f"mesh_agent_first_token_seconds_{part}") for part in ("count", "sum"))
+    return count or 0.0, total or 0.0
+
+
+@in_jumping_time
+async def test_the_first_new_token_is_timed_from_the_claim_and_what_is_repeated_is_not() -> None:
+    attempt = Attempt(an_owned_log(attempt=2), lambda: 0.0, time.monotonic() - 100)
+    count, total = _first_tokens()
+
+    attempt.start(Progress(texts=("Well",), usage=Usage(10, 20, 50)))
+    repeated = _first_tokens()
+    attempt.begin_round(lambda: 7)
+    attempt.on_text("Hm")
+    attempt.on_text("...")
+
+    assert repeated == (count, total)
+    assert _first_tokens()[0] == count + 1
+    assert _first_tokens()[1] - total == pytest.approx(100, abs=5)
 
 
 @in_jumping_time

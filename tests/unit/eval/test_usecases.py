@@ -23,7 +23,7 @@ def judge_run(uow: FakeUnitOfWork, model: ScriptedJudge, **changes: Any) -> Judg
 
 async def test_a_run_is_queued_once_and_the_worker_told_once() -> None:
     uow, wakes, user_id, run = FakeUnitOfWork(), [], new_user(), some_run()
-    submit_run = SubmitRun(uow, lambda: wakes.append(1))
+    submit_run = SubmitRun(uow, lambda: wakes.append(1), 10)
 
     await submit_run(user_id, run)
     await submit_run(user_id, run)
@@ -36,7 +36,7 @@ async def test_a_judged_run_is_not_queued_again() -> None:
     uow, wakes, user_id, run = FakeUnitOfWork(), [], new_user(), some_run()
     await judge_run(uow, ScriptedJudge([VERDICT]))(user_id, run)
 
-    await SubmitRun(uow, lambda: wakes.append(1))(user_id, run)
+    await SubmitRun(uow, lambda: wakes.append(1), 10)(user_id, run)
 
     assert not uow.queued
     assert not wakes
@@ -46,9 +46,26 @@ async def test_a_failed_commit_does_not_wake_the_worker() -> None:
     wakes: list[int] = []
 
     with pytest.raises(Unavailable):
-        await SubmitRun(FakeUnitOfWork(is_away=True), lambda: wakes.append(1))(new_user(), some_run())
+        await SubmitRun(FakeUnitOfWork(is_away=True), lambda: wakes.append(1), 10)(new_user(), some_run())
 
     assert not wakes
+
+
+async def test_a_user_with_too_many_queued_runs_is_told_to_come_back() -> None:
+    uow, wakes, user_id = FakeUnitOfWork(), [], new_user()
+    submit_run = SubmitRun(uow, lambda: wakes.append(1), 2)
+    first = some_run()
+    await submit_run(user_id, first)
+    await submit_run(user_id, some_run())
+
+    with pytest.raises(Unavailable) as raised:
+        await submit_run(user_id, some_run())
+
+    assert raised.value.retry_after_s
+    assert len(uow.queued) == len(wakes) == 2
+    # What is queued already is no more, and the queue of another is another's.
+    await submit_run(user_id, first)
+    await submit_run(new_user(), some_run())
 
 
 async def test_all_five_scores_are_stored_with_model_and_prompt_hash() -> None:

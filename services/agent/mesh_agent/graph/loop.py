@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from mesh_common.postgres import Database
@@ -28,7 +29,7 @@ _RECURSION_LIMIT: Final = 50
 class Listener(Protocol):
     """Whoever tells of the run as it goes."""
 
-    def begin_round(self) -> None: ...
+    def begin_round(self, prompt_tokens: Callable[[], int]) -> None: ...
     def on_model(self, model: Model) -> None: ...
     def on_text(self, text: str) -> None: ...
     def end_round(self, usage: Usage) -> None: ...
@@ -121,7 +122,7 @@ async def _ask(
     tools: Sequence[BaseTool],
 ) -> AIMessage:
     """One round. What it cost is kept with the answer, for an attempt that may go on from here."""
-    listener.begin_round()
+    listener.begin_round(partial(count_tokens_approximately, messages))
     answer = await fallback.answer(models, messages, tools, listener.on_model, listener.on_text)
     listener.end_round(answer.usage)
     message = answer.message

@@ -113,7 +113,7 @@ async def _lines(received: AsyncIterable[bytes], completion: Completion) -> Asyn
     async for data in received:
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            yield line.rstrip(b"\r")
+            yield line
         if len(rest) > _MAX_LINE_BYTES:
             raise ProviderError("MODEL_INVALID_ANSWER", is_retryable=True, has_spoken=completion.has_spoken)
         # iter_any never yields to the loop while data is buffered; a burst must not starve other runs.

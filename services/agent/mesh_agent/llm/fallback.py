@@ -19,7 +19,7 @@ from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.chat_model import StreamingChatModel
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
-from mesh_agent.metrics import MODEL_CALLS, MODEL_COST, MODEL_TOKENS
+from mesh_agent.metrics import MODEL_CALLS
 
 log = structlog.get_logger()
 
@@ -157,11 +157,7 @@ def _observed(span: Span, answer: ModelAnswer) -> ModelAnswer:
             "gen_ai.usage.output_tokens": usage.output_tokens,
         }
     )
-    name = answer.model.name
-    MODEL_CALLS.labels(name, "OK").inc()
-    MODEL_TOKENS.labels(name, "input").inc(usage.input_tokens)
-    MODEL_TOKENS.labels(name, "output").inc(usage.output_tokens)
-    MODEL_COST.labels(name).inc(usage.cost_micro_usd / 1e6)
+    MODEL_CALLS.labels(answer.model.name, "OK").inc()
     return answer
 
 

@@ -17,7 +17,8 @@ from mesh_agent.frames import decode_frames
 from mesh_agent.metrics import FOLLOWERS
 from mesh_agent.ports import PeerAgents
 from mesh_agent.store import runs
-from mesh_agent.usecases.runs import Runs, StartedRun
+from mesh_agent.usecases.runs import Runs
+from mesh_agent.usecases.start import StartedRun, StartRun
 
 _NO_RUN: Final = "There is no such run."
 # A pending run that is claimed here is heard of at once; one claimed elsewhere is looked for this often.
@@ -96,11 +97,12 @@ async def _replay(run_id: RunId, frames: bytes, after: Position) -> AsyncGenerat
 class StartAndFollow:
     """The stream that starts a run is its first follower, and the one whose going may end it."""
 
+    start_run: StartRun
     runs: Runs
     follow: FollowRun
 
     async def start(self, user_id: UserId, run: RunInput) -> StartedRun:
-        return await self.runs.start(user_id, run)
+        return await self.start_run(user_id, run)
 
     async def events(self, user_id: UserId, run: RunInput, started: StartedRun) -> AsyncGenerator[RunEvent]:
         ended = False
