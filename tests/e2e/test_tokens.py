@@ -12,6 +12,10 @@ from support.forgery import Forger
 
 FORGERIES = [
     Forger.expired,
+    Forger.expiry_beyond_all_dates,
+    Forger.expiry_beyond_all_numbers,
+    Forger.key_id_is_a_list,
+    Forger.key_id_is_an_object,
     Forger.not_yet_ours,
     Forger.unknown_key,
     Forger.changed_claims,

@@ -31,6 +31,18 @@ class Forger:
     def expired(self) -> str:
         return self._signed(exp=int(time.time()) - 60)
 
+    def expiry_beyond_all_dates(self) -> str:
+        return self._signed(exp=10**18)
+
+    def expiry_beyond_all_numbers(self) -> str:
+        return self._signed(exp=10**400)
+
+    def key_id_is_a_list(self) -> str:
+        return self._with_key_id([self._key.kid])
+
+    def key_id_is_an_object(self) -> str:
+        return self._with_key_id({})
+
     def not_yet_ours(self) -> str:
         """Signed by another key under the id of ours."""
         return SigningKey(self._key.kid, new_private_key_pem()).sign(self._claims, "at+jwt")
@@ -73,6 +85,9 @@ class Forger:
 
     def no_token_at_all(self) -> str:
         return "nonsense"
+
+    def _with_key_id(self, key_id: Any) -> str:
+        return SigningKey(key_id, self._key.pem).sign(self._claims, "at+jwt")
 
     def _signed(self, **changed: Any) -> str:
         return self._key.sign({**self._claims, **changed}, "at+jwt")

@@ -29,6 +29,8 @@ _MAX_TOKEN_CHARS = 8_192
 _MAX_CACHED = 10_000
 # Clocks of nodes differ by this at most; the same value the field uses.
 _LEEWAY_S = 5
+# The end of the year 9999, which is the last that datetime knows.
+_MAX_EXP_S = 253_402_300_799
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class JWTVerifier:
         if key is None:
             raise invalid_token()
         try:
-            return jose_jwt.decode(
+            claims = jose_jwt.decode(
                 token,
                 dict(key),
                 algorithms=[ALGORITHM],
@@ -133,8 +135,13 @@ class JWTVerifier:
                 issuer=key.get("mesh_service") or self._issuer,
                 options={"leeway": _LEEWAY_S, "require_exp": True, "require_aud": True, "require_iss": True},
             )
-        except JOSEError as error:
+        except (JOSEError, TypeError, OverflowError) as error:
+            # Signed and odd all the same: python-jose computes with an `exp` before it looks what it is.
             raise invalid_token() from error
+        if type(claims["exp"]) is not int or claims["exp"] > _MAX_EXP_S:
+            # python-jose takes numbers in quotes, and times that no clock can show.
+            raise invalid_token()
+        return claims
 
     def _remember(self, digest: bytes, claims: Claims) -> None:
         self._verified[digest] = claims

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from mesh_common.errors import Unauthenticated
 from mesh_common.ids import UserId
-from mesh_common.jwt import Claims, JWTVerifier
+from mesh_common.jwt import JWTVerifier, invalid_token
 
 from mesh_gateway.problems import MISSING_TOKEN
 from mesh_gateway.revocations import Revocations
@@ -35,24 +35,23 @@ class AccessTokens:
         self._keys.document()
         if not self._verifier.knows_key_of(token):
             await self._keys.ask_for_newer()
-        principal = _principal(self._verifier.verify(token))
+        principal = self._principal(token)
         if self._revocations.is_revoked(principal.session_id):
-            raise _refused()
+            raise invalid_token()
         return principal
+
+    def _principal(self, token: str) -> Principal:
+        # Claims may be signed and odd all the same: an `exp` that is no number, or beyond all dates.
+        try:
+            claims = self._verifier.verify(token)
+            return Principal(
+                user_id=UserId(UUID(claims["sub"])),
+                session_id=str(UUID(claims["sid"])),
+                expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+            )
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError) as error:
+            raise invalid_token() from error
 
     def revoke(self, principal: Principal) -> None:
         """Refuses the session here at once; other replicas learn it from auth."""
         self._revocations.revoke(principal.session_id, principal.expires_at)
-
-
-def _principal(claims: Claims) -> Principal:
-    try:
-        user_id = UserId(UUID(claims["sub"]))
-        session_id = str(UUID(claims["sid"]))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise _refused() from error
-    return Principal(user_id, session_id, datetime.fromtimestamp(claims["exp"], UTC))
-
-
-def _refused() -> Unauthenticated:
-    return Unauthenticated("The token is missing, expired or not valid. Log in again.", reason="INVALID_TOKEN")

@@ -6,13 +6,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 
+from mesh_gateway.cors import Cors
 from mesh_gateway.deps import Gateway
-from mesh_gateway.observer import PROBES, TRACE_ID_HEADER, RequestObserver
+from mesh_gateway.observer import TRACE_ID_HEADER, LastCatch, RequestObserver
 from mesh_gateway.problems import install_handlers
 from mesh_gateway.request_limits import RequestBounds, RequestLimits
+from mesh_gateway.request_record import PROBES
 from mesh_gateway.routes import auth, catalogue, chatbot, memories, meta, runs, threads
 from mesh_gateway.schemas.common import Problem
 from mesh_gateway.settings import GatewaySettings
@@ -66,15 +67,15 @@ def _middleware(settings: GatewaySettings) -> list[Middleware]:
         body_timeout_s=settings.body_timeout_s,
     )
     cors = Middleware(
-        CORSMiddleware,
+        Cors,
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=_ALLOWED,
         expose_headers=_EXPOSED,
         max_age=_CORS_MAX_AGE_S,
     )
-    # The outermost first: browsers must be able to read errors too.
-    return [cors, Middleware(RequestObserver), Middleware(RequestLimits, bounds=bounds)]
+    # The outermost first: every answer is observed, and browsers can read all but refused preflights.
+    return [Middleware(RequestObserver), cors, Middleware(LastCatch), Middleware(RequestLimits, bounds=bounds)]
 
 
 def _describe(app: FastAPI) -> None:

@@ -28,6 +28,7 @@ from mesh_gateway.clients.backend import Backend
 from mesh_gateway.clients.evals import EvalClient
 from mesh_gateway.clients.memory import MemoryClient
 from mesh_gateway.deps import Gateway
+from mesh_gateway.http_protocol import ConnectionBounds, protocol_within
 from mesh_gateway.rate_limit import RateLimiter
 from mesh_gateway.readiness import Readiness
 from mesh_gateway.revocations import Revocations
@@ -67,7 +68,7 @@ async def open_gateway(settings: GatewaySettings) -> AsyncIterator[GatewayProces
         # What can be known about tokens is known before the first request; auth away ends this at once.
         await asyncio.gather(gateway.keys.prepare(), revocations.poll())
         sock = stack.enter_context(_listening(settings.http_host, settings.http_port))
-        server = _Server(_server_config(build_app(gateway)))
+        server = _Server(_server_config(build_app(gateway), settings))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         watchers = [tasks.create_task(watch()) for watch in (gateway.keys.watch, revocations.watch)]
         serving = tasks.create_task(server.serve(sockets=[sock]))
@@ -136,12 +137,18 @@ async def _open_clients(
     )
 
 
-def _server_config(app: FastAPI) -> uvicorn.Config:
+def _server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
+    bounds = ConnectionBounds(
+        header_timeout_s=settings.header_timeout_s,
+        write_timeout_s=settings.write_timeout_s,
+        max_connections=settings.max_connections,
+    )
     return uvicorn.Config(
         app,
         # The loop is running already (uvloop, by mesh_common.serve).
         loop="none",
-        http="httptools",
+        http=protocol_within(bounds),
+        ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import OAuth2PasswordBearer
-from mesh_common.errors import Unauthenticated
+from mesh_common.jwt import invalid_token
 
 from mesh_gateway.access_tokens import AccessTokens, Principal
 from mesh_gateway.client_address import ClientAddresses
@@ -18,7 +18,7 @@ from mesh_gateway.events import EventPosition
 from mesh_gateway.rate_limit import RateLimiter
 from mesh_gateway.readiness import Readiness
 from mesh_gateway.request_record import RequestRecord, record_of
-from mesh_gateway.schemas.common import Cursor
+from mesh_gateway.schemas.common import VISIBLE_ASCII, Cursor
 from mesh_gateway.settings import GatewaySettings
 from mesh_gateway.signing_keys import SigningKeys
 from mesh_gateway.streams import OpenStreams
@@ -68,7 +68,7 @@ RecordDep = Annotated[RequestRecord, Depends(_record)]
 
 async def _principal(gateway: GatewayDep, token: Annotated[str | None, Depends(_bearer)]) -> Principal:
     if token and len(token) > _MAX_TOKEN_CHARS:
-        raise Unauthenticated("The token is not valid. Log in again.", reason="INVALID_TOKEN")
+        raise invalid_token()
     return await gateway.tokens.authenticate(token)
 
 
@@ -94,7 +94,7 @@ LastEventIdDep = Annotated[EventPosition | None, Depends(_last_event_id)]
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        pattern=r"^[\x21-\x7e]{1,255}$",
+        pattern=VISIBLE_ASCII,
         description="1 to 255 visible ASCII characters. The same key gives the same thing; another body gives 422.",
         examples=["order-4711"],
     ),

@@ -1,7 +1,7 @@
 """Events of runs as clients see them, and the places in their order that clients come back to."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,6 +40,29 @@ class StreamEvent:
     type: str
     fields: Mapping[str, Any]
     is_terminal: bool
+
+
+class EventSource:
+    """Events as they come, with a look at the next one."""
+
+    def __init__(self, events: AsyncIterator[StreamEvent]) -> None:
+        self._events = events
+        self._next: StreamEvent | None = None
+
+    async def peek(self) -> StreamEvent | None:
+        """Waits for the next event and leaves it there; None when no more will come. Raises as reading does."""
+        if self._next is None:
+            self._next = await anext(self._events, None)
+        return self._next
+
+    def __aiter__(self) -> AsyncIterator[StreamEvent]:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        if self._next is None:
+            return await anext(self._events)
+        event, self._next = self._next, None
+        return event
 
 
 @dataclass(frozen=True, slots=True)

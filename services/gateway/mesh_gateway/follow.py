@@ -40,7 +40,7 @@ async def follow_to_end(
     """
     failures = 0
     since = after
-    source = opened.events
+    source: AsyncIterator[StreamEvent] = opened.events
     async with AsyncExitStack() as stack:
         while True:
             try:

@@ -16,11 +16,14 @@ HTTP_SECONDS: Final = Histogram(
 )
 OPEN_STREAMS: Final = Gauge("mesh_gateway_open_streams", "Runs being followed by clients.")
 FIRST_TOKEN_SECONDS: Final = Histogram(
-    "mesh_gateway_time_to_first_token_seconds",
+    "mesh_gateway_first_token_seconds",
     "From the arrival of the request to the first piece of the answer.",
     buckets=LATENCY_BUCKETS_S,
 )
 REFUSALS: Final = Counter("mesh_gateway_rate_limit_refusals_total", "Requests refused by a limit.", ("limit",))
+CUT_CONNECTIONS: Final = Counter(
+    "mesh_gateway_cut_connections_total", "Connections cut because the client was too slow, or too many.", ("cause",)
+)
 LIMITS_LOCAL: Final = Gauge("mesh_gateway_rate_limits_local", "1 while limits are local because Redis is away.")
 REFOLLOWS: Final = Counter(
     "mesh_gateway_refollows_total", "Cut streams of runs that were followed again, by outcome.", ("outcome",)

@@ -1,7 +1,7 @@
 """The boundary of every HTTP request: trace id, log line, metrics, headers of every answer, and the last catch.
 
-The span itself is FastAPI's own (`FastAPI(telemetry=…)`). It is one of the two places of the mesh that catch
-everything; the other is the boundary of gRPC.
+The span itself is FastAPI's own (`FastAPI(telemetry=…)`). Of all code that serves HTTP, `LastCatch` alone catches
+everything.
 """
 
 import time
@@ -18,15 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mesh_gateway.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from mesh_gateway.problems import problem_response
-from mesh_gateway.request_record import RequestRecord
+from mesh_gateway.request_record import CLIENT_GONE, PROBES, RequestRecord, record_of
 
 log = structlog.get_logger()
 
 TRACE_ID_HEADER: Final = "X-Trace-Id"
-# Asked every few seconds by machines: neither traced nor logged.
-PROBES: Final = frozenset({"/healthz", "/readyz"})
-# Nobody was there any more to be answered (nginx made the number common).
-_CLIENT_GONE: Final = 499
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html#security-headers
 _SECURITY_HEADERS: Final = {
@@ -52,13 +48,31 @@ class RequestObserver:
         with structlog.contextvars.bound_contextvars(trace_id=record.trace_id):
             try:
                 await self._app(scope, receive, answer.send)
-            except Exception as error:
-                log.exception("http.crashed", route=_route(scope), error=type(error).__name__)
-                if answer.status is None:
-                    crash = problem_response(Internal("Something went wrong on our side."), record)
-                    await crash(scope, receive, answer.send)
             finally:
                 _report(scope, record, answer)
+
+
+class LastCatch:
+    """Makes a problem of what no handler knows. Inside of CORS, so that browsers can read it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            log.exception("http.crashed", route=_route(scope), error=type(error).__name__)
+            if not is_started:
+                crash = problem_response(Internal("Something went wrong on our side."), record_of(scope))
+                await crash(scope, receive, send)
 
 
 class _Answer:
@@ -82,14 +96,15 @@ def _report(scope: Scope, record: RequestRecord, answer: _Answer) -> None:
     seconds = time.perf_counter() - record.started_s
     route = _route(scope)
     method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-    status = int(answer.status or _CLIENT_GONE)
+    status = int(answer.status or CLIENT_GONE)
     HTTP_REQUESTS.labels(route, method, str(status)).inc()
     HTTP_SECONDS.labels(route, method).observe(seconds)
     if scope["path"] in PROBES:
         return
     level = log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
-    reason = {"reason": record.reason} if record.reason else {}
-    level("http.served", route=route, method=method, status=status, ms=round(seconds * 1000, 1), **reason)
+    known = {"reason": record.reason, "run_id": record.members.get("run_id")}
+    told = {name: value for name, value in known.items() if value}
+    level("http.served", route=route, method=method, status=status, ms=round(seconds * 1000, 1), **told)
 
 
 def _route(scope: Scope) -> str:

@@ -4,7 +4,7 @@ Nothing of the request is echoed: FastAPI's own handler answers 500 to a lone su
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from mesh_common.errors import FieldFault, Internal, InvalidInput, MeshError
 from starlette.exceptions import HTTPException
 
 from mesh_gateway.request_record import RequestRecord, record_of
+from mesh_gateway.schemas.common import PATTERN_WORDS
 
 MEDIA_TYPE: Final = "application/problem+json"
 # Most specific class first, as DESIGN's table of errors.
@@ -126,7 +127,26 @@ def _fault(item: dict[str, Any]) -> FieldFault:
     field = name.encode("utf-8", "replace").decode()[:_MAX_FIELD_CHARS]
     if item["type"].startswith("uuid"):
         return FieldFault(field, "is not a UUID")
-    return FieldFault(field, str(item["msg"]).removeprefix("Value error, "))
+    words = _words(item["type"], item.get("ctx", {}))
+    return FieldFault(field, words or str(item["msg"]).removeprefix("Value error, "))
+
+
+def _words(kind: str, bounds: Mapping[str, Any]) -> str | None:
+    """pydantic's most common complaints in plain English; None for the others."""
+    # To pydantic a text that a validator of ours has seen is a "Value".
+    unit = "characters" if bounds.get("field_type", "Value") == "Value" else "entries"
+    match kind.removeprefix("string_"):
+        case "missing":
+            return "is required"
+        case "pattern_mismatch":
+            return PATTERN_WORDS.get(bounds["pattern"])
+        case "too_short":
+            least = bounds["min_length"]
+            return "should not be empty" if least == 1 else f"needs at least {least} {unit}"
+        case "too_long":
+            verb = "is longer than" if unit == "characters" else "has more than"
+            return f"{verb} {bounds['max_length']} {unit}"
+    return None
 
 
 def _challenge(error: MeshError) -> dict[str, str]:

@@ -1,14 +1,21 @@
-"""How large a request may be, before anything reads it: httptools would take 300 kB of headers."""
+"""What a request may be, before anything reads it: httptools would take 300 kB of headers."""
 
 import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Final
 
+from mesh_common.errors import Unavailable
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mesh_gateway.problems import status_response
-from mesh_gateway.request_record import record_of
+from mesh_gateway.http_protocol import IS_BEYOND
+from mesh_gateway.metrics import REFUSALS
+from mesh_gateway.problems import problem_response, status_response
+from mesh_gateway.request_record import PROBES, record_of
+
+_RETRY_AFTER_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,9 @@ class RequestLimits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope.get(IS_BEYOND) and scope["path"] not in PROBES:
+            await _full(scope)(scope, receive, send)
             return
         status = self._refusal(scope)
         if status is None:
@@ -49,6 +59,16 @@ class RequestLimits:
         if length.isdigit() and int(length) > self._bounds.max_body_bytes:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         return None
+
+
+def _full(scope: Scope) -> Response:
+    error = Unavailable(
+        "Too many connections are open here. Try again.", reason="CONNECTIONS_FULL", retry_after_s=_RETRY_AFTER_S
+    )
+    REFUSALS.labels("connections").inc()
+    response = problem_response(error, record_of(scope))
+    response.headers["Connection"] = "close"
+    return response
 
 
 class _BoundedBody:

@@ -6,6 +6,10 @@ from typing import Any, Final
 from starlette.types import Scope
 
 _KEY: Final = "mesh.request"
+# Asked every few seconds by machines: neither traced nor logged, never refused.
+PROBES: Final = frozenset({"/healthz", "/readyz"})
+# The status when nobody was there any more to be answered; metrics and logs alone see it (nginx made it common).
+CLIENT_GONE: Final = 499
 
 
 @dataclass(slots=True)

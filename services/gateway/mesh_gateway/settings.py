@@ -45,6 +45,12 @@ class GatewaySettings(ServiceSettings):
     """Path and query of one request together."""
     body_timeout_s: Seconds = 30.0
     """How long the client may pause while it sends a body."""
+    header_timeout_s: Seconds = 15.0
+    """How long a connection may take to send the headers of a request."""
+    write_timeout_s: Seconds = 30.0
+    """How long a client may leave an answer unread before its connection is cut."""
+    max_connections: int = Field(default=2_000, ge=1)
+    """Connections at once to this replica; above `max_open_streams`, for short requests need some too."""
     max_open_streams: int = Field(default=1_000, ge=1)
     """Runs followed at once by this replica (an idle stream takes 29 kB)."""
     max_streams_per_user: int = Field(default=20, ge=1)

@@ -20,13 +20,11 @@ from mesh_gateway.events import EventPosition, RunOrder, StreamEvent
 from mesh_gateway.follow import follow_to_end
 from mesh_gateway.metrics import FIRST_TOKEN_SECONDS
 from mesh_gateway.rate_limit import Limit
-from mesh_gateway.request_record import RequestRecord, record_of
+from mesh_gateway.request_record import CLIENT_GONE, RequestRecord, record_of
 from mesh_gateway.schemas.runs import ChatAnswer
 from mesh_gateway.sse import EventStreamResponse
 from mesh_gateway.streams import StreamSlot, while_connected
 
-# Nobody is there to read it; it stands in metrics and logs (nginx made the number common).
-_CLIENT_GONE = 499
 _NO_CONTENT = 204
 
 
@@ -68,7 +66,7 @@ async def stream_new(gateway: Gateway, request: Request, caller: Principal, orde
 async def stream_followed(
     gateway: Gateway, request: Request, caller: Principal, run_id: RunId, after: EventPosition | None
 ) -> Response:
-    """The events after a position; 204 when they are kept no longer. Raises Conflict for another run's position."""
+    """The events after a position; 204 when none will ever come. Raises Conflict for another run's position."""
     if after and after.run_id != run_id:
         raise Conflict("Last-Event-ID is of another run.", reason="EVENT_OF_OTHER_RUN")
     source = gateway.agent.follow_run(caller.user_id, run_id, after)
@@ -78,7 +76,13 @@ async def stream_followed(
         if error.reason == "EVENTS_EXPIRED":
             return Response(status_code=_NO_CONTENT)
         raise
-    return _streamed(gateway, turn, lambda _: None)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(turn.resources)
+        if after and await _is_over(gateway, caller, turn.opened):
+            # An EventSource would come back to an empty 200 for ever.
+            return Response(status_code=_NO_CONTENT)
+        stack.pop_all()
+        return _streamed(gateway, turn, lambda _: None)
 
 
 async def answer_new(gateway: Gateway, request: Request, caller: Principal, order: RunOrder) -> ChatAnswer | Response:
@@ -88,7 +92,7 @@ async def answer_new(gateway: Gateway, request: Request, caller: Principal, orde
     async with turn.resources:
         work = _gathered(turn, first_token, gateway.settings.wait_timeout_s)
         answer = await while_connected(request.receive, turn.slot, work)
-    return answer or Response(status_code=_CLIENT_GONE)
+    return answer or Response(status_code=CLIENT_GONE)
 
 
 async def _open(
@@ -104,9 +108,22 @@ async def _open(
         opened = await stack.enter_async_context(source)
         span.set_attribute("mesh.run_id", str(opened.run_id))
         record.members["run_id"] = str(opened.run_id)
-        record.members["thread_id"] = opened.thread_id
+        if opened.thread_id:
+            record.members["thread_id"] = opened.thread_id
         events = follow_to_end(gateway.agent, caller.user_id, opened, after)
         return Turn(opened, events, slot, stack.pop_all())
+
+
+async def _is_over(gateway: Gateway, caller: Principal, opened: OpenedRun) -> bool:
+    """Whether the client has seen all of an ended run. A live one may be silent for long, and is not waited for."""
+    run = await gateway.agent.run(caller.user_id, opened.run_id)
+    if run.status in {"pending", "running"}:
+        return False
+    try:
+        async with asyncio.timeout(gateway.settings.call_timeout_s):
+            return await opened.events.peek() is None
+    except TimeoutError:
+        raise DeadlineExceeded("The events of the run did not arrive in time.") from None
 
 
 def _streamed(gateway: Gateway, turn: Turn, on_event: Callable[[StreamEvent], None]) -> Response:

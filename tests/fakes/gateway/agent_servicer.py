@@ -105,7 +105,9 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         return agent_pb2.CancelRunResponse(run=_run(run, agent_pb2.RUN_STATUS_CANCELLED))
 
     async def GetRun(self, request: agent_pb2.GetRunRequest, context: Any) -> agent_pb2.GetRunResponse:
-        return agent_pb2.GetRunResponse(run=_run(self._owned_run(request.run_id), agent_pb2.RUN_STATUS_SUCCEEDED))
+        run = self._owned_run(request.run_id)
+        status = agent_pb2.RUN_STATUS_SUCCEEDED if run.has_ended else agent_pb2.RUN_STATUS_RUNNING
+        return agent_pb2.GetRunResponse(run=_run(run, status))
 
     async def ListRuns(self, request: agent_pb2.ListRunsRequest, context: Any) -> agent_pb2.ListRunsResponse:
         self._thread(request.thread_id)

@@ -150,6 +150,55 @@ async def test_silent_run_is_opened_before_its_first_event(gateway: Client) -> N
     assert len(frames) == 7
 
 
+async def test_coming_back_after_the_end_is_always_204(gateway: Client) -> None:
+    user = gateway.as_user()
+    run = await _ended_run(gateway, user)
+    ends = (f"{run.id}:1:7", f"{run.id}:1:9")
+
+    answers = [
+        await gateway.http.get(f"/api/v1/runs/{run.id}/events", headers={**user, "Last-Event-ID": ends[number % 2]})
+        for number in range(200)
+    ]
+
+    assert {response.status_code for response in answers} == {204}
+
+
+async def test_coming_back_before_the_end_always_gives_the_rest(gateway: Client) -> None:
+    user = gateway.as_user()
+    run = await _ended_run(gateway, user)
+
+    answers = [
+        await gateway.http.get(f"/api/v1/runs/{run.id}/events", headers={**user, "Last-Event-ID": f"{run.id}:1:6"})
+        for _ in range(200)
+    ]
+
+    assert {response.status_code for response in answers} == {200}
+    assert {frame.id for response in answers for frame in frames_of(response.text)} == {f"{run.id}:1:7"}
+
+
+async def test_silent_run_is_opened_at_once_after_a_position_too(gateway: Client) -> None:
+    agent = gateway.mesh.agent
+
+    async def silent_after_three(run: FakeRun) -> None:
+        await answer_begin(run)
+        await agent.release.wait()
+        await run.write(run_finished=agent_pb2.RunFinished(finish_reason="stop"))
+
+    agent.plan = silent_after_three
+    user = gateway.as_user()
+
+    async with gateway.http.stream("POST", STREAM, json={"message": "Hi"}, headers=user) as first:
+        start = read_frames(first)
+        last = [await anext(start) for _ in range(3)][-1]
+        path = f"/api/v1/runs/{agent.started[0].run_id}/events"
+        async with gateway.http.stream("GET", path, headers={**user, "Last-Event-ID": last.id}) as response:
+            status = response.status_code
+            agent.release.set()
+            events = [frame.event async for frame in read_frames(response)]
+
+    assert (status, events) == (200, ["run_finished"])
+
+
 async def test_idle_stream_gets_pings(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
     mesh.agent.plan = answer_begin
     comments: list[str] = []

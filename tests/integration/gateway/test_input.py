@@ -69,6 +69,48 @@ async def test_text_that_is_no_text_is_422(gateway: Client, content: bytes, fiel
     assert response.json()["errors"][0]["field"] == field
 
 
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ({"message": ""}, "should not be empty"),
+        ({"message": "a" * 32_001}, "is longer than 32000 characters"),
+        ({}, "is required"),
+        ({"message": "Hi", "metadata": {str(number): "" for number in range(17)}}, "has more than 16 entries"),
+    ],
+)
+async def test_complaints_are_plain_english(gateway: Client, body: Any, complaint: str) -> None:
+    response = await gateway.http.post(CHAT, json=body, headers=gateway.as_user())
+
+    problem = response.json()
+    assert [fault["message"] for fault in problem["errors"]] == [complaint]
+    assert problem["detail"] == f"{problem['errors'][0]['field']}: {complaint}"
+
+
+async def test_documented_example_of_a_complaint_is_what_is_sent(gateway: Client) -> None:
+    document = (await gateway.http.get("/openapi.json")).json()
+    answers = document["paths"][CHAT]["post"]["responses"]
+    example = answers["422"]["content"]["application/problem+json"]["example"]
+
+    problem = (await gateway.http.post(CHAT, json={"message": ""}, headers=gateway.as_user())).json()
+
+    assert problem | {"trace_id": ""} == example | {"trace_id": ""}
+
+
+async def test_complaints_about_accounts_headers_and_months_are_plain_english(gateway: Client) -> None:
+    user = gateway.as_user()
+    answers = (
+        await gateway.http.post("/api/v1/auth/register", json={"email": "a@b.de", "password": "short"}),
+        await gateway.http.post(CHAT, json={"message": "Hi"}, headers={**user, "Idempotency-Key": "a b"}),
+        await gateway.http.get("/api/v1/usage?month=2026-13", headers=user),
+    )
+
+    assert [response.json()["errors"][0]["message"] for response in answers] == [
+        "needs at least 15 characters",
+        "must be 1 to 255 visible ASCII characters",
+        "must be YYYY-MM",
+    ]
+
+
 async def test_body_that_is_not_called_json_is_422(gateway: Client) -> None:
     response = await gateway.http.post(CHAT, content=b'{"message": "Hi"}', headers=gateway.as_user())
 

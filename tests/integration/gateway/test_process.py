@@ -6,10 +6,13 @@ from collections.abc import Awaitable
 from http import HTTPStatus
 
 import httpx
+import pytest
+import structlog
 from fakes.gateway.agent_servicer import FakeRun, answer_begin
 from mesh.agent.v1 import agent_pb2
 from mesh_common.ids import new_id
 from mesh_dev.valkey import EmbeddedValkey
+from mesh_gateway.clients.agent import AgentClient
 from opentelemetry.trace import SpanKind
 from support.gateway import Client, FakeMesh, eventually, read_frames, running_gateway
 from support.net import free_port
@@ -124,6 +127,47 @@ async def test_browser_of_a_known_origin_may_read_errors_and_headers(mesh: FakeM
     assert preflight.status_code == HTTPStatus.OK
 
 
+async def test_preflights_are_observed_and_refused_as_every_request(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    port = free_port()
+    asked = {"Access-Control-Request-Method": "POST"}
+
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        async with running_gateway(
+            mesh, valkey.url, cors_origins=["https://app.example.com"], metrics_port=port
+        ) as gateway:
+            allowed = await gateway.http.options(STREAM, headers={**asked, "Origin": "https://app.example.com"})
+            refused = await gateway.http.options(STREAM, headers={**asked, "Origin": "https://evil.example"})
+            async with httpx.AsyncClient(trust_env=False) as http:
+                metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+
+    logged = {line["trace_id"]: line["status"] for line in logs if line["event"] == "http.served"}
+    assert (refused.status_code, refused.json()["reason"]) == (403, "CORS_REFUSED")
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.json()["trace_id"] == refused.headers["x-trace-id"]
+    assert "access-control-allow-origin" not in refused.headers
+    assert "Origin" in refused.headers["vary"]
+    assert 'requests_total{method="OPTIONS",route="unmatched",status="200"}' in metrics
+    assert 'requests_total{method="OPTIONS",route="unmatched",status="403"}' in metrics
+    assert logged == {allowed.headers["x-trace-id"]: 200, refused.headers["x-trace-id"]: 403}
+
+
+async def test_browser_may_read_a_crash(
+    mesh: FakeMesh, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = "https://app.example.com"
+
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(AgentClient, "models", broken)
+    async with running_gateway(mesh, valkey.url, cors_origins=[origin]) as gateway:
+        response = await gateway.http.get("/api/v1/models", headers={**gateway.as_user(), "Origin": origin})
+
+    assert response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert response.headers["access-control-allow-origin"] == origin
+    assert response.json()["trace_id"] == response.headers["x-trace-id"]
+
+
 async def test_turn_is_one_trace_with_the_callers_context(gateway: Client, spans: RecordedSpans) -> None:
     trace_id = f"{new_id().int:032x}"
     headers = {**gateway.as_user(), "traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
@@ -171,7 +215,7 @@ async def test_metrics_go_by_route_template(mesh: FakeMesh, valkey: EmbeddedValk
     assert 'route="/api/v1/threads/{thread_id}",status="404"' in text
     assert 'route="unmatched",status="404"' in text
     assert "mesh_gateway_open_streams 0.0" in text
-    assert "mesh_gateway_time_to_first_token_seconds_count" in text
+    assert "mesh_gateway_first_token_seconds_count" in text
 
 
 async def test_keys_and_discovery_are_public(gateway: Client) -> None:

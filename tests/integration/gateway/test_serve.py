@@ -67,7 +67,7 @@ async def test_sigterm_ends_the_process_although_a_stream_is_open(mesh: FakeMesh
             path = "/api/v1/chatbot/chat/stream?q=private"
             async with http.stream("POST", path, json=body, headers=user) as response:
                 frames = read_frames(response)
-                await anext(frames)
+                first = await anext(frames)
                 process.send_signal(signal.SIGTERM)
                 rest = [frame.event async for frame in frames]
         served = await _line(process, lambda fields: fields["event"] == "http.served")
@@ -76,6 +76,7 @@ async def test_sigterm_ends_the_process_although_a_stream_is_open(mesh: FakeMesh
 
     assert process.returncode == 0
     assert rest == ["memory_recalled", "message_delta"]
+    assert served["run_id"] == first.id.partition(":")[0]
     assert (served["route"], served["status"]) == ("/api/v1/chatbot/chat/stream", 200)
     assert served["service"] == "gateway"
     assert len(str(served["trace_id"])) == 32

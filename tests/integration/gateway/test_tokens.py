@@ -46,6 +46,10 @@ def _unsigned(auth: FakeAuth) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(fields)).decode().rstrip("=") + f".{claims}."
 
 
+def _with_key_id(auth: FakeAuth, key_id: Any) -> SigningKey:
+    return SigningKey(key_id, auth.key.pem)
+
+
 REFUSED: dict[str, Callable[[FakeAuth], str]] = {
     "expired": lambda auth: auth.access_token(exp=int(time.time()) - 60),
     "other signature": lambda auth: auth.access_token()[:-6] + "AAAAAA",
@@ -61,6 +65,13 @@ REFUSED: dict[str, Callable[[FakeAuth], str]] = {
     "no session": lambda auth: auth.access_token(sid=None),
     "subject is no id": lambda auth: auth.access_token(sub="root"),
     "no expiry": lambda auth: auth.access_token(exp=None),
+    "expiry beyond all dates": lambda auth: auth.access_token(exp=10**18),
+    "expiry beyond all numbers": lambda auth: auth.access_token(exp=10**400),
+    "expiry in words": lambda auth: auth.access_token(exp="9999999999"),
+    "expiry is a list": lambda auth: auth.access_token(exp=[9_999_999_999]),
+    "expiry is infinite": lambda auth: auth.access_token(exp=float("inf")),
+    "key id is a list": lambda auth: auth.access_token(key=_with_key_id(auth, ["k"])),
+    "key id is an object": lambda auth: auth.access_token(key=_with_key_id(auth, {})),
     "opaque": lambda _: "not-a-jwt",
     "huge": lambda _: "a" * 9_000,
 }

@@ -228,3 +228,14 @@ def test_a_kid_that_is_no_text_is_refused_like_any_other_token(kid: object) -> N
         verifier.knows_key_of(token)
     with pytest.raises(Unauthenticated):
         verifier.verify(token)
+
+
+@pytest.mark.parametrize("exp", [10**18, 10**400, "9999999999", [9999999999], float("inf")])
+def test_an_expiry_that_is_no_time_is_refused_like_any_other_token(exp: object) -> None:
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "someone", "exp": exp}
+    token = USER_KEY.sign(claims, "at+jwt")
+    jwk = public_jwk(USER_KEY.pem)
+    verifier = JWTVerifier({jwk["kid"]: jwk}, token_type="at+jwt", audience=AUDIENCE, issuer=ISSUER)
+
+    with pytest.raises(Unauthenticated):
+        verifier.verify(token)

@@ -9,7 +9,7 @@ from mesh_common.errors import Internal, MeshError, NotFound, Unavailable
 from mesh_common.ids import RunId, UserId, new_id
 from mesh_gateway import follow
 from mesh_gateway.clients.agent import OpenedRun
-from mesh_gateway.events import EventPosition, StreamEvent
+from mesh_gateway.events import EventPosition, EventSource, StreamEvent
 from mesh_gateway.follow import follow_to_end
 
 RUN = RunId(new_id())
@@ -28,7 +28,7 @@ class FakeFollower:
         self.asked: list[EventPosition | None] = []
 
     def opened(self) -> OpenedRun:
-        return OpenedRun(RUN, "thread", self._next())
+        return OpenedRun(RUN, "thread", EventSource(self._next()))
 
     @asynccontextmanager
     async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:

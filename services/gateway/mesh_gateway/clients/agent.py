@@ -15,7 +15,7 @@ from mesh_common.ids import RunId, UserId
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
-from mesh_gateway.events import EventPosition, RunOrder, StreamEvent
+from mesh_gateway.events import EventPosition, EventSource, RunOrder, StreamEvent
 from mesh_gateway.schemas.catalogue import Model
 from mesh_gateway.schemas.common import Page
 from mesh_gateway.schemas.runs import Run
@@ -33,7 +33,8 @@ class OpenedRun:
 
     run_id: RunId
     thread_id: str
-    events: AsyncIterator[StreamEvent]
+    """Empty where a followed run had ended and its stream did not say it."""
+    events: EventSource
 
 
 class AgentClient:
@@ -46,19 +47,19 @@ class AgentClient:
     async def start_run(self, user_id: UserId, order: RunOrder) -> AsyncIterator[OpenedRun]:
         """A run that is durable from here on; leaving the block ends the following only."""
         async with self._backend.stream(self._stub.StartRun, convert.start_request(order), user_id=user_id) as stream:
-            yield await self._acknowledged(stream)
+            yield await self._acknowledged(stream, None)
 
     @asynccontextmanager
     async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:
         """The events after a position; opened as soon as the agent knows the run to be the user's."""
         request = convert.follow_request(run_id, after)
         async with self._backend.stream(self._stub.FollowRun, request, user_id=user_id) as stream:
-            yield await self._acknowledged(stream)
+            yield await self._acknowledged(stream, run_id)
 
-    async def _acknowledged(self, stream: _Stream) -> OpenedRun:
+    async def _acknowledged(self, stream: _Stream, followed: RunId | None) -> OpenedRun:
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                return await _opened(stream)
+                return await _opened(stream, followed)
         except TimeoutError:
             raise DeadlineExceeded("The run was not acknowledged in time.") from None
 
@@ -109,16 +110,17 @@ class AgentClient:
         return [convert.model(one) for one in response.models]
 
 
-async def _opened(stream: _Stream) -> OpenedRun:
+async def _opened(stream: _Stream, followed: RunId | None) -> OpenedRun:
     """Waits for the acknowledgement. Raises the agent's error when it sent that instead."""
     metadata = await stream.initial_metadata()
-    if _RUN_ID_METADATA not in metadata:
-        # An error has no metadata of ours, and comes out of reading.
-        async for _ in stream:
-            break
-        raise Internal("Something went wrong on our side.")
-    acknowledged = RunId(UUID(metadata[_RUN_ID_METADATA]))
-    return OpenedRun(acknowledged, metadata[_THREAD_ID_METADATA], _events(stream))
+    events = EventSource(_events(stream))
+    if _RUN_ID_METADATA in metadata:
+        return OpenedRun(RunId(UUID(metadata[_RUN_ID_METADATA])), metadata[_THREAD_ID_METADATA], events)
+    # An error has no metadata of ours, and comes out of reading. And grpc.aio may lose the metadata of a stream that
+    # ended at once without an event: of a followed run that had ended, all of it seen.
+    if await events.peek() is None and followed:
+        return OpenedRun(followed, "", events)
+    raise Internal("Something went wrong on our side.")
 
 
 async def _events(stream: _Stream) -> AsyncIterator[StreamEvent]:

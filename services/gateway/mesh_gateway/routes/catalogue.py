@@ -7,13 +7,14 @@ from fastapi import APIRouter, Query
 from mesh_gateway.deps import CallerDep, GatewayDep
 from mesh_gateway.routes.docs import problems
 from mesh_gateway.schemas.catalogue import Models, MonthUsage
+from mesh_gateway.schemas.common import MONTH
 
 router = APIRouter(prefix="/api/v1", tags=["models and usage"])
 
 Month = Annotated[
     str | None,
     Query(
-        pattern=r"^\d{4}-(0[1-9]|1[0-2])$",
+        pattern=MONTH,
         description="`YYYY-MM` in UTC; absent means the running month.",
         examples=["2026-11"],
     ),

@@ -38,7 +38,7 @@ async def chat(
     response_class=EventStreamResponse,
     response_model=None,
     responses={
-        204: {"description": "With Last-Event-ID only: the events are kept no longer; GET the run."},
+        204: {"description": "With Last-Event-ID only: no more events will come; GET the run."},
         **stream(401, 403, 404, 409, 413, 422, 429),
     },
 )

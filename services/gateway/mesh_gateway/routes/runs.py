@@ -26,7 +26,7 @@ from mesh_gateway.sse import EventStreamResponse
 
 router = APIRouter(prefix="/api/v1", tags=["runs"])
 
-_GONE: dict[int | str, dict[str, Any]] = {204: {"description": "The events are kept no longer; GET the run."}}
+_GONE: dict[int | str, dict[str, Any]] = {204: {"description": "No more events will come; GET the run."}}
 
 
 @router.get("/threads/{thread_id}/runs", summary="List runs, newest first", responses=problems(401, 404, 422))

@@ -1,6 +1,6 @@
 """What all bodies share: text that PostgreSQL can store, metadata, pages, problems."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -19,6 +19,11 @@ def _storable(text: str) -> str:
         raise ValueError("must not contain the NUL character")
     return without_surrogates(text)
 
+
+VISIBLE_ASCII: Final = r"^[\x21-\x7e]{1,255}$"
+MONTH: Final = r"^\d{4}-(0[1-9]|1[0-2])$"
+# What is told to whom sends something else.
+PATTERN_WORDS: Final = {VISIBLE_ASCII: "must be 1 to 255 visible ASCII characters", MONTH: "must be YYYY-MM"}
 
 CleanText = Annotated[str, AfterValidator(_storable)]
 Title = Annotated[CleanText, StringConstraints(max_length=200)]
@@ -55,7 +60,7 @@ class FieldError(Answer):
     """One field that is wrong."""
 
     field: str = Field(examples=["message"])
-    message: str = Field(examples=["String should have at least 1 character"])
+    message: str = Field(examples=["should not be empty"])
 
 
 class Problem(Answer):
