@@ -22,9 +22,10 @@ from mesh_agent.events import (
 )
 from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import FIRST_TOKEN_SECONDS
-from mesh_agent.tools.registry import ToolCall
+from mesh_agent.tools.call import ToolCall
 
 _BETWEEN_ROUNDS = "\n\n"
+_CUT = "The call was cut before it gave a result; it may have acted all the same."
 
 
 class Attempt:
@@ -41,6 +42,7 @@ class Attempt:
         self._claimed_at_s = claimed_at_s
         self._has_spoken = False
         self._bill = Bill()
+        self._open_calls: dict[int, ToolCall] = {}
         self.model = self.claim.model or ""
         self.checkpoints: RunCheckpoints | None = None
 
@@ -87,9 +89,11 @@ class Attempt:
         self._bill.fail_round()
 
     def tool_started(self, call: ToolCall) -> None:
+        self._open_calls[id(call)] = call
         self._tell(ToolStarted(call.id, call.name, call.arguments_json))
 
-    def tool_finished(self, result: ToolResult) -> None:
+    def tool_finished(self, call: ToolCall, result: ToolResult) -> None:
+        self._open_calls.pop(id(call), None)
         self._tell(ToolFinished(result))
 
     def succeeded(self, finish_reason: str) -> Outcome:
@@ -114,6 +118,9 @@ class Attempt:
     ) -> Outcome:
         # Deltas joined are the answer, also of a run that was cut; and nothing may be sent while the end commits.
         self._coalescer.flush()
+        for call in self._open_calls.values():
+            self._tell(ToolFinished(_cut(call)))
+        self._open_calls.clear()
         usage = self._bill.total()
         return Outcome(status, self.answer, self.message_id, self.model, usage, finish_reason, error)
 
@@ -133,3 +140,7 @@ class Attempt:
     def _tell(self, body: EventBody) -> None:
         self._coalescer.flush()
         self.log.append(body)
+
+
+def _cut(call: ToolCall) -> ToolResult:
+    return ToolResult(call.id, call.name, call.arguments_json, _CUT, is_error=True, is_unknown=True)

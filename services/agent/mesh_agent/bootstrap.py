@@ -14,7 +14,7 @@ from mesh.agent.v1 import agent_pb2_grpc
 from mesh.auth.v1 import auth_pb2_grpc
 from mesh.eval.v1 import eval_pb2_grpc
 from mesh.memory.v1 import memory_pb2_grpc
-from mesh_common.clock import SystemClock
+from mesh_common.clock import Clock, SystemClock
 from mesh_common.grpc_client import ServiceCalls, open_channel
 from mesh_common.grpc_service import Drain, ServiceParts, open_grpc_service
 from mesh_common.ids import new_id
@@ -42,14 +42,18 @@ from mesh_agent.llm.registry import Model, ModelRegistry
 from mesh_agent.pending_listener import PendingListener
 from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, UsageSink
 from mesh_agent.prompts import Prompts
+from mesh_agent.retention import Retention
 from mesh_agent.run import RunParts
 from mesh_agent.servicer import AgentServicer
 from mesh_agent.settings import AgentSettings, ModelSettings
 from mesh_agent.store.claims import Owner
 from mesh_agent.tables import outbox
 from mesh_agent.tools.calculate import calculate_tool
+from mesh_agent.tools.call import Effect
 from mesh_agent.tools.current_time import current_time_tool
-from mesh_agent.tools.registry import Effect, MeshTool, ToolRegistry
+from mesh_agent.tools.http_tool import http_tool
+from mesh_agent.tools.registry import MeshTool, ToolRegistry
+from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.delivery import DeliverOutbox
 from mesh_agent.usecases.ending import EndRun
 from mesh_agent.usecases.follow import FollowRun, StartAndFollow
@@ -120,6 +124,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         )
         executor.after_end = worker.wake
         listener = PendingListener(settings.database_url.get_secret_value(), executor.wake)
+        retention = Retention(database, settings.keep_events_s, settings.retention_interval_s)
         servicer = _servicer(settings, database, executor, parts, neighbours.peers)
         revision = newest_revision(MIGRATIONS)
         service = ServiceParts(
@@ -127,7 +132,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
             proto_services=("mesh.agent.v1.AgentService",),
             register=lambda server: agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server),
             readiness=(lambda: database.not_ready_reason(revision),),
-            background=(executor.run, worker.run, listener.run),
+            background=(executor.run, worker.run, listener.run, retention.run),
             before_stop=lambda: executor.drain(settings.drain_s),
         )
         yield await stack.enter_async_context(open_grpc_service(settings, service))
@@ -149,7 +154,7 @@ async def _run_parts(
     models = [_model(entry, settings) for entry in settings.models]
     chat_models = {model.name: StreamingChatModel.of(model, session) for model in models}
     default = Entitlements(context_tokens=settings.default_context_tokens)
-    tools = (MeshTool(current_time_tool(clock), Effect.NONE), MeshTool(calculate_tool(), Effect.NONE))
+    tools = await _tools(stack, settings, clock)
     return RunParts(
         database=database,
         loop=AgentLoop(database, FallbackModel(chat_models, Breaker(clock)), ToolRegistry(tools), Prompts.load()),
@@ -158,6 +163,17 @@ async def _run_parts(
         memories=neighbours.memories,
         history_tokens=settings.history_tokens,
     )
+
+
+async def _tools(stack: AsyncExitStack, settings: AgentSettings, clock: Clock) -> list[MeshTool]:
+    tools = [MeshTool(current_time_tool(clock), Effect.NONE), MeshTool(calculate_tool(), Effect.NONE)]
+    if settings.http_tools:
+        # A connection a call: one kept open may be closed under a request, and then nobody knows whether it arrived.
+        connector = aiohttp.TCPConnector(limit=settings.max_runs, force_close=True)
+        session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        await stack.enter_async_context(session)
+        tools += [MeshTool(http_tool(entry, session), Effect(entry.effect)) for entry in settings.http_tools]
+    return tools
 
 
 def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
@@ -184,14 +200,16 @@ def _executor(settings: AgentSettings, database: Database, execution: Execution)
 def _servicer(
     settings: AgentSettings, database: Database, executor: Executor, parts: RunParts, peers: PeerAgents
 ) -> AgentServicer:
+    cancel = CancelRun(database, executor, peers)
     start_run = StartRun(
         database,
         executor,
         parts.entitlements,
         parts.models,
+        cancel,
         settings.max_pending_runs_per_user,
         message_tokens(parts.loop.prompts.system(())),
     )
-    runs = Runs(database, executor, parts.entitlements, parts.models, peers)
+    runs = Runs(database, parts.entitlements, parts.models)
     follow = FollowRun(database, executor, peers)
-    return AgentServicer(Threads(database, executor), runs, follow, StartAndFollow(start_run, runs, follow))
+    return AgentServicer(Threads(database, executor), runs, cancel, follow, StartAndFollow(start_run, cancel, follow))

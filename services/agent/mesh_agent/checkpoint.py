@@ -32,6 +32,7 @@ from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import Claim
 from mesh_agent.lease import while_lease_holds
 from mesh_agent.store.claims import forget_lost_attempts, lock_lease
+from mesh_agent.store.once_calls import begin_call, forget_calls
 
 # Only LangChain's own messages and plain values: what is read back can never name a class to construct.
 _STRICT = JsonPlusSerializer(allowed_msgpack_modules=None)
@@ -55,15 +56,29 @@ class RunCheckpoints:
 
     async def flush(self) -> None:
         """Writes what waits. Raises LeaseLostError when the run is not ours any more."""
+        await self._flush(None)
+
+    async def begin_once(self, call_key: str) -> bool:
+        """A safe point that also records that a call which may run once only begins now.
+
+        False when an attempt before has begun it: whether it took effect is unknown then. Raises LeaseLostError.
+        """
+        may_begin = await self._flush(call_key)
+        if not self.holds_lease():
+            raise LeaseLostError
+        return may_begin
+
+    async def _flush(self, once_key: str | None) -> bool:
         async with self.lock:
-            if not self.waiting:
-                return
+            if not self.waiting and once_key is None:
+                return True
             writes = list(self.waiting)
             self.has_written = True
-            await while_lease_holds(self.holds_lease, lambda: self._write(writes))
+            may_begin = await while_lease_holds(self.holds_lease, lambda: self._write(writes, once_key))
             del self.waiting[: len(writes)]
+            return may_begin
 
-    async def _write(self, writes: Sequence[_Write]) -> None:
+    async def _write(self, writes: Sequence[_Write], once_key: str | None) -> bool:
         async with self.database.as_user(self.claim.user_id) as connection:
             if self.claim.lost_attempts:
                 await forget_lost_attempts(connection, self.claim)
@@ -72,6 +87,7 @@ class RunCheckpoints:
             saver = await _saver_on(connection)
             for write in writes:
                 await write(saver)
+            return once_key is None or await begin_call(connection, self.claim, once_key)
 
 
 class BufferedSaver(BaseCheckpointSaver[str]):
@@ -140,6 +156,7 @@ class BufferedSaver(BaseCheckpointSaver[str]):
 async def delete_checkpoints(connection: AsyncConnection, run_id: RunId) -> None:
     """They exist only while a run has not ended."""
     await (await _saver_on(connection)).adelete_thread(str(run_id))
+    await forget_calls(connection, run_id)
 
 
 async def _saver_on(connection: AsyncConnection) -> AsyncPostgresSaver:

@@ -21,6 +21,7 @@ _MULTITASK: Final[dict[int, Multitask]] = {
     pb.MULTITASK_UNSPECIFIED: Multitask.ENQUEUE,
     pb.MULTITASK_ENQUEUE: Multitask.ENQUEUE,
     pb.MULTITASK_REJECT: Multitask.REJECT,
+    pb.MULTITASK_INTERRUPT: Multitask.INTERRUPT,
 }
 _ON_DISCONNECT: Final[dict[int, OnDisconnect]] = {
     pb.ON_DISCONNECT_UNSPECIFIED: OnDisconnect.CONTINUE,
@@ -34,6 +35,7 @@ _STATUS: Final = {
     domain.RunStatus.FAILED: pb.RUN_STATUS_FAILED,
     domain.RunStatus.CANCELLED: pb.RUN_STATUS_CANCELLED,
 }
+_STATUS_BY_PB: Final[dict[int, domain.RunStatus]] = {number: status for status, number in _STATUS.items()}
 _ROLE: Final = {domain.Role.USER: pb.MESSAGE_ROLE_USER, domain.Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT}
 
 
@@ -93,6 +95,12 @@ def limit(value: int) -> int:
     if value > _MAX_LIMIT:
         raise InvalidInput.of_field("limit", f"must be 1 to {_MAX_LIMIT}")
     return value or _DEFAULT_LIMIT
+
+
+def status(value: int) -> domain.RunStatus:
+    if value not in _STATUS_BY_PB:
+        raise InvalidInput.of_field("status", "is not a status of runs")
+    return _STATUS_BY_PB[value]
 
 
 def timestamp(at: datetime) -> Timestamp:

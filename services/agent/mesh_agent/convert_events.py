@@ -90,7 +90,13 @@ def _body(message: pb.RunEvent) -> EventBody:  # noqa: C901, PLR0911 - one flat 
 
 
 def _finished_pb(result: ToolResult) -> pb.ToolFinished:
-    return pb.ToolFinished(call_id=result.call_id, tool=result.tool, content=result.content, is_error=result.is_error)
+    return pb.ToolFinished(
+        call_id=result.call_id,
+        tool=result.tool,
+        content=result.content,
+        is_error=result.is_error,
+        is_unknown=result.is_unknown,
+    )
 
 
 def _memory_pb(memory: RecalledMemory) -> pb.RecalledMemory:
@@ -98,7 +104,7 @@ def _memory_pb(memory: RecalledMemory) -> pb.RecalledMemory:
 
 
 def _result(finished: pb.ToolFinished) -> ToolResult:
-    return ToolResult(finished.call_id, finished.tool, "", finished.content, finished.is_error)
+    return ToolResult(finished.call_id, finished.tool, "", finished.content, finished.is_error, finished.is_unknown)
 
 
 def _usage(usage: pb.Usage) -> Usage:

@@ -38,8 +38,11 @@ class Role(StrEnum):
 
 
 class Multitask(StrEnum):
+    """What a new run does about the runs of its thread that have not ended."""
+
     ENQUEUE = "enqueue"
     REJECT = "reject"
+    INTERRUPT = "interrupt"
 
 
 class OnDisconnect(StrEnum):
@@ -140,6 +143,7 @@ class Claim:
     model: str | None
     trace_context: dict[str, str]
     lost_attempts: int = 0
+    is_cancel_requested: bool = False
     history: tuple[Message, ...] | None = None
 
 
@@ -180,6 +184,8 @@ class ToolResult:
     arguments_json: str
     content: str
     is_error: bool
+    is_unknown: bool = False
+    """Nobody knows whether the call took effect; `is_error` is true as well."""
 
 
 @dataclass(frozen=True, slots=True)

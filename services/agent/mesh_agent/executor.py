@@ -50,7 +50,7 @@ class Executor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
-        self._is_draining = False
+        self.is_draining = False
         self.is_drained = False
         self.after_end: Callable[[], None] = lambda: None
 
@@ -144,7 +144,7 @@ class Executor:
 
     async def drain(self, drain_s: float) -> None:
         """Takes nothing new, lets runs end for `drain_s`, then gives the rest back for others to claim."""
-        self._is_draining = True
+        self.is_draining = True
         running = [handle.task for handle in self._handles.values() if handle.task]
         if running:
             await asyncio.wait(running, timeout=drain_s)
@@ -156,7 +156,7 @@ class Executor:
         self._tell_change()
 
     def _room(self, at_most: int) -> int:
-        if self._is_draining:
+        if self.is_draining:
             return 0
         return max(0, min(at_most, self.limits.max_runs - len(self._handles) - self._reserved))
 

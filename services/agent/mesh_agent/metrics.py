@@ -25,3 +25,6 @@ MODEL_COST: Final = Counter(
 )
 TOOL_CALLS: Final = Counter("mesh_agent_tool_calls_total", "Calls of tools, by result.", ("tool", "result"))
 RECALLS: Final = Counter("mesh_agent_recalls_total", "Recalls of memories, by result.", ("result",))
+RETENTION_ROWS: Final = Counter(
+    "mesh_agent_retention_rows_total", "Rows that retention has cleared, by kind.", ("kind",)
+)

@@ -40,6 +40,9 @@ async def run_attempt(attempt: Attempt, parts: RunParts) -> Outcome:
         async with parts.loop.open(claim, attempt.log.holds_lease) as loop:
             attempt.checkpoints = loop.checkpoints
             attempt.start(await loop.progress())
+            if claim.is_cancel_requested:
+                # Cancelled while nobody had it: it ends with what the attempts before made durable.
+                return attempt.cancelled()
             entitlements = await parts.entitlements.of(claim.user_id)
             finish_reason = await loop.run(_loop_input(attempt, parts, entitlements), attempt)
         return attempt.succeeded(finish_reason)

@@ -14,6 +14,7 @@ from structlog.contextvars import bind_contextvars
 from mesh_agent import convert, domain
 from mesh_agent.convert_events import event_pb
 from mesh_agent.events import Position
+from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.follow import FollowRun, StartAndFollow
 from mesh_agent.usecases.runs import Runs
 from mesh_agent.usecases.threads import Threads
@@ -22,9 +23,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
-    def __init__(self, threads: Threads, runs: Runs, follow: FollowRun, start_and_follow: StartAndFollow) -> None:
+    def __init__(
+        self, threads: Threads, runs: Runs, cancel: CancelRun, follow: FollowRun, start_and_follow: StartAndFollow
+    ) -> None:
         self._threads = threads
         self._runs = runs
+        self._cancel = cancel
         self._follow = follow
         self._start_and_follow = start_and_follow
 
@@ -46,8 +50,9 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
                 yield pb.FollowRunResponse(event=event_pb(event))
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
-        run = await self._runs.cancel(require_user(), convert.run_id(request.run_id))
-        return pb.CancelRunResponse(run=convert.run_pb(run))
+        user_id, run_id = require_user(), convert.run_id(request.run_id)
+        await self._cancel(user_id, run_id)
+        return pb.CancelRunResponse(run=convert.run_pb(await self._runs.get(user_id, run_id)))
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         run = await self._runs.get(require_user(), convert.run_id(request.run_id))
@@ -57,6 +62,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         page = await self._runs.list(
             require_user(),
             convert.thread_id(request.thread_id),
+            status=convert.status(request.status) if request.HasField("status") else None,
             limit=convert.limit(request.limit),
             cursor=request.cursor if request.HasField("cursor") else None,
         )

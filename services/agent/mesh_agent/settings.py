@@ -1,9 +1,9 @@
 """The agent's settings, prefix `AGENT_`."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from mesh_common.settings import GrpcSettings, MigrationSettings, Ratio, Seconds, settings_config
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator
 
 Capability = Annotated[str, Field(pattern="^(tools|json_schema|extraction)$")]
 
@@ -31,11 +31,39 @@ class ModelSettings(BaseModel, frozen=True):
     """Key for it; AGENT_OPENAI_API_KEY when absent."""
 
 
+class HttpToolSettings(BaseModel, frozen=True):
+    """A tool behind an HTTP server of the operator's: see tools/http_tool.py for the call."""
+
+    name: str = Field(pattern="^[a-zA-Z0-9_-]{1,64}$")
+    """What models and entitlements call it."""
+    description: str = Field(min_length=1, max_length=2_000)
+    """What models are told of it."""
+    url: HttpUrl
+    """Where arguments are posted to."""
+    parameters: dict[str, Any]
+    """JSON Schema of the arguments, an object."""
+    effect: Literal["none", "idempotent", "once"] = "once"
+    """What calling it twice would do: nothing, nothing more when the Idempotency-Key is the same, or harm."""
+    timeout_s: float = Field(default=10.0, gt=0.0, le=30.0)
+    """How long one call may take."""
+    api_key: SecretStr | None = None
+    """Sent as a bearer token when given."""
+
+    @field_validator("parameters")
+    @classmethod
+    def _is_an_object(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        if parameters.get("type") != "object" or not isinstance(parameters.get("properties"), dict):
+            raise ValueError("must be a JSON Schema of type object with properties")
+        return parameters
+
+
 class AgentSettings(GrpcSettings):
     model_config = settings_config("AGENT_")
 
     models: tuple[ModelSettings, ...] = Field(min_length=1)
     """JSON list: the model registry, in fallback order."""
+    http_tools: tuple[HttpToolSettings, ...] = ()
+    """JSON list: tools beside the built-in ones."""
     openai_base_url: str = "https://api.openai.com/v1"
     """OpenAI-compatible API for models that name none."""
     openai_api_key: SecretStr | None = None
@@ -63,6 +91,10 @@ class AgentSettings(GrpcSettings):
     """How long a replica owns a thread without a heartbeat; another takes over after it."""
     run_timeout_s: Seconds = 600.0
     """How long one attempt may take."""
+    keep_events_s: float = Field(default=86_400.0, ge=60.0)
+    """How long the events of an ended run can be replayed, and an Idempotency-Key gives the same thing again."""
+    retention_interval_s: Seconds = 60.0
+    """Pause between two looks for what has been kept long enough."""
     recall_timeout_s: Seconds = 0.3
     """What recalling memories may cost a run; after it the answer comes without."""
     history_tokens: int = Field(default=2_000, ge=0)
@@ -74,12 +106,12 @@ class AgentSettings(GrpcSettings):
     eval_sample_ratio: Ratio = 0.1
     """Part of the succeeded runs that is judged."""
 
-    @field_validator("models")
+    @field_validator("models", "http_tools")
     @classmethod
-    def _names_are_unique(cls, models: tuple[ModelSettings, ...]) -> tuple[ModelSettings, ...]:
-        if len({model.name for model in models}) != len(models):
-            raise ValueError("two models have the same name")
-        return models
+    def _names_are_unique[T: (ModelSettings, HttpToolSettings)](cls, entries: tuple[T, ...]) -> tuple[T, ...]:
+        if len({entry.name for entry in entries}) != len(entries):
+            raise ValueError("two of them have the same name")
+        return entries
 
 
 class AgentMigrationSettings(MigrationSettings):

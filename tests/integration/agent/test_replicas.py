@@ -278,7 +278,8 @@ async def test_cancelled_while_released_ends_in_an_attempt_of_its_own(
         await full.drain()
 
     assert run.status == agent_pb2.RUN_STATUS_CANCELLED
-    assert [(event.attempt, event.seq) for event in events] == [(2, 1)]
+    told = [(event.attempt, event.seq, event.WhichOneof("event")) for event in events]
+    assert told == [(2, 1, "run_restarted"), (2, 2, "run_cancelled")]
 
 
 async def test_replica_takes_over_from_itself(own_mesh: TestMesh, model_url: str, own_database: Database) -> None:

@@ -8,13 +8,14 @@ import pytest
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.domain import Claim
 from mesh_agent.store import claims, runs, threads
+from mesh_agent.store.once_calls import begin_call
 from mesh_common.errors import NotFound
 from mesh_common.ids import RunId, ThreadId, UserId
 from mesh_common.postgres import Database
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from support.agent import AgentUnderTest, Followed, some_user
+from support.agent import AgentUnderTest, Followed, Started, some_user
 
 TURN = '[[sim:tool=calculate {"expression": "6*7"}]]'
 
@@ -81,6 +82,12 @@ async def test_lists_show_ones_own_alone(agent: AgentUnderTest) -> None:
     assert not response.threads
 
 
+async def begin_a_once_call(database: Database, user_id: UserId, started: Started) -> None:
+    thread_id, run_id = ThreadId(UUID(started.thread_id)), RunId(UUID(started.run_id))
+    async with database.as_user(user_id) as connection:
+        assert await begin_call(connection, Claim(run_id, thread_id, user_id, 1, 1, 1, "", None, {}), "1:0")
+
+
 async def tables_with_users(database: Database) -> list[str]:
     async with database.as_worker() as connection:
         return list((await connection.execute(_TABLES)).scalars())
@@ -103,6 +110,7 @@ async def test_no_table_shows_a_foreign_row(
     async with agent.starting(owner, TURN) as started:
         await started.until("tool_finished")
         await started.until("message_delta")
+        await begin_a_once_call(agent_database, owner, started)
 
         for table in tables:
             statement = text(f"SELECT count(*) FROM agent.{table} WHERE user_id = :user_id")  # noqa: S608 - our tables
@@ -113,7 +121,7 @@ async def test_no_table_shows_a_foreign_row(
             seen[table] = (counts[0], counts[1])
         await agent.cancel(owner, started.run_id)
 
-    assert len(tables) == 8
+    assert len(tables) == 9
     assert {table: foreign for table, (_, foreign) in seen.items()} == dict.fromkeys(tables, 0)
     assert all(own > 0 for own, _ in seen.values()), seen
 
@@ -134,12 +142,13 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("assistant_message", lambda c, u, _, r: threads.assistant_message(c, u, r), None),
     ("get_run", lambda c, u, _, r: runs.get_run(c, u, r), None),
     ("followed_run", lambda c, u, _, r: runs.followed_run(c, u, r), None),
-    ("list_runs", lambda c, u, t, _: runs.list_runs(c, u, t, limit=9, before=None), []),
+    ("list_runs", lambda c, u, t, _: runs.list_runs(c, u, t, status=None, limit=9, before=None), []),
     ("run_by_id_or_key", lambda c, u, _, r: runs.run_by_id_or_key(c, u, r, "key"), None),
     ("is_thread_busy", lambda c, _, t, __: runs.is_thread_busy(c, t, besides=RunId(UUID(int=0))), False),
     ("input_and_frames", lambda c, u, _, r: runs.input_and_frames(c, u, r), None),
     ("count_pending", lambda c, u, _, __: runs.count_pending(c, u), 0),
-    ("cancel_pending", lambda c, u, _, r: runs.cancel_pending(c, u, r, attempt=0, frames=b""), False),
+    ("cancel_unclaimed", lambda c, u, _, r: runs.cancel_unclaimed(c, u, r, frames=b""), False),
+    ("lock_unended_before", lambda c, u, _, r: runs.lock_unended_before(c, u, r), []),
     ("count_by_status", lambda c, _, __, ___: runs.count_by_status(c), {"pending": 0, "running": 0}),
     ("claim_run", lambda c, _, __, r: claims.claim_run(c, claims.Owner("x", "y"), r, ttl_s=5), None),
     ("claim_runs", lambda c, _, __, ___: claims.claim_runs(c, claims.Owner("x", "y"), limit=9, ttl_s=5), []),

@@ -21,7 +21,7 @@ from mesh_agent.events import (
     ToolFinished,
     ToolStarted,
 )
-from mesh_agent.tools.registry import ToolCall
+from mesh_agent.tools.call import ToolCall
 from prometheus_client import REGISTRY
 
 RESULT = ToolResult("c", "calculate", "{}", "42", is_error=False)
@@ -72,7 +72,7 @@ async def test_text_goes_out_before_what_comes_after_it() -> None:
     for text in ("I", " look", " it up"):
         attempt.on_text(text)
     attempt.tool_started(call)
-    attempt.tool_finished(RESULT)
+    attempt.tool_finished(call, RESULT)
 
     message_id = str(attempt.message_id)
     assert _told(attempt) == [

@@ -77,7 +77,7 @@ def test_a_full_request_is_taken_whole() -> None:
         ({"metadata": {"k\x00": "value"}}, "metadata"),
         ({"metadata": {"topic": "v" * 513}}, "metadata.topic"),
         ({"metadata": {"topic": "\x00"}}, "metadata.topic"),
-        ({"multitask": 3}, "multitask"),
+        ({"multitask": 99}, "multitask"),
         ({"on_disconnect": 9}, "on_disconnect"),
         ({"idempotency_key": ""}, "Idempotency-Key"),
         ({"idempotency_key": "k" * 256}, "Idempotency-Key"),

@@ -19,7 +19,7 @@ from mesh_agent.graph.routing import after_model
 from mesh_agent.graph.state import RunContext
 from mesh_agent.llm.registry import Model
 from mesh_agent.tools.calculate import calculate_tool
-from mesh_agent.tools.registry import ToolCall
+from mesh_agent.tools.call import ToolCall
 
 CALCULATE = calculate_tool()
 
@@ -49,7 +49,6 @@ class Surroundings:
                 system_prompt=lambda memories: "|".join(["Be brief.", *memories]),
                 ask=self._ask,
                 call_tool=self._call_tool,
-                safe_point=self._safe_point,
             )
         )
 
@@ -63,12 +62,9 @@ class Surroundings:
         self.offered.append(tools)
         return self.answer
 
-    async def _call_tool(self, call: ToolCall) -> ToolResult:
-        self.happened.append(f"call {call.id}")
+    async def _call_tool(self, call: ToolCall, call_key: str) -> ToolResult:
+        self.happened.append(f"call {call.id} as {call_key}")
         return ToolResult(call.id, call.name, call.arguments_json, "42", self.tool_fails)
-
-    async def _safe_point(self) -> None:
-        self.happened.append("safe point")
 
 
 def _said_by_model(text: str, finish_reason: str | None = "stop", **fields: Any) -> AIMessage:
@@ -144,14 +140,16 @@ async def test_the_last_round_is_asked_for_without_tools() -> None:
 
 
 @pytest.mark.parametrize(("fails", "status"), [(False, "success"), (True, "error")])
-async def test_a_tool_is_called_after_a_safe_point(fails: bool, status: str) -> None:  # noqa: FBT001 - a parameter of pytest
+async def test_a_call_is_known_by_its_round_and_place(fails: bool, status: str) -> None:  # noqa: FBT001 - a parameter of pytest
     around = Surroundings(tool_fails=fails)
     answer = _said_by_model("", tool_calls=[_call("a"), _call("b", expression="6 * 7")])
 
-    state = await nodes.tools({"call_index": 1, "messages": [answer]}, runtime=around.runtime)
+    state = await nodes.tools({"call_index": 1, "round": 3, "messages": [answer]}, runtime=around.runtime)
 
-    assert around.happened == ["safe point", "call b"]
-    assert state == {"messages": [ToolMessage("42", tool_call_id="b", name="calculate", status=status)]}
+    assert around.happened == ["call b as 3:1"]
+    told = {"is_unknown": False}
+    message = ToolMessage("42", tool_call_id="b", name="calculate", status=status, response_metadata=told)
+    assert state == {"messages": [message]}
 
 
 def test_calls_are_told_with_their_arguments() -> None:
@@ -203,7 +201,7 @@ def test_each_call_becomes_a_task_with_the_answer_it_stands_in() -> None:
 
     tasks = after_model({"messages": [HumanMessage("Hi"), answer], "rounds": 1})
 
-    assert tasks == [Send("tools", {"call_index": index, "messages": [answer]}) for index in range(3)]
+    assert tasks == [Send("tools", {"call_index": index, "round": 1, "messages": [answer]}) for index in range(3)]
 
 
 def test_an_answer_whose_only_call_cannot_be_read_goes_to_the_tools() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from langchain_core.tools import BaseTool, ToolException, tool
 from mesh_agent.domain import ToolResult
 from mesh_agent.tools.calculate import calculate_tool
-from mesh_agent.tools.registry import Effect, MeshTool, ToolCall, ToolRegistry
+from mesh_agent.tools.call import Effect, ToolCall, UnknownOutcomeError
+from mesh_agent.tools.registry import MeshTool, ToolRegistry
 
 
 @tool
@@ -155,3 +156,37 @@ async def test_any_arguments_give_a_result_that_can_be_written_again(arguments: 
 
     assert isinstance(orjson.loads(result.arguments_json), dict)
     assert result.content
+
+
+@tool
+async def lose_the_answer() -> str:
+    """Acts, and hears nothing of it."""
+    raise UnknownOutcomeError("No answer.")
+
+
+@pytest.mark.parametrize(
+    ("effect", "is_unknown"), [(Effect.NONE, False), (Effect.IDEMPOTENT, True), (Effect.ONCE, True)]
+)
+async def test_outcome_of_a_call_that_acts_is_unknown_when_the_tool_cannot_tell(
+    effect: Effect,
+    is_unknown: bool,  # noqa: FBT001 - a parameter of pytest
+) -> None:
+    registry = ToolRegistry([MeshTool(lose_the_answer, effect)])
+
+    result = await registry.call(ToolCall("call-1", "lose_the_answer", {}), [lose_the_answer])
+
+    assert (result.is_error, result.is_unknown, result.content) == (True, is_unknown, "No answer.")
+
+
+@in_jumping_time
+async def test_timeout_of_a_call_that_acts_leaves_its_outcome_unknown() -> None:
+    registry = ToolRegistry([MeshTool(hang, Effect.ONCE)])
+
+    result = await registry.call(ToolCall("call-1", "hang", {}), [hang])
+
+    assert result.is_unknown
+
+
+def test_two_tools_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="the same name"):
+        ToolRegistry([MeshTool(count, Effect.NONE), MeshTool(count, Effect.ONCE)])

@@ -17,24 +17,23 @@ from mesh_agent.domain import Claim, Message, Progress, RecalledMemory, ToolResu
 from mesh_agent.graph.build import AgentGraph, build_graph
 from mesh_agent.graph.nodes import MAX_CALLS
 from mesh_agent.graph.state import RunContext
+from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
 from mesh_agent.llm.fallback import FallbackModel
 from mesh_agent.llm.registry import Model
 from mesh_agent.prompts import Prompts
-from mesh_agent.tools.registry import ToolCall, ToolRegistry
+from mesh_agent.tools.registry import ToolRegistry
 
 # Two steps a round and three at the start; the rounds have a bound of their own, this one is for bugs.
 _RECURSION_LIMIT: Final = 50
 
 
-class Listener(Protocol):
+class Listener(ToolListener, Protocol):
     """Whoever tells of the run as it goes."""
 
     def begin_round(self, prompt_tokens: Callable[[], int]) -> None: ...
     def on_model(self, model: Model) -> None: ...
     def on_text(self, text: str) -> None: ...
     def end_round(self, usage: Usage) -> None: ...
-    def tool_started(self, call: ToolCall) -> None: ...
-    def tool_finished(self, result: ToolResult) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +108,7 @@ class AttemptLoop:
             recent_messages=attempt.recent_messages,
             system_prompt=self._loop.prompts.system,
             ask=partial(_ask, self._loop.fallback, attempt.models, listener),
-            call_tool=partial(_call_tool, self._loop.tools, tools, listener),
-            safe_point=self.checkpoints.flush,
+            call_tool=partial(call_at_safe_point, self._loop.tools, tools, self.checkpoints, listener),
         )
 
 
@@ -137,15 +135,6 @@ async def _ask(
     return message
 
 
-async def _call_tool(
-    registry: ToolRegistry, allowed: Sequence[BaseTool], listener: Listener, call: ToolCall
-) -> ToolResult:
-    listener.tool_started(call)
-    result = await registry.call(call, allowed)
-    listener.tool_finished(result)
-    return result
-
-
 def _progress(messages: Sequence[BaseMessage]) -> Progress:
     """Of the tool loop's messages: answers are told by their cost, which the thread's own history has not."""
     answers = [
@@ -164,4 +153,6 @@ def _progress(messages: Sequence[BaseMessage]) -> Progress:
 
 
 def _result(message: ToolMessage) -> ToolResult:
-    return ToolResult(message.tool_call_id, message.name or "", "", str(message.content), message.status == "error")
+    is_unknown = bool(message.response_metadata.get("is_unknown"))
+    is_error = message.status == "error"
+    return ToolResult(message.tool_call_id, message.name or "", "", str(message.content), is_error, is_unknown)

@@ -7,7 +7,7 @@ from langgraph.runtime import Runtime
 
 from mesh_agent.graph.state import RunContext, State, ToolTask
 from mesh_agent.graph.window import fitting_prompt, window
-from mesh_agent.tools.registry import ToolCall
+from mesh_agent.tools.call import ToolCall
 
 MAX_ROUNDS = 8
 """Answers of the model in one run; the last is asked for without tools, so that it is one for the user."""
@@ -47,11 +47,16 @@ async def model(state: State, *, runtime: Runtime[RunContext]) -> State:
 async def tools(state: ToolTask, *, runtime: Runtime[RunContext]) -> dict[str, Any]:
     """One call of the last answer. Each is a task of its own, so that its result is kept as soon as it is there."""
     answer = state["messages"][-1]
-    call = tool_calls(answer)[state["call_index"]]
-    await runtime.context.safe_point()
-    result = await runtime.context.call_tool(call)
+    index = state["call_index"]
+    # A task that a release before this one left behind has no round.
+    key = f"{state.get('round', 0)}:{index}"
+    result = await runtime.context.call_tool(tool_calls(answer)[index], key)
     message = ToolMessage(
-        result.content, tool_call_id=result.call_id, name=result.tool, status="error" if result.is_error else "success"
+        result.content,
+        tool_call_id=result.call_id,
+        name=result.tool,
+        status="error" if result.is_error else "success",
+        response_metadata={"is_unknown": result.is_unknown},
     )
     return {"messages": [message]}
 

@@ -13,4 +13,7 @@ def after_model(state: State) -> list[Send] | Literal["__end__"]:
     calls = tool_calls(messages[-1])
     if not calls or state["rounds"] >= MAX_ROUNDS:
         return "__end__"
-    return [Send("tools", {"call_index": index, "messages": messages[-1:]}) for index in range(len(calls))]
+    return [
+        Send("tools", {"call_index": index, "round": state["rounds"], "messages": messages[-1:]})
+        for index in range(len(calls))
+    ]

@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool
 
 from mesh_agent.domain import Message, RecalledMemory, ToolResult
 from mesh_agent.llm.registry import Model
-from mesh_agent.tools.registry import ToolCall
+from mesh_agent.tools.call import ToolCall
 
 
 class State(TypedDict, total=False):
@@ -23,9 +23,10 @@ class State(TypedDict, total=False):
 
 
 class ToolTask(TypedDict):
-    """What one task of the tools node is given: the call, by its place in the last answer."""
+    """What one task of the tools node is given: the call, by its round and its place in that round's answer."""
 
     call_index: int
+    round: int
     messages: list[BaseMessage]
 
 
@@ -37,7 +38,7 @@ class AskModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What one attempt lends the graph. `safe_point` makes what happened so far survive this process."""
+    """What one attempt lends the graph. `call_tool` makes what happened so far survive this process before it calls."""
 
     message: str
     models: tuple[Model, ...]
@@ -47,5 +48,5 @@ class RunContext:
     recent_messages: Callable[[], Awaitable[Sequence[Message]]]
     system_prompt: Callable[[Sequence[str]], str]
     ask: AskModel
-    call_tool: Callable[[ToolCall], Awaitable[ToolResult]]
-    safe_point: Callable[[], Awaitable[None]]
+    call_tool: Callable[[ToolCall, str], Awaitable[ToolResult]]
+    """With the call's key, unique within the run, where the model's ids may repeat."""

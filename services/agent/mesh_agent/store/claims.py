@@ -64,7 +64,7 @@ _CLAIM = """
     FROM leased, agent.messages m
     WHERE r.id = leased.run_id AND m.run_id = r.id AND m.part = 0
     RETURNING r.id, r.thread_id, r.user_id, r.position, r.attempt, leased.fence, m.content, r.model, r.trace_context,
-              r.lost_attempts
+              r.lost_attempts, r.is_cancel_requested
 """
 _CLAIM_ANY: TextClause = text(_CLAIM.format(condition=""))
 _CLAIM_ONE: TextClause = text(_CLAIM.format(condition="AND r.id = :run_id"))

@@ -102,10 +102,18 @@ async def get_run(connection: AsyncConnection, user_id: UserId, run_id: RunId) -
 
 
 async def list_runs(
-    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, limit: int, before: int | None
+    connection: AsyncConnection,
+    user_id: UserId,
+    thread_id: ThreadId,
+    *,
+    status: RunStatus | None,
+    limit: int,
+    before: int | None,
 ) -> Sequence[tuple[Run, int]]:
-    """Newest first, each with its position."""
+    """Newest first, each with its position; of one status, or all."""
     statement = select(*_RUN, runs.c.position).where(runs.c.thread_id == thread_id, runs.c.user_id == user_id)
+    if status is not None:
+        statement = statement.where(runs.c.status == status)
     if before is not None:
         statement = statement.where(runs.c.position < before)
     ordered = statement.order_by(runs.c.position.desc()).limit(limit)
@@ -126,20 +134,33 @@ async def followed_run(connection: AsyncConnection, user_id: UserId, run_id: Run
     return FollowedRun(ThreadId(row.thread_id), is_ended, frames, row.owner, row.owner_address)
 
 
-async def request_cancel(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> None:
-    statement = update(runs).where(runs.c.id == run_id, runs.c.user_id == user_id, runs.c.status.in_(_UNENDED))
+async def request_cancel(connection: AsyncConnection, user_id: UserId, run_ids: Sequence[RunId]) -> None:
+    """Whoever executes one of them, or claims it next, ends it."""
+    statement = update(runs).where(runs.c.id.in_(run_ids), runs.c.user_id == user_id, runs.c.status.in_(_UNENDED))
     await connection.execute(statement.values(is_cancel_requested=True))
 
 
-async def cancel_pending(
-    connection: AsyncConnection, user_id: UserId, run_id: RunId, *, attempt: int, frames: bytes
-) -> bool:
-    """Ends a run that nobody has claimed since `attempt`, in an attempt of its own; False when it is not pending."""
-    pending = (runs.c.user_id == user_id, runs.c.status == RunStatus.PENDING, runs.c.attempt == attempt)
-    statement = update(runs).where(runs.c.id == run_id, *pending)
-    ended = statement.values(
-        status=RunStatus.CANCELLED, attempt=attempt + 1, ended_at=func.clock_timestamp(), frames=frames
+async def lock_unended_before(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> Sequence[Run]:
+    """The unended runs of a run's thread that came before it, oldest first; unended until this transaction ends.
+
+    Only rows of runs are locked, oldest first, as in every transaction that locks several.
+    """
+    mine = select(runs.c.thread_id, runs.c.position).where(runs.c.id == run_id, runs.c.user_id == user_id).subquery()
+    statement = (
+        select(*_RUN)
+        .join(mine, (runs.c.thread_id == mine.c.thread_id) & (runs.c.position < mine.c.position))
+        .where(runs.c.status.in_(_UNENDED))
+        .order_by(runs.c.position)
+        .with_for_update(of=runs)
     )
+    return [_run(row) for row in await connection.execute(statement)]
+
+
+async def cancel_unclaimed(connection: AsyncConnection, user_id: UserId, run_id: RunId, *, frames: bytes) -> bool:
+    """Ends a run that nobody has claimed yet, in an attempt of its own; False when somebody has."""
+    unclaimed = (runs.c.user_id == user_id, runs.c.status == RunStatus.PENDING, runs.c.attempt == 0)
+    statement = update(runs).where(runs.c.id == run_id, *unclaimed)
+    ended = statement.values(status=RunStatus.CANCELLED, attempt=1, ended_at=func.clock_timestamp(), frames=frames)
     return (await connection.execute(ended)).rowcount == 1
 
 

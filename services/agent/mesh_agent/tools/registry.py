@@ -3,10 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
 
-import orjson
 import structlog
 from langchain_core.tools import BaseTool, ToolException
 from mesh_common.telemetry import tracer
@@ -15,18 +12,11 @@ from pydantic import ValidationError
 
 from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, ToolResult
 from mesh_agent.metrics import TOOL_CALLS
+from mesh_agent.tools.call import Effect, ToolCall, UnknownOutcomeError
 
 log = structlog.get_logger()
 
 _TIMEOUT_S = 30.0
-
-
-class Effect(StrEnum):
-    """What calling a tool twice would do to the world (DESIGN §6.7)."""
-
-    NONE = "none"
-    IDEMPOTENT = "idempotent"
-    ONCE = "once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +26,29 @@ class MeshTool:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
-    """What a model asks for; `arguments` as it gave them, not checked yet."""
-
-    id: str
-    name: str
-    arguments: dict[str, Any]
+class _Outcome:
+    content: str
+    is_error: bool = False
+    is_unknown: bool = False
 
     @property
-    def arguments_json(self) -> str:
-        return orjson.dumps(self.arguments).decode()
+    def label(self) -> str:
+        return "unknown" if self.is_unknown else "error" if self.is_error else "ok"
 
 
 class ToolRegistry:
     def __init__(self, tools: Sequence[MeshTool]) -> None:
+        """Raises ValueError when two tools have the same name."""
         self._tools = {tool.tool.name: tool for tool in tools}
+        if len(self._tools) != len(tools):
+            raise ValueError("two tools have the same name")
 
     def allowed(self, allows: Callable[[str], bool]) -> tuple[BaseTool, ...]:
         return tuple(tool.tool for name, tool in self._tools.items() if allows(name))
+
+    def effect_of(self, name: str) -> Effect:
+        """NONE for a tool that is not there: calling it does nothing."""
+        return self._tools[name].effect if name in self._tools else Effect.NONE
 
     async def call(self, call: ToolCall, allowed: Sequence[BaseTool]) -> ToolResult:
         """The tool's result, or why there is none, in words the model can act on."""
@@ -65,27 +60,31 @@ class ToolRegistry:
                     "gen_ai.tool.type": "function",
                 }
             )
-            content, is_error = await self._outcome(call, allowed)
-            if is_error:
+            outcome = await self._outcome(call, allowed)
+            if outcome.is_error:
                 span.set_status(Status(StatusCode.ERROR))
-        TOOL_CALLS.labels(_known_name(call, allowed), "error" if is_error else "ok").inc()
-        return ToolResult(call.id, call.name, call.arguments_json, content[:MAX_TOOL_RESULT_CHARS], is_error)
+        TOOL_CALLS.labels(_known_name(call, allowed), outcome.label).inc()
+        content = outcome.content[:MAX_TOOL_RESULT_CHARS]
+        return ToolResult(call.id, call.name, call.arguments_json, content, outcome.is_error, outcome.is_unknown)
 
-    async def _outcome(self, call: ToolCall, allowed: Sequence[BaseTool]) -> tuple[str, bool]:
+    async def _outcome(self, call: ToolCall, allowed: Sequence[BaseTool]) -> _Outcome:
         tool = next((tool for tool in allowed if tool.name == call.name), None)
         if tool is None:
-            return f"There is no tool {call.name!r}.", True
+            return _Outcome(f"There is no tool {call.name!r}.", is_error=True)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 # PostgreSQL stores no NUL, and a checkpoint may hold this.
-                return str(await tool.ainvoke(call.arguments)).replace("\x00", "\ufffd"), False
+                return _Outcome(str(await tool.ainvoke(call.arguments)).replace("\x00", "\ufffd"))
+        except UnknownOutcomeError as error:
+            return _Outcome(str(error), is_error=True, is_unknown=self.effect_of(call.name) is not Effect.NONE)
         except ToolException as error:
-            return str(error), True
+            return _Outcome(str(error), is_error=True)
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-            return f"The arguments are not valid: {faults}", True
+            return _Outcome(f"The arguments are not valid: {faults}", is_error=True)
         except TimeoutError:
-            return f"The tool did not answer within {_TIMEOUT_S:.0f} s.", True
+            text = f"The tool did not answer within {_TIMEOUT_S:.0f} s."
+            return _Outcome(text, is_error=True, is_unknown=self.effect_of(call.name) is not Effect.NONE)
 
 
 def _known_name(call: ToolCall, allowed: Sequence[BaseTool]) -> str:

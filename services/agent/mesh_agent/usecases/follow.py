@@ -17,7 +17,7 @@ from mesh_agent.frames import decode_frames
 from mesh_agent.metrics import FOLLOWERS
 from mesh_agent.ports import PeerAgents
 from mesh_agent.store import runs
-from mesh_agent.usecases.runs import Runs
+from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.start import StartedRun, StartRun
 
 _NO_RUN: Final = "There is no such run."
@@ -98,7 +98,7 @@ class StartAndFollow:
     """The stream that starts a run is its first follower, and the one whose going may end it."""
 
     start_run: StartRun
-    runs: Runs
+    cancel: CancelRun
     follow: FollowRun
 
     async def start(self, user_id: UserId, run: RunInput) -> StartedRun:
@@ -113,5 +113,5 @@ class StartAndFollow:
                     yield event
         except (asyncio.CancelledError, GeneratorExit):
             if run.on_disconnect is OnDisconnect.CANCEL and started.is_new and not ended:
-                self.runs.executor.spawn(self.runs.cancel_for_disconnect(user_id, started.run_id))
+                self.cancel.executor.spawn(self.cancel.for_disconnect(user_id, started.run_id))
             raise

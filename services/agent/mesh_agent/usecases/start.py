@@ -16,6 +16,7 @@ from mesh_agent.executor import Executor
 from mesh_agent.graph.window import message_tokens
 from mesh_agent.llm.registry import ModelRegistry
 from mesh_agent.store import Connection, claims, runs, threads
+from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.threads import request_hash
 
 _NO_THREAD: Final = "There is no such thread."
@@ -43,6 +44,7 @@ class StartRun:
     executor: Executor
     entitlements: CachedEntitlements
     models: ModelRegistry
+    cancel: CancelRun
     max_pending_per_user: int
     prompt_tokens: int
     """What the system prompt takes of a model's input."""
@@ -51,8 +53,18 @@ class StartRun:
         """Durable when it returns: stored in one transaction, and claimed in the same one when the thread is free."""
         entitlements = await self.entitlements.of(user_id)
         # What was committed must be executed, also when the caller goes away between the two.
-        storing = self.executor.spawn(self._store_and_launch(user_id, run, entitlements))
+        storing = self.executor.spawn(self._start(user_id, run, entitlements))
         return await asyncio.shield(storing)
+
+    async def _start(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
+        started = await self._store_and_launch(user_id, run, entitlements)
+        if run.multitask is Multitask.INTERRUPT:
+            # Before the run is acknowledged, and again when it is started again: so that no crash between leaves it
+            # waiting behind what it was to interrupt.
+            interrupted = await self.cancel.before(user_id, started.run_id)
+            if interrupted:
+                self.executor.spawn(self.cancel.stop(user_id, interrupted))
+        return started
 
     def _check(self, run: RunInput, entitlements: Entitlements) -> None:
         """Of a new run only: a repeated one has passed already."""

@@ -92,6 +92,8 @@ class _MultitaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Multitask.V
     """Wait for the runs before."""
     MULTITASK_REJECT: _Multitask.ValueType  # 2
     """Refuse with ABORTED."""
+    MULTITASK_INTERRUPT: _Multitask.ValueType  # 3
+    """Cancel the runs before, with what they have said so far kept, then run."""
 
 class Multitask(_Multitask, metaclass=_MultitaskEnumTypeWrapper):
     """Multitask says what happens when the thread already has a run that has not ended."""
@@ -102,6 +104,8 @@ MULTITASK_ENQUEUE: Multitask.ValueType  # 1
 """Wait for the runs before."""
 MULTITASK_REJECT: Multitask.ValueType  # 2
 """Refuse with ABORTED."""
+MULTITASK_INTERRUPT: Multitask.ValueType  # 3
+"""Cancel the runs before, with what they have said so far kept, then run."""
 Global___Multitask: _TypeAlias = Multitask  # noqa: Y015
 
 class _OnDisconnect:
@@ -698,6 +702,7 @@ class ToolFinished(_message.Message):
     TOOL_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     IS_ERROR_FIELD_NUMBER: _builtins.int
+    IS_UNKNOWN_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """The model's id of the call."""
     tool: _builtins.str
@@ -706,6 +711,10 @@ class ToolFinished(_message.Message):
     """What the model is given; cut at 8,000 characters."""
     is_error: _builtins.bool
     """Whether the call failed; content then says why."""
+    is_unknown: _builtins.bool
+    """Whether nobody knows if the call took effect: it was started, its process went away, and it is not repeated
+    (a tool that may run once only). Implies is_error.
+    """
     def __init__(
         self,
         *,
@@ -713,10 +722,11 @@ class ToolFinished(_message.Message):
         tool: _builtins.str = ...,
         content: _builtins.str = ...,
         is_error: _builtins.bool = ...,
+        is_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "content", b"content", "is_error", b"is_error", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "content", b"content", "is_error", b"is_error", "is_unknown", b"is_unknown", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1073,26 +1083,35 @@ class ListRunsRequest(_message.Message):
     THREAD_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     thread_id: _builtins.str
     """UUID."""
     limit: _builtins.int
     """1 to 100; 0 means 20."""
     cursor: _builtins.str
     """`next_cursor` of the page before; absent for the first."""
+    status: Global___RunStatus.ValueType
+    """Only runs of this status; absent for all."""
     def __init__(
         self,
         *,
         thread_id: _builtins.str = ...,
         limit: _builtins.int = ...,
         cursor: _builtins.str | None = ...,
+        status: Global___RunStatus.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_status", b"_status", "cursor", b"cursor", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor", "limit", b"limit", "thread_id", b"thread_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "_status", b"_status", "cursor", b"cursor", "limit", b"limit", "status", b"status", "thread_id", b"thread_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
     _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
+    _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
+    _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cursor) -> _WhichOneofReturnType__cursor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
 
 Global___ListRunsRequest: _TypeAlias = ListRunsRequest  # noqa: Y015
 

@@ -36,7 +36,7 @@ class AgentServiceStub:
     GetRun: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetRunRequest, _agent_pb2.GetRunResponse]
     """GetRun returns one run, with its final message when it has one."""
     ListRuns: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListRunsRequest, _agent_pb2.ListRunsResponse]
-    """ListRuns returns a thread's runs, newest first."""
+    """ListRuns returns a thread's runs, newest first, all or those of one status."""
     CreateThread: _aio.UnaryUnaryMultiCallable[_agent_pb2.CreateThreadRequest, _agent_pb2.CreateThreadResponse]
     """CreateThread makes an empty thread. Idempotent by idempotency key."""
     GetThread: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetThreadRequest, _agent_pb2.GetThreadResponse]
@@ -104,7 +104,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.ListRunsRequest,
         context: _aio.ServicerContext[_agent_pb2.ListRunsRequest, _abc.Awaitable[_agent_pb2.ListRunsResponse]],
     ) -> _abc.Awaitable[_agent_pb2.ListRunsResponse]:
-        """ListRuns returns a thread's runs, newest first."""
+        """ListRuns returns a thread's runs, newest first, all or those of one status."""
 
     @_abc_1.abstractmethod
     def CreateThread(

@@ -1,0 +1,51 @@
+"""One tool call of a run: made to survive this process before it begins, and not repeated when it may not be.
+
+A call is one of three by its tool's effect (DESIGN §6, point 7). `none` and `idempotent` calls whose result was not
+stored are made again by the attempt that takes over, the latter under the same key. A `once` call is recorded in the
+transaction of the safe point before it; an attempt that finds the record of another reports it as unknown.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from langchain_core.tools import BaseTool
+
+from mesh_agent.checkpoint import RunCheckpoints
+from mesh_agent.domain import ToolResult
+from mesh_agent.tools.call import Effect, ToolCall, calling
+from mesh_agent.tools.registry import ToolRegistry
+
+_UNKNOWN: Final = (
+    "It is not known whether this call took effect: it was begun, and the process that made it went away before there "
+    "was a result. It was not repeated."
+)
+
+
+class ToolListener(Protocol):
+    def tool_started(self, call: ToolCall) -> None: ...
+    def tool_finished(self, call: ToolCall, result: ToolResult) -> None: ...
+
+
+async def call_at_safe_point(
+    registry: ToolRegistry,
+    allowed: Sequence[BaseTool],
+    checkpoints: RunCheckpoints,
+    listener: ToolListener,
+    call: ToolCall,
+    call_key: str,
+) -> ToolResult:
+    """The result, or that it is unknown. Raises LeaseLostError before anything has happened outside."""
+    if registry.effect_of(call.name) is Effect.ONCE:
+        may_begin = await checkpoints.begin_once(call_key)
+    else:
+        await checkpoints.flush()
+        may_begin = True
+    listener.tool_started(call)
+    if may_begin:
+        claim = checkpoints.claim
+        with calling(f"{claim.run_id}:{call_key}", claim.user_id):
+            result = await registry.call(call, allowed)
+    else:
+        result = ToolResult(call.id, call.name, call.arguments_json, _UNKNOWN, is_error=True, is_unknown=True)
+    listener.tool_finished(call, result)
+    return result

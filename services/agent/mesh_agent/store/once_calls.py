@@ -1,0 +1,32 @@
+"""SQL of calls that may run once only (DESIGN §6, point 7)."""
+
+from mesh_common.ids import RunId
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_agent.domain import Claim
+
+
+async def begin_call(connection: AsyncConnection, claim: Claim, call_key: str) -> bool:
+    """Records that this attempt begins a call; False when an attempt before has begun it.
+
+    True again for the same attempt: its commit may have been tried twice, the answer to the first one lost.
+    """
+    parameters = {"run_id": claim.run_id, "call_key": call_key, "user_id": claim.user_id, "fence": claim.fence}
+    return (await connection.execute(_BEGIN, parameters)).one_or_none() is not None
+
+
+_BEGIN = text("""
+    INSERT INTO agent.once_calls AS c (run_id, call_key, user_id, fence)
+    VALUES (:run_id, :call_key, :user_id, :fence)
+    ON CONFLICT (run_id, call_key) DO UPDATE SET fence = excluded.fence WHERE c.fence = excluded.fence
+    RETURNING 1
+""")
+
+
+async def forget_calls(connection: AsyncConnection, run_id: RunId) -> None:
+    """They matter only while a run has not ended."""
+    await connection.execute(_FORGET, {"run_id": run_id})
+
+
+_FORGET = text("DELETE FROM agent.once_calls WHERE run_id = :run_id")

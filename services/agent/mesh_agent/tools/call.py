@@ -1,0 +1,65 @@
+"""What a tool call is: what the model asks for, what calling twice would do, and which call a tool is in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from langchain_core.tools import ToolException
+from mesh_common.ids import UserId
+
+
+class Effect(StrEnum):
+    """What calling a tool twice would do to the world (DESIGN §6.7)."""
+
+    NONE = "none"
+    IDEMPOTENT = "idempotent"
+    ONCE = "once"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What a model asks for; `arguments` as it gave them, not checked yet."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+    @property
+    def arguments_json(self) -> str:
+        return orjson.dumps(self.arguments).decode()
+
+
+class UnknownOutcomeError(ToolException):
+    """The tool cannot tell whether the call took effect; its text is for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallIdentity:
+    """`key` is `<run_id>:<round>:<index>`: the same whenever a call is repeated, and no other call's."""
+
+    key: str
+    user_id: UserId
+
+
+_identity: ContextVar[CallIdentity | None] = ContextVar("tool_call_identity", default=None)
+
+
+@contextmanager
+def calling(key: str, user_id: UserId) -> Iterator[None]:
+    token = _identity.set(CallIdentity(key, user_id))
+    try:
+        yield
+    finally:
+        _identity.reset(token)
+
+
+def current_call() -> CallIdentity:
+    """The call a tool is in. LangChain gives its tools nothing of the sort that a model could not forge."""
+    identity = _identity.get()
+    if identity is None:
+        raise RuntimeError("not within a tool call")
+    return identity

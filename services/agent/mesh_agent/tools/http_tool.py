@@ -1,0 +1,79 @@
+"""Tools that the operator's own HTTP servers offer, by setting: `POST` of the arguments, the body of the answer back.
+
+`Idempotency-Key` is the same whenever a call is repeated, so that a server can tell (an `idempotent` tool must).
+`Mesh-On-Behalf-Of` is the user's id. Arguments are checked by the server: a 4xx answer goes to the model, to mend them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+import orjson
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
+from yarl import URL
+
+from mesh_agent.domain import MAX_TOOL_RESULT_CHARS
+from mesh_agent.settings import HttpToolSettings
+from mesh_agent.tools.call import UnknownOutcomeError, current_call
+
+# A character takes at most four bytes; what is beyond would be cut anyway.
+_MAX_BYTES: Final = 4 * MAX_TOOL_RESULT_CHARS
+_FIRST_REDIRECTION: Final = 300
+_FIRST_CLIENT_ERROR: Final = 400
+_FIRST_SERVER_ERROR: Final = 500
+
+
+def http_tool(settings: HttpToolSettings, session: aiohttp.ClientSession) -> BaseTool:
+    call = _HttpCall(settings, session)
+
+    async def run(**arguments: Any) -> str:
+        return await call(arguments)
+
+    return StructuredTool(
+        name=settings.name, description=settings.description, args_schema=settings.parameters, coroutine=run
+    )
+
+
+class _HttpCall:
+    def __init__(self, settings: HttpToolSettings, session: aiohttp.ClientSession) -> None:
+        self._settings = settings
+        self._session = session
+        self._timeout = aiohttp.ClientTimeout(total=settings.timeout_s)
+
+    async def __call__(self, arguments: Mapping[str, Any]) -> str:
+        """Raises ToolException when nothing was done, UnknownOutcomeError when that cannot be told."""
+        try:
+            async with self._session.post(
+                URL(str(self._settings.url), encoded=True),
+                data=orjson.dumps(arguments),
+                headers=self._headers(),
+                timeout=self._timeout,
+                # The operator named this address and no other.
+                allow_redirects=False,
+            ) as response:
+                text = (await response.content.read(_MAX_BYTES)).decode(errors="replace")
+                return _content(response.status, text)
+        except aiohttp.ClientConnectorError as error:
+            raise ToolException("The tool cannot be reached.") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnknownOutcomeError("The tool did not answer; it may have acted all the same.") from error
+
+    def _headers(self) -> dict[str, str]:
+        identity = current_call()
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": identity.key,
+            "Mesh-On-Behalf-Of": str(identity.user_id),
+        }
+        key = self._settings.api_key
+        return headers | ({"Authorization": f"Bearer {key.get_secret_value()}"} if key else {})
+
+
+def _content(status: int, text: str) -> str:
+    if status >= _FIRST_SERVER_ERROR:
+        raise UnknownOutcomeError(f"The tool failed with status {status}; it may have acted all the same.")
+    if status >= _FIRST_CLIENT_ERROR:
+        raise ToolException(text or f"The tool refused with status {status}.")
+    if status >= _FIRST_REDIRECTION:
+        raise ToolException(f"The tool answered with status {status}, and redirections are not followed.")
+    return text

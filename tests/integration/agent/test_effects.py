@@ -1,0 +1,156 @@
+"""Tools that act outside: whoever dies in the middle of a call, a `once` tool acts once or is reported unknown."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from mesh.agent.v1 import agent_pb2
+from mesh_common.ids import UserId
+from mesh_common.postgres import Database, open_database
+from simulator.client import SimulatorAdmin
+from sqlalchemy import text
+from support.agent import AgentUnderTest, agent_settings, eventually, running_agent, some_user
+from support.mesh import TestMesh
+from support.tool_server import ToolServer, running_tool_server
+
+MARK = '[[sim:tool=mark {"token": "t-1"}]] [[sim:reply=It says {tool_result}.]]'
+
+
+@pytest.fixture
+async def tool() -> AsyncIterator[ToolServer]:
+    async with running_tool_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def own_database(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
+    async with open_database(agent_settings(own_mesh, model_url), schema="agent", driver="psycopg") as database:
+        yield database
+
+
+@asynccontextmanager
+async def agent_with(own_mesh: TestMesh, model_url: str, tools: str, **overrides: str) -> AsyncIterator[AgentUnderTest]:
+    settings = agent_settings(own_mesh, model_url, AGENT_HTTP_TOOLS=tools, **overrides)
+    async with running_agent(own_mesh, settings) as agent:
+        yield agent
+
+
+def finished(events: Sequence[agent_pb2.RunEvent]) -> list[agent_pb2.ToolFinished]:
+    return [event.tool_finished for event in events if event.HasField("tool_finished")]
+
+
+async def taken_away(database: Database, user_id: UserId) -> None:
+    """The lease, as from an owner that was paused for too long."""
+    async with database.as_user(user_id) as connection:
+        await connection.execute(text("UPDATE agent.leases SET expires_at = now(), owner = 'nobody'"))
+
+
+async def run_whose_owner_is_lost_in_the_call(
+    agent: AgentUnderTest, tool: ToolServer, database: Database, user_id: UserId
+) -> list[agent_pb2.RunEvent]:
+    """The events of the attempt after: it begins while the call of the one before has no answer."""
+    tool.answers.clear()
+    async with agent.starting(user_id, MARK) as started:
+        await started.until("tool_started")
+        await tool.called.wait()
+        await taken_away(database, user_id)
+        await eventually(lambda: agent.get_run(user_id, started.run_id), lambda run: run.attempt == 2)
+        tool.answers.set()
+        await eventually(lambda: agent.get_run(user_id, started.run_id), lambda run: run.HasField("ended_at"))
+        return await agent.follow(user_id, started.run_id)
+
+
+async def test_tool_of_an_http_server_is_called_with_key_user_and_arguments(
+    own_mesh: TestMesh, model_url: str, tool: ToolServer
+) -> None:
+    user_id = some_user()
+    async with agent_with(own_mesh, model_url, tool.as_setting("once", api_key="tool-secret")) as agent:
+        turn = await agent.run(user_id, MARK)
+
+    [call] = tool.calls
+    assert call.key == f"{turn.run_id}:1:0"
+    assert call.headers["Mesh-On-Behalf-Of"] == str(user_id)
+    assert call.headers["Authorization"] == "Bearer tool-secret"
+    assert call.arguments == {"token": "t-1"}
+    assert turn.text == "It says marked."
+    assert not finished(turn.events)[0].is_unknown
+
+
+async def test_once_call_that_was_begun_is_reported_unknown_and_not_repeated(
+    own_mesh: TestMesh, model_url: str, tool: ToolServer, own_database: Database
+) -> None:
+    user_id = some_user()
+    async with agent_with(own_mesh, model_url, tool.as_setting("once"), AGENT_LEASE_TTL_S="2") as agent:
+        events = await run_whose_owner_is_lost_in_the_call(agent, tool, own_database, user_id)
+
+    [result] = finished(events)
+    assert len(tool.calls) == 1
+    assert result.is_unknown
+    assert result.is_error
+    assert events[-1].WhichOneof("event") == "run_finished"
+
+
+@pytest.mark.parametrize("effect", ["idempotent", "none"])
+async def test_other_calls_are_repeated_under_the_same_key(
+    own_mesh: TestMesh, model_url: str, tool: ToolServer, own_database: Database, effect: str
+) -> None:
+    user_id = some_user()
+    async with agent_with(own_mesh, model_url, tool.as_setting(effect), AGENT_LEASE_TTL_S="2") as agent:
+        events = await run_whose_owner_is_lost_in_the_call(agent, tool, own_database, user_id)
+
+    assert [call.key for call in tool.calls] == [f"{events[0].run_id}:1:0"] * 2
+    assert [(result.content, result.is_unknown) for result in finished(events)] == [("marked", False)]
+
+
+async def test_once_calls_of_one_answer_and_of_later_rounds_all_act(
+    own_mesh: TestMesh, model_url: str, tool: ToolServer, simulator: SimulatorAdmin
+) -> None:
+    """Each is a call of its own, whatever ids the model gives."""
+    calls = [{"name": "mark", "arguments": {"token": token}} for token in ("a", "b")]
+    await simulator.put_rules([{"action": {"tool_calls": calls, "in_rounds": True, "reply": "ok"}}])
+    async with agent_with(own_mesh, model_url, tool.as_setting("once")) as agent:
+        turn = await agent.run(some_user(), "Mark both.")
+
+    assert sorted(call.arguments["token"] for call in tool.calls) == ["a", "b"]
+    assert len({call.key for call in tool.calls}) == 2
+    assert not any(result.is_unknown for result in finished(turn.events))
+
+
+async def test_cancelled_run_reports_the_call_it_was_in(own_mesh: TestMesh, model_url: str, tool: ToolServer) -> None:
+    user_id = some_user()
+    tool.answers.clear()
+    async with (
+        agent_with(own_mesh, model_url, tool.as_setting("once")) as agent,
+        agent.starting(user_id, MARK) as started,
+    ):
+        await started.until("tool_started")
+        await tool.called.wait()
+        run = await agent.cancel(user_id, started.run_id)
+        rest = await started.rest()
+
+    assert run.status == agent_pb2.RUN_STATUS_CANCELLED
+    assert [event.WhichOneof("event") for event in rest] == ["tool_finished", "run_cancelled"]
+    assert rest[0].tool_finished.is_unknown
+
+
+async def test_records_of_once_calls_go_with_the_end_of_their_run(
+    own_mesh: TestMesh, model_url: str, tool: ToolServer, own_database: Database
+) -> None:
+    user_id = some_user()
+    tool.answers.clear()
+    async with (
+        agent_with(own_mesh, model_url, tool.as_setting("once")) as agent,
+        agent.starting(user_id, MARK) as started,
+    ):
+        await started.until("tool_started")
+        while_called = await records(own_database)
+        tool.answers.set()
+        await started.until("run_finished")
+
+    assert while_called == 1
+    assert await records(own_database) == 0
+
+
+async def records(database: Database) -> int:
+    async with database.as_worker() as connection:
+        return int((await connection.execute(text("SELECT count(*) FROM agent.once_calls"))).scalar_one())

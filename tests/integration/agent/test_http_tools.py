@@ -1,0 +1,104 @@
+"""Tools behind HTTP servers: what models are told of every answer, and of none."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from langchain_core.tools import ToolException
+from mesh_agent.settings import HttpToolSettings
+from mesh_agent.tools.call import UnknownOutcomeError, calling
+from mesh_agent.tools.http_tool import http_tool
+from mesh_common.ids import UserId, new_id
+from pydantic import TypeAdapter, ValidationError
+from support.net import free_port
+from support.tool_server import ToolServer, running_tool_server
+
+SETTINGS = TypeAdapter(tuple[HttpToolSettings, ...])
+
+
+@pytest.fixture
+async def tool() -> AsyncIterator[ToolServer]:
+    async with running_tool_server() as server:
+        yield server
+
+
+async def called(setting: str, **arguments: object) -> str:
+    [settings] = SETTINGS.validate_json(setting)
+    async with aiohttp.ClientSession() as session:
+        with calling("run:1:0", UserId(new_id())):
+            return str(await http_tool(settings, session).ainvoke(arguments))
+
+
+async def test_body_of_the_answer_is_the_result(tool: ToolServer) -> None:
+    tool.body = "Room 7, \u00e9tage 2"
+
+    assert await called(tool.as_setting("once"), token="a") == "Room 7, \u00e9tage 2"
+
+
+async def test_answer_is_read_to_its_bound_only(tool: ToolServer) -> None:
+    tool.body = "x" * 1_000_000
+
+    assert len(await called(tool.as_setting("once"), token="a")) == 32_000
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+async def test_refusal_is_told_in_the_servers_words(tool: ToolServer, status: int) -> None:
+    tool.status, tool.body = status, "The room is taken."
+
+    with pytest.raises(ToolException, match="The room is taken") as refused:
+        await called(tool.as_setting("once"), token="a")
+
+    assert not isinstance(refused.value, UnknownOutcomeError)
+
+
+async def test_redirection_is_not_followed(tool: ToolServer) -> None:
+    tool.status = 302
+
+    with pytest.raises(ToolException, match="redirections are not followed"):
+        await called(tool.as_setting("once"), token="a")
+
+    assert len(tool.calls) == 1
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_failure_of_the_server_leaves_the_outcome_unknown(tool: ToolServer, status: int) -> None:
+    tool.status = status
+
+    with pytest.raises(UnknownOutcomeError):
+        await called(tool.as_setting("once"), token="a")
+
+
+async def test_silence_leaves_the_outcome_unknown(tool: ToolServer) -> None:
+    tool.answers.clear()
+
+    with pytest.raises(UnknownOutcomeError):
+        await called(tool.as_setting("once", timeout_s=0.2), token="a")
+
+    assert len(tool.calls) == 1
+
+
+async def test_server_that_is_away_did_nothing_for_sure() -> None:
+    away = ToolServer(f"http://127.0.0.1:{free_port()}/mark")
+
+    with pytest.raises(ToolException, match="cannot be reached") as refused:
+        await called(away.as_setting("once"), token="a")
+
+    assert not isinstance(refused.value, UnknownOutcomeError)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "has space"},
+        {"url": "ftp://example.com"},
+        {"effect": "twice"},
+        {"parameters": {"type": "array"}},
+        {"timeout_s": 31},
+    ],
+)
+def test_setting_that_cannot_work_is_refused(wrong: dict[str, object]) -> None:
+    right = ToolServer("http://127.0.0.1:1/mark").as_setting("once")
+    entry = TypeAdapter(list[dict[str, object]]).validate_json(right)[0]
+
+    with pytest.raises(ValidationError):
+        SETTINGS.validate_python([entry | wrong])
