@@ -1,0 +1,101 @@
+"""Turn 1,000 of a thread costs the database what turn 10 does: statements, commits, rows and bytes."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from statistics import median
+
+import pytest
+from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
+from mesh_common.ids import UserId
+from sqlalchemy import text
+from support.agent import AgentUnderTest, agent_settings, owner_connection, running_agent, some_user
+from support.mesh import TestMesh
+from support.statements import counted
+
+# The median keeps out what happens now and then: a page that is written whole after a checkpoint, a job tried again.
+MEASURED_TURNS = 9
+SAID = "[[sim:tokens=20]] What was said before does not matter."
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Medians of one turn; `wal_bytes` are the server's, over everything it does meanwhile."""
+
+    statements: float
+    commits: float
+    rows: float
+    wal_bytes: float
+
+
+@pytest.fixture
+async def own_agent(own_mesh: TestMesh, model_url: str) -> AsyncIterator[AgentUnderTest]:
+    settings = agent_settings(own_mesh, model_url, AGENT_EVAL_SAMPLE_RATIO="0", AGENT_REMEMBER_DELAY_S="60")
+    takers = FakeReceivers()
+    neighbours = {"entitlements": FakeEntitlements(), "usage": takers, "memories": takers, "judge": takers}
+    async with running_agent(own_mesh, settings, **neighbours) as agent:
+        yield agent
+
+
+async def grow(mesh: TestMesh, thread_id: str, user_id: UserId, turns: int) -> None:
+    """Adds ended turns as they are stored: a thousand real ones take a minute."""
+    async with owner_connection(mesh) as connection:
+        await connection.execute(_GROW, {"thread_id": thread_id, "user_id": user_id, "turns": turns})
+        await connection.execute(text("ANALYZE agent.runs"))
+        await connection.execute(text("ANALYZE agent.messages"))
+
+
+_GROW = text("""
+    WITH turns AS (
+        INSERT INTO agent.runs (id, user_id, thread_id, status, attempt, started_at, ended_at, input_tokens,
+                                output_tokens, cost_micro_usd)
+        SELECT gen_random_uuid(), :user_id, :thread_id, 'succeeded', 1, now(), now(), 10, 20, 30
+        FROM generate_series(1, :turns)
+        RETURNING id, position
+    )
+    INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content)
+    SELECT gen_random_uuid(), :user_id, :thread_id, turns.id, turns.position, part,
+           CASE part WHEN 0 THEN 'user' ELSE 'assistant' END, repeat('what was said ', 8)
+    FROM turns CROSS JOIN generate_series(0, 1) AS part
+""")
+
+
+async def reading(mesh: TestMesh) -> tuple[int, int]:
+    """Rows of the tables a turn may grow, and the place in the WAL."""
+    async with owner_connection(mesh) as connection:
+        row = (await connection.execute(_READING)).one()
+        return int(row.row_count), int(row.wal)
+
+
+_READING = text("""
+    SELECT (SELECT count(*) FROM agent.runs) + (SELECT count(*) FROM agent.messages)
+         + (SELECT count(*) FROM agent.checkpoints) + (SELECT count(*) FROM agent.checkpoint_blobs)
+         + (SELECT count(*) FROM agent.checkpoint_writes) AS row_count,
+           pg_current_wal_insert_lsn() - '0/0'::pg_lsn AS wal
+""")
+
+
+async def cost_of_a_turn(mesh: TestMesh, agent: AgentUnderTest, user_id: UserId, thread_id: str, said: str) -> Cost:
+    turns = []
+    for _ in range(MEASURED_TURNS):
+        rows, wal = await reading(mesh)
+        with counted(user_id) as counts:
+            await agent.run(user_id, said, thread_id=thread_id)
+        rows_after, wal_after = await reading(mesh)
+        turns.append((len(counts.statements), counts.commits, rows_after - rows, wal_after - wal))
+    return Cost(*(median(column) for column in zip(*turns, strict=True)))
+
+
+@pytest.mark.parametrize(
+    "said", [SAID, f'{SAID} [[sim:tool=calculate {{"expression": "6*7"}}]]'], ids=["plain", "tool"]
+)
+async def test_turn_1000_costs_what_turn_10_does(own_mesh: TestMesh, own_agent: AgentUnderTest, said: str) -> None:
+    user_id = some_user()
+    thread_id = (await own_agent.create_thread(user_id)).id
+    await grow(own_mesh, thread_id, user_id, 10)
+    early = await cost_of_a_turn(own_mesh, own_agent, user_id, thread_id, said)
+    await grow(own_mesh, thread_id, user_id, 980)
+
+    late = await cost_of_a_turn(own_mesh, own_agent, user_id, thread_id, said)
+
+    assert (late.statements, late.commits, late.rows) == (early.statements, early.commits, early.rows)
+    assert late.wal_bytes == pytest.approx(early.wal_bytes, rel=0.1), (early, late)

@@ -1,0 +1,232 @@
+"""Leases as a state machine on the real PostgreSQL: replicas claim, renew, pause, come back and try what they may not.
+
+The model is what DESIGN §6 says: one valid claim a thread, the oldest run first, a fence that only grows, and nobody
+but the holder of the newest claim may write, give back or end.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule
+from mesh_agent.attempt_log import LeaseLostError
+from mesh_agent.domain import Claim, Outcome, RunInput, RunStatus, Usage
+from mesh_agent.frames import encode_frames
+from mesh_agent.store import claims, runs, threads
+from mesh_agent.store.claims import Owner
+from mesh_agent.tables import outbox
+from mesh_agent.usecases.ending import EndRun
+from mesh_common.ids import RunId, ThreadId, UserId, new_id
+from mesh_common.job_queue import JobQueue
+from mesh_common.postgres import Database, open_database
+from sqlalchemy import text
+from support.agent import agent_settings, some_user
+from support.machines import LoopMachine, explore
+from support.mesh import TestMesh
+
+TTL_S = 600.0
+OWNERS = (Owner("replica-a", "a:1"), Owner("replica-b", "b:1"))
+THREADS = 2
+
+
+@pytest.fixture
+async def own_database(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
+    async with open_database(agent_settings(own_mesh, model_url), schema="agent", driver="psycopg") as database:
+        yield database
+
+
+@dataclass
+class ModelRun:
+    """What must be true of one run."""
+
+    run_id: RunId
+    thread: int
+    status: RunStatus = RunStatus.PENDING
+    attempt: int = 0
+    claim: Claim | None = None
+    is_valid: bool = False
+    """Whether the newest claim's lease has not run out."""
+
+
+@dataclass
+class Model:
+    runs: list[ModelRun] = field(default_factory=list)
+    stale: list[Claim] = field(default_factory=list)
+
+    def first_unended(self, thread: int) -> ModelRun | None:
+        return next((run for run in self.runs if run.thread == thread and not run.status.is_ended), None)
+
+    def claimable(self) -> list[ModelRun]:
+        firsts = [self.first_unended(thread) for thread in range(THREADS)]
+        return [run for run in firsts if run and not run.is_valid]
+
+    def held(self) -> list[ModelRun]:
+        return [run for run in self.runs if run.is_valid]
+
+
+class Leases(LoopMachine):
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self.database = database
+        self.user_id = some_user()
+        self.threads = [ThreadId(new_id()) for _ in range(THREADS)]
+        self.model = Model()
+        self.are_threads_made = False
+
+    @rule(thread=st.integers(0, THREADS - 1))
+    def add(self, thread: int) -> None:
+        run_id = RunId(new_id())
+        self.do(self._add(run_id, thread))
+        self.model.runs.append(ModelRun(run_id, thread))
+
+    @rule(owner=st.sampled_from(OWNERS), limit=st.integers(1, 3))
+    def claim(self, owner: Owner, limit: int) -> None:
+        expected = sorted(self.model.claimable(), key=self.model.runs.index)
+
+        claimed = self.do(self._claim(owner, limit))
+
+        # A run beside which another of its thread holds the row may be passed over; none beyond these may be given.
+        assert [claim.run_id for claim in claimed] == [run.run_id for run in expected[: len(claimed)]]
+        assert len(claimed) == min(limit, len(expected))
+        for run, claim in zip(expected, claimed, strict=False):
+            self._take(run, claim)
+
+    @precondition(lambda self: self.model.held())
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        run = data.draw(st.sampled_from(self.model.held()))
+        owner = data.draw(st.sampled_from(OWNERS))
+
+        renewed = self.do(self._renew(owner, run.run_id))
+
+        assert run.claim is not None
+        is_owners = self.do(self._owner_of(run)) == owner.name
+        assert [state.fence for state in renewed] == ([run.claim.fence] if is_owners else [])
+
+    @precondition(lambda self: self.model.held())
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        run = data.draw(st.sampled_from(self.model.held()))
+        self.do(self._expire(run))
+        run.is_valid = False
+
+    @precondition(lambda self: self.model.held())
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        run = data.draw(st.sampled_from(self.model.held()))
+        assert run.claim is not None
+        self.do(self._release(run.claim))
+        self._retire(run, RunStatus.PENDING)
+
+    @precondition(lambda self: any(run.claim and not run.status.is_ended for run in self.model.runs))
+    @rule(data=st.data(), status=st.sampled_from([RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED]))
+    def end(self, data: st.DataObject, status: RunStatus) -> None:
+        """By the newest claim, whose lease may have run out unseen: nobody took it, so it may end."""
+        owned = [run for run in self.model.runs if run.claim and not run.status.is_ended]
+        run = data.draw(st.sampled_from(owned))
+        assert run.claim is not None
+        assert self.do(self._may_end(run.claim, status))
+        self._retire(run, status)
+
+    @precondition(lambda self: self.model.stale)
+    @rule(data=st.data())
+    def stale_owner_comes_back(self, data: st.DataObject) -> None:
+        claim = data.draw(st.sampled_from(self.model.stale))
+
+        assert not self.do(self._may_end(claim, RunStatus.SUCCEEDED))
+        assert not self.do(self._holds(claim))
+        self.do(self._release(claim))
+
+    @invariant()
+    def database_is_as_the_model(self) -> None:
+        stored = self.do(self._stored())
+        assert stored == {run.run_id: (run.status, run.attempt) for run in self.model.runs}
+
+    @invariant()
+    def ended_runs_have_one_answer(self) -> None:
+        ended = sorted(str(run.run_id) for run in self.model.runs if run.status.is_ended)
+        assert self.do(self._answers()) == ended
+
+    # --- what the rules do to the model
+
+    def _take(self, run: ModelRun, claim: Claim) -> None:
+        assert claim.attempt == run.attempt + 1
+        if run.claim:
+            assert claim.fence > run.claim.fence
+            self.model.stale.append(run.claim)
+        run.claim, run.attempt, run.status, run.is_valid = claim, claim.attempt, RunStatus.RUNNING, True
+
+    def _retire(self, run: ModelRun, status: RunStatus) -> None:
+        assert run.claim is not None
+        self.model.stale.append(run.claim)
+        run.claim, run.status, run.is_valid = None, status, False
+
+    # --- what they do to PostgreSQL
+
+    async def _add(self, run_id: RunId, thread: int) -> None:
+        async with self.database.as_user(self.user_id) as connection:
+            if not self.are_threads_made:
+                for thread_id in self.threads:
+                    await threads.insert_thread(connection, self.user_id, thread_id)
+                self.are_threads_made = True
+            thread_id = self.threads[thread]
+            await runs.insert_run(connection, self.user_id, thread_id, RunInput(run_id, thread_id, "Hi"), b"")
+
+    async def _claim(self, owner: Owner, limit: int) -> list[Claim]:
+        async with self.database.as_worker() as connection:
+            claimed = await claims.claim_runs(connection, owner, limit=limit, ttl_s=TTL_S)
+        return sorted(claimed, key=lambda claim: claim.position)
+
+    async def _renew(self, owner: Owner, run_id: RunId) -> list[claims.LeaseState]:
+        async with self.database.as_worker() as connection:
+            return list(await claims.renew_leases(connection, owner, [run_id], ttl_s=TTL_S))
+
+    async def _expire(self, run: ModelRun) -> None:
+        async with self.database.as_worker() as connection:
+            statement = "UPDATE agent.leases SET expires_at = clock_timestamp() WHERE run_id = :run_id"
+            await connection.execute(text(statement), {"run_id": run.run_id})
+
+    async def _release(self, claim: Claim) -> None:
+        async with self.database.as_worker() as connection:
+            await claims.release_run(connection, claim)
+
+    async def _may_end(self, claim: Claim, status: RunStatus) -> bool:
+        end_run = EndRun(self.database, JobQueue(outbox), 0.0, 0.0)
+        outcome = Outcome(status, "answer", new_id(), "m", Usage(1, 1))
+        try:
+            await end_run(claim, outcome, encode_frames([]), has_checkpoints=True)
+        except LeaseLostError:
+            return False
+        return True
+
+    async def _holds(self, claim: Claim) -> bool:
+        async with self.database.as_user(self.user_id) as connection:
+            return await claims.lock_lease(connection, claim)
+
+    async def _owner_of(self, run: ModelRun) -> str:
+        async with self.database.as_worker() as connection:
+            statement = "SELECT owner FROM agent.leases WHERE run_id = :run_id"
+            return str((await connection.execute(text(statement), {"run_id": run.run_id})).scalar_one())
+
+    async def _stored(self) -> dict[UUID, tuple[str, int]]:
+        async with self.database.as_user(self.user_id) as connection:
+            rows = await connection.execute(text("SELECT id, status, attempt FROM agent.runs"))
+            return {row.id: (row.status, row.attempt) for row in rows}
+
+    async def _answers(self) -> list[str]:
+        async with self.database.as_user(self.user_id) as connection:
+            rows = await connection.execute(text("SELECT run_id FROM agent.messages WHERE part = 1"))
+            return sorted(str(row.run_id) for row in rows)
+
+    def teardown(self) -> None:
+        self.do(self._clear())
+
+    async def _clear(self) -> None:
+        async with self.database.as_user(UserId(self.user_id)) as connection:
+            await connection.execute(text("DELETE FROM agent.threads"))
+
+
+async def test_leases_keep_their_promises_in_any_order_of_events(own_database: Database) -> None:
+    await explore(lambda: Leases(own_database), examples=25, steps=25)
