@@ -16,8 +16,11 @@ ARGS :=
 FORMAT := dotenv
 # Where `make secrets` writes dotenv files.
 FOLDER := secrets
+# How many schedules `make chaos` runs, and the seed of the first.
+N := 15
+SEED := 1
 
-.PHONY: secrets help setup setup-test lock dev demo trace proto proto-check check fmt test
+.PHONY: secrets help setup setup-test lock dev demo trace proto proto-check check fmt test chaos
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +40,9 @@ trace: $(DEV_STAMP) ## print a trace of the running stack: make trace ID=<trace 
 
 test: $(TEST_STAMP) ## run all tests (ARGS='-m unit' for some)
 	@$(PYTHON) -m pytest --durations=10 $(ARGS)
+
+chaos: $(TEST_STAMP) ## break what can break, by seed, and check what clients saw: make chaos N=200 SEED=1
+	@PYTHONPATH=tests:loadtest $(PYTHON) -m chaos schedules --count $(N) --seed $(SEED)
 
 check: $(TEST_STAMP) ## format, lint, proto, import rules and types, the fastest first
 	@.venv/bin/ruff format --check .

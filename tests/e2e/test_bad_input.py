@@ -142,7 +142,7 @@ async def test_unknown_route_and_method_are_problems(user: User) -> None:
     assert wrong.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "ключ"])
+@pytest.mark.parametrize("key", ["", "x" * 256, "x" * 10_000, "ключ"])
 async def test_bad_idempotency_key_is_refused(user: User, key: str) -> None:
     headers = [(b"idempotency-key", key.encode())]
 
@@ -157,3 +157,85 @@ async def test_bad_last_event_id_is_refused(user: User, position: str) -> None:
 
     assert response.status_code == 422, response.text
     assert await user.items("/threads") == []
+
+
+@pytest.mark.parametrize("position", ["nonsense", "1:2:3", f"{new_id()}:1", f"{new_id()}:1:99999999999"])
+async def test_bad_position_in_the_address_is_refused(user: User, position: str) -> None:
+    turn = await user.chat("Hello.")
+
+    response = await user.get(f"/runs/{turn.run_id}/events", last_event_id=position)
+
+    assert response.status_code == 422, response.text
+    assert [error["field"] for error in response.json()["errors"]] == ["last_event_id"]
+
+
+async def test_position_of_another_run_is_refused(user: User) -> None:
+    one, other = await user.chat("One."), await user.chat("Two.")
+    path = f"{API}/runs/{one.run_id}/events"
+
+    by_header = await user.http.get(path, headers={"last-event-id": other.last.id})
+    by_address = await user.http.get(path, params={"last_event_id": other.last.id})
+
+    for response in (by_header, by_address):
+        assert (response.status_code, response.json()["reason"]) == (409, "EVENT_OF_OTHER_RUN")
+
+
+@pytest.mark.parametrize("path", ["/runs", "/runs/stream", "/runs/wait"])
+@pytest.mark.parametrize("multitask", ["rollback", "INTERRUPT", "", 1, None])
+async def test_unknown_strategy_is_refused(user: User, path: str, multitask: object) -> None:
+    thread_id = await user.new_thread()
+
+    response = await user.post(f"/threads/{thread_id}{path}", {"message": "hello", "multitask": multitask})
+
+    assert response.status_code == 422, response.text
+    assert [error["field"] for error in response.json()["errors"]] == ["multitask"]
+    assert await user.messages(thread_id) == []
+
+
+@pytest.mark.parametrize("query", [{"status": "sleeping"}, {"status": ""}, {"status": "RUNNING"}])
+async def test_unknown_status_is_refused(user: User, query: dict[str, str]) -> None:
+    response = await user.get(f"/threads/{await user.new_thread()}/runs", **query)
+
+    assert response.status_code == 422, response.text
+
+
+@pytest.mark.parametrize("wait_s", ["-1", "61", "nan", "soon"])
+async def test_wait_out_of_bounds_is_refused(user: User, wait_s: str) -> None:
+    response = await user.get(f"/runs/{new_id()}", wait_s=wait_s)
+
+    assert response.status_code == 422, response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/events"), ("GET", "?wait_s=5"), ("POST", "/cancel"), ("POST", "/ticket")]
+)
+async def test_run_that_never_was_is_not_found(user: User, method: str, path: str) -> None:
+    response = await user.http.request(method, f"{API}/runs/{new_id()}{path}")
+
+    assert (response.status_code, response.json()["reason"]) == (404, "NOT_FOUND")
+
+
+async def test_second_cancel_changes_nothing(user: User) -> None:
+    thread_id = await user.new_thread()
+    body = {"message": "[[sim:itl=100]] [[sim:tokens=500]]"}
+    run_id = (await user.post(f"/threads/{thread_id}/runs", body)).json()["run_id"]
+    first = await user.post(f"/runs/{run_id}/cancel")
+    ended = await user.get(f"/runs/{run_id}", wait_s=20)
+    messages = await user.messages(thread_id)
+
+    second = await user.post(f"/runs/{run_id}/cancel")
+
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert second.json()["status"] == "cancelled"
+    assert (await user.get(f"/runs/{run_id}")).json() == ended.json()
+    assert await user.messages(thread_id) == messages
+
+
+async def test_cancel_of_a_run_that_has_ended_changes_nothing(user: User) -> None:
+    turn = await user.chat("Hello.")
+    before = (await user.get(f"/runs/{turn.run_id}")).json()
+
+    response = await user.post(f"/runs/{turn.run_id}/cancel")
+
+    assert response.status_code == 200
+    assert (await user.get(f"/runs/{turn.run_id}")).json() == before

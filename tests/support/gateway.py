@@ -20,6 +20,7 @@ from mesh.auth.v1.auth_pb2_grpc import add_AuthServiceServicer_to_server
 from mesh.eval.v1.eval_pb2_grpc import add_EvalServiceServicer_to_server
 from mesh.memory.v1.memory_pb2_grpc import add_MemoryServiceServicer_to_server
 from mesh_common.grpc_boundary import BoundaryInterceptor
+from mesh_common.grpc_server import PING_POLICY
 from mesh_common.ids import new_id
 from mesh_common.jwt import parse_jwks
 from mesh_common.secrets import SecretSet
@@ -50,7 +51,8 @@ class FakeMesh:
 
     async def start(self, service: str) -> None:
         verifier = ServiceTokenVerifier(parse_jwks(self.jwks_file.read_text()), service=service)
-        server = grpc.aio.server(interceptors=[BoundaryInterceptor(verifier)], options=(("grpc.so_reuseport", 0),))
+        options = (("grpc.so_reuseport", 0), *PING_POLICY)
+        server = grpc.aio.server(interceptors=[BoundaryInterceptor(verifier)], options=options)
         _REGISTER[service](getattr(self, service), server)
         self.ports[service] = server.add_insecure_port(f"127.0.0.1:{self.ports.get(service, 0)}")
         await server.start()

@@ -11,6 +11,7 @@ from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh.eval.v1 import eval_pb2, eval_pb2_grpc
 from mesh_common.grpc_boundary import BoundaryInterceptor
 from mesh_common.grpc_client import ServiceCalls, open_channel
+from mesh_common.grpc_server import PING_POLICY
 from mesh_common.jwt import SigningKey, parse_jwks
 from mesh_common.secrets import SecretSet
 from mesh_common.service_tokens import ServiceTokenSigner, ServiceTokenVerifier
@@ -66,6 +67,7 @@ class _Agent(agent_pb2_grpc.AgentServiceServicer):
 @dataclass(frozen=True)
 class Echo:
     secrets: SecretSet
+    port: int
     script: Script
     evals: Any
     agents: Any
@@ -81,11 +83,17 @@ async def open_echo(secrets: SecretSet, *, service: str, max_concurrent_rpcs: in
     """Serves as `service` (eval or agent), which is the audience of the tokens it takes."""
     script = Script()
     verifier = ServiceTokenVerifier(parse_jwks(secrets.service_jwks()), service=service)
-    server = grpc.aio.server(interceptors=[BoundaryInterceptor(verifier)], maximum_concurrent_rpcs=max_concurrent_rpcs)
+    server = grpc.aio.server(
+        interceptors=[BoundaryInterceptor(verifier)],
+        options=PING_POLICY,
+        maximum_concurrent_rpcs=max_concurrent_rpcs,
+    )
     eval_pb2_grpc.add_EvalServiceServicer_to_server(_Eval(script), server)  # type: ignore[abstract]  # the rest is never called
     agent_pb2_grpc.add_AgentServiceServicer_to_server(_Agent(script), server)  # type: ignore[abstract]  # the same
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with open_channel(f"127.0.0.1:{port}") as channel:
-        yield Echo(secrets, script, eval_pb2_grpc.EvalServiceStub(channel), agent_pb2_grpc.AgentServiceStub(channel))
+        yield Echo(
+            secrets, port, script, eval_pb2_grpc.EvalServiceStub(channel), agent_pb2_grpc.AgentServiceStub(channel)
+        )
     await server.stop(None)

@@ -96,17 +96,15 @@ class MeshClient:
 
 
 async def events_of(response: httpx.Response) -> AsyncIterator[Event]:
-    """The frames of an SSE body as they come; comments are passed over."""
-    frame: dict[str, str] = {}
-    async for line in response.aiter_lines():
-        if line.startswith(":"):
-            continue
-        if line:
-            name, _, value = line.partition(":")
-            frame[name] = value.removeprefix(" ")
-        elif frame:
-            yield Event(frame.get("id", ""), frame.get("event", ""), orjson.loads(frame.get("data", "{}")))
-            frame = {}
+    """The frames of an SSE body as they come; comments, and frames without data, are passed over."""
+    text = ""
+    # Not by lines: to httpx U+2028 ends one, and an answer may contain it.
+    async for chunk in response.aiter_text():
+        *frames, text = (text + chunk).split("\n\n")
+        for one in frames:
+            fields = dict(line.split(": ", 1) for line in one.split("\n"))
+            if "data" in fields:
+                yield Event(fields.get("id", ""), fields.get("event", ""), orjson.loads(fields["data"]))
 
 
 @cache

@@ -4,6 +4,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mesh_common.edges import SERVICES, ServiceName
+
 from mesh_dev.errors import PortTakenError
 
 LOOPBACK = "127.0.0.1"
@@ -67,14 +69,23 @@ class PortPlan:
     def traces(self) -> int:
         return self.base + 15
 
-    def needed(self) -> dict[str, int]:
-        """Every port of a stack with one replica of each service, by the name of the part."""
+    def of(self, service: ServiceName, replica: int = 0) -> ServicePorts:
+        ports = {
+            "gateway": self.gateway,
+            "auth": self.auth,
+            "agent": self.agent,
+            "memory": self.memory,
+            "eval": self.eval,
+        }
+        return ports[service](replica)
+
+    def needed(self, replicas: Mapping[ServiceName, int] | None = None) -> dict[str, int]:
+        """Every port of a stack by the name of the part; `replicas` are one of each service unless it says more."""
+        counts = replicas or {}
         services = {
-            "gateway": self.gateway(),
-            "auth": self.auth(),
-            "agent": self.agent(),
-            "memory": self.memory(),
-            "eval": self.eval(),
+            replica_name(name, number): self.of(name, number)
+            for name in SERVICES
+            for number in range(counts.get(name, 1))
         }
         apis = {name: ports.api for name, ports in services.items()}
         metrics = {f"{name} metrics": ports.metrics for name, ports in services.items()}
@@ -91,6 +102,11 @@ class PortPlan:
     def _service(self, offset: int, replica: int) -> ServicePorts:
         api = self.base + offset + replica * REPLICA_STEP
         return ServicePorts(api=api, metrics=api + 1)
+
+
+def replica_name(service: ServiceName, replica: int) -> str:
+    """What a replica's process and log are called: `agent`, `agent-2`."""
+    return service if replica == 0 else f"{service}-{replica + 1}"
 
 
 def require_free(ports: Mapping[str, int], base: int) -> None:

@@ -95,6 +95,15 @@ class ChildProcess:
         with suppress(ProcessLookupError):
             self._started().send_signal(signal_number)
 
+    def pause(self) -> None:
+        """Freeze the program where it stands, as a stalled machine would; `resume` lets it go on."""
+        self.kill(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Harmless when it is not paused, or has ended."""
+        if self.is_running:
+            self.kill(signal.SIGCONT)
+
     async def wait_ended(self) -> None:
         await self._started().wait()
 

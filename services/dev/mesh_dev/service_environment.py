@@ -30,9 +30,11 @@ class ServiceEnvironments:
     redis_url: str
     has_traces: bool
     extra: Mapping[ServiceName, Mapping[str, str]] = field(default_factory=dict)
+    replicas: Mapping[ServiceName, int] = field(default_factory=dict)
+    """How many of a service there are; one unless said."""
 
-    def of(self, service: ServiceName) -> dict[str, str]:
-        return self._common(service) | self._own(service) | dict(self.extra.get(service, {}))
+    def of(self, service: ServiceName, replica: int = 0) -> dict[str, str]:
+        return self._common(service, replica) | self._own(service, replica) | dict(self.extra.get(service, {}))
 
     def of_bootstrap(self, admin_url: str) -> dict[str, str]:
         """For `mesh_common bootstrap-db`; `admin_url` leads to the database it prepares."""
@@ -42,39 +44,37 @@ class ServiceEnvironments:
     def of_migration(self, service: str) -> dict[str, str]:
         return owner_environment(self.secrets, service, database=self._database)
 
-    def ports_of(self, service: ServiceName) -> ServicePorts:
-        return {
-            "gateway": self.ports.gateway,
-            "auth": self.ports.auth,
-            "agent": self.ports.agent,
-            "memory": self.ports.memory,
-            "eval": self.ports.eval,
-        }[service]()
+    def ports_of(self, service: ServiceName, replica: int = 0) -> ServicePorts:
+        return self.ports.of(service, replica)
+
+    def replica_numbers(self, service: ServiceName) -> range:
+        """From 0."""
+        return range(self.replicas.get(service, 1))
 
     @property
     def _database(self) -> str:
         return f"{LOOPBACK}:{self.ports.postgres}"
 
-    def _common(self, service: ServiceName) -> dict[str, str]:
+    def _common(self, service: ServiceName, replica: int) -> dict[str, str]:
         prefix = service.upper()
         redis = f"{LOOPBACK}:{self.ports.valkey}"
         variables = environment_of(self.secrets, service, database=self._database, redis=redis) | {
             f"{prefix}_SERVICE_JWKS_FILE": str(self.jwks_file),
             f"{prefix}_METRICS_HOST": LOOPBACK,
-            f"{prefix}_METRICS_PORT": str(self.ports_of(service).metrics),
+            f"{prefix}_METRICS_PORT": str(self.ports_of(service, replica).metrics),
             f"{prefix}_TRACE_SAMPLE_RATIO": "1.0",
             f"{prefix}_DRAIN_S": str(DRAIN_S),
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:{self.ports.otlp}" if self.has_traces else "",
         }
         if service in SCHEMAS:
             variables[f"{prefix}_GRPC_HOST"] = LOOPBACK
-            variables[f"{prefix}_GRPC_PORT"] = str(self.ports_of(service).api)
+            variables[f"{prefix}_GRPC_PORT"] = str(self.ports_of(service, replica).api)
         return variables
 
-    def _own(self, service: ServiceName) -> dict[str, str]:
+    def _own(self, service: ServiceName, replica: int) -> dict[str, str]:
         match service:
             case "gateway":
-                return self._gateway()
+                return self._gateway(replica)
             case "agent":
                 targets = self._targets("AGENT", ("auth", "memory", "eval"))
                 choices = {"AGENT_EVAL_SAMPLE_RATIO": "1.0", "AGENT_RECALL_TIMEOUT_S": str(RECALL_TIMEOUT_S)}
@@ -86,15 +86,17 @@ class ServiceEnvironments:
             case "auth":
                 return {}
 
-    def _gateway(self) -> dict[str, str]:
+    def _gateway(self, replica: int) -> dict[str, str]:
         return self._targets("GATEWAY", ("auth", "agent", "memory", "eval")) | {
             "GATEWAY_HTTP_HOST": LOOPBACK,
-            "GATEWAY_HTTP_PORT": str(self.ports.gateway().api),
+            "GATEWAY_HTTP_PORT": str(self.ports_of("gateway", replica).api),
             # The embedded Valkey has a password of its own.
             "GATEWAY_REDIS_URL": self.redis_url,
         }
 
     def _targets(self, prefix: str, callees: tuple[ServiceName, ...]) -> dict[str, str]:
-        return {
-            f"{prefix}_{callee.upper()}_TARGET": f"ipv4:{LOOPBACK}:{self.ports_of(callee).api}" for callee in callees
-        }
+        return {f"{prefix}_{callee.upper()}_TARGET": self._target(callee) for callee in callees}
+
+    def _target(self, callee: ServiceName) -> str:
+        addresses = (f"{LOOPBACK}:{self.ports_of(callee, number).api}" for number in self.replica_numbers(callee))
+        return f"ipv4:{','.join(addresses)}"

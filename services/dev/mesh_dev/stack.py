@@ -15,7 +15,7 @@ from mesh_dev.console import say
 from mesh_dev.folder_lock import FolderLock
 from mesh_dev.models import ModelSource, choose_models
 from mesh_dev.parts import PythonPart, python_program
-from mesh_dev.ports import PortPlan, require_free
+from mesh_dev.ports import PortPlan, replica_name, require_free
 from mesh_dev.postgres import EmbeddedPostgres
 from mesh_dev.process import ChildProcess
 from mesh_dev.progress import Progress, together
@@ -29,6 +29,8 @@ DATABASE: Final = "mesh"
 # What a service does besides draining: flushing spans, closing pools.
 STOP_MARGIN_S: Final = 7.0
 
+type Rewire = Callable[[ServiceName, int, Mapping[str, str]], Mapping[str, str]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackOptions:
@@ -39,6 +41,10 @@ class StackOptions:
     has_traces: bool = True
     service_env: Mapping[ServiceName, Mapping[str, str]] = field(default_factory=dict)
     simulator_env: Mapping[str, str] = field(default_factory=dict)
+    replicas: Mapping[ServiceName, int] = field(default_factory=dict)
+    """How many of a service run; one unless said."""
+    rewire: Rewire = lambda _service, _replica, env: env
+    """Has the last word about one replica's environment: leads it through a proxy, say."""
     say: Callable[[str], None] = say
 
 
@@ -68,8 +74,11 @@ class Stack:
             redis_url=self.valkey.url,
             has_traces=options.has_traces,
             extra=options.service_env,
+            replicas=options.replicas,
         )
+        self._rewire = options.rewire
         self.services: dict[ServiceName, PythonPart] = {name: self._service(name) for name in SERVICES}
+        self.replicas = self._make_replicas()
 
     @property
     def url(self) -> str:
@@ -113,7 +122,7 @@ class Stack:
                     **{name: part.start for name, part in self.parts.items()},
                 }
             )
-            await self._progress.all_ready({name: part.start for name, part in self.services.items()})
+            await self._progress.all_ready({name: part.start for name, part in self.replicas.items()})
         except BaseException:
             await self.stop_all()
             raise
@@ -121,8 +130,9 @@ class Stack:
     async def stop_all(self) -> None:
         """The other way round; what never started is left alone."""
         self._say("stopping …")
-        await self.services["gateway"].stop()
-        await together(*(part.stop() for name, part in self.services.items() if name != "gateway"))
+        gateways = {replica_name("gateway", number) for number in self.environments.replica_numbers("gateway")}
+        await together(*(self.replicas[name].stop() for name in gateways))
+        await together(*(part.stop() for name, part in self.replicas.items() if name not in gateways))
         await together(*(part.stop() for part in self.parts.values()), self.valkey.stop())
         await self.postgres.stop()
         self._lock.release()
@@ -167,21 +177,32 @@ class Stack:
         finally:
             await child.stop()
 
-    def _service(self, name: ServiceName) -> PythonPart:
-        ports = self.environments.ports_of(name)
+    def _make_replicas(self) -> dict[str, PythonPart]:
+        """Every service process by its name; the first of each service stands in `services` as well."""
+        return {
+            replica_name(name, number): self._service(name, number) if number else self.services[name]
+            for name in SERVICES
+            for number in self.environments.replica_numbers(name)
+        }
+
+    def _service(self, name: ServiceName, replica: int = 0) -> PythonPart:
+        ports = self.environments.ports_of(name, replica)
         program = python_program(
-            name, [f"mesh_{name}", "serve"], self.environments.of(name), stop_timeout_s=DRAIN_S + STOP_MARGIN_S
+            replica_name(name, replica),
+            [f"mesh_{name}", "serve"],
+            self._rewire(name, replica, self.environments.of(name, replica)),
+            stop_timeout_s=DRAIN_S + STOP_MARGIN_S,
         )
         is_http = name == "gateway"
         probe = http_healthy(ports.api, "/readyz") if is_http else grpc_serving(ports.api, "readiness")
         return PythonPart(program, probe, self._data_dir, self._waiter)
 
     def _children(self) -> list[ChildProcess]:
-        python = [part.child for part in (*self.parts.values(), *self.services.values())]
+        python = [part.child for part in (*self.parts.values(), *self.replicas.values())]
         return [self.postgres.child, self.valkey.child, *python]
 
     def _needed_ports(self) -> dict[str, int]:
-        needed = self.ports.needed()
+        needed = self.ports.needed(self.environments.replicas)
         has = {"model": {"model", "simulator"}, "embeddings": {"embeddings"}, "otlp": {"traces"}, "traces": {"traces"}}
         return {name: port for name, port in needed.items() if name not in has or has[name] & self.parts.keys()}
 

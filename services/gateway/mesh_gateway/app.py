@@ -14,7 +14,7 @@ from mesh_gateway.observer import TRACE_ID_HEADER, LastCatch, RequestObserver
 from mesh_gateway.problems import install_handlers
 from mesh_gateway.request_limits import RequestBounds, RequestLimits
 from mesh_gateway.request_record import PROBES
-from mesh_gateway.routes import auth, catalogue, chatbot, memories, meta, runs, threads
+from mesh_gateway.routes import auth, catalogue, chatbot, memories, meta, runs, thread_runs, threads
 from mesh_gateway.schemas.common import Problem
 from mesh_gateway.settings import GatewaySettings
 
@@ -52,7 +52,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     )
     app.state.gateway = gateway
     install_handlers(app)
-    for module in (auth, threads, runs, chatbot, memories, catalogue, meta):
+    for module in (auth, threads, thread_runs, runs, chatbot, memories, catalogue, meta):
         app.include_router(module.router)
     _describe(app)
     return app

@@ -35,6 +35,7 @@ from mesh_gateway.revocations import Revocations
 from mesh_gateway.settings import GatewaySettings
 from mesh_gateway.signing_keys import SigningKeys
 from mesh_gateway.streams import OpenStreams
+from mesh_gateway.tickets import StreamTickets
 
 log = structlog.get_logger()
 
@@ -111,6 +112,7 @@ async def _wire(stack: AsyncExitStack, settings: GatewaySettings, redis: Redis) 
         tokens=AccessTokens(verifier, keys, revocations),
         limits=RateLimiter(redis, clock),
         streams=OpenStreams(max_open=settings.max_open_streams, max_per_user=settings.max_streams_per_user),
+        tickets=StreamTickets(redis, revocations, clock),
         addresses=ClientAddresses(settings.trusted_proxies),
         readiness=Readiness(keys),
     )

@@ -13,17 +13,23 @@ from mesh.memory.v1 import memory_pb2
 from mesh_common.errors import Internal
 from mesh_common.ids import RunId
 
-from mesh_gateway.events import EventPosition, RunOrder, StreamEvent
+from mesh_gateway.events import EventPosition, Multitask, RunOrder, StreamEvent
 from mesh_gateway.schemas import auth, catalogue, memories, runs, threads
 
 _TERMINAL: Final = frozenset({"run_finished", "run_failed", "run_cancelled"})
 _MICRO: Final = 1_000_000
-_RUN_STATUS: Final[dict[int, runs.RunStatus]] = {
+_RUN_STATUS: Final[dict[agent_pb2.RunStatus.ValueType, runs.RunStatus]] = {
     agent_pb2.RUN_STATUS_PENDING: "pending",
     agent_pb2.RUN_STATUS_RUNNING: "running",
     agent_pb2.RUN_STATUS_SUCCEEDED: "succeeded",
     agent_pb2.RUN_STATUS_FAILED: "failed",
     agent_pb2.RUN_STATUS_CANCELLED: "cancelled",
+}
+_STATUS_NUMBER: Final = {status: number for number, status in _RUN_STATUS.items()}
+_MULTITASK: Final[dict[Multitask, agent_pb2.Multitask.ValueType]] = {
+    "enqueue": agent_pb2.MULTITASK_ENQUEUE,
+    "reject": agent_pb2.MULTITASK_REJECT,
+    "interrupt": agent_pb2.MULTITASK_INTERRUPT,
 }
 _ROLE: Final[dict[int, Literal["user", "assistant"]]] = {
     agent_pb2.MESSAGE_ROLE_USER: "user",
@@ -43,7 +49,7 @@ def start_request(order: RunOrder) -> agent_pb2.StartRunRequest:
         message=order.message,
         model=order.model,
         metadata=order.metadata,
-        multitask=agent_pb2.MULTITASK_REJECT if order.is_reject else agent_pb2.MULTITASK_ENQUEUE,
+        multitask=_MULTITASK[order.multitask],
         on_disconnect=(
             agent_pb2.ON_DISCONNECT_CANCEL if order.cancels_on_disconnect else agent_pb2.ON_DISCONNECT_CONTINUE
         ),
@@ -55,6 +61,14 @@ def follow_request(run_id: RunId, after: EventPosition | None) -> agent_pb2.Foll
     if after is None:
         return agent_pb2.FollowRunRequest(run_id=str(run_id))
     return agent_pb2.FollowRunRequest(run_id=str(run_id), after_attempt=after.attempt, after_seq=after.seq)
+
+
+def list_runs_request(
+    thread_id: UUID, status: runs.RunStatus | None, limit: int, cursor: str | None
+) -> agent_pb2.ListRunsRequest:
+    return agent_pb2.ListRunsRequest(
+        thread_id=str(thread_id), limit=limit, cursor=cursor, status=_STATUS_NUMBER[status] if status else None
+    )
 
 
 def event(message: agent_pb2.RunEvent) -> StreamEvent:
@@ -238,6 +252,7 @@ def _tool_result(message: agent_pb2.ToolFinished) -> dict[str, Any]:
         "tool": message.tool,
         "content": message.content,
         "is_error": message.is_error,
+        "is_unknown": message.is_unknown,
     }
 
 

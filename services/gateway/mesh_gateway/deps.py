@@ -5,7 +5,8 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Header, Query, Request
-from fastapi.security import OAuth2PasswordBearer
+from fastapi.security import APIKeyQuery, OAuth2PasswordBearer
+from mesh_common.ids import RunId
 from mesh_common.jwt import invalid_token
 
 from mesh_gateway.access_tokens import AccessTokens, Principal
@@ -22,6 +23,7 @@ from mesh_gateway.schemas.common import VISIBLE_ASCII, Cursor
 from mesh_gateway.settings import GatewaySettings
 from mesh_gateway.signing_keys import SigningKeys
 from mesh_gateway.streams import OpenStreams
+from mesh_gateway.tickets import StreamTickets
 
 LOGIN_PATH = "/api/v1/auth/login"
 _MAX_TOKEN_CHARS = 8_192
@@ -30,6 +32,12 @@ _bearer = OAuth2PasswordBearer(
     tokenUrl=LOGIN_PATH,
     scheme_name="AccessToken",
     description="An access token of POST /api/v1/auth/login, as `Authorization: Bearer …`.",
+    auto_error=False,
+)
+_ticket = APIKeyQuery(
+    name="ticket",
+    scheme_name="StreamTicket",
+    description="A ticket of POST /api/v1/runs/{run_id}/ticket, for EventSource; an access token goes before it.",
     auto_error=False,
 )
 
@@ -47,6 +55,7 @@ class Gateway:
     tokens: AccessTokens
     limits: RateLimiter
     streams: OpenStreams
+    tickets: StreamTickets
     addresses: ClientAddresses
     readiness: Readiness
 
@@ -72,6 +81,17 @@ async def _principal(gateway: GatewayDep, token: Annotated[str | None, Depends(_
     return await gateway.tokens.authenticate(token)
 
 
+async def _follower(
+    run_id: UUID,
+    gateway: GatewayDep,
+    token: Annotated[str | None, Depends(_bearer)],
+    ticket: Annotated[str | None, Depends(_ticket)],
+) -> Principal:
+    if token or not ticket:
+        return await _principal(gateway, token)
+    return await gateway.tickets.take(ticket, RunId(run_id))
+
+
 async def _client_key(request: Request, gateway: GatewayDep) -> str:
     return gateway.addresses.key_of(request.scope)
 
@@ -85,12 +105,26 @@ async def _last_event_id(
         ),
     ] = None,
 ) -> EventPosition | None:
-    return EventPosition.parse(last_event_id) if last_event_id else None
+    return EventPosition.parse(last_event_id, "Last-Event-ID") if last_event_id else None
+
+
+async def _follow_from(
+    header: Annotated[EventPosition | None, Depends(_last_event_id)],
+    last_event_id: Annotated[
+        str | None,
+        Query(description="The same as the header, which goes before it: a new EventSource can send no header."),
+    ] = None,
+) -> EventPosition | None:
+    if header or not last_event_id:
+        return header
+    return EventPosition.parse(last_event_id, "last_event_id")
 
 
 CallerDep = Annotated[Principal, Depends(_principal)]
+FollowerDep = Annotated[Principal, Depends(_follower)]
 ClientKeyDep = Annotated[str, Depends(_client_key)]
 LastEventIdDep = Annotated[EventPosition | None, Depends(_last_event_id)]
+FollowFromDep = Annotated[EventPosition | None, Depends(_follow_from)]
 IdempotencyKey = Annotated[
     str | None,
     Header(

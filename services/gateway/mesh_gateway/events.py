@@ -3,10 +3,13 @@
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import RunId, parse_id
+
+# What becomes of a new run on a thread that has a run already.
+Multitask = Literal["enqueue", "reject", "interrupt"]
 
 _POSITION: Final = re.compile(r"([0-9a-fA-F-]{36}):(\d{1,10}):(\d{1,10})", re.ASCII)
 _MAX_NUMBER: Final = 2**32 - 1
@@ -24,12 +27,12 @@ class EventPosition:
         return f"{self.run_id}:{self.attempt}:{self.seq}"
 
     @classmethod
-    def parse(cls, text: str) -> "EventPosition":
-        """Raises InvalidInput for anything that is no event's id."""
+    def parse(cls, text: str, field: str) -> "EventPosition":
+        """Raises InvalidInput naming `field` for anything that is no event's id."""
         match = _POSITION.fullmatch(text)
         if match is None or max(int(match[2]), int(match[3])) > _MAX_NUMBER:
-            raise InvalidInput.of_field("Last-Event-ID", "is not <run_id>:<attempt>:<seq>")
-        return cls(RunId(parse_id(match[1], "Last-Event-ID")), int(match[2]), int(match[3]))
+            raise InvalidInput.of_field(field, "is not <run_id>:<attempt>:<seq>")
+        return cls(RunId(parse_id(match[1], field)), int(match[2]), int(match[3]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,6 @@ class RunOrder:
     metadata: Mapping[str, str]
     thread_id: str | None = None
     model: str | None = None
-    is_reject: bool = False
-    """Refuse when the thread is busy, instead of queueing."""
+    multitask: Multitask = "enqueue"
     cancels_on_disconnect: bool = False
     idempotency_key: str | None = None

@@ -5,6 +5,7 @@ Not FastAPI's `fastapi.sse`: it passes each event through two memory streams and
 """
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
@@ -20,11 +21,23 @@ from mesh_gateway.streams import StreamSlot, cancel_on_disconnect
 
 MEDIA_TYPE: Final = "text/event-stream"
 _PING: Final = b": ping\n\n"
+# One second is what a client hardly notices; spread over it, a thousand clients do not come as one.
+_COME_BACK_MS: Final = (200, 1_000)
 
 
 def frame(event: StreamEvent) -> bytes:
     data = orjson.dumps({"type": event.type, "seq": event.position.seq, **event.fields})
     return f"id: {event.position}\nevent: {event.type}\ndata: ".encode() + data + b"\n\n"
+
+
+def _come_back() -> bytes:
+    """When to connect again: the end of a stream that this replica can serve no longer.
+
+    Without an empty line, which would make an event without data of it in the eyes of simple clients; `retry` takes
+    effect by its own line (HTML standard, 9.2.6).
+    """
+    pause_ms = random.randint(*_COME_BACK_MS)  # noqa: S311 - jitter, no secret
+    return f": this replica stops, come back with Last-Event-ID\nretry: {pause_ms}\n".encode()
 
 
 class EventStreamResponse(Response):
@@ -73,7 +86,7 @@ class EventStreamResponse(Response):
             self._slot.when_closed(pump.cancel)
             pump.add_done_callback(lambda _: [task.cancel() for task in beside])
         if self._slot.is_closed:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await send({"type": "http.response.body", "body": _come_back(), "more_body": False})
 
     async def _pump(self, send: Send) -> None:
         async with aclosing(self._events) as events:

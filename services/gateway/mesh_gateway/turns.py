@@ -21,10 +21,11 @@ from mesh_gateway.follow import follow_to_end
 from mesh_gateway.metrics import FIRST_TOKEN_SECONDS
 from mesh_gateway.rate_limit import Limit
 from mesh_gateway.request_record import CLIENT_GONE, RequestRecord, record_of
-from mesh_gateway.schemas.runs import ChatAnswer
+from mesh_gateway.schemas.runs import ChatAnswer, StartedRun
 from mesh_gateway.sse import EventStreamResponse
 from mesh_gateway.streams import StreamSlot, while_connected
 
+EVENTS_EXPIRED = "EVENTS_EXPIRED"
 _NO_CONTENT = 204
 
 
@@ -55,7 +56,14 @@ async def start(gateway: Gateway, request: Request, caller: Principal, order: Ru
     record = record_of(request.scope)
     limit = Limit("chat", gateway.settings.chat_limit_per_minute)
     await gateway.limits.charge(limit, str(caller.user_id), record)
-    return await _open(gateway, record, caller, gateway.agent.start_run(caller.user_id, order), None)
+    return await open_turn(gateway, record, caller, gateway.agent.start_run(caller.user_id, order), None)
+
+
+async def start_only(gateway: Gateway, request: Request, caller: Principal, order: RunOrder) -> StartedRun:
+    """Leaves as soon as the run is acknowledged. Raises as `start`."""
+    turn = await start(gateway, request, caller, order)
+    await turn.resources.aclose()
+    return StartedRun(run_id=str(turn.opened.run_id), thread_id=turn.opened.thread_id)
 
 
 async def stream_new(gateway: Gateway, request: Request, caller: Principal, order: RunOrder) -> Response:
@@ -71,9 +79,9 @@ async def stream_followed(
         raise Conflict("Last-Event-ID is of another run.", reason="EVENT_OF_OTHER_RUN")
     source = gateway.agent.follow_run(caller.user_id, run_id, after)
     try:
-        turn = await _open(gateway, record_of(request.scope), caller, source, after)
+        turn = await open_turn(gateway, record_of(request.scope), caller, source, after)
     except PreconditionFailed as error:
-        if error.reason == "EVENTS_EXPIRED":
+        if error.reason == EVENTS_EXPIRED:
             return Response(status_code=_NO_CONTENT)
         raise
     async with AsyncExitStack() as stack:
@@ -95,13 +103,15 @@ async def answer_new(gateway: Gateway, request: Request, caller: Principal, orde
     return answer or Response(status_code=CLIENT_GONE)
 
 
-async def _open(
+async def open_turn(
     gateway: Gateway,
     record: RequestRecord,
     caller: Principal,
     source: AbstractAsyncContextManager[OpenedRun],
     after: EventPosition | None,
 ) -> Turn:
+    """Waits for the acknowledgement, in a place among the open streams. Raises the agent's refusal, RateLimited,
+    Unavailable."""
     span = trace.get_current_span()
     async with AsyncExitStack() as stack:
         slot = stack.enter_context(gateway.streams.slot(caller.user_id))
@@ -117,7 +127,7 @@ async def _open(
 async def _is_over(gateway: Gateway, caller: Principal, opened: OpenedRun) -> bool:
     """Whether the client has seen all of an ended run. A live one may be silent for long, and is not waited for."""
     run = await gateway.agent.run(caller.user_id, opened.run_id)
-    if run.status in {"pending", "running"}:
+    if not run.has_ended:
         return False
     try:
         async with asyncio.timeout(gateway.settings.call_timeout_s):

@@ -11,6 +11,7 @@ from mesh_gateway.settings import GatewaySettings
 
 ROUTES = {
     "create_memory": ("post", "/api/v1/memories"),
+    "create_ticket": ("post", "/api/v1/runs/{run_id}/ticket"),
     "create_thread": ("post", "/api/v1/threads"),
     "cancel_run": ("post", "/api/v1/runs/{run_id}/cancel"),
     "chat": ("post", "/api/v1/chatbot/chat"),
@@ -38,6 +39,7 @@ ROUTES = {
     "refresh": ("post", "/api/v1/auth/refresh"),
     "register": ("post", "/api/v1/auth/register"),
     "search_memories": ("post", "/api/v1/memories/search"),
+    "start_run": ("post", "/api/v1/threads/{thread_id}/runs"),
     "stream_chat": ("post", "/api/v1/chatbot/chat/stream"),
     "stream_run": ("post", "/api/v1/threads/{thread_id}/runs/stream"),
     "update_memory": ("patch", "/api/v1/memories/{memory_id}"),
@@ -47,7 +49,9 @@ ROUTES = {
 OPEN_TO_ALL = {"register", "login", "refresh", "get_health", "get_readiness", "get_jwks", "get_openid_configuration"}
 # What reaches no other service and cannot be limited.
 MACHINES = {"get_health", "get_readiness"}
-LIMITED = {"register", "login", "chat", "stream_chat", "stream_run", "wait_run", "follow_run"}
+LIMITED = {"register", "login", "chat", "stream_chat", "start_run", "stream_run", "wait_run", "follow_run", "get_run"}
+# A browser's EventSource can send no access token.
+TAKES_TICKETS = {"follow_run"}
 STREAMS = {"stream_chat", "stream_run", "follow_run"}
 
 
@@ -110,9 +114,10 @@ def test_errors_are_problems_with_an_example(operations: dict[str, dict[str, Any
 
 @pytest.mark.parametrize("name", ROUTES)
 def test_operation_says_whether_it_needs_a_token(operations: dict[str, dict[str, Any]], name: str) -> None:
-    needs_token = operations[name].get("security") == [{"AccessToken": []}]
+    keys: list[dict[str, list[str]]] = [{"AccessToken": []}] if name not in OPEN_TO_ALL else []
+    keys += [{"StreamTicket": []}] if name in TAKES_TICKETS else []
 
-    assert needs_token == (name not in OPEN_TO_ALL)
+    assert operations[name].get("security", []) == keys
 
 
 @pytest.mark.parametrize("name", sorted(STREAMS))
@@ -122,6 +127,20 @@ def test_stream_is_documented_as_events(operations: dict[str, dict[str, Any]], n
     assert list(ok["content"]) == ["text/event-stream"]
     assert set(ok["headers"]) == {"Location", "Content-Location"}
     assert "Last-Event-ID".lower() in {one["name"].lower() for one in operations[name]["parameters"]}
+
+
+def test_what_becomes_of_a_busy_thread_is_a_closed_set(document: dict[str, Any]) -> None:
+    for name in ("BackgroundRunBody", "RunBody"):
+        multitask = document["components"]["schemas"][name]["properties"]["multitask"]
+        assert multitask["enum"] == ["enqueue", "reject", "interrupt"]
+        assert "interrupt" in multitask["description"]
+
+
+def test_started_run_is_accepted_and_named(operations: dict[str, dict[str, Any]]) -> None:
+    responses = operations["start_run"]["responses"]
+
+    assert set(responses["202"]["headers"]) == {"Location"}
+    assert "200" not in responses
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -39,6 +39,10 @@ class FakeRun:
         last = self.events[-1].WhichOneof("event") if self.events else None
         return last in {"run_finished", "run_failed", "run_cancelled"}
 
+    @property
+    def status(self) -> agent_pb2.RunStatus.ValueType:
+        return agent_pb2.RUN_STATUS_SUCCEEDED if self.has_ended else agent_pb2.RUN_STATUS_RUNNING
+
 
 class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
     """`plan` writes a run's events; `cut_after` breaks every stream once after that many events of it."""
@@ -106,13 +110,14 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
 
     async def GetRun(self, request: agent_pb2.GetRunRequest, context: Any) -> agent_pb2.GetRunResponse:
         run = self._owned_run(request.run_id)
-        status = agent_pb2.RUN_STATUS_SUCCEEDED if run.has_ended else agent_pb2.RUN_STATUS_RUNNING
-        return agent_pb2.GetRunResponse(run=_run(run, status))
+        return agent_pb2.GetRunResponse(run=_run(run, run.status))
 
     async def ListRuns(self, request: agent_pb2.ListRunsRequest, context: Any) -> agent_pb2.ListRunsResponse:
         self._thread(request.thread_id)
         runs = [one for one in self.runs.values() if one.thread_id == request.thread_id]
-        return agent_pb2.ListRunsResponse(runs=[_run(one, agent_pb2.RUN_STATUS_SUCCEEDED) for one in runs])
+        if request.HasField("status"):
+            runs = [one for one in runs if one.status == request.status]
+        return agent_pb2.ListRunsResponse(runs=[_run(one, one.status) for one in runs])
 
     async def CreateThread(
         self, request: agent_pb2.CreateThreadRequest, context: Any

@@ -14,7 +14,7 @@ from mesh_common.ids import new_id
 from mesh_dev.valkey import EmbeddedValkey
 from mesh_gateway.clients.agent import AgentClient
 from opentelemetry.trace import SpanKind
-from support.gateway import Client, FakeMesh, eventually, read_frames, running_gateway
+from support.gateway import Client, FakeMesh, eventually, frames_of, read_frames, running_gateway
 from support.net import free_port
 from support.spans import RecordedSpans, spans
 
@@ -82,7 +82,7 @@ async def test_drain_lets_open_streams_end(mesh: FakeMesh, valkey: EmbeddedValke
     assert events[-1] == "run_finished"
 
 
-async def test_drain_closes_what_does_not_end_in_time(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+async def test_drain_closes_what_does_not_end_in_time_with_a_hint(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
     mesh.agent.plan = answer_begin
 
     async with (
@@ -90,12 +90,42 @@ async def test_drain_closes_what_does_not_end_in_time(mesh: FakeMesh, valkey: Em
         gateway.http.stream("POST", STREAM, json={"message": "Hi"}, headers=gateway.as_user()) as response,
         asyncio.timeout(5),
     ):
-        frames = read_frames(response)
-        await anext(frames)
+        chunks = response.aiter_text()
+        early = await anext(chunks)
         await gateway.process.drain()
-        events = [frame.event async for frame in frames]
+        # httpx raises when a chunked body has no proper end.
+        text = early + "".join([chunk async for chunk in chunks])
 
-    assert events == ["memory_recalled", "message_delta"]
+    *frames, hint = text.split("\n\n")
+    comment, retry = hint.splitlines()
+    assert [frame.event for frame in frames_of("\n\n".join(frames))] == [
+        "run_started",
+        "memory_recalled",
+        "message_delta",
+    ]
+    assert comment.startswith(": ")
+    assert retry.startswith("retry: ")
+    assert 200 <= int(retry.removeprefix("retry: ")) <= 1_000
+
+
+async def test_drained_clients_are_told_to_come_back_at_different_times(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    mesh.agent.plan = answer_begin
+
+    async def rest_of_stream(gateway: Client) -> str:
+        async with gateway.http.stream("POST", STREAM, json={"message": "Hi"}, headers=gateway.as_user()) as response:
+            return (await response.aread()).decode()
+
+    async with (
+        running_gateway(mesh, valkey.url, drain_s=0.1) as gateway,
+        asyncio.timeout(10),
+        asyncio.TaskGroup() as group,
+    ):
+        streams = [group.create_task(rest_of_stream(gateway)) for _ in range(20)]
+        while len(mesh.agent.started) < len(streams):  # noqa: ASYNC110 - the fake tells nobody
+            await asyncio.sleep(0.01)
+        await gateway.process.drain()
+
+    assert len({stream.result().rpartition("retry: ")[2] for stream in streams}) > 5
 
 
 async def test_browser_of_a_known_origin_may_read_errors_and_headers(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:

@@ -5,7 +5,8 @@ STREAM = (
     ": ping\n\n"
     'id: r:1:1\nevent: run_started\ndata: {"type": "run_started", "seq": 1}\n\n'
     ": ping\n\n"
-    'id: r:1:2\nevent: message_delta\ndata: {"type": "message_delta", "seq": 2, "text": "a: b"}\n\n'
+    ": come back\nretry: 300\n\n"
+    'id: r:1:2\nevent: message_delta\ndata: {"type": "message_delta", "seq": 2, "text": "a: b\u2028c"}\n\n'
     "id: r:1:3\nevent: run_fin"
 )
 
@@ -17,6 +18,6 @@ async def test_frames_are_read_and_pings_and_a_cut_frame_are_not() -> None:
 
     assert events == [
         Event("r:1:1", "run_started", {"type": "run_started", "seq": 1}),
-        Event("r:1:2", "message_delta", {"type": "message_delta", "seq": 2, "text": "a: b"}),
+        Event("r:1:2", "message_delta", {"type": "message_delta", "seq": 2, "text": "a: b\u2028c"}),
     ]
     assert (events[1].run_id, events[1].seq, events[1].is_terminal) == ("r", 2, False)

@@ -61,13 +61,13 @@ def test_event_of_a_newer_agent_is_an_error() -> None:
 def test_position_is_read_as_it_was_written(attempt: int, seq: int) -> None:
     position = EventPosition(RunId(new_id()), attempt, seq)
 
-    assert EventPosition.parse(str(position)) == position
+    assert EventPosition.parse(str(position), "Last-Event-ID") == position
 
 
 @given(st.text(max_size=60))
 def test_any_other_text_is_no_position(text: str) -> None:
     with pytest.raises(InvalidInput):
-        EventPosition.parse(text)
+        EventPosition.parse(text, "Last-Event-ID")
 
 
 def _answer(*events: agent_pb2.RunEvent) -> AnswerBuilder:

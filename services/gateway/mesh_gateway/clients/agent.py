@@ -18,7 +18,7 @@ from mesh_gateway.clients.backend import Backend
 from mesh_gateway.events import EventPosition, EventSource, RunOrder, StreamEvent
 from mesh_gateway.schemas.catalogue import Model
 from mesh_gateway.schemas.common import Page
-from mesh_gateway.schemas.runs import Run
+from mesh_gateway.schemas.runs import Run, RunStatus
 from mesh_gateway.schemas.threads import CreateThreadBody, Message, Thread, UpdateThreadBody
 
 _RUN_ID_METADATA: Final = "mesh-run-id"
@@ -71,8 +71,10 @@ class AgentClient:
         request = agent_pb2.GetRunRequest(run_id=str(run_id))
         return convert.run((await self._backend.unary(self._stub.GetRun, request, user_id=user_id)).run)
 
-    async def runs(self, user_id: UserId, thread_id: UUID, limit: int, cursor: str | None) -> Page[Run]:
-        request = agent_pb2.ListRunsRequest(thread_id=str(thread_id), limit=limit, cursor=cursor)
+    async def runs(
+        self, user_id: UserId, thread_id: UUID, *, status: RunStatus | None, limit: int, cursor: str | None
+    ) -> Page[Run]:
+        request = convert.list_runs_request(thread_id, status, limit, cursor)
         response = await self._backend.unary(self._stub.ListRuns, request, user_id=user_id)
         return Page(items=[convert.run(one) for one in response.runs], next_cursor=_next(response))
 

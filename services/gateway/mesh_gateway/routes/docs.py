@@ -44,6 +44,7 @@ _HEADERS: Final[Mapping[int, dict[str, Any]]] = {
     429: {**_RETRY_AFTER, **_RATE_LIMIT},
     503: _RETRY_AFTER,
 }
+NO_MORE_EVENTS: Final[Responses] = {204: {"description": "No more events will come; GET the run."}}
 _STREAM_EXAMPLE: Final = (
     "id: 0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f:1:3\n"
     "event: message_delta\n"

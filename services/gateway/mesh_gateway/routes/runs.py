@@ -1,101 +1,76 @@
-"""Runs of the agent on threads, and their events."""
+"""One run: as it stands, its events, its ticket, its scores, its cancellation."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
-from mesh_common.ids import RunId, new_id
+from fastapi import APIRouter, Query, Request, Response
+from mesh_common.ids import RunId
 
 from mesh_gateway import turns
-from mesh_gateway.deps import (
-    CallerDep,
-    GatewayDep,
-    IdempotencyKey,
-    LastEventIdDep,
-    Limit,
-    PageCursor,
-    ThreadId,
-)
-from mesh_gateway.events import RunOrder
-from mesh_gateway.routes.docs import problems, stream
+from mesh_gateway.deps import CallerDep, FollowerDep, FollowFromDep, GatewayDep
+from mesh_gateway.routes.docs import NO_MORE_EVENTS, problems, stream
 from mesh_gateway.schemas.catalogue import Scores
-from mesh_gateway.schemas.common import Page
-from mesh_gateway.schemas.runs import ChatAnswer, Run, RunBody
+from mesh_gateway.schemas.runs import Run, StreamTicket
 from mesh_gateway.sse import EventStreamResponse
+from mesh_gateway.waiting import run_within
 
-router = APIRouter(prefix="/api/v1", tags=["runs"])
+router = APIRouter(prefix="/api/v1/runs/{run_id}", tags=["runs"])
 
-_GONE: dict[int | str, dict[str, Any]] = {204: {"description": "No more events will come; GET the run."}}
-
-
-@router.get("/threads/{thread_id}/runs", summary="List runs, newest first", responses=problems(401, 404, 422))
-async def list_runs(
-    thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep, limit: Limit = 20, cursor: PageCursor = None
-) -> Page[Run]:
-    return await gateway.agent.runs(caller.user_id, thread_id, limit, cursor)
-
-
-@router.post(
-    "/threads/{thread_id}/runs/stream",
-    summary="Start a run and follow its events",
-    status_code=HTTPStatus.OK,
-    response_class=EventStreamResponse,
-    response_model=None,
-    responses={**_GONE, **stream(401, 403, 404, 409, 413, 422, 429)},
-)
-async def stream_run(
-    thread_id: ThreadId,
-    body: RunBody,
-    request: Request,
-    gateway: GatewayDep,
-    caller: CallerDep,
-    last_event_id: LastEventIdDep,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
-    if last_event_id:
-        return await turns.stream_followed(gateway, request, caller, last_event_id.run_id, last_event_id)
-    return await turns.stream_new(gateway, request, caller, _order(thread_id, body, idempotency_key))
-
-
-@router.post(
-    "/threads/{thread_id}/runs/wait",
-    summary="Start a run and wait for its answer",
-    response_model=ChatAnswer,
-    responses=problems(401, 403, 404, 409, 413, 422, 429),
-)
-async def wait_run(
-    thread_id: ThreadId,
-    body: RunBody,
-    request: Request,
-    gateway: GatewayDep,
-    caller: CallerDep,
-    idempotency_key: IdempotencyKey = None,
-) -> ChatAnswer | Response:
-    return await turns.answer_new(gateway, request, caller, _order(thread_id, body, idempotency_key))
-
-
-@router.get("/runs/{run_id}", summary="Get a run", responses=problems(401, 404, 422))
-async def get_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Run:
-    return await gateway.agent.run(caller.user_id, RunId(run_id))
+WaitSeconds = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description=(
+            "Answer when the run has ended, or after so many seconds with the run as it stands (earlier when this "
+            "replica stops). Takes one of your open streams."
+        ),
+    ),
+]
 
 
 @router.get(
-    "/runs/{run_id}/events",
+    "", summary="Get a run, at once or when it has ended", response_model=Run, responses=problems(401, 404, 422, 429)
+)
+async def get_run(
+    run_id: UUID, request: Request, gateway: GatewayDep, caller: CallerDep, wait_s: WaitSeconds = 0
+) -> Run | Response:
+    return await run_within(gateway, request, caller, RunId(run_id), wait_s)
+
+
+@router.get(
+    "/events",
     summary="Follow a run's events",
     status_code=HTTPStatus.OK,
     response_class=EventStreamResponse,
     response_model=None,
-    responses={**_GONE, **stream(401, 404, 409, 422, 429)},
+    responses={**NO_MORE_EVENTS, **stream(401, 404, 409, 422, 429)},
 )
 async def follow_run(
-    run_id: UUID, request: Request, gateway: GatewayDep, caller: CallerDep, last_event_id: LastEventIdDep
+    run_id: UUID, request: Request, gateway: GatewayDep, caller: FollowerDep, last_event_id: FollowFromDep
 ) -> Response:
     return await turns.stream_followed(gateway, request, caller, RunId(run_id), last_event_id)
 
 
 @router.post(
-    "/runs/{run_id}/cancel",
+    "/ticket",
+    status_code=HTTPStatus.CREATED,
+    summary="Get a ticket for the run's events",
+    description="For EventSource, which can send no header. Good once, for this run, within 60 seconds.",
+    responses=problems(401, 404, 422),
+)
+async def create_ticket(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> StreamTicket:
+    # Whose run it is, the agent knows.
+    await gateway.agent.run(caller.user_id, RunId(run_id))
+    ticket = await gateway.tickets.issue(caller, RunId(run_id))
+    url = f"/api/v1/runs/{run_id}/events?ticket={ticket.secret}"
+    return StreamTicket(ticket=ticket.secret, expires_at=ticket.expires_at, url=url)
+
+
+@router.post(
+    "/cancel",
     status_code=HTTPStatus.OK,
     summary="Cancel a run",
     description="A run that has ended stays as it is.",
@@ -106,7 +81,7 @@ async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Ru
 
 
 @router.get(
-    "/runs/{run_id}/scores",
+    "/scores",
     summary="The scores that a judge gave a run",
     description="Empty for a run that is not judged (yet).",
     responses=problems(401, 404, 422),
@@ -115,16 +90,3 @@ async def list_scores(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> S
     # Whose run it is, the agent knows; eval has no rows for runs that were not sampled.
     await gateway.agent.run(caller.user_id, RunId(run_id))
     return await gateway.evals.scores(caller.user_id, RunId(run_id))
-
-
-def _order(thread_id: UUID, body: RunBody, idempotency_key: str | None) -> RunOrder:
-    return RunOrder(
-        run_id=RunId(new_id()),
-        thread_id=str(thread_id),
-        message=body.message,
-        model=body.model,
-        metadata=body.metadata,
-        is_reject=body.multitask == "reject",
-        cancels_on_disconnect=body.on_disconnect == "cancel",
-        idempotency_key=idempotency_key,
-    )

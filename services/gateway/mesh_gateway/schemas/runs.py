@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
+from mesh_gateway.events import Multitask
 from mesh_gateway.schemas.common import Answer, Body, CleanText, Metadata
 from mesh_gateway.schemas.threads import Message
 
@@ -26,10 +27,17 @@ class OneCallBody(ChatBody):
     thread_id: UUID | None = Field(default=None, description="Absent makes a new thread.")
 
 
-class RunBody(ChatBody):
-    multitask: Literal["enqueue", "reject"] = Field(
-        default="enqueue", description="What to do when the thread has a run that has not ended."
+class BackgroundRunBody(ChatBody):
+    multitask: Multitask = Field(
+        default="enqueue",
+        description=(
+            "When the thread has a run that has not ended: `enqueue` waits for it, `reject` answers 409, `interrupt` "
+            "cancels it and all that wait, keeps what it has said so far, and then runs."
+        ),
     )
+
+
+class RunBody(BackgroundRunBody):
     on_disconnect: Literal["continue", "cancel"] = Field(
         default="continue", description="What becomes of the run when this request is cut."
     )
@@ -63,6 +71,25 @@ class Run(Answer):
     error: RunFault | None = None
     message: Message | None = Field(default=None, description="The final message; not in lists.")
     metadata: dict[str, str]
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status not in {"pending", "running"}
+
+
+class StartedRun(Answer):
+    """A run that goes on by itself."""
+
+    run_id: str = Field(examples=["0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f"])
+    thread_id: str
+
+
+class StreamTicket(Answer):
+    """A way into one run's events, once, without an access token."""
+
+    ticket: str = Field(examples=["0Rz9vXk2Jw0m5oVq7b1uHc3TnYdLeaGsiFpKjQ8WxZ4"], description="A secret.")
+    expires_at: datetime = Field(description="60 seconds from now.")
+    url: str = Field(description="Path of the events with the ticket, for `new EventSource(url)`.")
 
 
 class AnswerMessage(Answer):

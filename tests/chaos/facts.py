@@ -1,0 +1,75 @@
+"""A history, indexed the ways the rules look at it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from chaos.history import Call, History, Order, Seen, StoredMessage, StoredRun, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    rule: str
+    subject: str
+    """The run, thread, key or token it is about."""
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.subject}: {self.detail}"
+
+
+class Facts:
+    """Built once a history."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.orders: Mapping[str, Order] = {order.key: order for order in history.orders}
+        self.runs: Mapping[str, StoredRun] = {run.id: run for run in history.runs}
+        self.starts = _grouped(history.calls, lambda call: call.key if call.kind == "start" else None)
+        """By Idempotency-Key, in the order they ended."""
+        self.threads: Mapping[str, Sequence[StoredRun]] = _grouped(history.runs, lambda run: run.thread_id)
+        self.thread_messages: Mapping[str, Sequence[StoredMessage]] = _grouped(
+            history.messages, lambda message: message.thread_id
+        )
+        self.messages: Mapping[str, Sequence[StoredMessage]] = _grouped(
+            history.messages, lambda message: message.run_id
+        )
+        self.streams: Mapping[str, Sequence[Stream]] = _grouped(history.streams, lambda stream: stream.run_id)
+        self.replays: Mapping[str, Stream] = {
+            stream.run_id: stream for stream in history.streams if stream.is_replay and not stream.is_cut
+        }
+        self.order_of = self._order_of_runs()
+
+    def acknowledged(self, key: str) -> set[str]:
+        """The runs that answers to this key have named: one, if all is well."""
+        return {call.run_id for call in self.starts.get(key, ()) if call.outcome == "ok"}
+
+    def last_attempt(self, run_id: str) -> Sequence[Seen]:
+        """Its events as they are stored; nothing when they could not be read."""
+        replay = self.replays.get(run_id)
+        return replay.events if replay else ()
+
+    def _order_of_runs(self) -> dict[str, Order]:
+        by_message = {order.message: order for order in self.history.orders}
+        questions = (message for message in self.history.messages if message.role == "user")
+        return {
+            question.run_id: by_message[question.content] for question in questions if question.content in by_message
+        }
+
+
+def text_of(events: Sequence[Seen]) -> str:
+    """Deltas joined."""
+    return "".join(str(event.fields["text"]) for event in events if event.type == "message_delta")
+
+
+def calls_of(facts: Facts, kind: str) -> Sequence[Call]:
+    return [call for call in facts.history.calls if call.kind == kind]
+
+
+def _grouped[T](items: Iterable[T], key: Callable[[T], str | None]) -> Mapping[str, Sequence[T]]:
+    grouped: defaultdict[str, list[T]] = defaultdict(list)
+    for item in items:
+        name = key(item)
+        if name is not None:
+            grouped[name].append(item)
+    return dict(grouped)

@@ -1,0 +1,1 @@
+"""Figures of durable runs under one kind of trouble each: `python -m chaos.figures <name>`."""

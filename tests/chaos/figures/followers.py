@@ -1,0 +1,143 @@
+"""A thousand followers dropped at once, and a rolling restart of every replica under a thousand open streams."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+
+from chaos.client import ChaosUser
+from chaos.cluster import Cluster, ServiceEnv, names_of, open_cluster
+from chaos.figures.crowd import Follower
+from chaos.figures.report import Report, spread
+from chaos.figures.resources import Held, held
+from chaos.history import History, Order
+
+_PER_RUN = 10
+_BOUND_S = 10.0
+# One word a second: a thousand streams are a thousand events a second, which is what two cores carry beside all else.
+_PACE = "[[sim:itl=1000]]"
+_ENV: ServiceEnv = {
+    "agent": {
+        "AGENT_LEASE_TTL_S": "6",
+        "AGENT_EVAL_SAMPLE_RATIO": "0",
+        "AGENT_REMEMBER_DELAY_S": "60",
+        "AGENT_MODEL_READ_TIMEOUT_S": "10",
+    },
+    "gateway": {"GATEWAY_MAX_OPEN_STREAMS": "3000", "GATEWAY_MAX_CONNECTIONS": "4000"},
+}
+
+
+async def drop(report: Report, data_dir: Path, count: int, seed: int) -> None:
+    """All `count` are on one gateway, which is killed; they come back to the other."""
+    del seed
+
+    async def harm(cluster: Cluster) -> float:
+        await asyncio.sleep(3.0)
+        killed_s = time.monotonic()
+        await cluster.processes[names_of("gateway")[0]].kill()
+        await asyncio.sleep(15.0)
+        await cluster.processes[names_of("gateway")[0]].start()
+        return killed_s
+
+    async with open_cluster(data_dir, _ENV) as cluster:
+        before = held(cluster)
+        killed_s, followers = await _under_streams(report, cluster, count, seconds=35, harm=harm, gateways=(0,))
+        back = [min((at_s for at_s in one.back_s if at_s > killed_s), default=1e9) - killed_s for one in followers]
+        report.say(f"{len(followers)} followers dropped at once, back after {spread(back)}")
+        report.require(max(back) <= _BOUND_S, f"all are back within {_BOUND_S:.0f} s")
+        await _tell_resources(report, cluster, before)
+
+
+async def rolling(report: Report, data_dir: Path, count: int, seed: int) -> None:
+    """SIGTERM and start again, replica by replica, gateways and agents and then the rest."""
+    del seed
+
+    async def harm(cluster: Cluster) -> float:
+        started_s = time.monotonic()
+        for name in (*names_of("gateway"), *names_of("agent"), "auth", "memory", "eval"):
+            await cluster.processes[name].stop()
+            await cluster.processes[name].start()
+            report.say(f"{name} restarted, {time.monotonic() - started_s:.1f} s after the beginning")
+        return started_s
+
+    async with open_cluster(data_dir, _ENV) as cluster:
+        _, followers = await _under_streams(report, cluster, count, seconds=40, harm=harm, gateways=(0, 1))
+        report.say(f"{sum(one.streams for one in followers) - len(followers)} times a follower came back")
+
+
+async def _under_streams(
+    report: Report,
+    cluster: Cluster,
+    count: int,
+    *,
+    seconds: int,
+    harm: Callable[[Cluster], Awaitable[float]],
+    gateways: tuple[int, ...],
+) -> tuple[float, list[Follower]]:
+    """`count` followers of a tenth as many runs, which take `seconds`; what `harm` gives, and the followers."""
+    async with AsyncExitStack() as opened:
+        runs = await _start_runs(opened, cluster, count // _PER_RUN, seconds)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=30.0),
+        )
+        await opened.enter_async_context(session)
+        followers = [
+            Follower(user, run_id, gateways[number % len(gateways)])
+            for number, (user, run_id) in enumerate(run for run in runs for _ in range(_PER_RUN))
+        ]
+        give_up_s = time.monotonic() + 180.0
+        async with asyncio.TaskGroup() as group:
+            for follower in followers:
+                group.create_task(follower.follow(session, give_up_s))
+            await _until_all_follow(followers)
+            report.say(f"{len(followers)} streams of {len(runs)} runs are open")
+            harmed_s = await harm(cluster)
+    for fault in filter(None, (follower.fault() for follower in followers)):
+        report.require(holds=False, what=fault)
+    ends = Counter(follower.ended_as for follower in followers)
+    report.say(f"{len(followers)} streams whole: {dict(ends)}")
+    report.require(set(ends) == {"run_finished"}, "every run succeeded")
+    return harmed_s, followers
+
+
+async def _start_runs(
+    opened: AsyncExitStack, cluster: Cluster, count: int, seconds: int
+) -> list[tuple[ChaosUser, str]]:
+    runs = []
+    for number in range(count):
+        user = await ChaosUser.register(opened, cluster.gateway_urls, f"user-{number}", History())
+        runs.append((user, f"[[sim:tokens={seconds}]]{_PACE} Run {number}."))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_start(user, message)) for user, message in runs]
+    return [(user, task.result()) for (user, _), task in zip(runs, tasks, strict=True)]
+
+
+async def _start(user: ChaosUser, message: str) -> str:
+    while True:
+        order = Order(user=user.name, key="one", message=message, reply="")
+        answer = await user.post_stream(order, 0, leave_after=1)
+        if answer.call.outcome == "ok":
+            return answer.call.run_id
+
+
+async def _until_all_follow(followers: list[Follower]) -> None:
+    async with asyncio.timeout(60):
+        while not all(follower.places for follower in followers):  # noqa: ASYNC110 - other tasks' doing has no event
+            await asyncio.sleep(0.1)
+
+
+async def _tell_resources(report: Report, cluster: Cluster, before: dict[str, Held] | object) -> None:
+    """Of the processes that lived through it, once their connections of the storm are gone."""
+    await asyncio.sleep(20.0)
+    assert isinstance(before, dict)
+    for name, after in held(cluster).items():
+        was: Held = before[name]
+        if name == names_of("gateway")[0]:
+            continue
+        report.say(f"{name}: {was.rss_mib:.0f} to {after.rss_mib:.0f} MiB, {was.sockets} to {after.sockets} sockets")
+        report.require(after.sockets <= was.sockets + 40, f"{name} has its connections back to the start")

@@ -1,0 +1,39 @@
+"""What a measurement prints: lines of figures, and whether its bounds held."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Report:
+    name: str
+    failures: list[str] = field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        sys.stdout.write(f"{self.name}: {line}\n")
+        sys.stdout.flush()
+
+    def require(self, holds: object, what: str) -> None:
+        """A bound that must hold; `what` says it, and is printed when it does not."""
+        if not holds:
+            self.failures.append(what)
+            self.say(f"VIOLATED: {what}")
+
+    def verdict(self) -> int:
+        """The exit code; says the last line."""
+        self.say(f"FAILED, {len(self.failures)} bounds" if self.failures else "PASSED")
+        return 1 if self.failures else 0
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Nearest rank; 0.0 of nothing."""
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def spread(values: Sequence[float], unit: str = "s", digits: int = 2) -> str:
+    shown = ", ".join(f"{name} {percentile(values, at):.{digits}f}" for name, at in (("p50", 50), ("p99", 99)))
+    return f"{shown}, max {max(values, default=0.0):.{digits}f} {unit} (n={len(values)})"

@@ -1,0 +1,144 @@
+"""What goes wrong in a schedule, and when: drawn from its seed, one fault at a time, healed at its end."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, get_args
+
+from chaos.cluster import LEASE_TTL_S, LINK_NAMES, PROCESS_NAMES
+from chaos.proxy import FaultProxy
+
+type ProcessFault = Literal["kill", "pause", "restart"]
+type LinkFault = Literal["delay", "reset", "half_close", "throttle", "partition", "partition_to", "partition_from"]
+
+PROCESS_FAULTS: Final[tuple[ProcessFault, ...]] = get_args(ProcessFault.__value__)
+LINK_FAULTS: Final[tuple[LinkFault, ...]] = get_args(LinkFault.__value__)
+# What keeps the promises is the agent; it is hit as often as all others together.
+_AGENT_WEIGHT: Final = 4
+# A delay or a throttle that a human would call a bad network.
+_DELAY_S: Final = 0.25
+_BYTES_PER_S: Final = 4_000.0
+_THEN_QUIET_S: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """`duration_s` is how long a process is down or paused, or a link bad."""
+
+    at_s: float
+    kind: ProcessFault | LinkFault
+    target: str
+    duration_s: float
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.target} {self.at_s:.1f}+{self.duration_s:.1f}s"
+
+
+class Child(Protocol):
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Process(Protocol):
+    """What can be killed, paused and started again."""
+
+    @property
+    def child(self) -> Child: ...
+    async def start(self) -> float: ...
+    async def stop(self) -> None: ...
+    async def kill(self) -> None: ...
+
+
+class Victims(Protocol):
+    @property
+    def processes(self) -> Mapping[str, Process]: ...
+    @property
+    def links(self) -> Mapping[str, FaultProxy]: ...
+
+
+def plan_faults(rng: random.Random, load_s: float) -> list[Fault]:
+    """At least one; a second one when it fits under the load as well. One after the other."""
+    first = _draw(rng, rng.uniform(0.3, 0.45 * load_s))
+    second = _draw(rng, first.at_s + first.duration_s + rng.uniform(_THEN_QUIET_S, 2.0))
+    return [first, second] if second.at_s + second.duration_s < load_s else [first]
+
+
+def _draw(rng: random.Random, at_s: float) -> Fault:
+    if rng.random() < 0.6:
+        target = rng.choices(PROCESS_NAMES, [_AGENT_WEIGHT if "agent" in name else 1 for name in PROCESS_NAMES])[0]
+        kind = rng.choice(PROCESS_FAULTS)
+        if target == "postgres" and kind == "pause":
+            # Its backends are processes of their own, which would go on.
+            kind = "kill"
+        return Fault(at_s=at_s, kind=kind, target=target, duration_s=_process_duration_s(rng, kind))
+    link = rng.choice(LINK_NAMES)
+    return Fault(at_s=at_s, kind=rng.choice(LINK_FAULTS), target=link, duration_s=rng.uniform(0.2, LEASE_TTL_S + 1.0))
+
+
+def _process_duration_s(rng: random.Random, kind: ProcessFault) -> float:
+    match kind:
+        case "kill":
+            return rng.uniform(0.0, 1.5)
+        case "pause":
+            # Mostly longer than a lease, so that it comes back as a stale owner; sometimes a hiccup.
+            return rng.uniform(LEASE_TTL_S + 0.3, LEASE_TTL_S + 1.5) if rng.random() < 0.7 else rng.uniform(0.2, 1.5)
+        case "restart":
+            return 0.0
+
+
+async def torment(victims: Victims, faults: Sequence[Fault]) -> None:
+    """Do all of them at their times; whatever happens, everything runs and every link is clean afterwards."""
+    started_s = asyncio.get_running_loop().time()
+    for fault in faults:
+        await asyncio.sleep(max(0.0, started_s + fault.at_s - asyncio.get_running_loop().time()))
+        if fault.target in victims.links:
+            await _harm_link(victims.links[fault.target], fault)
+        else:
+            await _harm_process(victims.processes[fault.target], fault)
+
+
+async def _harm_process(process: Process, fault: Fault) -> None:
+    match fault.kind:
+        case "pause":
+            process.child.pause()
+            try:
+                await asyncio.sleep(fault.duration_s)
+            finally:
+                process.child.resume()
+            return
+        case "kill":
+            await process.kill()
+            await asyncio.sleep(fault.duration_s)
+        case _:
+            await process.stop()
+    await process.start()
+
+
+async def _harm_link(link: FaultProxy, fault: Fault) -> None:
+    try:
+        _spoil(link, fault.kind)
+        await asyncio.sleep(fault.duration_s)
+    finally:
+        link.clean()
+
+
+def _spoil(link: FaultProxy, kind: str) -> None:
+    match kind:
+        case "delay":
+            link.delay_s = _DELAY_S
+        case "throttle":
+            link.bytes_per_s = _BYTES_PER_S
+        case "reset":
+            link.resets_new = True
+            link.reset()
+        case "half_close":
+            link.half_close("client")
+        case "partition":
+            link.partition()
+        case "partition_to":
+            link.partition("server")
+        case "partition_from":
+            link.partition("client")
+        case _:
+            raise ValueError(kind)

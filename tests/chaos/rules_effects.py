@@ -1,0 +1,56 @@
+"""Rules about tools: what was left outside, held against what the run said of its calls."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from chaos.facts import Facts, Violation
+from chaos.history import Order
+
+
+def effects(facts: Facts) -> Iterator[Violation]:
+    """`once` leaves one mark, or the call is reported unknown; never two. `idempotent` repeats under one key only."""
+    keys: dict[str, list[str]] = {}
+    for mark in facts.history.marks:
+        keys.setdefault(mark.token, []).append(mark.key)
+    for order in facts.history.orders:
+        for token in order.once_tokens:
+            if len(keys.get(token, ())) > 1:
+                yield Violation("once", token, f"marked {len(keys[token])} times: {keys[token]}")
+        for token in order.idempotent_tokens:
+            if len(set(keys.get(token, ()))) > 1:
+                yield Violation("idempotent", token, f"called under several keys: {sorted(set(keys[token]))}")
+    for run_id, order in facts.order_of.items():
+        yield from _reported(facts, run_id, order, keys)
+
+
+def _reported(facts: Facts, run_id: str, order: Order, keys: Mapping[str, list[str]]) -> Iterator[Violation]:
+    results = _results_by_token(facts, run_id)
+    has_succeeded = run_id in facts.runs and facts.runs[run_id].status == "succeeded"
+    for token in (*order.once_tokens, *order.idempotent_tokens):
+        result = results.get(token)
+        if result is None:
+            if has_succeeded:
+                yield Violation("effect", token, f"{run_id} succeeded and tells of no such call")
+        elif token not in keys and not result["is_error"]:
+            yield Violation("effect", token, f"{run_id} says it was done, and there is no mark")
+        elif token in keys and result["is_error"] and not result.get("is_unknown"):
+            yield Violation("effect", token, f"{run_id} says for certain that nothing was done: {result['content']}")
+    for token in order.once_tokens + order.idempotent_tokens:
+        if any(not key.startswith(f"{run_id}:") for key in keys.get(token, ())):
+            yield Violation("effect", token, f"the key is not of {run_id}: {keys[token]}")
+
+
+def _results_by_token(facts: Facts, run_id: str) -> dict[str, Mapping[str, Any]]:
+    """What the last attempt says of each call, reused results included."""
+    token_of: dict[str, str] = {}
+    for stream in facts.streams.get(run_id, ()):
+        for event in stream.events:
+            if event.type == "tool_started" and isinstance(event.fields["arguments"], dict):
+                token_of[str(event.fields["call_id"])] = str(event.fields["arguments"].get("token"))
+    told: list[Mapping[str, Any]] = []
+    for event in facts.last_attempt(run_id):
+        if event.type == "run_restarted":
+            told += event.fields["reused_tool_results"]
+        elif event.type == "tool_finished":
+            told.append(event.fields)
+    return {token_of[str(result["call_id"])]: result for result in told if str(result["call_id"]) in token_of}

@@ -1,0 +1,121 @@
+"""Rules about runs and threads: none lost, none twice, in order, and the text that was said."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from chaos.facts import Facts, Violation, text_of
+from chaos.history import TERMINAL_STATUS, Order, StoredMessage, StoredRun
+
+_ENDED = frozenset(TERMINAL_STATUS.values())
+
+
+def lost_runs(facts: Facts) -> Iterator[Violation]:
+    """An acknowledged run is found by its owner, and has ended; so has every other."""
+    for key in facts.orders:
+        for run_id in facts.acknowledged(key) - facts.runs.keys():
+            yield Violation("lost", run_id, f"acknowledged for {key}, and not there")
+    for run in facts.history.runs:
+        if run.status not in _ENDED:
+            yield Violation("lost", run.id, f"never ended: {run.status}, attempt {run.attempt}")
+    for call in facts.history.calls:
+        if call.kind in {"follow", "cancel"} and call.status == 404:
+            yield Violation("lost", call.run_id, f"{call.kind} at {call.gateway} by its owner was answered with 404")
+
+
+def runs_twice(facts: Facts) -> Iterator[Violation]:
+    """One key is one run, in all answers and in the threads; refused for certain is none."""
+    stored: dict[str, set[str]] = {}
+    for run_id, order in facts.order_of.items():
+        stored.setdefault(order.key, set()).add(run_id)
+    for key in facts.orders:
+        named, kept = facts.acknowledged(key), stored.get(key, set())
+        if len(named | kept) > 1:
+            yield Violation("twice", key, f"answers name {sorted(named)}, threads hold {sorted(kept)}")
+        outcomes = {call.outcome for call in facts.starts.get(key, ())}
+        if kept and outcomes == {"fail"}:
+            yield Violation("twice", key, f"refused, and yet {sorted(kept)} is there")
+
+
+def foreign_runs(facts: Facts) -> Iterator[Violation]:
+    """Every run stands in a thread of the user who ordered it, and was ordered."""
+    for run in facts.history.runs:
+        order = facts.order_of.get(run.id)
+        if order is None:
+            yield Violation("foreign", run.id, f"{run.user} has a run that nobody ordered")
+        elif order.user != run.user or order.thread_id not in {None, run.thread_id}:
+            yield Violation("foreign", run.id, f"ordered by {order.user} for {order.thread_id}: {run.thread_id}")
+
+
+def messages_of_runs(facts: Facts) -> Iterator[Violation]:
+    """One question and at most one answer a run; exactly one when it succeeded, which is what the model said."""
+    for run in facts.history.runs:
+        messages = facts.messages.get(run.id, ())
+        roles = [message.role for message in messages]
+        if roles not in (["user"], ["user", "assistant"]):
+            yield Violation("messages", run.id, f"{run.status} with {roles}")
+        answer = next((message for message in messages if message.role == "assistant"), None)
+        if run.content != (answer.content if answer else None):
+            yield Violation("messages", run.id, f"the run says {run.content!r}, its thread {answer}")
+        order = facts.order_of.get(run.id)
+        if order and run.status in _ENDED:
+            yield from _text(facts, run, order, answer)
+
+
+def _text(facts: Facts, run: StoredRun, order: Order, answer: StoredMessage | None) -> Iterator[Violation]:
+    if run.status == "succeeded":
+        if answer is None or answer.is_partial or answer.content != order.reply:
+            yield Violation("text", run.id, f"succeeded with {answer}, the model said {order.reply!r}")
+    elif answer and (not answer.is_partial or not order.reply.startswith(answer.content)):
+        yield Violation("text", run.id, f"{run.status} with {answer}, the model said {order.reply!r}")
+    if run.id in facts.replays:
+        told = text_of(facts.last_attempt(run.id))
+        if told != (answer.content if answer else ""):
+            yield Violation("text", run.id, f"{run.status}: deltas give {told!r}, the thread has {answer}")
+
+
+def order_in_threads(facts: Facts) -> Iterator[Violation]:
+    """Messages stand in the order of the runs, question before answer; one run at a time has the thread."""
+    for thread_id, runs in facts.threads.items():
+        told = [(message.run_id, message.role) for message in facts.thread_messages.get(thread_id, ())]
+        expected = [(run.id, role) for run in runs for role in ("user", "assistant") if (run.id, role) in told]
+        if told != expected:
+            yield Violation("order", thread_id, f"runs give {expected}, messages are {told}")
+        yield from _one_at_a_time(runs)
+        yield from _as_acknowledged(facts, runs)
+
+
+def _one_at_a_time(runs: Sequence[StoredRun]) -> Iterator[Violation]:
+    begun = [run for run in runs if run.started_at]
+    for before, after in pairwise(begun):
+        # Both are the database's clock in one format.
+        if after.started_at < before.ended_at or not before.ended_at:
+            yield Violation("order", after.id, f"began {after.started_at}, {before.id} ended {before.ended_at}")
+
+
+def _as_acknowledged(facts: Facts, runs: Sequence[StoredRun]) -> Iterator[Violation]:
+    """Who was asked for after another was acknowledged comes after it."""
+    first_asked: dict[str, float] = {}
+    acknowledged: dict[str, float] = {}
+    for run in runs:
+        order = facts.order_of.get(run.id)
+        starts = facts.starts.get(order.key, ()) if order else ()
+        first_asked[run.id] = min((call.started_s for call in starts), default=0.0)
+        acknowledged[run.id] = min((call.ended_s for call in starts if call.outcome == "ok"), default=float("inf"))
+    for index, run in enumerate(runs):
+        for later in runs[index + 1 :]:
+            if acknowledged[later.id] < first_asked[run.id]:
+                yield Violation("order", run.id, f"stands before {later.id}, which was acknowledged before")
+
+
+def causeless_cancels(facts: Facts) -> Iterator[Violation]:
+    """Nobody's run is cancelled but by a cancel, by a disconnect that may, or by an interrupting run after it."""
+    cancelled = {call.run_id for call in facts.history.calls if call.kind == "cancel"}
+    for runs in facts.threads.values():
+        for index, run in enumerate(runs):
+            if run.status != "cancelled" or run.id in cancelled:
+                continue
+            order = facts.order_of.get(run.id)
+            later = [facts.order_of.get(other.id) for other in runs[index + 1 :]]
+            is_interrupted = any(other and other.multitask == "interrupt" for other in later)
+            if order and order.on_disconnect != "cancel" and not is_interrupted:
+                yield Violation("cancel", run.id, "cancelled, and nobody asked for it")

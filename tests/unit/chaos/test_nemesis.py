@@ -1,0 +1,79 @@
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+from chaos.cluster import LINK_NAMES, PROCESS_NAMES
+from chaos.nemesis import LINK_FAULTS, PROCESS_FAULTS, Fault, Process, ProcessFault, plan_faults, torment
+from chaos.proxy import FaultProxy
+
+SEEDS = range(500)
+LOAD_S = 4.5
+
+
+@dataclass(frozen=True, slots=True)
+class Victims:
+    processes: Mapping[str, Process]
+    links: Mapping[str, FaultProxy]
+
+
+class RecordedProcess:
+    def __init__(self, log: list[str]) -> None:
+        self._log = log
+        self.child = self
+
+    def pause(self) -> None:
+        self._log.append("pause")
+
+    def resume(self) -> None:
+        self._log.append("resume")
+
+    async def start(self) -> float:
+        self._log.append("start")
+        return 0.0
+
+    async def stop(self) -> None:
+        self._log.append("stop")
+
+    async def kill(self) -> None:
+        self._log.append("kill")
+
+
+def plan(seed: int) -> Sequence[Fault]:
+    return plan_faults(random.Random(seed), LOAD_S)  # noqa: S311 - no secret
+
+
+def test_a_seed_gives_the_same_faults_again() -> None:
+    assert plan(7) == plan(7)
+    assert plan(7) != plan(8)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:50])
+def test_faults_come_one_at_a_time_and_under_load(seed: int) -> None:
+    faults = plan(seed)
+
+    assert faults
+    assert all(0 < fault.at_s < LOAD_S for fault in faults)
+    assert all(before.at_s + before.duration_s < after.at_s for before, after in pairwise(faults))
+
+
+def test_every_process_every_link_and_every_kind_is_hit() -> None:
+    faults = [fault for seed in SEEDS for fault in plan(seed)]
+
+    assert {fault.target for fault in faults} == {*PROCESS_NAMES, *LINK_NAMES}
+    assert {fault.kind for fault in faults} == {*PROCESS_FAULTS, *LINK_FAULTS}
+    assert not any(fault.target == "postgres" and fault.kind == "pause" for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("kind", "done"),
+    [("kill", ["kill", "start"]), ("restart", ["stop", "start"]), ("pause", ["pause", "resume"])],
+)
+async def test_a_process_runs_again_after_its_fault(kind: ProcessFault, done: Sequence[str]) -> None:
+    log: list[str] = []
+    victims = Victims({"agent": RecordedProcess(log)}, {})
+
+    await torment(victims, [Fault(at_s=0.0, kind=kind, target="agent", duration_s=0.0)])
+
+    assert log == done
