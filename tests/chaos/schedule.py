@@ -17,7 +17,7 @@ from chaos.history import History
 from chaos.nemesis import Fault, plan_faults, torment
 from chaos.workload import Actor, Until
 
-LOAD_S: Final = 4.5
+LOAD_S: Final = 4.0
 _USERS: Final = 6
 # From the end of the load: what was begun is followed, and runs end, or count as lost.
 _CALM_S: Final = 40.0
