@@ -36,10 +36,10 @@ async def follow_to_end(
     """The events of an opened run, in order, re-followed from the last one when the stream is cut.
 
     Ends after the terminal event; without one when the run can be followed no longer, which tells the client to
-    come back. Never raises a MeshError.
+    come back. Never raises a MeshError. `after` is not the position of a terminal event: whoever has seen the end is
+    told so before (204), and a run whose owner goes away before its next event is not over.
     """
     failures = 0
-    since = after
     source: AsyncIterator[StreamEvent] = opened.events
     async with AsyncExitStack() as stack:
         while True:
@@ -52,9 +52,6 @@ async def follow_to_end(
             except MeshError as error:
                 cut = error
             else:
-                if failures == 0 and after == since is not None:
-                    # Nothing came after where the client stood: it had seen the end.
-                    return
                 cut = Unavailable("The stream ended before the run.")
             failures += 1
             if not await _may_try_again(cut, failures):

@@ -104,3 +104,21 @@ async def test_interrupting_a_strangers_thread_is_refused_and_cancels_nothing(ag
         run = await agent.get_run(owner, first.run_id)
         await agent.cancel(owner, first.run_id)
     assert run.status == pb.RUN_STATUS_RUNNING
+
+
+@pytest.mark.parametrize("multitask", [pb.MULTITASK_ENQUEUE, pb.MULTITASK_INTERRUPT])
+async def test_new_input_while_a_run_ends_is_answered_after_it(agent: AgentUnderTest, multitask: pb.Multitask) -> None:
+    user_id = some_user()
+    async with agent.starting(user_id, STUCK) as first:
+        await first.until("message_delta")
+
+        ended, turn, again = await asyncio.gather(
+            agent.cancel(user_id, first.run_id),
+            agent.run(user_id, "[[sim:reply=next]]", thread_id=first.thread_id, multitask=multitask),
+            agent.cancel(user_id, first.run_id),
+        )
+
+    messages = await agent.messages(user_id, first.thread_id)
+    assert ended.status == again.status == pb.RUN_STATUS_CANCELLED
+    assert turn.text == "next"
+    assert [message.content.strip() for message in messages[1::2]] == ["one", "next"]

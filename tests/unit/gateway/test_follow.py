@@ -82,13 +82,12 @@ async def test_stream_that_ends_before_the_run_is_followed_again() -> None:
     assert len(follower.asked) == 2
 
 
-async def test_client_that_had_seen_the_end_gets_nothing_and_nothing_is_asked() -> None:
-    follower = FakeFollower(([], None))
+async def test_owner_that_goes_before_its_next_event_is_no_end_for_who_came_back() -> None:
+    follower = FakeFollower(([], None), ([_event(10, is_terminal=True)], None))
 
-    seqs = [event async for event in follow_to_end(follower, USER, follower.opened(), EventPosition(RUN, 1, 9))]
+    seqs = [event.position.seq async for event in follow_to_end(follower, USER, follower.opened(), _event(9).position)]
 
-    assert seqs == []
-    assert follower.asked == []
+    assert seqs == [10]
 
 
 async def test_run_that_is_gone_is_not_followed_again() -> None:

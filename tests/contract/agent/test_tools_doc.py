@@ -1,0 +1,18 @@
+"""docs/tools.md shows a setting that works."""
+
+import re
+from pathlib import Path
+
+from mesh_agent.settings import HttpToolSettings
+from pydantic import TypeAdapter
+
+_DOC = Path(__file__).parents[3] / "docs" / "tools.md"
+
+
+def test_example_of_the_docs_is_a_valid_setting() -> None:
+    [block] = re.findall(r"^```json\n(.*?)^```", _DOC.read_text(), re.MULTILINE | re.DOTALL)
+
+    [tool] = TypeAdapter(tuple[HttpToolSettings, ...]).validate_json(block)
+
+    assert (tool.name, tool.effect) == ("book_room", "once")
+    assert HttpToolSettings.model_fields["effect"].default == "once"
