@@ -34,6 +34,10 @@ class AttemptLog:
         self._wake_followers()
         return event
 
+    @property
+    def has_ended(self) -> bool:
+        return bool(self.events) and self.events[-1].is_terminal
+
     def finish(self, terminal: RunEvent) -> None:
         """Tells the end, which the database knows already: so it is sent whatever became of the lease."""
         self.events.append(terminal)

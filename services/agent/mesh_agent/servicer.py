@@ -43,9 +43,11 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
     async def FollowRun(self, request: pb.FollowRunRequest, context: Context) -> AsyncGenerator[pb.FollowRunResponse]:
         user_id, run_id = require_user(), convert.run_id(request.run_id)
-        await _acknowledge(context, run_id, await self._follow.thread_of(user_id, run_id))
+        found = await self._follow.find(user_id, run_id)
+        has_ended = ("mesh-run-has-ended", str(found.has_ended).lower())
+        await _acknowledge(context, run_id, found.thread_id, has_ended)
         after = Position(request.after_attempt, request.after_seq)
-        async with aclosing(self._follow(user_id, run_id, after)) as events:
+        async with aclosing(self._follow(user_id, run_id, after, found)) as events:
             async for event in events:
                 yield pb.FollowRunResponse(event=event_pb(event))
 
@@ -115,7 +117,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         return pb.ListModelsResponse(models=map(convert.model_pb, models))
 
 
-async def _acknowledge(context: Context, run_id: RunId, thread_id: ThreadId) -> None:
+async def _acknowledge(context: Context, run_id: RunId, thread_id: ThreadId, *more: tuple[str, str]) -> None:
     """Tells the caller, before any event, that the run stands and is theirs; the call's log lines name it from here."""
     bind_contextvars(run_id=str(run_id), thread_id=str(thread_id))
-    await context.send_initial_metadata((("mesh-run-id", str(run_id)), ("mesh-thread-id", str(thread_id))))
+    await context.send_initial_metadata((("mesh-run-id", str(run_id)), ("mesh-thread-id", str(thread_id)), *more))

@@ -126,8 +126,11 @@ async def open_turn(
 
 async def _is_over(gateway: Gateway, caller: Principal, opened: OpenedRun) -> bool:
     """Whether the client has seen all of an ended run. A live one may be silent for long, and is not waited for."""
-    run = await gateway.agent.run(caller.user_id, opened.run_id)
-    if not run.has_ended:
+    has_ended = opened.has_ended
+    if has_ended is None:
+        # An agent of the release before.
+        has_ended = (await gateway.agent.run(caller.user_id, opened.run_id)).has_ended
+    if not has_ended:
         return False
     try:
         async with asyncio.timeout(gateway.settings.call_timeout_s):

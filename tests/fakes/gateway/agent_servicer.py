@@ -60,6 +60,7 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         self.plan: Callable[[FakeRun], Any] = answer_whole
         self.error: BaseException | None = None
         self.cut_after: int | None = None
+        self.says_has_ended = True
         self.release = asyncio.Event()
         self.started.clear()
         self.follows.clear()
@@ -94,7 +95,10 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         run = self._owned_run(request.run_id)
         if run.is_expired:
             raise PreconditionFailed("The events are kept no longer.", reason="EVENTS_EXPIRED")
-        await context.send_initial_metadata((("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id)))
+        metadata = [("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id)]
+        if self.says_has_ended:
+            metadata.append(("mesh-run-has-ended", str(run.has_ended).lower()))
+        await context.send_initial_metadata(tuple(metadata))
         after = request.after_seq if request.after_attempt == run.attempt else 0
         try:
             async for event in self._follow(run, after):

@@ -150,7 +150,12 @@ async def test_silent_run_is_opened_before_its_first_event(gateway: Client) -> N
     assert len(frames) == 7
 
 
-async def test_coming_back_after_the_end_is_always_204(gateway: Client) -> None:
+@pytest.mark.parametrize("says_has_ended", [True, False], ids=["agent", "agent-of-the-release-before"])
+async def test_coming_back_after_the_end_is_always_204(
+    gateway: Client,
+    says_has_ended: bool,  # noqa: FBT001 - a parameter of pytest
+) -> None:
+    gateway.mesh.agent.says_has_ended = says_has_ended
     user = gateway.as_user()
     run = await _ended_run(gateway, user)
     ends = (f"{run.id}:1:7", f"{run.id}:1:9")

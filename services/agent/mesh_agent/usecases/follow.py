@@ -26,30 +26,43 @@ _LOOK_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run that may be followed; `stored` unless it is executed here."""
+
+    thread_id: ThreadId
+    has_ended: bool
+    stored: FollowedRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FollowRun:
     database: Database
     executor: Executor
     peers: PeerAgents
 
-    async def thread_of(self, user_id: UserId, run_id: RunId) -> ThreadId:
-        """The run's thread, before its first event. Raises what following it would raise at once."""
+    async def find(self, user_id: UserId, run_id: RunId) -> FoundRun:
+        """The run, before its first event. Raises what following it would raise at once."""
         live = self.executor.log_of(run_id)
         if live is not None and live.claim.user_id == user_id:
-            return live.claim.thread_id
+            # Between its terminal event and its leaving, a run is both: here and ended.
+            return FoundRun(live.claim.thread_id, has_ended=live.has_ended)
         run = await self._stored(user_id, run_id)
         if run.is_ended:
             _kept_frames(run)
-        return run.thread_id
+        return FoundRun(run.thread_id, run.is_ended, run)
 
-    async def __call__(self, user_id: UserId, run_id: RunId, after: Position) -> AsyncGenerator[RunEvent]:
-        """Events after `after`, in order, until the terminal one.
+    async def __call__(
+        self, user_id: UserId, run_id: RunId, after: Position, found: FoundRun | None = None
+    ) -> AsyncGenerator[RunEvent]:
+        """Events after `after`, in order, until the terminal one. `found` a moment ago spares a transaction.
 
         Raises NotFound, and PreconditionFailed (EVENTS_EXPIRED) when the run ended too long ago. Ends without a
         terminal event when the owner went away in the middle, or this replica goes: follow again.
         """
         with FOLLOWERS.track_inprogress():
             while not self.executor.is_drained:
-                source = await self._source(user_id, run_id, after)
+                source = await self._source(user_id, run_id, after, found)
+                found = None
                 if source is not None:
                     async with aclosing(source) as events:
                         async for event in events:
@@ -57,14 +70,16 @@ class FollowRun:
                     return
                 await self.executor.wait_until_here(run_id, _LOOK_AGAIN_S)
 
-    async def _source(self, user_id: UserId, run_id: RunId, after: Position) -> AsyncGenerator[RunEvent] | None:
+    async def _source(
+        self, user_id: UserId, run_id: RunId, after: Position, found: FoundRun | None
+    ) -> AsyncGenerator[RunEvent] | None:
         """Where events come from now; None while the run waits for an owner."""
         live = self.executor.log_of(run_id)
         if live is not None:
             if live.claim.user_id != user_id:
                 raise NotFound(_NO_RUN)
             return live.follow(after.seq_within(live.claim.attempt))
-        run = await self._stored(user_id, run_id)
+        run = (found and found.stored) or await self._stored(user_id, run_id)
         if run.is_ended:
             return _replay(run_id, _kept_frames(run), after)
         if run.owner_address is None or self.executor.is_mine(run):

@@ -23,6 +23,7 @@ from mesh_gateway.schemas.threads import CreateThreadBody, Message, Thread, Upda
 
 _RUN_ID_METADATA: Final = "mesh-run-id"
 _THREAD_ID_METADATA: Final = "mesh-thread-id"
+_HAS_ENDED_METADATA: Final = "mesh-run-has-ended"
 
 type _Stream = ServerStream[agent_pb2.StartRunResponse] | ServerStream[agent_pb2.FollowRunResponse]
 
@@ -35,6 +36,8 @@ class OpenedRun:
     thread_id: str
     """Empty where a followed run had ended and its stream did not say it."""
     events: EventSource
+    has_ended: bool | None = None
+    """Of a followed run; None where the agent did not say."""
 
 
 class AgentClient:
@@ -117,11 +120,13 @@ async def _opened(stream: _Stream, followed: RunId | None) -> OpenedRun:
     metadata = await stream.initial_metadata()
     events = EventSource(_events(stream))
     if _RUN_ID_METADATA in metadata:
-        return OpenedRun(RunId(UUID(metadata[_RUN_ID_METADATA])), metadata[_THREAD_ID_METADATA], events)
+        said = metadata.get(_HAS_ENDED_METADATA)
+        has_ended = None if said is None else said == "true"
+        return OpenedRun(RunId(UUID(metadata[_RUN_ID_METADATA])), metadata[_THREAD_ID_METADATA], events, has_ended)
     # An error has no metadata of ours, and comes out of reading. And grpc.aio may lose the metadata of a stream that
     # ended at once without an event: of a followed run that had ended, all of it seen.
     if await events.peek() is None and followed:
-        return OpenedRun(followed, "", events)
+        return OpenedRun(followed, "", events, has_ended=True)
     raise Internal("Something went wrong on our side.")
 
 

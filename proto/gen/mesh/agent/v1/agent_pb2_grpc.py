@@ -117,7 +117,8 @@ class AgentServiceServicer:
 
     def FollowRun(self, request, context):
         """FollowRun gives the events of a run's current attempt after a position, live until its terminal event.
-        Initial metadata as StartRun, sent as soon as the run is known to be the user's.
+        Initial metadata as StartRun, sent as soon as the run is known to be the user's, and `mesh-run-has-ended`
+        (`true` or `false`, as it stands then).
         Errors: NOT_FOUND; FAILED_PRECONDITION when the events are no longer kept (24 h after the end).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -28,7 +28,8 @@ class AgentServiceStub:
     """
     FollowRun: _aio.UnaryStreamMultiCallable[_agent_pb2.FollowRunRequest, _agent_pb2.FollowRunResponse]
     """FollowRun gives the events of a run's current attempt after a position, live until its terminal event.
-    Initial metadata as StartRun, sent as soon as the run is known to be the user's.
+    Initial metadata as StartRun, sent as soon as the run is known to be the user's, and `mesh-run-has-ended`
+    (`true` or `false`, as it stands then).
     Errors: NOT_FOUND; FAILED_PRECONDITION when the events are no longer kept (24 h after the end).
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_agent_pb2.CancelRunRequest, _agent_pb2.CancelRunResponse]
@@ -78,7 +79,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agent_pb2.FollowRunRequest, _abc.AsyncIterator[_agent_pb2.FollowRunResponse]],
     ) -> _abc.AsyncIterator[_agent_pb2.FollowRunResponse]:
         """FollowRun gives the events of a run's current attempt after a position, live until its terminal event.
-        Initial metadata as StartRun, sent as soon as the run is known to be the user's.
+        Initial metadata as StartRun, sent as soon as the run is known to be the user's, and `mesh-run-has-ended`
+        (`true` or `false`, as it stands then).
         Errors: NOT_FOUND; FAILED_PRECONDITION when the events are no longer kept (24 h after the end).
         """
 
