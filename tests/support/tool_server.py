@@ -1,6 +1,7 @@
 """An HTTP server with one tool, which remembers its calls: the mark that a tool leaves outside."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ class ToolServer:
     called: asyncio.Event = field(default_factory=asyncio.Event)
     status: int = 200
     body: str = "marked"
+    pieces: tuple[str, ...] = ()
+    """In place of `body`: sent one after the other, each by itself."""
+    breaks_off: bool = False
+    """The connection ends before the body does."""
 
     def as_setting(self, effect: str, name: str = "mark", **more: object) -> str:
         """AGENT_HTTP_TOOLS with this tool alone."""
@@ -36,12 +41,26 @@ class ToolServer:
         entry = {"name": name, "description": "Leaves a mark.", "url": self.url, "parameters": parameters}
         return orjson.dumps([entry | {"effect": effect} | more]).decode()
 
-    async def _take(self, request: web.Request) -> web.Response:
-        arguments = orjson.loads(await request.read())
+    async def _take(self, request: web.Request) -> web.StreamResponse:
+        # Not orjson, which reads neither large integers nor half of a surrogate pair.
+        arguments = json.loads(await request.read())
         self.calls.append(Call(request.headers["Idempotency-Key"], request.headers, arguments))
         self.called.set()
         await self.answers.wait()
+        if self.pieces:
+            return await self._in_pieces(request)
         return web.Response(status=self.status, text=self.body)
+
+    async def _in_pieces(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=self.status)
+        await response.prepare(request)
+        for piece in self.pieces:
+            await response.write(piece.encode())
+            # Beyond what a sender gathers into one segment.
+            await asyncio.sleep(0.05)
+        if self.breaks_off and request.transport is not None:
+            request.transport.abort()
+        return response
 
 
 @asynccontextmanager

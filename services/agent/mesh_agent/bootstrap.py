@@ -56,7 +56,7 @@ from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.delivery import DeliverOutbox
 from mesh_agent.usecases.ending import EndRun
-from mesh_agent.usecases.follow import FollowRun, StartAndFollow
+from mesh_agent.usecases.follow import FollowRun
 from mesh_agent.usecases.runs import Runs
 from mesh_agent.usecases.start import StartRun
 from mesh_agent.usecases.threads import Threads
@@ -212,4 +212,4 @@ def _servicer(
     )
     runs = Runs(database, parts.entitlements, parts.models)
     follow = FollowRun(database, executor, peers)
-    return AgentServicer(Threads(database, executor), runs, cancel, follow, StartAndFollow(start_run, cancel, follow))
+    return AgentServicer(Threads(database, executor), runs, start_run, cancel, follow)

@@ -32,7 +32,7 @@ from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import Claim
 from mesh_agent.lease import while_lease_holds
 from mesh_agent.store.claims import forget_lost_attempts, lock_lease
-from mesh_agent.store.once_calls import begin_call, forget_calls
+from mesh_agent.store.once_calls import begin_call, forget_calls, share_run
 
 # Only LangChain's own messages and plain values: what is read back can never name a class to construct.
 _STRICT = JsonPlusSerializer(allowed_msgpack_modules=None)
@@ -80,6 +80,9 @@ class RunCheckpoints:
 
     async def _write(self, writes: Sequence[_Write], once_key: str | None) -> bool:
         async with self.database.as_user(self.claim.user_id) as connection:
+            # The run's row before the lease's, as everywhere: the record of a call locks it through its foreign key.
+            if once_key is not None:
+                await share_run(connection, self.claim.run_id)
             if self.claim.lost_attempts:
                 await forget_lost_attempts(connection, self.claim)
             if not await lock_lease(connection, self.claim):

@@ -116,6 +116,8 @@ class Executor:
         self._handles[claim.run_id] = handle
         RUNS_RUNNING.set(len(self._handles))
         handle.task = self.spawn(self._execute(handle))
+        # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
+        handle.task.add_done_callback(lambda _: self._forget(handle))
         self._tell_change()
 
     def cancel(self, run_id: RunId) -> bool:
@@ -197,11 +199,7 @@ class Executor:
         return handle
 
     async def _execute(self, handle: Handle) -> None:
-        try:
-            has_waiting = await self._execution(handle)
-        finally:
-            self._forget(handle)
-        if has_waiting:
+        if await self._execution(handle):
             self.wake()
         self.after_end()
 

@@ -15,29 +15,27 @@ from mesh_agent import convert, domain
 from mesh_agent.convert_events import event_pb
 from mesh_agent.events import Position
 from mesh_agent.usecases.cancel import CancelRun
-from mesh_agent.usecases.follow import FollowRun, StartAndFollow
+from mesh_agent.usecases.follow import FollowRun
 from mesh_agent.usecases.runs import Runs
+from mesh_agent.usecases.start import StartRun
 from mesh_agent.usecases.threads import Threads
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
-    def __init__(
-        self, threads: Threads, runs: Runs, cancel: CancelRun, follow: FollowRun, start_and_follow: StartAndFollow
-    ) -> None:
+    def __init__(self, threads: Threads, runs: Runs, start_run: StartRun, cancel: CancelRun, follow: FollowRun) -> None:
         self._threads = threads
         self._runs = runs
         self._cancel = cancel
         self._follow = follow
-        self._start_and_follow = start_and_follow
+        self._start_run = start_run
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> AsyncGenerator[pb.StartRunResponse]:
         user_id = require_user()
-        run = convert.run_input(request)
-        started = await self._start_and_follow.start(user_id, run)
+        started = await self._start_run(user_id, convert.run_input(request))
         await _acknowledge(context, started.run_id, started.thread_id)
-        async with aclosing(self._start_and_follow.events(user_id, run, started)) as events:
+        async with aclosing(self._follow(user_id, started.run_id, Position())) as events:
             async for event in events:
                 yield pb.StartRunResponse(event=event_pb(event))
 

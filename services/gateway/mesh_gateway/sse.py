@@ -80,12 +80,12 @@ class EventStreamResponse(Response):
         async with asyncio.TaskGroup() as group:
             pump = group.create_task(self._pump(send))
             beside = (
-                group.create_task(cancel_on_disconnect(receive, pump)),
+                group.create_task(cancel_on_disconnect(receive, self._slot, pump)),
                 group.create_task(self._ping_while_idle(send)),
             )
             self._slot.when_closed(pump.cancel)
             pump.add_done_callback(lambda _: [task.cancel() for task in beside])
-        if self._slot.is_closed:
+        if self._slot.is_closed and pump.cancelled() and not self._slot.has_client_left:
             await send({"type": "http.response.body", "body": _come_back(), "more_body": False})
 
     async def _pump(self, send: Send) -> None:

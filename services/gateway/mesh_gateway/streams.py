@@ -21,6 +21,7 @@ class StreamSlot:
     """One place among the open streams."""
 
     is_closed: bool = False
+    has_client_left: bool = False
     _on_close: Callable[[], object] = field(default=lambda: None)
 
     def when_closed(self, call: Callable[[], object]) -> None:
@@ -107,7 +108,7 @@ async def while_connected[T](receive: Receive, slot: StreamSlot, work: Coroutine
     """
     async with asyncio.TaskGroup() as group:
         task = group.create_task(_outcome(work))
-        watcher = group.create_task(cancel_on_disconnect(receive, task))
+        watcher = group.create_task(cancel_on_disconnect(receive, slot, task))
         slot.when_closed(task.cancel)
         task.add_done_callback(lambda _: watcher.cancel())
     if slot.is_closed and task.cancelled():
@@ -120,9 +121,10 @@ async def while_connected[T](receive: Receive, slot: StreamSlot, work: Coroutine
     return result
 
 
-async def cancel_on_disconnect(receive: Receive, task: "asyncio.Task[Any]") -> None:
+async def cancel_on_disconnect(receive: Receive, slot: StreamSlot, task: "asyncio.Task[Any]") -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    slot.has_client_left = True
     task.cancel()
 
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 
-from mesh_common.errors import Conflict, DeadlineExceeded, PreconditionFailed
+import structlog
+from mesh_common.errors import Conflict, DeadlineExceeded, MeshError, PreconditionFailed
 from mesh_common.ids import RunId
 from opentelemetry import trace
 from starlette.requests import Request
@@ -24,6 +25,8 @@ from mesh_gateway.request_record import CLIENT_GONE, RequestRecord, record_of
 from mesh_gateway.schemas.runs import ChatAnswer, StartedRun
 from mesh_gateway.sse import EventStreamResponse
 from mesh_gateway.streams import StreamSlot, while_connected
+
+log = structlog.get_logger()
 
 EVENTS_EXPIRED = "EVENTS_EXPIRED"
 _NO_CONTENT = 204
@@ -56,7 +59,21 @@ async def start(gateway: Gateway, request: Request, caller: Principal, order: Ru
     record = record_of(request.scope)
     limit = Limit("chat", gateway.settings.chat_limit_per_minute)
     await gateway.limits.charge(limit, str(caller.user_id), record)
-    return await open_turn(gateway, record, caller, gateway.agent.start_run(caller.user_id, order), None)
+    turn = await open_turn(gateway, record, caller, gateway.agent.start_run(caller.user_id, order), None)
+    # A repeated request only follows the run of the first.
+    if order.cancels_on_disconnect and turn.opened.run_id == order.run_id:
+        turn.resources.push_async_callback(_cancel_when_left, gateway, caller, turn)
+    return turn
+
+
+async def _cancel_when_left(gateway: Gateway, caller: Principal, turn: Turn) -> None:
+    """At the end of following: nobody is there any more whom an error could be told."""
+    if not turn.slot.has_client_left:
+        return
+    try:
+        await gateway.agent.cancel_run(caller.user_id, turn.opened.run_id)
+    except MeshError as error:
+        log.warning("run.not_cancelled", reason=error.reason)
 
 
 async def start_only(gateway: Gateway, request: Request, caller: Principal, order: RunOrder) -> StartedRun:

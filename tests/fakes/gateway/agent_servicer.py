@@ -53,6 +53,7 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         self.started: list[agent_pb2.StartRunRequest] = []
         self.follows: list[agent_pb2.FollowRunRequest] = []
         self.follow_ended = asyncio.Event()
+        self.run_cancelled = asyncio.Event()
         self._writers: list[asyncio.Future[None]] = []
         self.reset()
 
@@ -65,6 +66,7 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         self.started.clear()
         self.follows.clear()
         self.follow_ended.clear()
+        self.run_cancelled.clear()
 
     async def StartRun(
         self, request: agent_pb2.StartRunRequest, context: Any
@@ -77,8 +79,9 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
             self._thread(request.thread_id)
         run = self._run_of(request, user_id)
         await context.send_initial_metadata((("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id)))
-        # Beside the request, as in the real agent: a follower that leaves does not end the run.
-        self._writers.append(asyncio.ensure_future(self.plan(run)))
+        if run.id == request.run_id:
+            # Beside the request, as in the real agent: a follower that leaves does not end the run.
+            self._writers.append(asyncio.ensure_future(self.plan(run)))
         try:
             async for event in self._follow(run, 0):
                 yield agent_pb2.StartRunResponse(event=event)
@@ -108,6 +111,7 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
 
     async def CancelRun(self, request: agent_pb2.CancelRunRequest, context: Any) -> agent_pb2.CancelRunResponse:
         run = self._owned_run(request.run_id)
+        self.run_cancelled.set()
         if not run.has_ended:
             await run.write(run_cancelled=agent_pb2.RunCancelled(usage=agent_pb2.Usage()))
         return agent_pb2.CancelRunResponse(run=_run(run, agent_pb2.RUN_STATUS_CANCELLED))
@@ -178,6 +182,10 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         return agent_pb2.ListModelsResponse(models=[model])
 
     def _run_of(self, request: agent_pb2.StartRunRequest, user_id: UUID) -> FakeRun:
+        for before in self.runs.values():
+            key = before.request.idempotency_key
+            if before.user_id == user_id and key and key == request.idempotency_key:
+                return before
         thread_id = request.thread_id or str(new_id())
         if thread_id not in self.threads:
             self.threads[thread_id] = (user_id, _thread(thread_id, "", {}))

@@ -1,15 +1,19 @@
 """Tools that act outside: whoever dies in the middle of a call, a `once` tool acts once or is reported unknown."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
 from mesh.agent.v1 import agent_pb2
-from mesh_common.ids import UserId
+from mesh_agent.checkpoint import BufferedSaver
+from mesh_agent.domain import Claim
+from mesh_common.ids import RunId, UserId
 from mesh_common.postgres import Database, open_database
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
-from support.agent import AgentUnderTest, agent_settings, eventually, running_agent, some_user
+from support.agent import AgentUnderTest, Started, agent_settings, eventually, running_agent, some_user
 from support.mesh import TestMesh
 from support.tool_server import ToolServer, running_tool_server
 
@@ -154,3 +158,44 @@ async def test_records_of_once_calls_go_with_the_end_of_their_run(
 async def records(database: Database) -> int:
     async with database.as_worker() as connection:
         return int((await connection.execute(text("SELECT count(*) FROM agent.once_calls"))).scalar_one())
+
+
+async def test_beginning_a_call_and_deleting_its_thread_wait_for_each_other(
+    own_mesh: TestMesh, model_url: str, tool: ToolServer, own_database: Database
+) -> None:
+    """Both lock the run before the lease: else each would wait for what the other holds."""
+    user_id = some_user()
+    tool.answers.clear()
+    async with (
+        agent_with(own_mesh, model_url, tool.as_setting("once")) as agent,
+        agent.starting(user_id, MARK) as started,
+    ):
+        await started.until("tool_started")
+        claim = await claim_of(own_database, started)
+        async with (
+            BufferedSaver(own_database).open(claim, lambda: True) as checkpoints,
+            asyncio.TaskGroup() as group,
+            own_database.as_user(user_id) as deleting,
+        ):
+            await deleting.execute(text("SELECT id FROM agent.runs FOR UPDATE"))
+            beginning = group.create_task(checkpoints.begin_once("2:0"))
+            await eventually(lambda: waiting_for_locks(own_database), bool)
+            await deleting.execute(text("SELECT run_id FROM agent.leases FOR UPDATE"))
+        await agent.cancel(user_id, started.run_id)
+
+    assert beginning.result()
+
+
+async def claim_of(database: Database, started: Started) -> Claim:
+    async with database.as_worker() as connection:
+        statement = text("SELECT thread_id, user_id, fence FROM agent.leases WHERE run_id = :run_id")
+        row = (await connection.execute(statement, {"run_id": started.run_id})).one()
+    return Claim(RunId(UUID(started.run_id)), row.thread_id, row.user_id, 1, 1, row.fence, "", None, {})
+
+
+async def waiting_for_locks(database: Database) -> int:
+    async with database.as_worker() as connection:
+        return int((await connection.execute(_WAITING)).scalar_one())
+
+
+_WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")

@@ -35,6 +35,25 @@ async def test_body_of_the_answer_is_the_result(tool: ToolServer) -> None:
     assert await called(tool.as_setting("once"), token="a") == "Room 7, \u00e9tage 2"
 
 
+async def test_answer_that_comes_in_pieces_is_whole(tool: ToolServer) -> None:
+    tool.pieces = ("first, ", "second, ", "third")
+
+    assert await called(tool.as_setting("once"), token="a") == "first, second, third"
+
+
+async def test_answer_that_breaks_off_leaves_the_outcome_unknown(tool: ToolServer) -> None:
+    tool.pieces, tool.breaks_off = ("first, ",), True
+
+    with pytest.raises(UnknownOutcomeError):
+        await called(tool.as_setting("once"), token="a")
+
+
+async def test_arguments_of_any_size_and_character_are_sent(tool: ToolServer) -> None:
+    await called(tool.as_setting("once"), token="half a pair: \ud83d", big=10**20)
+
+    assert tool.calls[0].arguments["big"] == 10**20
+
+
 async def test_answer_is_read_to_its_bound_only(tool: ToolServer) -> None:
     tool.body = "x" * 1_000_000
 

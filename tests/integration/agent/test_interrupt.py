@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_common.errors import NotFound
+from mesh_common.errors import NotFound, Unavailable
 from mesh_common.ids import new_id
 from simulator.client import SimulatorAdmin
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
@@ -122,3 +122,23 @@ async def test_new_input_while_a_run_ends_is_answered_after_it(agent: AgentUnder
     assert ended.status == again.status == pb.RUN_STATUS_CANCELLED
     assert turn.text == "next"
     assert [message.content.strip() for message in messages[1::2]] == ["one", "next"]
+
+
+async def test_full_queue_of_the_thread_is_no_obstacle(own_mesh: TestMesh, model_url: str) -> None:
+    """It is what the user wants to get out of."""
+    user_id = some_user()
+    settings = agent_settings(own_mesh, model_url, AGENT_MAX_PENDING_RUNS_PER_USER="2")
+    async with running_agent(own_mesh, settings) as agent, agent.starting(user_id, STUCK) as first:
+        await first.until("message_delta")
+        async with (
+            agent.starting(user_id, "waits", thread_id=first.thread_id),
+            agent.starting(user_id, "waits", thread_id=first.thread_id),
+        ):
+            with pytest.raises(Unavailable):
+                await agent.run(user_id, "one more", thread_id=first.thread_id)
+
+            turn = await agent.run(
+                user_id, "[[sim:reply=out]]", thread_id=first.thread_id, multitask=pb.MULTITASK_INTERRUPT
+            )
+
+    assert turn.text == "out"

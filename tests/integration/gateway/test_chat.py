@@ -9,7 +9,8 @@ from fakes.gateway.agent_servicer import FakeRun, answer_begin, answer_whole, fa
 from mesh.agent.v1 import agent_pb2
 from mesh_common.errors import Conflict, QuotaExceeded
 from mesh_common.ids import new_id
-from support.gateway import Client, frames_of, read_frames
+from mesh_dev.valkey import EmbeddedValkey
+from support.gateway import Client, FakeMesh, frames_of, read_frames, running_gateway
 
 CHAT = "/api/v1/chatbot/chat"
 STREAM = "/api/v1/chatbot/chat/stream"
@@ -187,6 +188,58 @@ async def test_client_that_leaves_a_json_answer_ends_the_agents_stream(gateway: 
 
     async with asyncio.timeout(5):
         await gateway.mesh.agent.follow_ended.wait()
+
+
+async def test_client_that_leaves_and_wanted_that_has_its_run_cancelled(gateway: Client) -> None:
+    user, agent = gateway.as_user(), gateway.mesh.agent
+    agent.plan = answer_begin
+    path = f"/api/v1/threads/{await _thread(gateway, user)}/runs/stream"
+
+    body = {"message": "Hi", "on_disconnect": "cancel"}
+    async with gateway.http.stream("POST", path, json=body, headers=user) as response:
+        await anext(read_frames(response))
+
+    async with asyncio.timeout(5):
+        await agent.run_cancelled.wait()
+
+
+async def test_following_a_run_of_before_and_leaving_cancels_nothing(gateway: Client) -> None:
+    user, agent = gateway.as_user(), gateway.mesh.agent
+    agent.plan = answer_begin
+    path = f"/api/v1/threads/{await _thread(gateway, user)}/runs/stream"
+    body = {"message": "Hi", "on_disconnect": "cancel"}
+    headers = {**user, "Idempotency-Key": "k-1"}
+
+    async with gateway.http.stream("POST", path, json=body, headers=headers) as first:
+        # Kept: httpx closes a response whose reader is forgotten.
+        frames = read_frames(first)
+        await anext(frames)
+        async with gateway.http.stream("POST", path, json=body, headers=headers) as second:
+            await anext(read_frames(second))
+        async with asyncio.timeout(5):
+            await agent.follow_ended.wait()
+
+        assert not agent.run_cancelled.is_set()
+    async with asyncio.timeout(5):
+        await agent.run_cancelled.wait()
+
+
+async def test_gateway_that_stops_cancels_no_run_whatever_its_client_wanted(
+    mesh: FakeMesh, valkey: EmbeddedValkey
+) -> None:
+    mesh.agent.plan = answer_begin
+    async with running_gateway(mesh, valkey.url, drain_s=0.1) as going:
+        user = going.as_user()
+        path = f"/api/v1/threads/{await _thread(going, user)}/runs/stream"
+        body = {"message": "Hi", "on_disconnect": "cancel"}
+        async with going.http.stream("POST", path, json=body, headers=user) as response:
+            frames = read_frames(response)
+            await anext(frames)
+            await going.process.drain()
+            rest = [frame async for frame in frames]
+
+    assert not [frame for frame in rest if frame.event == "run_cancelled"]
+    assert not mesh.agent.run_cancelled.is_set()
 
 
 async def test_anothers_thread_is_404(gateway: Client) -> None:

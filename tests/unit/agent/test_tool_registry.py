@@ -1,6 +1,7 @@
 """Calling tools by name: whatever a model asks for, it is told what came of it."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 
 import orjson
@@ -185,6 +186,16 @@ async def test_timeout_of_a_call_that_acts_leaves_its_outcome_unknown() -> None:
     result = await registry.call(ToolCall("call-1", "hang", {}), [hang])
 
     assert result.is_unknown
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [(10**20, 10**20), ("\ud83d", "\ud83d"), (float("inf"), None), ([10**20, float("nan")], [10**20, None])],
+)
+def test_arguments_can_be_told_whatever_a_model_wrote(argument: object, told: object) -> None:
+    call = ToolCall("call-1", "count", {"argument": argument})
+
+    assert json.loads(call.arguments_json, parse_constant=pytest.fail) == {"argument": told}
 
 
 def test_two_tools_of_one_name_are_refused() -> None:

@@ -35,7 +35,8 @@ async def call_at_safe_point(
     call_key: str,
 ) -> ToolResult:
     """The result, or that it is unknown. Raises LeaseLostError before anything has happened outside."""
-    if registry.effect_of(call.name) is Effect.ONCE:
+    may_be_called = any(tool.name == call.name for tool in allowed)
+    if may_be_called and registry.effect_of(call.name) is Effect.ONCE:
         may_begin = await checkpoints.begin_once(call_key)
     else:
         await checkpoints.flush()

@@ -7,6 +7,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mesh_agent.domain import Claim
 
 
+async def share_run(connection: AsyncConnection, run_id: RunId) -> None:
+    """Keeps the run from being deleted until this transaction ends."""
+    await connection.execute(_SHARE, {"run_id": run_id})
+
+
+_SHARE = text("SELECT 1 FROM agent.runs WHERE id = :run_id FOR KEY SHARE")
+
+
 async def begin_call(connection: AsyncConnection, claim: Claim, call_key: str) -> bool:
     """Records that this attempt begins a call; False when an attempt before has begun it.
 

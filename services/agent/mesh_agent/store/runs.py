@@ -90,8 +90,11 @@ async def count_by_status(connection: AsyncConnection, statuses: Sequence[RunSta
     return {status: counts.get(status, 0) for status in statuses}
 
 
-async def count_pending(connection: AsyncConnection, user_id: UserId) -> int:
+async def count_pending(connection: AsyncConnection, user_id: UserId, *, besides_thread: ThreadId | None = None) -> int:
+    """The user's runs that wait; without those of `besides_thread`."""
     statement = select(func.count()).where(runs.c.user_id == user_id, runs.c.status == RunStatus.PENDING)
+    if besides_thread is not None:
+        statement = statement.where(runs.c.thread_id != besides_thread)
     return int((await connection.execute(statement)).scalar_one())
 
 

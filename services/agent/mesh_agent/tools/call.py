@@ -1,6 +1,7 @@
 """What a tool call is: what the model asks for, what calling twice would do, and which call a tool is in."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -30,7 +31,17 @@ class ToolCall:
 
     @property
     def arguments_json(self) -> str:
-        return orjson.dumps(self.arguments).decode()
+        return to_json(self.arguments)
+
+
+def to_json(arguments: Mapping[str, Any]) -> str:
+    """Whatever a model wrote; what JSON has no word for (infinity) becomes null."""
+    try:
+        return orjson.dumps(arguments).decode()
+    except TypeError:
+        # Integers of more than 64 bits, half of a surrogate pair.
+        known = json.loads(json.dumps(arguments), parse_constant=lambda _: None)
+        return json.dumps(known, separators=(",", ":"))
 
 
 class UnknownOutcomeError(ToolException):

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
-import orjson
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from yarl import URL
 
 from mesh_agent.domain import MAX_TOOL_RESULT_CHARS
 from mesh_agent.settings import HttpToolSettings
-from mesh_agent.tools.call import UnknownOutcomeError, current_call
+from mesh_agent.tools.call import UnknownOutcomeError, current_call, to_json
 
 # A character takes at most four bytes; what is beyond would be cut anyway.
 _MAX_BYTES: Final = 4 * MAX_TOOL_RESULT_CHARS
@@ -45,14 +44,13 @@ class _HttpCall:
         try:
             async with self._session.post(
                 URL(str(self._settings.url), encoded=True),
-                data=orjson.dumps(arguments),
+                data=to_json(arguments).encode(),
                 headers=self._headers(),
                 timeout=self._timeout,
                 # The operator named this address and no other.
                 allow_redirects=False,
             ) as response:
-                text = (await response.content.read(_MAX_BYTES)).decode(errors="replace")
-                return _content(response.status, text)
+                return _content(response.status, await _text(response))
         except aiohttp.ClientConnectorError as error:
             raise ToolException("The tool cannot be reached.") from error
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -67,6 +65,16 @@ class _HttpCall:
         }
         key = self._settings.api_key
         return headers | ({"Authorization": f"Bearer {key.get_secret_value()}"} if key else {})
+
+
+async def _text(response: aiohttp.ClientResponse) -> str:
+    """The body to its bound. Raises ClientError when it breaks off before."""
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) >= _MAX_BYTES:
+            break
+    return body[:_MAX_BYTES].decode(errors="replace")
 
 
 def _content(status: int, text: str) -> str:

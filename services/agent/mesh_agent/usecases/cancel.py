@@ -41,6 +41,7 @@ class CancelRun:
         that was given back, or whose owner died, ends here with what it has said and cost.
         """
         asked_at_s = time.monotonic()
+        give_up_s = asked_at_s + _END_TIMEOUT_S
         async with self.database.as_user(user_id) as connection:
             run = await runs.get_run(connection, user_id, run_id)
             if run is None:
@@ -52,14 +53,7 @@ class CancelRun:
             self.executor.launch(claim, asked_at_s)
         else:
             await self.stop(user_id, [run_id])
-        await self._wait_until_ended(user_id, run_id)
-
-    async def for_disconnect(self, user_id: UserId, run_id: RunId) -> None:
-        """The caller is gone already: there is nobody to tell what went wrong."""
-        try:
-            await self(user_id, run_id)
-        except MeshError as error:
-            log.warning("run.not_cancelled", reason=error.reason)
+        await self._wait_until_ended(user_id, run_id, give_up_s)
 
     async def before(self, user_id: UserId, run_id: RunId) -> Sequence[RunId]:
         """Has all earlier runs of the run's thread end as cancelled, durably; those that `stop` must still be told of.
@@ -72,12 +66,22 @@ class CancelRun:
             return await self._request(connection, user_id, earlier)
 
     async def stop(self, user_id: UserId, run_ids: Sequence[RunId]) -> None:
-        """Stops runs whose cancellation is stored already, and does not wait for their ends."""
+        """Stops runs whose cancellation is stored already, and does not wait for their ends.
+
+        Raises nothing: what cannot be stopped now, its owner's heartbeat stops.
+        """
         for run_id in run_ids:
-            async with self.database.as_user(user_id) as connection:
-                followed = await runs.followed_run(connection, user_id, run_id)
-            if followed and not followed.is_ended and not self.executor.cancel(run_id):
-                await self._stop_elsewhere(run_id, followed)
+            try:
+                async with asyncio.timeout(_END_TIMEOUT_S):
+                    await self._stop(user_id, run_id)
+            except (MeshError, TimeoutError) as error:
+                log.warning("run.not_stopped", error=type(error).__name__)
+
+    async def _stop(self, user_id: UserId, run_id: RunId) -> None:
+        async with self.database.as_user(user_id) as connection:
+            followed = await runs.followed_run(connection, user_id, run_id)
+        if followed and not followed.is_ended and not self.executor.cancel(run_id):
+            await self._stop_elsewhere(run_id, followed)
 
     async def _request(self, connection: Connection, user_id: UserId, wanted: Sequence[Run]) -> list[RunId]:
         """Ends what nobody has claimed and marks the rest, whose ids it gives."""
@@ -106,9 +110,8 @@ class CancelRun:
         if followed.owner_address and not self.executor.is_mine(followed):
             await self.peers.cancel(followed.owner_address, run_id)
 
-    async def _wait_until_ended(self, user_id: UserId, run_id: RunId) -> None:
-        give_up_s = time.monotonic() + _END_TIMEOUT_S
-        await self.executor.wait_for_end(run_id, _END_TIMEOUT_S)
+    async def _wait_until_ended(self, user_id: UserId, run_id: RunId, give_up_s: float) -> None:
+        await self.executor.wait_for_end(run_id, max(0.0, give_up_s - time.monotonic()))
         while True:
             async with self.database.as_user(user_id) as connection:
                 run = await runs.get_run(connection, user_id, run_id)

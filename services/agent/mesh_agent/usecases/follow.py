@@ -1,6 +1,5 @@
 """Following a run: live from its owner, from the database after its end, relayed when another replica owns it."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,15 +9,13 @@ from mesh_common.errors import NotFound, PreconditionFailed
 from mesh_common.ids import RunId, ThreadId, UserId
 from mesh_common.postgres import Database
 
-from mesh_agent.domain import FollowedRun, OnDisconnect, RunInput
+from mesh_agent.domain import FollowedRun
 from mesh_agent.events import Position, RunEvent
 from mesh_agent.executor import Executor
 from mesh_agent.frames import decode_frames
 from mesh_agent.metrics import FOLLOWERS
 from mesh_agent.ports import PeerAgents
 from mesh_agent.store import runs
-from mesh_agent.usecases.cancel import CancelRun
-from mesh_agent.usecases.start import StartedRun, StartRun
 
 _NO_RUN: Final = "There is no such run."
 # A pending run that is claimed here is heard of at once; one claimed elsewhere is looked for this often.
@@ -106,27 +103,3 @@ async def _replay(run_id: RunId, frames: bytes, after: Position) -> AsyncGenerat
     for event in decode_frames(run_id, frames):
         if event.seq > after.seq_within(event.attempt):
             yield event
-
-
-@dataclass(frozen=True, slots=True)
-class StartAndFollow:
-    """The stream that starts a run is its first follower, and the one whose going may end it."""
-
-    start_run: StartRun
-    cancel: CancelRun
-    follow: FollowRun
-
-    async def start(self, user_id: UserId, run: RunInput) -> StartedRun:
-        return await self.start_run(user_id, run)
-
-    async def events(self, user_id: UserId, run: RunInput, started: StartedRun) -> AsyncGenerator[RunEvent]:
-        ended = False
-        try:
-            async with aclosing(self.follow(user_id, started.run_id, Position())) as events:
-                async for event in events:
-                    ended = event.is_terminal
-                    yield event
-        except (asyncio.CancelledError, GeneratorExit):
-            if run.on_disconnect is OnDisconnect.CANCEL and started.is_new and not ended:
-                self.cancel.executor.spawn(self.cancel.for_disconnect(user_id, started.run_id))
-            raise

@@ -87,7 +87,7 @@ class StartRun:
                     await self._insert(connection, user_id, thread_id, run, digest)
                     claim = await self._claim(connection, run) if has_room else None
                     if claim is None:
-                        await self._keep_pending(connection, user_id, join)
+                        await self._keep_pending(connection, user_id, run, join)
             except _RepeatedError:
                 return await self._repeated(user_id, run, digest)
             if claim:
@@ -127,15 +127,23 @@ class StartRun:
             return replace(claim, history=())
         return replace(claim, history=await threads.history_of(connection, claim))
 
-    async def _keep_pending(self, connection: Connection, user_id: UserId, join: Callable[[], None]) -> None:
+    async def _keep_pending(
+        self, connection: Connection, user_id: UserId, run: RunInput, join: Callable[[], None]
+    ) -> None:
         join()
-        if await runs.count_pending(connection, user_id) > self.max_pending_per_user:
+        if await self._others_pending(connection, user_id, run) >= self.max_pending_per_user:
             raise Unavailable(
                 "Too many of your runs wait already. Try again later.",
                 reason="TOO_MANY_PENDING_RUNS",
                 retry_after_s=_PENDING_RETRY_AFTER_S,
             )
         await claims.notify_pending(connection)
+
+    async def _others_pending(self, connection: Connection, user_id: UserId, run: RunInput) -> int:
+        """Of the user's, besides this one; what an interrupting run is about to cancel stands not in its way."""
+        if run.multitask is Multitask.INTERRUPT and run.thread_id:
+            return await runs.count_pending(connection, user_id, besides_thread=run.thread_id)
+        return await runs.count_pending(connection, user_id) - 1
 
     async def _repeated(self, user_id: UserId, run: RunInput, digest: bytes) -> StartedRun:
         async with self.database.as_user(user_id) as connection:

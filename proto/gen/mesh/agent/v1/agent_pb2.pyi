@@ -122,7 +122,9 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
     """The run is cancelled."""
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
-    """OnDisconnect says what becomes of a run whose starter goes away."""
+    """OnDisconnect says what becomes of a run whose client goes away. The gateway acts by it, for it alone knows a client
+    that left from a connection of its own that broke.
+    """
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
 """The same as CONTINUE."""
@@ -859,7 +861,9 @@ class StartRunRequest(_message.Message):
     multitask: Global___Multitask.ValueType
     """What to do when the thread is busy."""
     on_disconnect: Global___OnDisconnect.ValueType
-    """What becomes of the run when this call is cut."""
+    """What becomes of the run when the client goes away; part of what makes two requests the same. A call of this RPC
+    that is cut cancels nothing.
+    """
     idempotency_key: _builtins.str
     """1 to 255 visible ASCII characters; the same key gives the same run, another body INVALID_ARGUMENT."""
     @_builtins.property

@@ -22,7 +22,7 @@ class AgentServiceStub:
     """StartRun stores the user's message and the run in one transaction, then follows the run.
     Initial metadata (`mesh-run-id`, `mesh-thread-id`) is sent after the commit: only then is the run acknowledged.
     Idempotent by run id and by idempotency key: a repetition follows the first run. Ending the call ends the
-    following; the run goes on unless `on_disconnect` says otherwise.
+    following; the run goes on.
     Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
     RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
     """
@@ -67,7 +67,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """StartRun stores the user's message and the run in one transaction, then follows the run.
         Initial metadata (`mesh-run-id`, `mesh-thread-id`) is sent after the commit: only then is the run acknowledged.
         Idempotent by run id and by idempotency key: a repetition follows the first run. Ending the call ends the
-        following; the run goes on unless `on_disconnect` says otherwise.
+        following; the run goes on.
         Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
         RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
         """
