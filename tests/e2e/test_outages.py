@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from mesh_common.ids import new_id
 from mesh_dev.errors import ChildDiedError, PortTakenError
 from mesh_dev.mesh_client import MeshClient
 from mesh_dev.ports import require_free
@@ -102,6 +103,23 @@ async def test_redis_down_leaves_chat_going(broken_stack: Stack, guest: User) ->
     assert [turn.last.type for turn in turns] == ["run_finished"] * 3
     assert login.status_code == 200
     assert (await guest.chat("And with.")).last.type == "run_finished"
+
+
+async def test_redis_down_leaves_repeated_requests_one(broken_stack: Stack, guest: User) -> None:
+    key, body = new_id().hex, {"message": "Only once, please. [[sim:itl=20]]"}
+    await broken_stack.valkey.kill()
+    try:
+        first, second = await asyncio.gather(
+            *(guest.stream("/chatbot/chat/stream", body, idempotency_key=key) for _ in range(2))
+        )
+        again = await guest.post("/chatbot/chat", body, idempotency_key=key)
+        other = await guest.post("/chatbot/chat", {"message": "Another."}, idempotency_key=key)
+    finally:
+        await broken_stack.valkey.start()
+
+    assert [event.id for event in first.events] == [event.id for event in second.events]
+    assert again.json()["run_id"] == first.run_id
+    assert other.json()["reason"] == "IDEMPOTENCY_KEY_REUSED"
 
 
 async def test_postgres_down_is_told_in_time_and_everything_works_again(broken_stack: Stack, guest: User) -> None:
