@@ -7,29 +7,29 @@ from pathlib import Path
 
 from chaos.cluster import Cluster
 
-_PAGE = sysconf("SC_PAGE_SIZE")
 _TICKS_S = sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    rss_mib: float
+    memory_mib: float
+    """Proportional: pages that processes share are divided among them."""
     sockets: int
     cpu_s: float
 
 
 def held(cluster: Cluster) -> Mapping[str, Held]:
-    """By process; PostgreSQL with its backends, each page that they share counted once for each."""
+    """By process; PostgreSQL with its backends."""
     return {name: _held(_family(process.child.pid)) for name, process in cluster.processes.items()}
 
 
 def _held(pids: list[int]) -> Held:
-    rss = sum(int(_read(pid, "statm").split()[1]) for pid in pids) * _PAGE
+    memory_kib = sum(_memory_kib(pid) for pid in pids)
     sockets = sum(_sockets(pid) for pid in pids)
     stats = [_read(pid, "stat").rpartition(")")[2].split() for pid in pids]
     # Fields 14 to 17 of proc(5): own time in user and kernel mode, and that of children that were waited for.
     cpu_s = sum(int(stat[index]) for stat in stats for index in (11, 12, 13, 14)) / _TICKS_S
-    return Held(rss / 2**20, sockets, cpu_s)
+    return Held(memory_kib / 1_024, sockets, cpu_s)
 
 
 def _family(pid: int) -> list[int]:
@@ -40,6 +40,11 @@ def _family(pid: int) -> list[int]:
         children = Path(f"/proc/{parent}/task/{parent}/children")
         queue += [int(child) for child in children.read_text().split()] if children.exists() else []
     return found
+
+
+def _memory_kib(pid: int) -> int:
+    lines = _read(pid, "smaps_rollup").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def _sockets(pid: int) -> int:

@@ -10,7 +10,7 @@ from mesh.agent.v1 import agent_pb2
 from mesh_agent.checkpoint import BufferedSaver
 from mesh_agent.domain import Claim
 from mesh_common.ids import RunId, UserId
-from mesh_common.postgres import Database, open_database
+from mesh_common.postgres import Database
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from support.agent import AgentUnderTest, Started, agent_settings, eventually, running_agent, some_user
@@ -24,12 +24,6 @@ MARK = '[[sim:tool=mark {"token": "t-1"}]] [[sim:reply=It says {tool_result}.]]'
 async def tool() -> AsyncIterator[ToolServer]:
     async with running_tool_server() as server:
         yield server
-
-
-@pytest.fixture
-async def own_database(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
-    async with open_database(agent_settings(own_mesh, model_url), schema="agent", driver="psycopg") as database:
-        yield database
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from mesh_agent.retention import Retention
 from mesh_common.errors import IdempotencyKeyReused
 from mesh_common.ids import UserId, new_id
-from mesh_common.postgres import Database, open_database
+from mesh_common.postgres import Database
 from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
 from support.machines import LoopMachine, explore
@@ -30,12 +30,6 @@ async def replicas(own_mesh: TestMesh, model_url: str) -> AsyncIterator[tuple[Ag
     one, other = (agent_settings(own_mesh, model_url, AGENT_EVAL_SAMPLE_RATIO="0") for _ in range(2))
     async with running_agent(own_mesh, one) as first, running_agent(own_mesh, other) as second:
         yield first, second
-
-
-@pytest.fixture
-async def own_database(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
-    async with open_database(agent_settings(own_mesh, model_url), schema="agent", driver="psycopg") as database:
-        yield database
 
 
 class Requests(LoopMachine):

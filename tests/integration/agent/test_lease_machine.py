@@ -4,11 +4,9 @@ The model is what DESIGN §6 says: one valid claim a thread, the oldest run firs
 but the holder of the newest claim may write, give back or end.
 """
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 from mesh_agent.attempt_log import LeaseLostError
@@ -20,21 +18,14 @@ from mesh_agent.tables import outbox
 from mesh_agent.usecases.ending import EndRun
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 from mesh_common.job_queue import JobQueue
-from mesh_common.postgres import Database, open_database
+from mesh_common.postgres import Database
 from sqlalchemy import text
-from support.agent import agent_settings, some_user
+from support.agent import some_user
 from support.machines import LoopMachine, explore
-from support.mesh import TestMesh
 
 TTL_S = 600.0
 OWNERS = (Owner("replica-a", "a:1"), Owner("replica-b", "b:1"))
 THREADS = 2
-
-
-@pytest.fixture
-async def own_database(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
-    async with open_database(agent_settings(own_mesh, model_url), schema="agent", driver="psycopg") as database:
-        yield database
 
 
 @dataclass

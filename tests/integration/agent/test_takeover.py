@@ -1,0 +1,151 @@
+"""Runs whose owner is gone, or thought to be: takeover from the last safe point, fencing, and an end to it all."""
+
+import pytest
+from mesh.agent.v1 import agent_pb2
+from mesh_agent.attempt_log import LeaseLostError
+from mesh_agent.checkpoint import BufferedSaver
+from mesh_agent.domain import Outcome, RunStatus, Usage
+from mesh_agent.frames import encode_frames
+from mesh_agent.store import claims
+from mesh_agent.tables import outbox
+from mesh_agent.usecases.ending import EndRun
+from mesh_common.ids import new_id
+from mesh_common.job_queue import JobQueue
+from mesh_common.postgres import Database
+from simulator.client import SimulatorAdmin
+from sqlalchemy import text
+from support.agent import agent_settings, eventually, running_agent, some_user
+from support.mesh import TestMesh
+from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
+
+STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
+LOOP = '[[sim:tool=calculate {"expression": "6*7"}]] [[sim:reply=It is {tool_result}.]]'
+SHORT_LEASE = {"AGENT_LEASE_TTL_S": "1"}
+
+
+async def test_run_of_a_dead_owner_is_taken_over(own_mesh: TestMesh, model_url: str, own_database: Database) -> None:
+    user_id = some_user()
+    run_id = await insert_pending(own_database, user_id, "[[sim:reply=done]]")
+    await claimed_by_a_dead_owner(own_database, run_id)
+
+    async with replica(own_mesh, model_url) as heir:
+        run = await eventually(
+            lambda: heir.get_run(user_id, run_id), lambda found: found.status == agent_pb2.RUN_STATUS_SUCCEEDED
+        )
+        events = await heir.follow(user_id, run_id, attempt=1, seq=5)
+
+    assert run.attempt == 2
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert events[0].WhichOneof("event") == "run_restarted"
+    assert events[-1].WhichOneof("event") == "run_finished"
+
+
+async def test_follower_of_a_dead_owner_at_ones_own_address_waits_for_the_takeover(
+    own_mesh: TestMesh, model_url: str, own_database: Database
+) -> None:
+    """A pod that restarted under its old address must not relay to itself, on and on."""
+    user_id = some_user()
+    run_id = await insert_pending(own_database, user_id, "[[sim:reply=done]]")
+    settings = agent_settings(own_mesh, model_url)
+    address = f"{settings.grpc_host}:{settings.grpc_port}"
+    await claimed_by_a_dead_owner(own_database, run_id, ttl_s=1.5, address=address)
+
+    async with running_agent(own_mesh, settings) as heir:
+        events = await heir.follow(user_id, run_id)
+
+    assert events[0].WhichOneof("event") == "run_restarted"
+    assert events[-1].WhichOneof("event") == "run_finished"
+
+
+async def test_takeover_reuses_tool_results_of_the_last_safe_point(
+    own_mesh: TestMesh, model_url: str, own_database: Database, simulator: SimulatorAdmin
+) -> None:
+    """The first owner is cut off by a lease that is taken from it while it waits for the answer after the tool."""
+    user_id = some_user()
+    await simulator.put_rules([{"match": {"anywhere": "42", "times": 1}, "action": {"itl_ms": 20_000}}])
+    async with replica(own_mesh, model_url, **SHORT_LEASE) as first:
+        async with first.starting(user_id, LOOP) as started:
+            await started.until("tool_finished")
+            await started.until("message_delta")
+            async with own_database.as_user(user_id) as connection:
+                await connection.execute(text("UPDATE agent.leases SET expires_at = now(), owner = 'nobody'"))
+            void = await started.rest()
+
+        run = await eventually(
+            lambda: first.get_run(user_id, started.run_id),
+            lambda found: found.status == agent_pb2.RUN_STATUS_SUCCEEDED,
+        )
+        events = await first.follow(user_id, started.run_id)
+
+    restarted = events[0].run_restarted
+    assert {event.WhichOneof("event") for event in void} <= {"message_delta"}
+    assert run.attempt == 2
+    assert [(result.tool, result.content) for result in restarted.reused_tool_results] == [("calculate", "42")]
+    assert not [event for event in events if event.HasField("tool_started")]
+    assert run.message.content == "It is 42."
+    sent = await simulator.requests()
+    assert len(sent) == 3
+    assert run.usage.output_tokens == sent[0]["tokens"] + sent[2]["tokens"]
+
+
+async def test_stale_owner_can_neither_end_nor_checkpoint(own_database: Database) -> None:
+    user_id = some_user()
+    run_id = await insert_pending(own_database, user_id, "Hello")
+    stale = await claimed_by_a_dead_owner(own_database, run_id)
+    newer = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)
+    end_run = EndRun(own_database, JobQueue(outbox), 0.0, 0.0)
+    outcome = Outcome(RunStatus.SUCCEEDED, "stale", new_id(), "m", Usage(1, 1))
+
+    with pytest.raises(LeaseLostError):
+        await end_run(stale, outcome, encode_frames([]), has_checkpoints=False)
+    async with BufferedSaver(own_database).open(stale, lambda: True) as checkpoints:
+        checkpoints.waiting.append(lambda _: pytest.fail("a stale owner wrote"))
+        with pytest.raises(LeaseLostError):
+            await checkpoints.flush()
+
+    assert newer.fence > stale.fence
+    assert newer.attempt == stale.attempt + 1
+    await end_run(newer, outcome, encode_frames([]), has_checkpoints=False)
+
+
+async def test_run_that_loses_its_owners_again_and_again_fails(
+    own_mesh: TestMesh, model_url: str, own_database: Database, simulator: SimulatorAdmin
+) -> None:
+    user_id = some_user()
+    run_id = await insert_pending(own_database, user_id, "Hello")
+    for _ in range(3):
+        await claimed_by_a_dead_owner(own_database, run_id, ttl_s=0.1)
+
+    async with replica(own_mesh, model_url) as heir:
+        await eventually(lambda: heir.get_run(user_id, run_id), lambda run: run.status == agent_pb2.RUN_STATUS_FAILED)
+        events = await heir.follow(user_id, run_id)
+
+    assert [event.WhichOneof("event") for event in events] == ["run_restarted", "run_failed"]
+    assert events[-1].run_failed.error.reason == "TOO_MANY_ATTEMPTS"
+    assert await simulator.requests() == []
+
+
+async def test_replica_takes_over_from_itself(own_mesh: TestMesh, model_url: str, own_database: Database) -> None:
+    """Its lease ran out and it did not notice: two attempts in one process, of which the older falls silent."""
+    user_id = some_user()
+    message = f"{LOOP} [[sim:ttft=400]]"
+    async with replica(own_mesh, model_url, AGENT_LEASE_TTL_S="60") as slow, slow.starting(user_id, message) as started:
+        await started.until("tool_finished")
+        async with own_database.as_user(user_id) as connection:
+            await connection.execute(text("UPDATE agent.leases SET expires_at = now()"))
+        await _wake(own_database)
+
+        void = await started.rest()
+        events = await slow.follow(user_id, started.run_id)
+        run = await slow.get_run(user_id, started.run_id)
+
+    assert not [event for event in void if event.attempt != 1 or event.HasField("run_finished")]
+    assert events[0].WhichOneof("event") == "run_restarted"
+    assert events[-1].WhichOneof("event") == "run_finished"
+    assert run.attempt == 2
+    assert run.message.content == "It is 42."
+
+
+async def _wake(database: Database) -> None:
+    async with database.as_worker() as connection:
+        await claims.notify_pending(connection)
