@@ -3,36 +3,64 @@
 // node --experimental-eventsource watch.mjs http://127.0.0.1:8000 "$token" "$run_id"
 
 const TERMINAL = ["run_finished", "run_failed", "run_cancelled"];
-const TYPES = ["run_started", "run_restarted", "message_delta", "message_completed", ...TERMINAL];
+const TYPES = ["run_started", "run_restarted", "message_delta", "message_completed", ...TERMINAL]; // And what you need.
 
-export function watch(baseUrl, token, runId, onEvent) {
+// Resolves after the run's end; to the run when its last events came no more: show its message. Throws on giving up.
+// `getToken(refresh)` gives the access token: the one you have, or after a 401 the next, by POST /auth/refresh.
+export async function watch(baseUrl, getToken, runId, onEvent, silenceMs = 60_000) {
+  const runUrl = `${baseUrl}/api/v1/runs/${runId}`;
   let lastId = "";
-  let failures = 0;
-  const openLater = () => (failures += 1) < 30 && setTimeout(open, Math.min(200 * 2 ** failures, 5_000));
 
-  async function open() {
-    const request = { method: "POST", headers: { Authorization: `Bearer ${token}` } };
-    const answer = await fetch(`${baseUrl}/api/v1/runs/${runId}/ticket`, request).catch(() => null);
-    if (!answer?.ok) return openLater();
-    const { url } = await answer.json();
-    const source = new EventSource(`${baseUrl}${url}&last_event_id=${lastId}`);
-    // Left alone, EventSource would connect again with the ticket that is used up.
-    source.onerror = () => (source.close(), openLater());
-    for (const type of TYPES) {
-      source.addEventListener(type, ({ data, lastEventId }) => {
-        [lastId, failures] = [lastEventId, 0];
-        if (TERMINAL.includes(type)) source.close();
-        onEvent(JSON.parse(data));
-      });
-    }
+  async function call(method, url, refresh = false) {
+    const headers = { Authorization: `Bearer ${await getToken(refresh)}` };
+    const answer = await fetch(url, { method, headers, signal: AbortSignal.timeout(10_000) });
+    if (answer.status === 401 && !refresh) return call(method, url, true);
+    if ([429, 502, 503, 504].includes(answer.status)) throw new TypeError("try again");
+    if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+    return answer.json();
   }
-  open();
+
+  // One connection: "end", "error" or "silence". Left alone, EventSource would come back with the ticket that is used.
+  const listen = (url) =>
+    new Promise((resolve) => {
+      const source = new EventSource(url);
+      let timer;
+      const close = (how) => (clearTimeout(timer), source.close(), resolve(how));
+      const renew = () => (clearTimeout(timer), (timer = setTimeout(close, silenceMs, "silence")));
+      renew();
+      source.onerror = () => close("error");
+      for (const type of TYPES) {
+        source.addEventListener(type, ({ data, lastEventId }) => {
+          lastId = lastEventId;
+          TERMINAL.includes(type) ? close("end") : renew();
+          onEvent(JSON.parse(data));
+        });
+      }
+    });
+
+  for (let failures = 0; failures < 30; failures += 1) {
+    const waitMs = Math.min(200 * 2 ** failures, 5_000);
+    try {
+      const [{ url }, before] = [await call("POST", `${runUrl}/ticket`), lastId];
+      const how = await listen(`${baseUrl}${url}&last_event_id=${lastId}`);
+      if (how === "end") return undefined;
+      if (how === "silence" || lastId !== before) failures = 0; // EventSource hides the pings: a tool may be at work.
+      // EventSource hides the status as well, and with it the 204 that says that no event comes any more.
+      const run = lastId === before && (await call("GET", runUrl));
+      if (run && !["pending", "running"].includes(run.status)) return run;
+    } catch (error) {
+      if (!(error instanceof TypeError || error.name === "TimeoutError")) throw error; // What fetch says of a cut.
+    }
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
+  }
+  throw new Error("the run cannot be followed");
 }
 
 if (globalThis.process?.argv[1]?.endsWith("watch.mjs")) {
-  watch(...process.argv.slice(2), (event) => {
-    if (event.type === "message_delta") process.stdout.write(event.text);
-    if (event.type === "run_restarted") console.log("\n[starting again]"); // What was printed of this answer is void.
-    if (TERMINAL.includes(event.type)) console.log(`\n[${event.type}]`);
+  const [baseUrl, token, runId] = process.argv.slice(2);
+  const run = await watch(baseUrl, () => token, runId, ({ type, text }) => {
+    if (type === "message_delta") process.stdout.write(text);
+    if (["run_restarted", ...TERMINAL].includes(type)) console.log(`\n[${type}]`); // A restart voids what was printed.
   });
+  if (run) console.log(`\n[run_restarted]\n${run.message?.content}\n[${run.status}]`);
 }

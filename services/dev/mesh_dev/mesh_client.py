@@ -102,7 +102,8 @@ async def events_of(response: httpx.Response) -> AsyncIterator[Event]:
     async for chunk in response.aiter_text():
         *frames, text = (text + chunk).split("\n\n")
         for one in frames:
-            fields = dict(line.split(": ", 1) for line in one.split("\n"))
+            pairs = (line.partition(":") for line in one.split("\n"))
+            fields = {name: value.removeprefix(" ") for name, _, value in pairs}
             if "data" in fields:
                 yield Event(fields.get("id", ""), fields.get("event", ""), orjson.loads(fields["data"]))
 
