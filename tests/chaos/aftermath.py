@@ -87,6 +87,7 @@ def _run(user: ChaosUser, run: dict[str, Any]) -> StoredRun:
         thread_id=run["thread_id"],
         status=run["status"],
         attempt=run["attempt"],
+        created_at=run["created_at"],
         started_at=run["started_at"] or "",
         ended_at=run["ended_at"] or "",
         reason=(run.get("error") or {}).get("reason", ""),

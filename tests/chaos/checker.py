@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from chaos import rules_runs, rules_streams
+from chaos import rules_effects, rules_ends, rules_runs, rules_streams
 from chaos.facts import Facts, Violation
 from chaos.history import History
-from chaos.rules_effects import effects
 
 __all__ = ["Violation", "check"]
 
@@ -23,7 +22,13 @@ RULES: Final[Sequence[Callable[[Facts], Iterator[Violation]]]] = (
     rules_streams.disagreements,
     rules_streams.texts,
     rules_streams.strangers,
-    effects,
+    rules_streams.stale_owners,
+    rules_ends.failures,
+    rules_ends.cancels,
+    rules_ends.interrupts,
+    rules_ends.rejects,
+    rules_effects.effects,
+    rules_effects.unknowns,
 )
 
 

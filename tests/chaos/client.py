@@ -125,7 +125,14 @@ class ChaosUser:
         async for event in events:
             _, attempt, seq = event.id.split(":")
             stream.events.append(
-                Seen(run_id=event.run_id, attempt=int(attempt), seq=int(seq), type=event.type, fields=event.fields)
+                Seen(
+                    run_id=event.run_id,
+                    attempt=int(attempt),
+                    seq=int(seq),
+                    type=event.type,
+                    fields=event.fields,
+                    at_s=time.monotonic(),
+                )
             )
             thread_id = event.fields.get("thread_id")
             if thread_id and thread_id not in self.thread_ids:
@@ -147,6 +154,8 @@ class ChaosUser:
         found = body if isinstance(body, dict) else {}
         if response.is_success and kind == "start" and "run_id" not in about:
             about["run_id"] = str(found["run_id"])
+        if response.is_success and kind == "cancel":
+            about["run_status"] = str(found["status"])
         reason = "" if response.is_success else str(found.get("reason", ""))
         return self._note(kind, gateway, started_s, response.status_code, reason, about, body)
 
@@ -175,6 +184,7 @@ class ChaosUser:
             key=about.get("key", ""),
             run_id=about.get("run_id", ""),
             thread_id=about.get("thread_id", ""),
+            run_status=about.get("run_status", ""),
         )
         self.history.calls.append(call)
         return Answer(call, body)

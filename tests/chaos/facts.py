@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from chaos.history import Call, History, Order, Seen, StoredMessage, StoredRun, Stream
+from chaos.history import Call, History, Order, Seen, StoredMessage, StoredRun, Stream, Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,36 @@ class Facts:
     def acknowledged(self, key: str) -> set[str]:
         """The runs that answers to this key have named: one, if all is well."""
         return {call.run_id for call in self.starts.get(key, ()) if call.outcome == "ok"}
+
+    def acknowledged_s(self, key: str) -> float | None:
+        """When an answer to this key first named its run."""
+        return min((call.ended_s for call in self.starts.get(key, ()) if call.outcome == "ok"), default=None)
+
+    def moment_s(self, stored_at: str) -> float | None:
+        """A stored time on the clients' clock; None when there is none, or no way to tell."""
+        clock = self.history.clock
+        if clock is None or not stored_at:
+            return None
+        return datetime.fromisoformat(stored_at).timestamp() - clock.wall_s + clock.monotonic_s
+
+    def due_s(
+        self,
+        from_s: float,
+        within_s: float,
+        *,
+        after_trouble_s: float,
+        look_back_s: float = 0.0,
+        harms: Callable[[Trouble], bool] = lambda _: True,
+    ) -> float:
+        """Until when something must be done that is promised at `from_s`.
+
+        A fault that falls into the time from `look_back_s` before puts it off until `after_trouble_s` after its end.
+        """
+        due_s = from_s + within_s
+        for trouble in sorted(self.history.troubles, key=lambda trouble: trouble.begun_s):
+            if harms(trouble) and trouble.begun_s <= due_s and trouble.ended_s >= from_s - look_back_s:
+                due_s = max(due_s, trouble.ended_s + after_trouble_s)
+        return due_s
 
     def last_attempt(self, run_id: str) -> Sequence[Seen]:
         """Its events as they are stored; nothing when they could not be read."""

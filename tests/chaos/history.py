@@ -44,6 +44,8 @@ class Call:
     key: str = ""
     run_id: str = ""
     thread_id: str = ""
+    run_status: str = ""
+    """How the run stood, by the answer; of cancels only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,8 @@ class Seen:
     seq: int
     type: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    at_s: float = 0.0
+    """When it came, monotonic."""
 
     @property
     def is_terminal(self) -> bool:
@@ -85,6 +89,8 @@ class StoredRun:
     thread_id: str
     status: str
     attempt: int
+    created_at: str = ""
+    """These three by the database's clock; empty when it has not come to that."""
     started_at: str = ""
     ended_at: str = ""
     reason: str = ""
@@ -113,6 +119,24 @@ class Mark:
     at_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """One fault as it was done: from its first harm until all runs again (monotonic)."""
+
+    kind: str
+    target: str
+    begun_s: float
+    ended_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """One moment by two clocks: the database's, which is this machine's, and the clients'."""
+
+    wall_s: float
+    monotonic_s: float
+
+
 @dataclass(slots=True)
 class History:
     orders: list[Order] = field(default_factory=list)
@@ -122,9 +146,16 @@ class History:
     messages: list[StoredMessage] = field(default_factory=list)
     """Of each thread in the thread's order."""
     marks: list[Mark] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+    clock: Clock | None = None
+    """Without it stored times and clients' times are not compared."""
+    lease_ttl_s: float = 6.0
 
     def lines(self) -> Iterable[bytes]:
         """One JSON object a line: what kind it is, and its fields."""
-        for kind in ("orders", "calls", "streams", "runs", "messages", "marks"):
+        clock = asdict(self.clock) if self.clock else None
+        head = {"record": "head", "clock": clock, "lease_ttl_s": self.lease_ttl_s}
+        yield orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE)
+        for kind in ("orders", "calls", "streams", "runs", "messages", "marks", "troubles"):
             for record in getattr(self, kind):
                 yield orjson.dumps({"record": kind, **asdict(record)}, option=orjson.OPT_APPEND_NEWLINE)

@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
 from chaos.cluster import LEASE_TTL_S, LINK_NAMES, PROCESS_NAMES
+from chaos.history import Trouble
 from chaos.proxy import FaultProxy
 
 type ProcessFault = Literal["kill", "pause", "restart"]
@@ -87,15 +89,20 @@ def _process_duration_s(rng: random.Random, kind: ProcessFault) -> float:
             return 0.0
 
 
-async def torment(victims: Victims, faults: Sequence[Fault]) -> None:
-    """Do all of them at their times; whatever happens, everything runs and every link is clean afterwards."""
-    started_s = asyncio.get_running_loop().time()
+async def torment(victims: Victims, faults: Sequence[Fault], troubles: list[Trouble]) -> None:
+    """Do all of them at their times, and write down in `troubles` when each was.
+
+    Whatever happens, everything runs and every link is clean afterwards.
+    """
+    started_s = time.monotonic()
     for fault in faults:
-        await asyncio.sleep(max(0.0, started_s + fault.at_s - asyncio.get_running_loop().time()))
+        await asyncio.sleep(max(0.0, started_s + fault.at_s - time.monotonic()))
+        begun_s = time.monotonic()
         if fault.target in victims.links:
             await _harm_link(victims.links[fault.target], fault)
         else:
             await _harm_process(victims.processes[fault.target], fault)
+        troubles.append(Trouble(kind=fault.kind, target=fault.target, begun_s=begun_s, ended_s=time.monotonic()))
 
 
 async def _harm_process(process: Process, fault: Fault) -> None:

@@ -35,9 +35,38 @@ def _reported(facts: Facts, run_id: str, order: Order, keys: Mapping[str, list[s
             yield Violation("effect", token, f"{run_id} says it was done, and there is no mark")
         elif token in keys and result["is_error"] and not result.get("is_unknown"):
             yield Violation("effect", token, f"{run_id} says for certain that nothing was done: {result['content']}")
+        elif token not in keys and has_succeeded and not result.get("is_unknown"):
+            # The tools' server is always there and takes every call.
+            yield Violation("effect", token, f"{run_id} succeeded and never called: {result['content']}")
     for token in order.once_tokens + order.idempotent_tokens:
         if any(not key.startswith(f"{run_id}:") for key in keys.get(token, ())):
             yield Violation("effect", token, f"the key is not of {run_id}: {keys[token]}")
+
+
+def unknowns(facts: Facts) -> Iterator[Violation]:
+    """A call is unknown only when an attempt before may have made it, and has left no result.
+
+    Nothing is ever wrong between agents and tools here: the first attempt hears every answer. A run that did not
+    succeed is another thing, for it may have been stopped in the middle of a call.
+    """
+    for run in facts.history.runs:
+        if run.status != "succeeded":
+            continue
+        events = facts.last_attempt(run.id)
+        reused = {
+            str(result["call_id"])
+            for event in events
+            if event.type == "run_restarted"
+            for result in event.fields["reused_tool_results"]
+        }
+        for event in events:
+            if event.type != "tool_finished" or not event.fields.get("is_unknown"):
+                continue
+            call_id = str(event.fields["call_id"])
+            if run.attempt == 1:
+                yield Violation("unknown", run.id, f"{call_id} is unknown to the first attempt, which made it")
+            if call_id in reused:
+                yield Violation("unknown", run.id, f"{call_id} is unknown, and its result was taken over")
 
 
 def _results_by_token(facts: Facts, run_id: str) -> dict[str, Mapping[str, Any]]:

@@ -1,9 +1,16 @@
 """Rules about events: what each follower saw, and what all of them together did."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from chaos.facts import Facts, Violation, text_of
-from chaos.history import TERMINAL_STATUS, Seen, Stream
+from chaos.history import TERMINAL_STATUS, Seen, Stream, Trouble
+
+# Through owner, peer, gateway and proxies on a busy machine: one follower hears that much later than another.
+_DELIVERY_S: Final = 1.0
+# A slow proxy is still at its last chunk when its fault is over; a throttled one for longest.
+_LAST_CHUNK_S: Final = 2.0
+_HOLDING_LINK_FAULTS: Final = frozenset({"delay", "throttle", "partition", "partition_to", "partition_from"})
 
 
 def gaps(facts: Facts) -> Iterator[Violation]:
@@ -63,6 +70,38 @@ def disagreements(facts: Facts) -> Iterator[Violation]:
         latest = max((attempt for attempt, _ in seen), default=0)
         if run and latest > max(1, run.attempt):
             yield Violation("disagreement", run_id, f"attempt {latest} was seen, {run.attempt} is stored")
+
+
+def stale_owners(facts: Facts) -> Iterator[Violation]:
+    """Once anyone has seen an attempt, nobody gets events of one before it: an owner without its lease is silent.
+
+    What was sent in time may be held back on the way: by a slow or cut link that carries streams, or by a gateway that
+    stands still. Such a fault at that time puts the limit off until its end. A fault of the owner does not, nor one of
+    its link to the database: those are what makes owners stale.
+    """
+    for run_id, streams in facts.streams.items():
+        events = [event for stream in streams for event in stream.events]
+        first_s: dict[int, float] = {}
+        for event in events:
+            first_s[event.attempt] = min(event.at_s, first_s.get(event.attempt, event.at_s))
+        for event in events:
+            later_s = min((at_s for attempt, at_s in first_s.items() if attempt > event.attempt), default=event.at_s)
+            if event.at_s > facts.due_s(
+                later_s,
+                _DELIVERY_S,
+                after_trouble_s=_LAST_CHUNK_S,
+                look_back_s=_LAST_CHUNK_S,
+                harms=_holds_streams_back,
+            ):
+                late_s = event.at_s - later_s
+                detail = f"{event.attempt}:{event.seq} came {late_s:.1f} s after a later attempt was seen"
+                yield Violation("stale", run_id, detail)
+
+
+def _holds_streams_back(trouble: Trouble) -> bool:
+    if trouble.target.startswith(("client>", "gateway>", "agent>")):
+        return trouble.kind in _HOLDING_LINK_FAULTS
+    return trouble.kind == "pause" and trouble.target.startswith("gateway")
 
 
 def texts(facts: Facts) -> Iterator[Violation]:

@@ -15,7 +15,8 @@ class AttemptLog:
     """Numbers events and keeps them for followers, who read by position and so cannot slow the run down.
 
     Bounded by what one attempt may produce: its text is, by the model's output limit, and tool rounds are.
-    `holds_lease` is asked before every event: an owner that lost its lease must not speak (fencing).
+    `holds_lease` is asked before every event, when it is written and when it is read: an owner that lost its lease must
+    not speak (fencing), and one that was paused may have written what nobody has read yet.
     """
 
     def __init__(self, claim: Claim) -> None:
@@ -48,12 +49,19 @@ class AttemptLog:
         self.is_closed = True
         self._wake_followers()
 
+    @property
+    def may_be_told(self) -> bool:
+        """Whether no other attempt can have taken this one's place."""
+        return self.has_ended or self.holds_lease()
+
     async def follow(self, after_seq: int) -> AsyncGenerator[RunEvent]:
-        """Events after `after_seq`, in order, until the log is closed."""
+        """Events after `after_seq`, in order, until the log is closed or the lease is lost."""
         seen = after_seq
         while True:
             changed = self._changed
             while seen < len(self.events):
+                if not self.may_be_told:
+                    return
                 yield self.events[seen]
                 seen += 1
             if self.is_closed:

@@ -64,15 +64,15 @@ class Executor:
         return run.owner == self.owner.name or run.owner_address == self.owner.address
 
     def log_of(self, run_id: RunId) -> AttemptLog | None:
-        """The live events of a run that is executed here."""
+        """The live events of a run that is executed here; not those of an attempt that another may have made void."""
         handle = self._handles.get(run_id)
-        return handle.attempt.log if handle else None
+        return handle.attempt.log if handle and handle.attempt.log.may_be_told else None
 
     async def wait_until_here(self, run_id: RunId, timeout_s: float) -> None:
         """Until a run starts here or the replica is drained, at most `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
-                while run_id not in self._handles and not self.is_drained:
+                while self.log_of(run_id) is None and not self.is_drained:
                     await self._changed.wait()
         except TimeoutError:
             return

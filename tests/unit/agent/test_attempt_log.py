@@ -139,3 +139,27 @@ def test_each_follower_gets_each_event_after_its_position_once_and_in_order(data
         assert [task.result() for task in tasks] == [whole[position:] for position in positions]
 
     asyncio.run(run())
+
+
+async def test_what_nobody_has_read_is_told_no_more_when_the_lease_is_lost() -> None:
+    """An owner that was paused: by now another attempt may be under way."""
+    log = an_owned_log()
+    log.append(_delta("a"))
+    log.append(_delta("b"))
+    events = log.follow(0)
+    first = await anext(events)
+
+    log.holds_lease = lambda: False
+
+    assert first.seq == 1
+    assert [event.seq async for event in events] == []
+
+
+async def test_ended_log_is_told_to_its_end_whatever_became_of_the_lease() -> None:
+    log = an_owned_log()
+    log.append(_delta("a"))
+    log.finish(_end(log))
+
+    log.holds_lease = lambda: False
+
+    assert await _all(log) == [1, 2]

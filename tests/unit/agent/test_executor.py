@@ -1,6 +1,7 @@
 """Runs that are stopped at the worst moment."""
 
 import asyncio
+import time
 from typing import Any, cast
 
 from mesh_agent.domain import Claim
@@ -49,3 +50,17 @@ async def test_run_cancelled_in_its_middle_leaves_no_trace() -> None:
     await runs.wait_for_end(claim.run_id, 5.0)
 
     assert runs.log_of(claim.run_id) is None
+
+
+async def test_log_of_a_run_whose_lease_ran_out_is_not_given() -> None:
+    runs, claim = executor(), claimed()
+    runs.launch(claim, time.monotonic())
+    before = runs.log_of(claim.run_id)
+
+    # As after a pause: the clock went on, and nothing here did.
+    runs._handles[claim.run_id].valid_until_s = time.monotonic() - 1.0
+
+    assert before is not None
+    assert runs.log_of(claim.run_id) is None
+    runs.cancel(claim.run_id)
+    await runs.wait_for_end(claim.run_id, 5.0)

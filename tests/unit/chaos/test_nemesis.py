@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 from chaos.cluster import LINK_NAMES, PROCESS_NAMES
+from chaos.history import Trouble
 from chaos.nemesis import LINK_FAULTS, PROCESS_FAULTS, Fault, Process, ProcessFault, plan_faults, torment
 from chaos.proxy import FaultProxy
 
@@ -72,8 +73,11 @@ def test_every_process_every_link_and_every_kind_is_hit() -> None:
 )
 async def test_a_process_runs_again_after_its_fault(kind: ProcessFault, done: Sequence[str]) -> None:
     log: list[str] = []
+    troubles: list[Trouble] = []
     victims = Victims({"agent": RecordedProcess(log)}, {})
 
-    await torment(victims, [Fault(at_s=0.0, kind=kind, target="agent", duration_s=0.0)])
+    await torment(victims, [Fault(at_s=0.0, kind=kind, target="agent", duration_s=0.0)], troubles)
 
     assert log == done
+    assert [(trouble.kind, trouble.target) for trouble in troubles] == [(kind, "agent")]
+    assert troubles[0].begun_s <= troubles[0].ended_s

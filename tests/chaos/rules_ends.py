@@ -1,0 +1,112 @@
+"""Rules about how runs end: for which reasons they may fail, and what cancel, interrupt and reject promise."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from chaos.facts import Facts, Violation, calls_of
+from chaos.history import TERMINAL_STATUS, Call, StoredRun
+
+_ENDED: Final = frozenset(TERMINAL_STATUS.values())
+# A model or a database that is away. At most two owners are lost in a schedule, so none is tried too often; and a
+# crash or a run that hangs is a defect, whatever was done to it.
+_LEGAL_REASONS: Final = frozenset(
+    {"MODEL_UNAVAILABLE", "MODEL_TIMEOUT", "MODEL_CUT_OFF", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
+)
+# Between two readings of one machine's clocks, and from a commit to what a client sees of it.
+_SKEW_S: Final = 0.5
+# A poll of the claims, the end's transaction, and a busy machine.
+_CANCEL_SLACK_S: Final = 3.0
+# An owner hears of it at once, or at its next heartbeat, which comes each third of a lease.
+_INTERRUPT_S: Final = 2.0
+# A stored creation is the start of the transaction that then waits for the thread's row.
+_TRANSACTION_S: Final = 1.0
+
+
+def failures(facts: Facts) -> Iterator[Violation]:
+    """A run fails for want of a model or a database, and for nothing else."""
+    for run in facts.history.runs:
+        if run.status == "failed" and run.reason not in _LEGAL_REASONS:
+            yield Violation("failure", run.id, f"failed with {run.reason or 'no reason'}, attempt {run.attempt}")
+
+
+def cancels(facts: Facts) -> Iterator[Violation]:
+    """An answered cancel tells how the run ended, or is followed by its end."""
+    for call in calls_of(facts, "cancel"):
+        run = facts.runs.get(call.run_id)
+        if call.outcome == "ok" and run is not None:
+            yield from _cancel(facts, call, run)
+
+
+def _cancel(facts: Facts, call: Call, run: StoredRun) -> Iterator[Violation]:
+    ended_s = facts.moment_s(run.ended_at)
+    if call.run_status in _ENDED:
+        # One that had ended, or was ending, before it was reached stays as it is; but what was told holds.
+        if run.status != call.run_status:
+            yield Violation(
+                "cancelled", run.id, f"the answer to its cancel says {call.run_status}, stored {run.status}"
+            )
+        if ended_s is not None and ended_s > call.ended_s + _SKEW_S:
+            yield Violation(
+                "cancelled", run.id, f"told {call.run_status} {ended_s - call.ended_s:.1f} s before it ended"
+            )
+        return
+    # The answer said that it has not ended: its owner is out of reach. Until the owner's next heartbeat, or until its
+    # lease is over, it may still end by itself, as succeeded or failed too; it may not go on after that.
+    within_s = facts.history.lease_ttl_s + _CANCEL_SLACK_S
+    due_s = facts.due_s(call.ended_s, within_s, after_trouble_s=within_s)
+    if ended_s is not None and ended_s > due_s:
+        detail = f"{run.status} {ended_s - call.ended_s:.1f} s after its cancel was answered"
+        yield Violation("cancelled", run.id, detail)
+
+
+def interrupts(facts: Facts) -> Iterator[Violation]:
+    """Once an interrupting run is acknowledged, no earlier run of its thread comes to a good end."""
+    for index, run, runs in _of_multitask(facts, "interrupt"):
+        acknowledged_s = facts.acknowledged_s(facts.order_of[run.id].key)
+        if acknowledged_s is None:
+            continue
+        # An end that was being stored is not cut: on a bad link to the database, its commit may be a fault late. And
+        # an owner that neither is told nor has a heartbeat may speak and store as long as its lease holds.
+        due_s = facts.due_s(
+            acknowledged_s,
+            _INTERRUPT_S,
+            after_trouble_s=facts.history.lease_ttl_s + _INTERRUPT_S,
+            look_back_s=facts.history.lease_ttl_s,
+        )
+        for earlier in runs[:index]:
+            ended_s = facts.moment_s(earlier.ended_at)
+            if earlier.status == "succeeded" and ended_s is not None and ended_s > due_s:
+                detail = f"succeeded {ended_s - acknowledged_s:.1f} s after {run.id} had interrupted it"
+                yield Violation("interrupt", earlier.id, detail)
+
+
+def rejects(facts: Facts) -> Iterator[Violation]:
+    """A run that was not to wait found its thread idle.
+
+    Runs behind it were added after it, for the thread is locked; those before it may have ended while it waited for
+    that lock, so after its creation, but before it was acknowledged.
+    """
+    for index, run, runs in _of_multitask(facts, "reject"):
+        created_s = facts.moment_s(run.created_at)
+        if created_s is None:
+            continue
+        due_s = facts.due_s(created_s, _TRANSACTION_S, after_trouble_s=_TRANSACTION_S, look_back_s=_TRANSACTION_S)
+        acknowledged_s = facts.acknowledged_s(facts.order_of[run.id].key)
+        if acknowledged_s is not None:
+            due_s = min(due_s, acknowledged_s + _SKEW_S)
+        for earlier in runs[:index]:
+            ended_s = facts.moment_s(earlier.ended_at)
+            if ended_s is None or ended_s > due_s:
+                detail = (
+                    f"was taken, and {earlier.id} ended {earlier.ended_at or 'never'}, it was made {run.created_at}"
+                )
+                yield Violation("reject", run.id, detail)
+
+
+def _of_multitask(facts: Facts, multitask: str) -> Iterator[tuple[int, StoredRun, Sequence[StoredRun]]]:
+    """Runs asked for in this way: place in the thread, run, the thread's runs."""
+    for runs in facts.threads.values():
+        for index, run in enumerate(runs):
+            order = facts.order_of.get(run.id)
+            if order and order.multitask == multitask:
+                yield index, run, runs
