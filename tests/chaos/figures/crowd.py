@@ -26,6 +26,8 @@ class Follower:
     back_s: list[float] = field(default_factory=list)
     """Monotonic times at which a stream was open again."""
     ended_as: str = ""
+    ended_s: float = 0.0
+    """Monotonic time of its end."""
     streams: int = 0
 
     async def follow(self, session: aiohttp.ClientSession, give_up_s: float) -> None:
@@ -67,6 +69,7 @@ class Follower:
         _, attempt, seq = name.decode().split(":")
         self.places.append((int(attempt), int(seq)))
         if any(terminal in frame + b"\n" for terminal in _TERMINAL):
+            self.ended_s = time.monotonic()
             self.ended_as = frame.split(b"event: ", 1)[1].split(b"\n")[0].decode()
 
     def fault(self) -> str:

@@ -18,6 +18,8 @@ from chaos.history import History, Order
 
 _PER_RUN = 10
 _BOUND_S = 10.0
+# A service's pool of database connections fills up to this as chance has it (DESIGN §5), and stays.
+_POOL = 20
 # One word a second: a thousand streams are a thousand events a second, which is what two cores carry beside all else.
 _PACE = "[[sim:itl=1000]]"
 _ENV: ServiceEnv = {
@@ -52,9 +54,12 @@ async def drop(report: Report, data_dir: Path, count: int, seed: int) -> None:
 
 
 async def _drop_once(report: Report, cluster: Cluster, count: int, harm: Callable[[Cluster], Awaitable[float]]) -> None:
-    killed_s, followers = await _under_streams(report, cluster, count, seconds=35, harm=harm, gateways=(0,))
-    back = [min((at_s for at_s in one.back_s if at_s > killed_s), default=1e9) - killed_s for one in followers]
-    report.say(f"{len(followers)} followers dropped at once, back after {spread(back)}")
+    killed_s, followers = await _under_streams(report, cluster, count, seconds=45, harm=harm, gateways=(0,))
+    # Who had seen the end by then had nothing to come back for; who was lost has no end, and is reported above.
+    dropped = [one for one in followers if one.ended_s > killed_s]
+    back = [min((at_s for at_s in one.back_s if at_s > killed_s), default=1e9) - killed_s for one in dropped]
+    report.say(f"{len(dropped)} of {len(followers)} followers dropped at once, back after {spread(back)}")
+    report.require(len(dropped) >= 0.9 * len(followers), "nearly all were following when the gateway died")
     report.require(max(back) <= _BOUND_S, f"all are back within {_BOUND_S:.0f} s")
 
 
@@ -148,5 +153,5 @@ def _tell_resources(report: Report, before: Mapping[str, Held], after: Mapping[s
     for name in after.keys() - {names_of("gateway")[0]}:
         was, now = before[name], after[name]
         report.say(f"{name}: {was.memory_mib:.0f} to {now.memory_mib:.0f} MiB, {was.sockets} to {now.sockets} sockets")
-        report.require(now.sockets <= was.sockets + 10, f"{name} has its connections back to the start")
+        report.require(now.sockets <= was.sockets + _POOL, f"{name} has its connections back to the start")
         report.require(now.memory_mib <= 1.2 * was.memory_mib + 20, f"{name} has its memory back to the start")
