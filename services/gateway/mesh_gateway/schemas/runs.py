@@ -39,7 +39,7 @@ class BackgroundRunBody(ChatBody):
 
 class RunBody(BackgroundRunBody):
     on_disconnect: Literal["continue", "cancel"] = Field(
-        default="continue", description="What becomes of the run when this request is cut."
+        default="continue", description="What becomes of the run when the client leaves this request."
     )
 
 
