@@ -65,15 +65,17 @@ async def test_a_turn_outlives_days_without_the_model(
         # With five minutes between them, these attempts took three days.
         await connection.execute(update(jobs).values(attempt=900))
 
-    async with SimulatorAdmin(simulator_url) as simulator, open_memory(hasty, memory_mesh) as memory:
+    async with SimulatorAdmin(simulator_url) as simulator:
+        # Before the service starts: its worker takes the turn at once.
         await simulator.put_rules([fail_once])
-        async with database.as_user(ada) as connection:
-            given_back = select(func.count()).where(jobs.c.attempt > 900, jobs.c.leased_until.is_(None))
-            async with asyncio.timeout(30):
-                while not (await connection.execute(given_back)).scalar_one():
-                    pass
-            await connection.execute(update(jobs).values(due_at=func.now()))
-        texts = await memory.texts_once_kept(ada)
+        async with open_memory(hasty, memory_mesh) as memory:
+            async with database.as_user(ada) as connection:
+                given_back = select(func.count()).where(jobs.c.attempt > 900, jobs.c.leased_until.is_(None))
+                async with asyncio.timeout(30):
+                    while not (await connection.execute(given_back)).scalar_one():
+                        pass
+                await connection.execute(update(jobs).values(due_at=func.now()))
+            texts = await memory.texts_once_kept(ada)
         await simulator.clear_rules()
 
     assert texts == [SENTENCE]
