@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import grpc
 from mesh.agent.v1 import agent_pb2_grpc
 from mesh.auth.v1 import auth_pb2_grpc
 from mesh.eval.v1 import eval_pb2_grpc
 from mesh.memory.v1 import memory_pb2_grpc
 from mesh_common.clock import Clock, SystemClock
+from mesh_common.edges import ServiceName
 from mesh_common.grpc_client import ServiceCalls, open_channel
 from mesh_common.grpc_service import Drain, ServiceParts, open_grpc_service
 from mesh_common.ids import new_id
@@ -87,13 +89,17 @@ async def open_service(settings: AgentSettings) -> AsyncIterator[Drain]:
 async def open_neighbours(settings: AgentSettings) -> AsyncIterator[Neighbours]:
     async with AsyncExitStack() as stack:
         signer = ServiceTokenSigner("agent", SigningKey.from_pem(settings.service_key.get_secret_value()))
-        auth_channel = await stack.enter_async_context(open_channel(settings.auth_target))
-        memory_channel = await stack.enter_async_context(open_channel(settings.memory_target))
-        eval_channel = await stack.enter_async_context(open_channel(settings.eval_target))
+
+        async def channel_to(callee: ServiceName, target: str) -> grpc.aio.Channel:
+            return await stack.enter_async_context(open_channel(target, tls=settings.tls_to(callee)))
+
+        auth_channel = await channel_to("auth", settings.auth_target)
+        memory_channel = await channel_to("memory", settings.memory_target)
+        eval_channel = await channel_to("eval", settings.eval_target)
         auth = AuthClient(ServiceCalls("auth", signer), auth_pb2_grpc.AuthServiceStub(auth_channel))
         memory_calls = ServiceCalls("memory", signer)
         memory_stub = memory_pb2_grpc.MemoryServiceStub(memory_channel)
-        peers = PeerAgentClients(ServiceCalls("agent", signer))
+        peers = PeerAgentClients(ServiceCalls("agent", signer), settings.tls_to("agent"))
         stack.push_async_callback(peers.close)
         yield Neighbours(
             entitlements=auth,

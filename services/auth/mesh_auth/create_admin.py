@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mesh_common.errors import MeshError
 from mesh_common.logs import configure_logs
 from mesh_common.settings import load_settings
+from mesh_common.signals import end_on_sigterm
 
 from mesh_auth.bootstrap import open_registration
 from mesh_auth.convert import new_credentials
@@ -21,6 +22,7 @@ _PASSWORD_BYTES = 24
 
 
 def create_admin_main(arguments: Sequence[str]) -> None:
+    end_on_sigterm()
     parser = argparse.ArgumentParser(prog="mesh_auth create-admin", description=__doc__)
     parser.add_argument("--email", required=True)
     parser.add_argument("--password-stdin", action="store_true", help="read the password from standard input")

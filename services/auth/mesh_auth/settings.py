@@ -3,9 +3,8 @@
 import os
 from datetime import timedelta
 
-from mesh_common.jwt import SigningKey
-from mesh_common.settings import GrpcSettings, MigrationSettings, Seconds, settings_config
-from pydantic import Field, SecretStr, field_validator, model_validator
+from mesh_common.settings import GrpcSettings, MigrationSettings, PrivateKey, Seconds, settings_config
+from pydantic import Field, ValidationInfo, field_validator
 
 from mesh_auth.domain import Allowances, Lifetimes
 
@@ -23,11 +22,11 @@ class AuthSettings(GrpcSettings):
 
     model_config = settings_config("AUTH_")
 
-    signing_key: SecretStr
+    signing_key: PrivateKey
     """PEM of the EC P-256 private key that signs access tokens (`make secrets`)."""
-    previous_signing_key: SecretStr | None = None
+    previous_signing_key: PrivateKey | None = None
     """PEM of the key before it: tokens that it signed are good until they expire."""
-    next_signing_key: SecretStr | None = None
+    next_signing_key: PrivateKey | None = None
     """PEM of the key to come: verifiers know it before it signs."""
     issuer: str = Field(default="https://mesh.local", min_length=1, max_length=200)
     """Claim `iss` of access tokens; the gateway must be told the same."""
@@ -37,7 +36,7 @@ class AuthSettings(GrpcSettings):
     """Whether people may make accounts themselves."""
     access_token_ttl_s: int = Field(default=900, ge=60, le=3_600)
     """How long an access token is valid."""
-    refresh_token_ttl_s: int = Field(default=30 * _DAY_S, ge=60, le=365 * _DAY_S)
+    refresh_token_ttl_s: int = Field(default=30 * _DAY_S, ge=60, le=365 * _DAY_S, validate_default=True)
     """How long a refresh token is valid, counted anew with each rotation."""
     hash_workers: int = Field(default_factory=lambda: os.process_cpu_count() or 1, ge=1, le=64)
     """Passwords hashed at once, 20 ms of one core and 19 MiB each; as many as there are cores by default."""
@@ -54,18 +53,12 @@ class AuthSettings(GrpcSettings):
     retention_period_s: Seconds = 60.0
     """How often expired sessions, tokens and revocations are deleted."""
 
-    @field_validator("signing_key", "previous_signing_key", "next_signing_key")
+    @field_validator("refresh_token_ttl_s")
     @classmethod
-    def _is_user_signing_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            SigningKey.from_pem(value.get_secret_value())
-        return value
-
-    @model_validator(mode="after")
-    def _refresh_outlives_access(self) -> "AuthSettings":
-        if self.refresh_token_ttl_s < self.access_token_ttl_s:
-            raise ValueError("AUTH_REFRESH_TOKEN_TTL_S must not be shorter than AUTH_ACCESS_TOKEN_TTL_S")
-        return self
+    def _outlives_access(cls, ttl_s: int, info: ValidationInfo) -> int:
+        if ttl_s < info.data.get("access_token_ttl_s", ttl_s):
+            raise ValueError("must not be shorter than AUTH_ACCESS_TOKEN_TTL_S")
+        return ttl_s
 
     def lifetimes(self) -> Lifetimes:
         return Lifetimes(timedelta(seconds=self.access_token_ttl_s), timedelta(seconds=self.refresh_token_ttl_s))

@@ -4,47 +4,76 @@ Safe to run again; passwords given are set anew, which is how a password is rota
 """
 
 import asyncio
+import sys
 
 import asyncpg
 import structlog
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings
+from pydantic import Field, SecretStr, field_validator
 
-from mesh_common.settings import settings_config
+from mesh_common.database_faults import told_in_one_line
+from mesh_common.errors import MeshError
+from mesh_common.settings import DatabaseUrl, EnvironmentSettings, settings_config
 
 log = structlog.get_logger()
 
 SCHEMAS = ("auth", "agent", "memory", "eval")
 _LOGINS = ("owner", "login_a", "login_b")
+_CONNECT_TIMEOUT_S = 10
+_COMMAND_TIMEOUT_S = 30
+LOGIN_ROLES = tuple(f"{schema}_{login}" for schema in SCHEMAS for login in _LOGINS)
 
 
-class BootstrapSettings(BaseSettings):
+class BootstrapSettings(EnvironmentSettings):
     """What `bootstrap-db` is told, prefix `BOOTSTRAP_`."""
 
     model_config = settings_config("BOOTSTRAP_")
 
-    admin_database_url: SecretStr
+    admin_database_url: DatabaseUrl
     """`postgresql://…` of a role that may create roles, schemas and extensions."""
     database_passwords: dict[str, SecretStr] = Field(min_length=1)
-    """JSON: password by role (`auth_owner`, `auth_login_a`, `auth_login_b`, …), as `make secrets` gives it."""
+    """JSON: password by role (`auth_owner`, `auth_login_a`, `auth_login_b`, …), as `make secrets` gives it. Those of
+    roles that are not named stay as they are."""
+
+    @field_validator("database_passwords", mode="before")
+    @classmethod
+    def _are_of_logins(cls, passwords: object) -> object:
+        # Before pydantic looks inside: its faults would name keys, and whoever mixed them up wrote passwords there.
+        if isinstance(passwords, dict) and not _is_password_by_role(passwords):
+            raise ValueError(f"must be passwords by role; roles are {', '.join(LOGIN_ROLES)}")
+        return passwords
+
+
+def _is_password_by_role(passwords: dict[object, object]) -> bool:
+    return all(role in LOGIN_ROLES and isinstance(value, str | SecretStr) for role, value in passwords.items())
 
 
 def bootstrap_database(settings: BootstrapSettings) -> None:
-    asyncio.run(bootstrap(settings))
+    """Ends the process with 1 and one line where it cannot be done."""
+    try:
+        asyncio.run(bootstrap(settings))
+    except MeshError as error:
+        sys.exit(error.message)
 
 
 async def bootstrap(settings: BootstrapSettings) -> None:
-    connection = await asyncpg.connect(settings.admin_database_url.get_secret_value(), timeout=10, command_timeout=30)
+    """Raises Unavailable or PreconditionFailed; nothing was changed then."""
+    url = settings.admin_database_url.get_secret_value()
+    with told_in_one_line(url, lambda: "bootstrap-db"):
+        await _bootstrap(url, settings.database_passwords)
+    log.info("bootstrap.done", schemas=SCHEMAS)
+
+
+async def _bootstrap(url: str, passwords: dict[str, SecretStr]) -> None:
+    connection = await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S, command_timeout=_COMMAND_TIMEOUT_S)
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(7310020)")
             await connection.execute("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public")
             await connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
             for schema in SCHEMAS:
-                await _bootstrap_schema(connection, schema, settings.database_passwords)
+                await _bootstrap_schema(connection, schema, passwords)
     finally:
         await connection.close()
-    log.info("bootstrap.done", schemas=SCHEMAS)
 
 
 async def _bootstrap_schema(connection: asyncpg.Connection, schema: str, passwords: dict[str, SecretStr]) -> None:
@@ -57,7 +86,7 @@ async def _bootstrap_schema(connection: asyncpg.Connection, schema: str, passwor
     await connection.execute(f"GRANT {schema}_owner TO CURRENT_USER")
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {schema}_owner")
     await connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {schema}_app, {schema}_worker")
-    for suffix in ("owner", "login_a", "login_b"):
+    for suffix in _LOGINS:
         await connection.execute(f"ALTER ROLE {schema}_{suffix} SET search_path = {schema}, public")
     await connection.execute(
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {schema}_owner IN SCHEMA {schema} "

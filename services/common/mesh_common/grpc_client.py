@@ -16,10 +16,12 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from mesh_common.caller import current_user, remaining_s
 from mesh_common.error_wire import code_of, from_rpc_error
 from mesh_common.errors import MeshError
+from mesh_common.grpc_tls import RenewingChannel, channel_credentials
 from mesh_common.ids import UserId
 from mesh_common.metrics import RPC_CLIENT_SECONDS
 from mesh_common.service_tokens import ServiceTokenSigner
 from mesh_common.telemetry import tracer
+from mesh_common.tls import ChannelTls, TlsMaterial
 
 USER_METADATA: Final = "mesh-on-behalf-of"
 Metadata = tuple[tuple[str, str], ...]
@@ -91,13 +93,23 @@ _CHANNEL_OPTIONS: Final = (
 )
 
 
-def open_channel(target: str, *, max_message_bytes: int = 1_048_576) -> grpc.aio.Channel:
-    """A channel to all replicas behind `target` (`dns:///name:port`, or `ipv4:…`). The caller closes it."""
-    limits = (
+def open_channel(target: str, *, tls: ChannelTls | None = None, max_message_bytes: int = 1_048_576) -> grpc.aio.Channel:
+    """A channel to all replicas behind `target` (`dns:///name:port`, or `ipv4:…`). The caller closes it.
+
+    With `tls` both sides show certificates, and the other must be the service that `tls` names, whatever its address.
+    """
+    options: tuple[tuple[str, Any], ...] = (
+        *_CHANNEL_OPTIONS,
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
     )
-    return grpc.aio.insecure_channel(target, options=(*_CHANNEL_OPTIONS, *limits))  # noqa: TID251 - the one place
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)  # noqa: TID251 - the one place
+
+    def open_with(material: TlsMaterial) -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(target, channel_credentials(material), options=(*options, *tls.options()))
+
+    return RenewingChannel(open_with, tls.files)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """A gRPC server as every service of the mesh has it: boundary, health, limits, connection age, reflection."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mesh_common.grpc_boundary import BoundaryInterceptor
+from mesh_common.grpc_tls import server_credentials
 from mesh_common.health import Health
 from mesh_common.service_tokens import ServiceTokenVerifier
 from mesh_common.settings import GrpcSettings
@@ -19,6 +20,11 @@ PING_POLICY = (
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
+# Two processes that share a port by accident would each get half of the calls.
+_OWN_PORT: Final = ("grpc.so_reuseport", 0)
+# Anyone who reaches the port may ask.
+_MAX_HEALTH_RPCS: Final = 100
+_HEALTH_OPTIONS: Final = (("grpc.max_receive_message_length", 4_096), *PING_POLICY, _OWN_PORT)
 
 
 def build_server(
@@ -41,8 +47,20 @@ def build_server(
     if settings.grpc_reflection:
         names = (*service_names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-    port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
+    address = f"{settings.grpc_host}:{settings.grpc_port}"
+    files = settings.tls_files()
+    port = server.add_secure_port(address, server_credentials(files)) if files else server.add_insecure_port(address)
     return server, port
+
+
+def build_health_server(settings: GrpcSettings, health: Health) -> grpc.aio.Server | None:
+    """A second server without TLS, for health and nothing else: Kubernetes' probes speak none. None if not wanted."""
+    if settings.grpc_health_port is None:
+        return None
+    server = grpc.aio.server(options=_HEALTH_OPTIONS, maximum_concurrent_rpcs=_MAX_HEALTH_RPCS)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_health_port}")
+    return server
 
 
 def _options(settings: GrpcSettings) -> tuple[tuple[str, int], ...]:
@@ -55,6 +73,5 @@ def _options(settings: GrpcSettings) -> tuple[tuple[str, int], ...]:
         # A client that froze or was cut off leaves its streams behind; nothing of ours waits for them.
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.http2.ping_timeout_ms", 5_000),
-        # Two processes that share a port by accident would each get half of the calls.
-        ("grpc.so_reuseport", 0),
+        _OWN_PORT,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import structlog
 
-from mesh_common.grpc_server import build_server
+from mesh_common.grpc_server import build_health_server, build_server
 from mesh_common.health import Health, ReadinessCheck
 from mesh_common.metrics import metrics_endpoint
 from mesh_common.settings import GrpcSettings
@@ -51,6 +51,8 @@ async def open_grpc_service(settings: GrpcSettings, parts: ServiceParts) -> Asyn
         register=parts.register,
     )
 
+    probes = build_health_server(settings, health)
+
     async def drain() -> None:
         until_s = time.monotonic() + settings.drain_s
         await health.drain()
@@ -60,6 +62,8 @@ async def open_grpc_service(settings: GrpcSettings, parts: ServiceParts) -> Asyn
 
     with metrics_endpoint(settings.metrics_host, settings.metrics_port):
         await health.check_once()
+        if probes:
+            await probes.start()
         await server.start()
         log.info("grpc.listening", port=port)
         try:
@@ -70,6 +74,9 @@ async def open_grpc_service(settings: GrpcSettings, parts: ServiceParts) -> Asyn
                     task.cancel()
         finally:
             await server.stop(None)
+            if probes:
+                # To the end, so that a probe reads "not serving" and not a refused connection.
+                await probes.stop(None)
 
 
 async def _forever(task: BackgroundTask) -> None:

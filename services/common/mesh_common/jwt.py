@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jose import jwk as jose_jwk
@@ -59,7 +60,11 @@ def new_private_key_pem() -> str:
 
 def public_jwk(pem: str) -> dict[str, str]:
     """The public part of a private key as a JWK with `kid`, `alg` and `use`."""
-    private = serialization.load_pem_private_key(pem.encode(), password=None)
+    try:
+        private = serialization.load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Encrypted keys are a TypeError. Without a cause: nothing of a private key is ever repeated.
+        raise ValueError("is not an unencrypted private key in PEM") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
         raise ValueError("is not an EC P-256 private key")  # noqa: TRY004 - settings report ValueError
     public_pem = private.public_key().public_bytes(
@@ -149,9 +154,12 @@ class JWTVerifier:
             self._verified.popitem(last=False)
 
 
-def parse_jwks(text: str) -> dict[str, dict[str, str]]:
+def parse_jwks(text: str | bytes) -> dict[str, dict[str, str]]:
     """Keys by `kid`. Raises ValueError unless every key is a public EC P-256 key with a `kid`."""
-    document = orjson.loads(text)
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValueError("is not JSON") from error
     keys = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list):
         raise ValueError("is not a JWKS document")  # noqa: TRY004 - settings report ValueError

@@ -106,14 +106,15 @@ class Database:
 async def open_database(settings: GrpcSettings, *, schema: str, driver: Driver = "asyncpg") -> AsyncIterator[Database]:
     """The pool while open. Connects lazily: a service starts, unready, while PostgreSQL is away."""
     url = settings.database_url.get_secret_value()
-    engine = create_async_engine(
-        with_driver(url, driver),
+    engine = open_engine(
+        url,
+        driver,
+        _connect_args(driver, settings.database_timeout_s),
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         pool_timeout=settings.database_timeout_s,
         pool_pre_ping=True,
         pool_use_lifo=True,
-        connect_args=_connect_args(driver, settings.database_timeout_s),
         hide_parameters=True,
     )
     _observe_pool(engine)
@@ -125,6 +126,20 @@ async def open_database(settings: GrpcSettings, *, schema: str, driver: Driver =
         yield Database(engine, schema)
     finally:
         await engine.dispose()
+
+
+def open_engine(url: str, driver: Driver, connect_args: dict[str, Any], **engine_args: Any) -> AsyncEngine:
+    """An engine for a libpq URL, whatever the driver: `sslmode`, `sslrootcert` and `options` mean the same to both.
+
+    SQLAlchemy hands a URL's parameters to asyncpg as arguments, which it refuses; asyncpg's own reading knows them.
+    """
+    if driver == "psycopg":
+        return create_async_engine(with_driver(url, driver), connect_args=connect_args, **engine_args)
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(url, **connect_args)
+
+    return create_async_engine(with_driver(url, driver).partition("?")[0], async_creator=connect, **engine_args)
 
 
 def with_driver(url: str, driver: Driver) -> str:

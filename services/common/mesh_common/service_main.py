@@ -5,12 +5,15 @@ second, and a migration needs none of them.
 """
 
 import argparse
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from mesh_common.errors import MeshError
 from mesh_common.logs import configure_logs
 from mesh_common.settings import GrpcSettings, MigrationSettings, load_settings
+from mesh_common.signals import end_on_sigterm
 
 
 def service_main[S: GrpcSettings, M: MigrationSettings](
@@ -20,6 +23,7 @@ def service_main[S: GrpcSettings, M: MigrationSettings](
 
     By the files that every service has: `migrations/`, and `bootstrap.open_service`.
     """
+    end_on_sigterm()
     parser = argparse.ArgumentParser(prog=f"mesh_{service}")
     parser.add_argument("command", choices=("serve", "migrate"))
     command = parser.parse_args().command
@@ -27,8 +31,16 @@ def service_main[S: GrpcSettings, M: MigrationSettings](
         from mesh_common.migrate import migrate  # noqa: PLC0415 - see the module's head
 
         configure_logs(service, "INFO")
-        owner_url = load_settings(migration_settings_class).owner_database_url.get_secret_value()
-        migrate(owner_url, schema=service, migrations=_migrations_of(service))
+        owner = load_settings(migration_settings_class)
+        try:
+            migrate(
+                owner.owner_database_url.get_secret_value(),
+                schema=service,
+                migrations=_migrations_of(service),
+                timeout_s=owner.migration_timeout_s,
+            )
+        except MeshError as error:
+            sys.exit(error.message)
     else:
         from mesh_common.serve import run_process, serve_until_signal  # noqa: PLC0415 - the same
         from mesh_common.telemetry import tracing  # noqa: PLC0415 - the same

@@ -186,15 +186,14 @@ class Stack:
         }
 
     def _service(self, name: ServiceName, replica: int = 0) -> PythonPart:
-        ports = self.environments.ports_of(name, replica)
+        env = self._rewire(name, replica, self.environments.of(name, replica))
         program = python_program(
-            replica_name(name, replica),
-            [f"mesh_{name}", "serve"],
-            self._rewire(name, replica, self.environments.of(name, replica)),
-            stop_timeout_s=DRAIN_S + STOP_MARGIN_S,
+            replica_name(name, replica), [f"mesh_{name}", "serve"], env, stop_timeout_s=DRAIN_S + STOP_MARGIN_S
         )
-        is_http = name == "gateway"
-        probe = http_healthy(ports.api, "/readyz") if is_http else grpc_serving(ports.api, "readiness")
+        port = self.environments.ports_of(name, replica).api
+        # Where gRPC is mutual TLS, health has a port of its own without.
+        health_port = int(env.get(f"{name.upper()}_GRPC_HEALTH_PORT") or port)
+        probe = http_healthy(port, "/readyz") if name == "gateway" else grpc_serving(health_port, "readiness")
         return PythonPart(program, probe, self._data_dir, self._waiter)
 
     def _children(self) -> list[ChildProcess]:

@@ -3,19 +3,24 @@
 import argparse
 
 from mesh_common.logs import configure_logs
-from mesh_common.serve import run_process, serve_until_signal
 from mesh_common.settings import load_settings
-from mesh_common.telemetry import tracing
+from mesh_common.signals import end_on_sigterm
 
-from mesh_gateway.bootstrap import open_service
 from mesh_gateway.settings import GatewaySettings
 
 
 def main() -> None:
+    end_on_sigterm()
     parser = argparse.ArgumentParser(prog="mesh_gateway")
     parser.add_argument("command", choices=("serve",))
     parser.parse_args()
     settings = load_settings(GatewaySettings)
+    # HTTP and gRPC take a second of CPU: not before it is known that they are of use.
+    from mesh_common.serve import run_process, serve_until_signal  # noqa: PLC0415
+    from mesh_common.telemetry import tracing  # noqa: PLC0415
+
+    from mesh_gateway.bootstrap import open_service  # noqa: PLC0415
+
     configure_logs("gateway", settings.log_level)
     with tracing("gateway", otlp_endpoint=settings.otlp_endpoint, sample_ratio=settings.trace_sample_ratio):
         run_process(serve_until_signal(lambda: open_service(settings)))

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import grpc
 import structlog
 import uvicorn
 from fastapi import FastAPI
@@ -127,10 +128,13 @@ async def _open_clients(
     def backend(callee: ServiceName) -> Backend:
         return Backend(ServiceCalls(callee, signer), settings.call_timeout_s)
 
-    auth, agent, memory, evals = [
-        await stack.enter_async_context(open_channel(target))
-        for target in (settings.auth_target, settings.agent_target, settings.memory_target, settings.eval_target)
-    ]
+    async def channel_to(callee: ServiceName, target: str) -> grpc.aio.Channel:
+        return await stack.enter_async_context(open_channel(target, tls=settings.tls_to(callee)))
+
+    auth = await channel_to("auth", settings.auth_target)
+    agent = await channel_to("agent", settings.agent_target)
+    memory = await channel_to("memory", settings.memory_target)
+    evals = await channel_to("eval", settings.eval_target)
     return (
         AuthClient(backend("auth"), auth, login_timeout_s=settings.login_timeout_s),
         AgentClient(backend("agent"), agent, start_timeout_s=settings.start_timeout_s),

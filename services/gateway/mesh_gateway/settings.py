@@ -2,8 +2,8 @@
 
 from ipaddress import IPv4Network, IPv6Network
 
-from mesh_common.settings import Port, Seconds, ServiceSettings, settings_config
-from pydantic import Field, SecretStr
+from mesh_common.settings import Port, RedisUrl, Seconds, ServiceSettings, settings_config
+from pydantic import Field
 
 
 class GatewaySettings(ServiceSettings):
@@ -21,7 +21,7 @@ class GatewaySettings(ServiceSettings):
     """gRPC target of memory."""
     eval_target: str = "dns:///eval:50051"
     """gRPC target of eval."""
-    redis_url: SecretStr
+    redis_url: RedisUrl
     """`redis://:password@host:6379/0`: rate limits of all replicas and the copy of the signing keys."""
     issuer: str = "https://mesh.local"
     """Claim `iss` of access tokens; also the base of the URLs in /.well-known/openid-configuration."""

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from mesh_common.errors import PreconditionFailed
 from mesh_common.migrate import migrate, newest_revision
 from mesh_dev.postgres import EmbeddedPostgres
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from support.mesh import TestMesh
 from support.net import free_port
 from support.scratch import SCHEMA, bootstrapped, open_scratch, write_migrations
@@ -64,7 +64,7 @@ async def test_a_migration_that_fails_changes_nothing(
 ) -> None:
     await migrated(write_migrations(tmp_path / "old"))
 
-    with pytest.raises(DBAPIError):
+    with pytest.raises(PreconditionFailed, match='Migration 0003 of eval failed: relation "more" already exists '):
         await migrated(
             write_migrations(tmp_path / "new", "CREATE TABLE eval.more (id int)", "CREATE TABLE eval.more (id int)")
         )

@@ -81,7 +81,7 @@ def test_template_names_every_setting() -> None:
         str(field.validation_alias or f"AUTH_{name.upper()}") for name, field in AuthSettings.model_fields.items()
     }
 
-    assert named == expected | {"AUTH_OWNER_DATABASE_URL"}
+    assert named == expected | {"AUTH_OWNER_DATABASE_URL", "AUTH_MIGRATION_TIMEOUT_S"}
 
 
 @pytest.mark.parametrize("name", [".env.development", ".env.production"])

@@ -10,7 +10,6 @@ from mesh_common.secrets import (
     _quoted,
     environment_of,
     from_json,
-    kubernetes_secrets,
     make_secrets,
     owner_environment,
     to_json,
@@ -37,6 +36,7 @@ def test_the_other_files_parse_back(tmp_path: Path) -> None:
     bootstrap = dotenv_values(tmp_path / "bootstrap.env", interpolate=False)
     migrate = dotenv_values(tmp_path / "migrate.env", interpolate=False)
     redis = dotenv_values(tmp_path / "redis.env", interpolate=False)
+    admin = dotenv_values(tmp_path / "database-admin.env", interpolate=False)
 
     assert orjson.loads(bootstrap["BOOTSTRAP_DATABASE_PASSWORDS"] or "") == SECRETS.passwords
     assert (
@@ -44,6 +44,10 @@ def test_the_other_files_parse_back(tmp_path: Path) -> None:
         == owner_environment(SECRETS, "eval", database="db:5432")["EVAL_OWNER_DATABASE_URL"]
     )
     assert redis == {"REDIS_PASSWORD": SECRETS.redis_password}
+    assert admin == {
+        "POSTGRES_PASSWORD": SECRETS.admin_password,
+        "BOOTSTRAP_ADMIN_DATABASE_URL": f"postgresql://postgres:{SECRETS.admin_password}@db:5432/mesh",
+    }
     assert len(parse_jwks((tmp_path / "service-jwks.json").read_text())) == 5
 
 
@@ -57,30 +61,12 @@ def test_only_the_owner_can_read_the_files_also_where_an_open_one_was(tmp_path: 
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
-def test_kubernetes_secrets_parse_back(subtests: pytest.Subtests) -> None:
-    documents = kubernetes_secrets(SECRETS, **WHERE).split("---\n")
-
-    parsed = {}
-    for document in documents:
-        head, _, fields = document.partition("stringData:\n")
-        name = head.partition("name: ")[2].partition("\n")[0]
-        lines = [line.strip().partition(": ") for line in fields.splitlines()]
-        # A JSON string is a YAML string.
-        parsed[name] = {key: orjson.loads(value) for key, _, value in lines}
-
-    for service in ("gateway", "auth", "agent", "memory", "eval"):
-        with subtests.test(service):
-            assert parsed[f"mesh-{service}"] == environment_of(SECRETS, service, **WHERE)
-    assert parsed["mesh-service-keys"] == {"service-jwks.json": SECRETS.service_jwks()}
-    assert orjson.loads(parsed["mesh-bootstrap"]["BOOTSTRAP_DATABASE_PASSWORDS"]) == SECRETS.passwords
-
-
 def test_a_service_gets_no_secret_of_another() -> None:
     for service in ("gateway", "auth", "agent", "memory", "eval"):
         text = str(environment_of(SECRETS, service, **WHERE))
         others = [key for name, key in SECRETS.service_keys.items() if name != service]
         passwords = [value for role, value in SECRETS.passwords.items() if not role.startswith(f"{service}_login")]
-        assert not [secret for secret in (*others, *passwords) if secret in text]
+        assert not [secret for secret in (*others, *passwords, SECRETS.admin_password) if secret in text]
 
 
 def test_a_set_survives_its_json_and_two_sets_share_nothing() -> None:
@@ -89,6 +75,16 @@ def test_a_set_survives_its_json_and_two_sets_share_nothing() -> None:
     assert from_json(to_json(SECRETS)) == SECRETS
     assert not set(SECRETS.passwords.values()) & set(other.passwords.values())
     assert SECRETS.signing_key != other.signing_key
+
+
+def test_set_kept_by_an_earlier_release_is_read() -> None:
+    fields = orjson.loads(to_json(SECRETS))
+    del fields["admin_password"]
+
+    kept = from_json(orjson.dumps(fields).decode())
+
+    assert kept.passwords == SECRETS.passwords
+    assert kept.admin_password
 
 
 def test_quotes_and_backslashes_survive_dotenv() -> None:

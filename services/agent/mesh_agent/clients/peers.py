@@ -11,6 +11,7 @@ from mesh.agent.v1 import agent_pb2_grpc
 from mesh_common.errors import DeadlineExceeded, Unavailable
 from mesh_common.grpc_client import ServiceCalls, open_channel
 from mesh_common.ids import RunId
+from mesh_common.tls import ChannelTls
 
 from mesh_agent.convert_events import event_from_pb
 from mesh_agent.events import Position, RunEvent
@@ -25,8 +26,9 @@ _CANCEL_TIMEOUT_S = 4.0
 class PeerAgentClients:
     """Channels by address, opened at first use, closed with `close`."""
 
-    def __init__(self, calls: ServiceCalls) -> None:
+    def __init__(self, calls: ServiceCalls, tls: ChannelTls | None) -> None:
         self._calls = calls
+        self._tls = tls
         self._channels: OrderedDict[str, grpc.aio.Channel] = OrderedDict()
 
     async def follow(self, address: str, run_id: RunId, after: Position) -> AsyncGenerator[RunEvent]:
@@ -54,7 +56,7 @@ class PeerAgentClients:
     async def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = open_channel(address)
+            channel = self._channels[address] = open_channel(address, tls=self._tls)
         self._channels.move_to_end(address)
         if len(self._channels) > _MAX_CHANNELS:
             _, oldest = self._channels.popitem(last=False)

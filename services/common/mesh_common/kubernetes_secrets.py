@@ -1,0 +1,102 @@
+"""The whole secret set as Kubernetes Secrets: which there are, what is in each, and how they are written down."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from mesh_common.bootstrap_db import SCHEMAS
+from mesh_common.edges import SERVICES
+from mesh_common.secrets import (
+    SecretSet,
+    admin_environment,
+    bootstrap_environment,
+    database_url,
+    environment_of,
+    owner_environment,
+)
+
+# Of a set that is made by the chart these two may be somebody else's: then the addresses lead to parts that exist.
+SKIPPABLE: Final = ("database-admin", "redis")
+_LABELS: Final = {
+    "app.kubernetes.io/part-of": "agent-mesh",
+    "app.kubernetes.io/managed-by": "mesh-secrets",
+}
+# PostgreSQL takes the role as it takes every setting in a connection's options: whoever counts runs names no role.
+_AS_WORKER: Final = "?options=-c%20role%3Dagent_worker"
+
+Fields = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a mesh lives: names begin with `prefix`; `redis` is `host:port`, `database` that or `host:port/name`."""
+
+    database: str
+    redis: str
+    prefix: str = "mesh"
+    skipped: frozenset[str] = frozenset()
+
+
+def kubernetes_secrets(secret_set: SecretSet, place: Place) -> dict[str, Fields]:
+    """Fields by the name of their Secret: one for each service, each migration and each shared part."""
+    return {
+        f"{place.prefix}-{component}": fields
+        for component, fields in _components(secret_set, place).items()
+        if component not in place.skipped
+    }
+
+
+def _components(secret_set: SecretSet, place: Place) -> dict[str, Fields]:
+    services: dict[str, Fields] = {
+        service: environment_of(secret_set, service, database=place.database, redis=place.redis) for service in SERVICES
+    }
+    services["agent"]["AGENT_SCALER_DATABASE_URL"] = (
+        database_url(secret_set, "agent_login_a", place.database) + _AS_WORKER
+    )
+    migrations = {
+        f"{schema}-migrate": owner_environment(secret_set, schema, database=place.database) for schema in SCHEMAS
+    }
+    shared = {
+        "bootstrap": bootstrap_environment(secret_set),
+        "database-admin": admin_environment(secret_set, database=place.database),
+        "redis": {"REDIS_PASSWORD": secret_set.redis_password},
+        "service-keys": {"service-jwks.json": secret_set.service_jwks()},
+    }
+    return services | migrations | shared
+
+
+def manifest(
+    name: str, fields: Mapping[str, str], *, namespace: str | None = None, annotations: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """One Secret as the API takes it."""
+    metadata = {
+        "name": name,
+        **({"namespace": namespace} if namespace else {}),
+        "labels": _LABELS,
+        **({"annotations": dict(annotations)} if annotations else {}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": "Opaque",
+        "stringData": dict(fields),
+    }
+
+
+def to_yaml(secrets: Mapping[str, Fields], *, namespace: str | None = None) -> str:
+    """All of them as one stream of YAML documents."""
+    return "---\n".join(_yaml(manifest(name, fields, namespace=namespace)) for name, fields in secrets.items())
+
+
+def _yaml(fields: Mapping[str, Any], indent: str = "") -> str:
+    # JSON is YAML; a quoted JSON string needs no YAML library and no escaping rules of our own.
+    lines = [
+        f"{indent}{key}:\n{_yaml(value, indent + '  ')}"
+        if isinstance(value, dict)
+        else f"{indent}{key}: {orjson.dumps(value).decode()}\n"
+        for key, value in fields.items()
+    ]
+    return "".join(lines)

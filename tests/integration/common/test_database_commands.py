@@ -1,0 +1,209 @@
+"""`migrate` and `bootstrap-db` when the database is not as they need it: one line, soon, and nothing changed."""
+
+import asyncio
+import socket
+import sys
+import time
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import asyncpg
+import pytest
+from mesh_common.bootstrap_db import BootstrapSettings, bootstrap
+from mesh_common.errors import PreconditionFailed, Unavailable
+from mesh_common.migrate import migrate
+from mesh_common.secrets import new_password
+from mesh_dev.postgres import EmbeddedPostgres
+from pydantic import SecretStr
+from support.mesh import TestMesh
+from support.net import free_port
+from support.scratch import SCHEMA, bootstrapped, write_migrations
+
+PASSWORD = "hush-hush"
+BOUND_S = 30.0
+
+
+async def command(module: str, name: str, env: dict[str, str]) -> tuple[int | None, str]:
+    """Exit code and standard error of `python -m <module> <name>`, within the bound."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, name, env=env, stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(BOUND_S):
+        output, errors = await process.communicate()
+    assert PASSWORD not in output.decode()
+    return process.returncode, errors.decode()
+
+
+async def migrating(url: str) -> tuple[int | None, str]:
+    env = {"EVAL_OWNER_DATABASE_URL": url, "EVAL_MIGRATION_TIMEOUT_S": "1"}
+    return await command("mesh_eval", "migrate", env)
+
+
+async def bootstrapping(url: str) -> tuple[int | None, str]:
+    env = {
+        "BOOTSTRAP_ADMIN_DATABASE_URL": url,
+        "BOOTSTRAP_DATABASE_PASSWORDS": f'{{"auth_owner": "{PASSWORD}"}}',
+    }
+    return await command("mesh_common", "bootstrap-db", env)
+
+
+async def test_migrate_says_that_nobody_listens() -> None:
+    port = free_port()
+
+    code, errors = await migrating(f"postgresql://eval_owner:{PASSWORD}@127.0.0.1:{port}/mesh")
+
+    assert code == 1
+    assert errors.startswith(f"Migration of eval failed: the database at 127.0.0.1:{port} cannot be reached (")
+    assert len(errors.splitlines()) == 1
+    assert PASSWORD not in errors
+
+
+async def test_migrate_says_that_the_database_does_not_answer() -> None:
+    # The system takes connections for it; nobody ever says a word.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        code, errors = await migrating(f"postgresql://eval_owner:{PASSWORD}@{address}/mesh")
+
+    assert code == 1
+    assert errors == f"Migration of eval failed: no answer in time from the database at {address}.\n"
+
+
+async def test_migrate_says_that_the_password_is_wrong(test_mesh: TestMesh) -> None:
+    code, errors = await migrating(f"postgresql://eval_owner:{PASSWORD}@{test_mesh.database}/mesh")
+
+    assert code == 1
+    assert errors == (
+        'Migration of eval failed: password authentication failed for user "eval_owner"'
+        f" (database at {test_mesh.database}).\n"
+    )
+
+
+async def test_bootstrap_says_that_nobody_listens() -> None:
+    port = free_port()
+
+    code, errors = await bootstrapping(f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/mesh")
+
+    assert code == 1
+    assert errors.startswith(f"bootstrap-db failed: the database at 127.0.0.1:{port} cannot be reached (")
+    assert len(errors.splitlines()) == 1
+    assert PASSWORD not in errors
+
+
+async def test_bootstrap_by_a_login_that_may_not_says_what_it_may_not(test_mesh: TestMesh) -> None:
+    code, errors = await bootstrapping(test_mesh.database_url("eval"))
+
+    assert code == 1
+    assert errors.startswith("bootstrap-db failed: permission denied ")
+    assert len(errors.splitlines()) == 1
+    assert test_mesh.secrets.passwords["eval_login_a"] not in errors
+
+
+@pytest.fixture
+async def own_url(postgres: EmbeddedPostgres, test_mesh: TestMesh, request: pytest.FixtureRequest) -> str:
+    """The owner's, to an empty database for this test alone."""
+    name = f"commands_{abs(hash(request.node.name)) % 10**9}"
+    await bootstrapped(postgres, test_mesh.secrets, test_mesh.jwks_file, name)
+    return test_mesh.database_url(SCHEMA, "owner").replace("/mesh", f"/{name}")
+
+
+async def failed(url: str, migrations: Path, timeout_s: float) -> tuple[str, float]:
+    """What `migrate` says, and after how many seconds."""
+    started_s = time.monotonic()
+    with pytest.raises((Unavailable, PreconditionFailed)) as fault:
+        await asyncio.to_thread(migrate, url, schema=SCHEMA, migrations=migrations, timeout_s=timeout_s)
+    return fault.value.message, time.monotonic() - started_s
+
+
+async def test_migration_that_waits_for_a_lock_gives_up_soon(own_url: str, tmp_path: Path) -> None:
+    """A lock that is waited for stops every statement that comes after it, of the running release too."""
+    old = write_migrations(tmp_path / "old")
+    new = write_migrations(tmp_path / "new", "ALTER TABLE eval.notes ADD COLUMN more int")
+    await asyncio.to_thread(migrate, own_url, schema=SCHEMA, migrations=old)
+    reader = await asyncpg.connect(own_url)
+    try:
+        async with reader.transaction():
+            await reader.fetch("SELECT text FROM eval.notes")
+            message, took_s = await failed(own_url, new, timeout_s=60)
+    finally:
+        await reader.close()
+
+    assert message.startswith("Migration 0002 of eval failed: canceling statement due to lock timeout ")
+    assert took_s < 20
+
+
+async def test_migration_that_takes_too_long_is_undone(own_url: str, tmp_path: Path) -> None:
+    slow = write_migrations(tmp_path / "slow", "SELECT pg_sleep(60)")
+
+    _, took_s = await failed(own_url, slow, timeout_s=2)
+
+    assert took_s < 15
+    assert await tables(own_url) == []
+
+
+async def test_migration_that_another_one_keeps_waiting_gives_up(own_url: str, tmp_path: Path) -> None:
+    holder = await asyncpg.connect(own_url)
+    try:
+        async with holder.transaction():
+            await holder.execute("SELECT pg_advisory_xact_lock(7310021, hashtext('eval'))")
+            message, took_s = await failed(own_url, write_migrations(tmp_path / "m"), timeout_s=2)
+    finally:
+        await holder.close()
+
+    assert message.startswith("Migration of eval failed: ")
+    assert took_s < 15
+
+
+async def test_failure_quotes_no_row(own_url: str, tmp_path: Path) -> None:
+    rows = write_migrations(
+        tmp_path / "rows",
+        "INSERT INTO eval.notes (user_id, text) VALUES (gen_random_uuid(), 'hush-hush')",
+        "ALTER TABLE eval.notes ADD CHECK (text = 'other')",
+    )
+
+    message, _ = await failed(own_url, rows, timeout_s=30)
+
+    assert message.startswith("Migration 0003 of eval failed: ")
+    assert PASSWORD not in message
+
+
+async def tables(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'eval'")
+    finally:
+        await connection.close()
+    return [row["tablename"] for row in rows]
+
+
+async def test_password_of_one_login_is_changed_and_no_other(postgres: EmbeddedPostgres, test_mesh: TestMesh) -> None:
+    """How a database password is rotated: the login that nobody uses gets a new one, then services move to it."""
+    admin_url = await postgres.create_database("mesh")
+    new = new_password()
+
+    await bootstrap(settings_of(admin_url, {"eval_login_b": new}))
+    try:
+        moved = await logs_in(f"postgresql://eval_login_b:{new}@{test_mesh.database}/mesh")
+        former = await logs_in(test_mesh.database_url("eval", "login_b"))
+        others = [await logs_in(test_mesh.database_url("eval", login)) for login in ("login_a", "owner")]
+    finally:
+        await bootstrap(settings_of(admin_url, {"eval_login_b": test_mesh.secrets.passwords["eval_login_b"]}))
+
+    assert moved
+    assert not former
+    assert others == [True, True]
+
+
+def settings_of(admin_url: str, passwords: dict[str, str]) -> BootstrapSettings:
+    return BootstrapSettings(
+        admin_database_url=SecretStr(admin_url),
+        database_passwords={role: SecretStr(password) for role, password in passwords.items()},
+    )
+
+
+async def logs_in(url: str) -> bool:
+    try:
+        connection = await asyncpg.connect(url)
+    except asyncpg.InvalidPasswordError:
+        return False
+    await connection.close()
+    return True
