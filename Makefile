@@ -16,11 +16,14 @@ ARGS :=
 FORMAT := dotenv
 # Where `make secrets` writes dotenv files.
 FOLDER := secrets
+# Where `make docker-run-env` runs: development or production.
+ENV := development
 # How many schedules `make chaos` runs, and the seed of the first.
 N := 15
 SEED := 1
 
 .PHONY: secrets help setup setup-test lock dev demo trace proto proto-check check fmt test chaos
+.PHONY: images sbom deploy-tools deploy-check cluster-test docker-run-env docker-logs docker-stop
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,18 +42,45 @@ trace: $(DEV_STAMP) ## print a trace of the running stack: make trace ID=<trace 
 	@$(PYTHON) -m mesh_dev trace "$(ID)"
 
 test: $(TEST_STAMP) ## run all tests (ARGS='-m unit' for some)
-	@$(PYTHON) -m pytest --durations=10 $(ARGS)
+	@$(PYTHON) -m pytest --durations=10 --ignore=tests/deploy --ignore=tests/cluster $(ARGS)
 
 chaos: $(TEST_STAMP) ## break what can break, by seed, and check what clients saw: make chaos N=200 SEED=1
 	@PYTHONPATH=tests:loadtest $(PYTHON) -m chaos schedules --count $(N) --seed $(SEED)
 
-check: $(TEST_STAMP) ## format, lint, proto, import rules and types, the fastest first
+check: $(TEST_STAMP) deploy-tools ## format, lint, proto, import rules, types and the chart, the fastest first
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@cd proto && ../.venv/bin/buf lint
 	@PYTHON=../.venv/bin/python proto/generate.sh --check
 	@.venv/bin/lint-imports
 	@.venv/bin/mypy --strict $(PACKAGES) loadtest/simulator tests
+	@$(PYTHON) -m pytest --quiet tests/deploy
+
+deploy-tools: $(TEST_STAMP) ## get the programs that check the chart, the images' recipe, Compose and the workflows
+	@scripts/deploy-tools.sh
+
+deploy-check: deploy-tools ## lint, schemas and policies on everything the chart renders, and many combinations of values
+	@scripts/chart-readme --check
+	@scripts/deploy-check
+	@$(PYTHON) -m pytest --quiet tests/deploy/test_any_values.py --hypothesis-profile=deploy-check --timeout=1200
+
+images: ## build the images of the five services (IMAGE_REGISTRY, IMAGE_TAG)
+	@scripts/images
+
+sbom: images ## write what is in each image to sbom/, as SPDX (needs syft or Go)
+	@scripts/sbom
+
+cluster-test: $(TEST_STAMP) ## test the release on the cluster that KUBECONFIG names (ARGS='-m short' for some)
+	@$(PYTHON) -m pytest --durations=10 tests/cluster $(ARGS)
+
+docker-run-env: $(DEV_STAMP) ## run the mesh by Compose: make docker-run-env ENV=development
+	@scripts/compose run $(ENV)
+
+docker-logs: ## follow the logs of the mesh run by Compose
+	@scripts/compose logs $(ENV)
+
+docker-stop: ## stop the mesh run by Compose; its data stays
+	@scripts/compose stop $(ENV)
 
 fmt: $(TEST_STAMP) ## format the code and repair what ruff can
 	@.venv/bin/ruff format .

@@ -1,0 +1,137 @@
+{{/*
+Parts of pods. Every pod of the chart meets Pod Security "restricted".
+*/}}
+
+{{- define "mesh.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "mesh.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{/* What every pod spec of the chart starts with. */}}
+{{- define "mesh.podBasics" -}}
+automountServiceAccountToken: {{ default false .needsToken }}
+enableServiceLinks: false
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+securityContext:
+  {{- include "mesh.podSecurityContext" . | nindent 2 }}
+{{- end -}}
+
+
+{{- define "mesh.tmpVolume" -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: 64Mi
+{{- end -}}
+
+{{- define "mesh.tmpMount" -}}
+- name: tmp
+  mountPath: /tmp
+{{- end -}}
+
+{{/* Where a pod runs: what the given values say of it. */}}
+{{- define "mesh.placement" -}}
+{{- range $key, $value := pick . "nodeSelector" "tolerations" "affinity" "priorityClassName" }}
+{{- if $value }}
+{{ dict $key $value | toYaml }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* /etc/mesh: the public keys of all services, and the service's certificate. */}}
+{{- define "mesh.configVolume" -}}
+- name: config
+  projected:
+    defaultMode: 0440
+    sources:
+      - secret:
+          name: {{ include "mesh.secretName" (dict "root" .root "secret" "serviceKeys") | quote }}
+          items:
+            - key: service-jwks.json
+              path: service-jwks.json
+      {{- if .root.Values.grpc.tls.enabled }}
+      - secret:
+          name: {{ include "mesh.tlsSecretName" . | quote }}
+          items:
+            - key: tls.crt
+              path: tls/tls.crt
+            - key: tls.key
+              path: tls/tls.key
+            - key: ca.crt
+              path: tls/ca.crt
+      {{- end }}
+{{- end -}}
+
+{{/* One probe: (dict "root" $ "name" "auth" "health" "readiness" "timing" {...}). */}}
+{{- define "mesh.probe" -}}
+{{- if eq .name "gateway" }}
+httpGet:
+  path: {{ ternary "/readyz" "/healthz" (eq .health "readiness") }}
+  port: http
+{{- else }}
+grpc:
+  port: {{ ternary 50052 50051 .root.Values.grpc.tls.enabled }}
+  service: {{ .health }}
+{{- end }}
+{{ toYaml .timing }}
+{{- end -}}
+
+{{- define "mesh.ports" -}}
+{{- if eq .name "gateway" }}
+- name: http
+  containerPort: 8000
+{{- else }}
+- name: grpc
+  containerPort: 50051
+{{- if .root.Values.grpc.tls.enabled }}
+- name: health
+  containerPort: 50052
+{{- end }}
+{{- end }}
+- name: metrics
+  containerPort: 9464
+{{- end -}}
+
+{{/* Annotations of a pod. A new secrets.revision starts every pod anew, which is how a changed Secret is taken up. */}}
+{{- define "mesh.podAnnotations" -}}
+{{- $annotations := deepCopy .root.Values.commonAnnotations -}}
+{{- with .root.Values.secrets.revision -}}
+{{- $_ := set $annotations "agent-mesh/secrets-revision" (kindIs "string" . | ternary . (int64 . | toString)) -}}
+{{- end -}}
+{{- if and .root.Values.monitoring.scrapeAnnotations (has .name (include "mesh.serviceNames" .root | splitList ",")) -}}
+{{- $_ := mergeOverwrite $annotations (dict "prometheus.io/scrape" "true" "prometheus.io/port" "9464" "prometheus.io/path" "/metrics") -}}
+{{- end -}}
+{{- mergeOverwrite $annotations (default dict .extraAnnotations) | toYaml -}}
+{{- end -}}
+
+{{/* Replicas apart by node and zone, as far as there are nodes; counted anew for each rollout. */}}
+{{- define "mesh.topologySpread" -}}
+{{- $service := include "mesh.service" . | fromYaml -}}
+{{- if $service.topologySpread.enabled }}
+topologySpreadConstraints:
+  {{- range $service.topologySpread.topologyKeys }}
+  - maxSkew: 1
+    topologyKey: {{ . | quote }}
+    whenUnsatisfiable: {{ $service.topologySpread.whenUnsatisfiable }}
+    matchLabelKeys: [pod-template-hash]
+    labelSelector:
+      matchLabels:
+        {{- include "mesh.selectorLabels" $ | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,1 @@
+"""What holds for every release that the chart can render. A check takes a release and tells its faults."""

@@ -1,0 +1,69 @@
+"""What scripts/compose gives to Compose, and what Compose makes of it."""
+
+import json
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import pytest
+from mesh_common.bootstrap_db import SCHEMAS
+from mesh_common.secrets import make_secrets, write_dotenv
+
+from deploy.programs import ROOT, MissingProgram, program
+
+type Service = dict[str, Any]
+
+ENVIRONMENTS: Final = ("development", "production")
+JOBS: Final = ("bootstrap-db", *(f"migrate-{schema}" for schema in SCHEMAS))
+FOLDER: Final = ROOT / "deploy/compose"
+SCRIPT: Final = ROOT / "scripts/compose"
+_PATIENCE_S: Final = 60
+
+
+def run_script(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """scripts/compose with these settings and none of the caller's."""
+    # A caller's own choices would change what is tested.
+    environment = {"PATH": os.defpath, "HOME": "/nonexistent"} | settings
+    return subprocess.run(
+        [SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+    )
+
+
+@cache
+def configuration(environment: str, **settings: str) -> dict[str, Any]:
+    """The whole configuration as Compose reads it, not to be changed; skips aloud without docker-compose."""
+    try:
+        compose = program("docker-compose")
+    except MissingProgram as error:
+        pytest.skip(str(error))
+    folder = str(full_folder())
+    ran = run_script("config", environment, "--format=json", COMPOSE=compose, **({"SECRETS": folder} | settings))
+    assert ran.returncode == 0, ran.stderr
+    parsed: dict[str, Any] = json.loads(ran.stdout)
+    return parsed
+
+
+def full_folder() -> Path:
+    """Secrets of a production that was started once, with a certificate; read only."""
+    return Path(_kept_folder().name) / "secrets"
+
+
+def copy_of_full_folder(target: Path) -> Path:
+    return Path(shutil.copytree(full_folder(), target / "secrets"))
+
+
+@cache
+def _kept_folder() -> "TemporaryDirectory[str]":
+    """Goes with the process."""
+    kept = TemporaryDirectory(prefix="mesh-compose-")
+    folder = Path(kept.name) / "secrets"
+    write_dotenv(make_secrets(), folder, database="postgres:5432", redis="redis:6379")
+    (folder / "grafana.env").write_text("GF_SECURITY_ADMIN_PASSWORD=of-this-mesh\n")
+    (folder / "tls").mkdir()
+    for name in ("tls.crt", "tls.key"):
+        (folder / "tls" / name).write_text("looked at by nginx alone\n")
+    return kept

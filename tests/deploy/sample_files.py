@@ -1,0 +1,28 @@
+"""Files as Secrets are mounted, for settings that read them: public keys, and a certificate a service."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mesh_common.edges import SERVICES
+from support.certificates import new_authority
+
+from deploy.secret_names import examples
+
+
+def sample_file(key: str, service: str) -> Path:
+    """The file that holds the Secret's key `key` in a pod of `service`."""
+    folder = Path(_folder().name)
+    return folder / service / key if key in {"tls.crt", "tls.key", "ca.crt"} else folder / key
+
+
+@cache
+def _folder() -> "TemporaryDirectory[str]":
+    """Goes with the process."""
+    folder = TemporaryDirectory(prefix="mesh-deploy-")
+    path = Path(folder.name)
+    (path / "service-jwks.json").write_text(examples()["service-keys"]["service-jwks.json"])
+    authority = new_authority()
+    for service in SERVICES:
+        authority.issue(path / service, service)
+    return folder
