@@ -37,7 +37,14 @@ class ChaosUser:
         self.run_ids: list[str] = []
 
     @classmethod
-    async def register(cls, opened: AsyncExitStack, urls: tuple[str, ...], name: str, history: History) -> Self:
+    async def register(
+        cls,
+        opened: AsyncExitStack,
+        urls: tuple[str, ...],
+        name: str,
+        history: History,
+        silence_s: float = SILENCE_S,
+    ) -> Self:
         """A new account, made while the mesh is whole. The clients are closed with `opened`."""
         clients = [await opened.enter_async_context(MeshClient(url)) for url in urls]
         email = f"{new_id().hex}@example.com"
@@ -45,7 +52,7 @@ class ChaosUser:
         token = (await clients[0].login(email, PASSWORD)).raise_for_status().json()["access_token"]
         for client in clients:
             client.use_token(token)
-            client.http.timeout = httpx.Timeout(SILENCE_S)
+            client.http.timeout = httpx.Timeout(silence_s)
         return cls(name, tuple(clients), history)
 
     async def post_stream(self, order: Order, gateway: int, leave_after: int | None = None) -> Answer:

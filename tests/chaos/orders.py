@@ -1,6 +1,8 @@
 """Orders drawn from a seed: what the user says tells the simulator what to answer, so that the answer is known."""
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -13,20 +15,32 @@ _WORDS: Final = ("amber", "birch", "copper", "delta", "ember", "fjord", "grove",
 _MAX_TOOL_PAUSE_MS: Final = 1_000
 
 
-def make_order(rng: random.Random, user: str, thread_id: str | None) -> Order:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long answers are, and how fast they come: each is drawn."""
+
+    words: range = range(3, 50)
+    ttft_ms: Sequence[int] = (0, 20, 200)
+    itl_ms: Sequence[int] = (0, 10, 30, 60)
+
+
+_USUAL: Final = Pace()
+
+
+def make_order(rng: random.Random, user: str, thread_id: str | None, pace: Pace = _USUAL) -> Order:
     """Its message and its tokens have never been before."""
     mark = new_id().hex
     once = [f"o{number}-{mark}" for number in range(rng.choices((0, 1, 2), (3, 2, 1))[0])]
     idempotent = [f"i{number}-{mark}" for number in range(rng.choices((0, 1), (3, 1))[0])]
-    reply = " ".join(["Answer", mark, *rng.choices(_WORDS, k=rng.randrange(3, 50))]) + "."
+    reply = " ".join(["Answer", mark, *rng.choices(_WORDS, k=rng.choice(pace.words))]) + "."
     calls = [_tool(rng, "mark_once", token) for token in once]
     calls += [_tool(rng, "mark_idempotent", token) for token in idempotent]
     rng.shuffle(calls)
-    pace = f"[[sim:ttft={rng.choice((0, 20, 200))}]][[sim:itl={rng.choice((0, 10, 30, 60))}]]"
+    drawn = f"[[sim:ttft={rng.choice(pace.ttft_ms)}]][[sim:itl={rng.choice(pace.itl_ms)}]]"
     return Order(
         user=user,
         key=f"key-{mark}",
-        message=f"Say {mark}. {pace}{''.join(calls)}[[sim:reply={reply}]]",
+        message=f"Say {mark}. {drawn}{''.join(calls)}[[sim:reply={reply}]]",
         reply=reply,
         thread_id=thread_id,
         once_tokens=tuple(once),

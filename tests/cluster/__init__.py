@@ -1,0 +1,1 @@
+"""The release on a real Kubernetes: whatever cluster KUBECONFIG names."""

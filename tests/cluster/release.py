@@ -1,0 +1,169 @@
+"""A release of the mesh in a namespace of its own, with what surrounds it there."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from chaos.marks import tools_setting
+from mesh_common.edges import SERVICES, ServiceName
+from mesh_dev.models import choose_models
+from mesh_dev.ports import PortPlan
+from mesh_dev.settings import DevSettings
+from mesh_dev.wait import LOOPBACK
+
+from cluster.helm import Helm
+from cluster.kubectl import Kubectl, Object, eventually, name_of
+from cluster.marks import MarkClient
+from cluster.settings import ClusterSettings
+from cluster.surroundings import MARKS_PORT, MARKS_URL, SIMULATOR_PORT, SIMULATOR_URL, apply_surroundings
+
+RELEASE: Final = "mesh"
+# Short, so that a rollout fits into a test; the order of the chart's defaults is kept: age < preStop, drain.
+_MAX_CONNECTION_AGE_S: Final = 5
+_PRE_STOP_S: Final = 10
+_DRAIN_S: Final = 10
+LEASE_TTL_S: Final = 6.0
+_UNLIMITED: Final = 1_000_000
+
+type Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    kubectl: Kubectl
+    helm: Helm
+    settings: ClusterSettings
+    values: Values
+    shown: dict[str, str] = field(default_factory=dict)
+
+    async def url(self) -> str:
+        """Where clients reach it: the address of its Gateway."""
+        found = await self.kubectl.get("gateway.gateway.networking.k8s.io", RELEASE)
+        return f"http://{found['status']['addresses'][0]['value']}"
+
+    async def marks(self) -> MarkClient:
+        service = await self.kubectl.get("service", "marks")
+        address = service["spec"]["clusterIP"]
+        return MarkClient(f"http://{address}:{MARKS_PORT}")
+
+    async def upgrade(self, changes: Values, *more: str, timeout_s: float = 300.0) -> None:
+        await self.helm.upgrade(merged(self.values, changes), *more, timeout_s=timeout_s)
+
+    async def settled(self) -> None:
+        """No pod of it is ending, and each one that is there is ready."""
+        for service in SERVICES:
+            await self.kubectl.rolled_out(f"deployment/{RELEASE}-{service}")
+        await eventually("old pods are gone", self._no_pod_is_ending, within_s=120)
+
+    async def _no_pod_is_ending(self) -> bool:
+        pods = await self.kubectl.find("pods", "app.kubernetes.io/name=mesh")
+        return not [pod for pod in pods if "deletionTimestamp" in pod["metadata"]]
+
+    async def ready(self, service: ServiceName, count: int, within_s: float = 120.0) -> list[Object]:
+        """Its pods, once just so many are ready."""
+
+        async def look() -> list[Object] | None:
+            pods = await self.kubectl.ready_pods(service)
+            return pods if len(pods) == count else None
+
+        return await eventually(f"{count} ready pods of {service}", look, within_s=within_s)
+
+    async def pod(self, service: ServiceName) -> str:
+        return name_of((await self.kubectl.ready_pods(service))[0])
+
+
+@asynccontextmanager
+async def open_release(
+    settings: ClusterSettings,
+    namespace: str,
+    changes: Values | None = None,
+    *,
+    manifests: str | None = None,
+    timeout_s: float = 300.0,
+) -> AsyncIterator[Release]:
+    """Installed and ready when entered, after `manifests`; the namespace is gone when left."""
+    kubectl = Kubectl(namespace)
+    release = Release(kubectl, Helm(RELEASE, namespace), settings, merged(base_values(settings), changes or {}))
+    try:
+        await apply_surroundings(kubectl, settings)
+        if manifests:
+            await kubectl.apply(manifests)
+        if not (settings.keep_namespaces and await release.helm.is_there()):
+            await release.helm.install(release.values, timeout_s=timeout_s)
+        yield release
+    finally:
+        if not settings.keep_namespaces:
+            await kubectl.delete_namespace()
+
+
+def base_values(settings: ClusterSettings) -> Values:
+    services: dict[str, Any] = {service: _service(service) for service in SERVICES}
+    services["gateway"]["env"] |= {
+        "GATEWAY_LOGIN_LIMIT_PER_MINUTE": _UNLIMITED,
+        "GATEWAY_CHAT_LIMIT_PER_MINUTE": _UNLIMITED,
+    }
+    services["agent"]["env"] |= {"AGENT_HTTP_TOOLS": orjson.loads(tools_setting(MARKS_URL))}
+    services["agent"]["networkPolicy"] = {"extraEgress": [_rule("marks", MARKS_PORT)]}
+    return {
+        "image": {"registry": settings.image_registry, "tag": settings.image_tag, "pullPolicy": "IfNotPresent"},
+        "services": services,
+        "database": {"host": "postgres"},
+        "redis": {"host": "valkey"},
+        "secrets": {"create": True},
+        "grpc": {"maxConnectionAgeSeconds": _MAX_CONNECTION_AGE_S},
+        "shareProcessNamespace": True,
+        "telemetry": {"otlpEndpoint": "http://otel-collector:4317", "sampleRatio": 0.01},
+        "networkPolicy": _policies(settings),
+        "httpRoute": {"enabled": True, "gateway": {"create": True, "className": settings.gateway_class}},
+    }
+
+
+def _policies(settings: ClusterSettings) -> Values:
+    """As narrow as they can be: every peer is named."""
+    proxies = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.gateway_namespace}}}
+    return {
+        "ingressFrom": [proxies],
+        "monitoringFrom": [_peer("prometheus")],
+        "database": {"to": [_peer("postgres")]},
+        "redis": {"to": [_peer("valkey")]},
+        "otlp": {"to": [_peer("otel-collector")]},
+        "provider": {"public": False, "egress": [_rule("simulator", SIMULATOR_PORT)]},
+    }
+
+
+def _rule(part: str, port: int) -> Values:
+    return {"to": [_peer(part)], "ports": [{"port": port, "protocol": "TCP"}]}
+
+
+def _peer(part: str) -> Values:
+    return {"podSelector": {"matchLabels": {"app.kubernetes.io/name": part}}}
+
+
+def _service(service: ServiceName) -> dict[str, Any]:
+    models = choose_models("simulator", PortPlan(0), DevSettings())
+    environments = {
+        "agent": models.agent_environment,
+        "memory": models.memory_environment,
+        "eval": models.eval_environment,
+    }
+    env = environments[service]() if service in environments else {}
+    registry = {"models": orjson.loads(env.pop("AGENT_MODELS"))} if service == "agent" else {}
+    local = f"http://{LOOPBACK}:{PortPlan(0).model}"
+    return registry | {
+        "replicas": 2,
+        "autoscaling": {"enabled": False},
+        "preStopSeconds": _PRE_STOP_S,
+        "drainSeconds": _DRAIN_S,
+        "env": {name: value.replace(local, SIMULATOR_URL) for name, value in env.items() if not name.endswith("_KEY")},
+    }
+
+
+def merged(values: Values, changes: Values) -> Values:
+    """`changes` on top of `values`, maps by their keys and all else whole."""
+    result = dict(values)
+    for key, value in changes.items():
+        before = result.get(key)
+        result[key] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return result

@@ -1,0 +1,61 @@
+"""One trace tells a turn over all five services, from the collector in the cluster."""
+
+import secrets
+from dataclasses import dataclass
+
+from chaos.client import PASSWORD
+from mesh_common.edges import SERVICES
+from mesh_common.ids import new_id
+from mesh_dev.mesh_client import MeshClient
+
+from cluster.kubectl import eventually
+from cluster.release import Release
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    service: str
+    span_id: str
+    parent_id: str
+    name: str
+
+
+async def test_one_trace_tells_a_turn_over_all_five_services(mesh: Release) -> None:
+    trace_id = secrets.token_hex(16)
+    async with MeshClient(await mesh.url()) as client:
+        email = f"{new_id().hex}@example.com"
+        (await client.register(email, PASSWORD)).raise_for_status()
+        (await client.login(email, PASSWORD)).raise_for_status()
+
+        traceparent = f"00-{trace_id}-{secrets.token_hex(8)}-01"
+        answer = await client.post("/chatbot/chat", {"message": "I live in Turin."}, traceparent=traceparent)
+
+    async def told() -> list[Span] | None:
+        spans = _spans_of(await _collected(mesh), trace_id)
+        names = {span.name for span in spans}
+        return spans if {"eval.judge", "memory.keep_turn", "outbox.record_usage"} <= names else None
+
+    spans = await eventually(f"the whole trace {trace_id}", told, within_s=60, again_s=2)
+    assert answer.is_success
+    assert {span.service for span in spans} == set(SERVICES)
+    ids = {span.span_id for span in spans}
+    assert [span.service for span in spans if span.parent_id not in ids] == ["gateway"]
+
+
+async def _collected(mesh: Release) -> str:
+    return await mesh.kubectl.run("logs", "deployment/otel-collector", "--tail=-1")
+
+
+def _spans_of(log: str, trace_id: str) -> list[Span]:
+    """What the collector's debug exporter writes, in its detailed form."""
+    spans, service, fields = [], "", {}
+    for line in log.splitlines():
+        name, _, value = line.strip().partition(":")
+        value = value.strip()
+        if name == "-> service.name":
+            service = value.removeprefix("Str(").removesuffix(")")
+        elif name.rstrip() in {"Trace ID", "Parent ID", "ID", "Name"}:
+            fields[name.rstrip()] = value
+        if name.rstrip() == "Name" and fields.get("Trace ID") == trace_id:
+            spans.append(Span(service, fields["ID"], fields["Parent ID"], value))
+    return spans

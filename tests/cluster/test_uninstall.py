@@ -1,0 +1,22 @@
+"""What is left when the release is gone: what docs/operations/install.md says, and nothing else."""
+
+from mesh_common.edges import SERVICES
+
+from cluster.kubectl import name_of
+from cluster.release import RELEASE, Release
+
+_KINDS = (
+    "deployments,statefulsets,jobs,services,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets,"
+    "horizontalpodautoscalers,roles,rolebindings,pods,httproutes,gateways"
+)
+
+
+async def test_uninstall_leaves_the_secrets_alone(mesh: Release) -> None:
+    await mesh.helm.uninstall()
+
+    left = await mesh.kubectl.find(_KINDS)
+    mine = {f"{each['kind']}/{name_of(each)}" for each in left if name_of(each).startswith(f"{RELEASE}-")}
+
+    migrations = {f"Secret/{RELEASE}-{service}-migrate" for service in SERVICES if service != "gateway"}
+    others = {f"Secret/{RELEASE}-{name}" for name in ("bootstrap", "database-admin", "redis", "service-keys")}
+    assert mine == {f"Secret/{RELEASE}-{service}" for service in SERVICES} | migrations | others
