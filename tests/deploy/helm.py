@@ -15,7 +15,7 @@ TESTED_VERSION: Final = "1.34.0"
 NAME: Final = "mesh"
 NAMESPACE: Final = "mesh"
 _SUFFIX: Final = "-values.yaml"
-# Enough for a trial, as in chart-ready installs: what every other set of values is laid upon where it says no more.
+# The least that a trial needs: tests lay the values that they are about upon it.
 TRIAL: Final[Values] = {"secrets": {"create": True}, "database": {"host": "postgres"}, "redis": {"host": "valkey"}}
 
 
