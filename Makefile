@@ -60,7 +60,6 @@ deploy-tools: $(TEST_STAMP) ## get the programs that check the chart, the images
 	@scripts/deploy-tools.sh
 
 deploy-check: deploy-tools ## lint, schemas and policies on everything the chart renders, and many combinations of values
-	@scripts/chart-readme --check
 	@scripts/deploy-check
 	@$(PYTHON) -m pytest --quiet tests/deploy/test_any_values.py --hypothesis-profile=deploy-check --timeout=1200
 
