@@ -22,7 +22,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> MemorySettings:
     values: dict[str, Any] = {
         "service_key": secrets.service_keys["memory"],
         "service_jwks_file": jwks_file,
-        "database_url": "postgresql://localhost/mesh",
+        "database_url": "postgresql://memory_login_a:secret@localhost:5432/mesh",
         "embedding_model": "e5",
         "embedding_dimensions": 2,
         "embedding_query_prefix": "query: ",
