@@ -136,15 +136,11 @@ class _Renewing:
     def __init__(self, channel: RenewingChannel, make: _Make) -> None:
         self._channel = channel
         self._make = make
-        self._made_for: grpc.aio.Channel | None = None
-        self._method: Callable[..., Any] = _not_made
+        self._made_for = channel.newest()
+        self._method = make(self._made_for)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         newest = self._channel.newest()
         if newest is not self._made_for:
             self._made_for, self._method = newest, self._make(newest)
         return self._method(*args, **kwargs)
-
-
-def _not_made(*_: Any, **__: Any) -> Any:
-    raise NotImplementedError
