@@ -1,8 +1,11 @@
 """The programs are a part of these tests: a missing one is told in one line, once."""
 
+from typing import Any
+
 import pytest
 from hypothesis import settings
 
+from deploy.composed import ENVIRONMENTS, Service, configuration
 from deploy.programs import MissingProgram, program
 
 # `make deploy-check` looks at more combinations of values than `make check` has time for.
@@ -15,3 +18,19 @@ def programs() -> None:
         program("helm")
     except MissingProgram as error:
         pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="module", params=ENVIRONMENTS)
+def environment(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def composed(environment: str) -> dict[str, Any]:
+    return configuration(environment, COMPOSE_PROFILES="edge")
+
+
+@pytest.fixture(scope="module")
+def services(composed: dict[str, Any]) -> dict[str, Service]:
+    found: dict[str, Service] = composed["services"]
+    return found

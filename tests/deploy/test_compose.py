@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import jsonschema
@@ -15,7 +14,6 @@ from mesh_common.edges import SERVICES
 
 from deploy.commands import SERVICE_SETTINGS, SETTINGS, command_of, variables_of
 from deploy.composed import (
-    ENVIRONMENTS,
     FOLDER,
     JOBS,
     Service,
@@ -27,22 +25,6 @@ from deploy.composed import (
 from deploy.mesh_edges import calls
 from deploy.programs import SCHEMAS as JSON_SCHEMAS
 from deploy.programs import MissingProgram, program
-
-
-@pytest.fixture(scope="module", params=ENVIRONMENTS)
-def environment(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def composed(environment: str) -> dict[str, Any]:
-    return configuration(environment, COMPOSE_PROFILES="edge")
-
-
-@pytest.fixture(scope="module")
-def services(composed: dict[str, Any]) -> dict[str, Service]:
-    found: dict[str, Service] = composed["services"]
-    return found
 
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "development.yml", "traces.yml"])

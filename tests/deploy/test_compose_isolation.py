@@ -5,32 +5,15 @@ import json
 import re
 from typing import Any, Final
 
-import pytest
 import yaml
 from mesh_common.bootstrap_db import SCHEMAS
 from mesh_common.edges import SERVICES
 
-from deploy.composed import ENVIRONMENTS, FOLDER, JOBS, Service, configuration
+from deploy.composed import FOLDER, JOBS, Service
 
 # A release, not a line of releases: 1.2.3 or more after the colon.
 _PRECISE_TAG: Final = re.compile(r":v?\d+\.\d+\.\d+[\w.-]*$")
 _SECRET: Final = re.compile(r"PASSWORD|_KEY$|DATABASE_URL|REDIS_URL|TOKEN$|AUTHORIZATION")
-
-
-@pytest.fixture(scope="module", params=ENVIRONMENTS)
-def environment(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def composed(environment: str) -> dict[str, Any]:
-    return configuration(environment, COMPOSE_PROFILES="edge")
-
-
-@pytest.fixture(scope="module")
-def services(composed: dict[str, Any]) -> dict[str, Service]:
-    found: dict[str, Service] = composed["services"]
-    return found
 
 
 def test_containers_have_no_rights_that_they_do_not_need(services: dict[str, Service]) -> None:
