@@ -104,7 +104,11 @@ def base_values(settings: ClusterSettings) -> Values:
         "GATEWAY_LOGIN_LIMIT_PER_MINUTE": _UNLIMITED,
         "GATEWAY_CHAT_LIMIT_PER_MINUTE": _UNLIMITED,
     }
-    services["agent"]["env"] |= {"AGENT_HTTP_TOOLS": orjson.loads(tools_setting(MARKS_URL))}
+    services["agent"]["env"] |= {
+        "AGENT_HTTP_TOOLS": orjson.loads(tools_setting(MARKS_URL)),
+        # Every run is judged: a trace over all five services is one of a run that was.
+        "AGENT_EVAL_SAMPLE_RATIO": 1.0,
+    }
     services["agent"]["networkPolicy"] = {"extraEgress": [_rule("marks", MARKS_PORT)]}
     return {
         "image": {"registry": settings.image_registry, "tag": settings.image_tag, "pullPolicy": "IfNotPresent"},
