@@ -1,6 +1,7 @@
 """The queue against a worker that died, and a model that is away for a while."""
 
 import asyncio
+from typing import Any
 
 from mesh_common.ids import new_id
 from mesh_common.job_queue import JobQueue
@@ -17,8 +18,13 @@ from support.mesh import TestMesh
 SENTENCE = "My name is Ada and my code word is zebra-4711."
 
 
-def _turn() -> Turn:
-    return Turn(new_id(), new_id(), (Message(Speaker.USER, SENTENCE),))
+def _turn(sentence: str = SENTENCE) -> Turn:
+    return Turn(new_id(), new_id(), (Message(Speaker.USER, sentence),))
+
+
+def _failed_once(word: str) -> dict[str, Any]:
+    """A rule for one answer of the model. The worker takes every user's turns, so that the word must be Ada's alone."""
+    return {"match": {"structured": True, "contains": word, "times": 1}, "action": {"fault": "500"}}
 
 
 async def test_a_turn_survives_the_death_of_its_worker(
@@ -40,16 +46,17 @@ async def test_a_turn_is_kept_once_the_model_is_back(
 ) -> None:
     ada = new_user()
     hasty = settings.model_copy(update={"extraction_tries": 1})
-    fail_once = {"match": {"structured": True, "contains": "zebra", "times": 1}, "action": {"fault": "500"}}
+    word = f"zebra-{ada.hex}"
+    sentence = f"My code word is {word}."
 
     async with SimulatorAdmin(simulator_url) as simulator, open_memory(hasty, memory_mesh) as memory:
-        await simulator.put_rules([fail_once])
-        await memory.remember(ada, SENTENCE)
+        await simulator.put_rules([_failed_once(word)])
+        await memory.remember(ada, sentence)
         texts = await memory.texts_once_kept(ada)
         [rule] = await simulator.rules()
         await simulator.clear_rules()
 
-    assert texts == [SENTENCE]
+    assert texts == [sentence]
     assert rule["hits"] == 1
 
 
@@ -58,16 +65,17 @@ async def test_a_turn_outlives_days_without_the_model(
 ) -> None:
     ada = new_user()
     hasty = settings.model_copy(update={"extraction_tries": 1})
-    fail_once = {"match": {"structured": True, "contains": "zebra", "times": 1}, "action": {"fault": "500"}}
+    word = f"zebra-{ada.hex}"
+    sentence = f"My code word is {word}."
     async with PostgresUnitOfWork(database, JobQueue(jobs))(ada) as store:
-        await store.queue(_turn())
+        await store.queue(_turn(sentence))
     async with database.as_user(ada) as connection:
         # With five minutes between them, these attempts took three days.
         await connection.execute(update(jobs).values(attempt=900))
 
     async with SimulatorAdmin(simulator_url) as simulator:
         # Before the service starts: its worker takes the turn at once.
-        await simulator.put_rules([fail_once])
+        await simulator.put_rules([_failed_once(word)])
         async with open_memory(hasty, memory_mesh) as memory:
             async with database.as_user(ada) as connection:
                 given_back = select(func.count()).where(jobs.c.attempt > 900, jobs.c.leased_until.is_(None))
@@ -78,7 +86,7 @@ async def test_a_turn_outlives_days_without_the_model(
             texts = await memory.texts_once_kept(ada)
         await simulator.clear_rules()
 
-    assert texts == [SENTENCE]
+    assert texts == [sentence]
 
 
 async def test_a_finished_turn_leaves_the_queue(
