@@ -23,8 +23,8 @@ from mesh_common.ids import new_id
 from mesh_common.job_queue import JobQueue
 from mesh_common.job_worker import JobWorker
 from mesh_common.jwt import SigningKey
-from mesh_common.migrate import newest_revision
 from mesh_common.postgres import Database, open_database
+from mesh_common.revisions import newest_revision
 from mesh_common.service_tokens import ServiceTokenSigner
 
 from mesh_agent.clients.auth import AuthClient

@@ -12,8 +12,8 @@ from mesh_common.clock import Clock, SystemClock
 from mesh_common.grpc_service import Drain, ServiceParts, open_grpc_service
 from mesh_common.health import ReadinessCheck
 from mesh_common.jwt import SigningKey
-from mesh_common.migrate import newest_revision
 from mesh_common.postgres import Database, open_database
+from mesh_common.revisions import newest_revision
 
 from mesh_auth.hashing import open_hasher
 from mesh_auth.ports import AccessTokenSigner, AuthDatabase, PasswordHasher

@@ -42,14 +42,6 @@ def migrate(owner_database_url: str, *, schema: str, migrations: Path, timeout_s
         asyncio.run(_migrate(owner_database_url, run))
 
 
-def newest_revision(migrations: Path) -> str:
-    """The revision that the code needs at least."""
-    head = _script(migrations).get_current_head()
-    if head is None:
-        raise ValueError("no migrations found")
-    return head
-
-
 @dataclass(slots=True)
 class _Run:
     """`revision` is the one that is being applied."""

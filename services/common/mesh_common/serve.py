@@ -10,6 +10,8 @@ from typing import Any
 import structlog
 import uvloop
 
+from mesh_common.collector import resume_collector
+
 log = structlog.get_logger()
 
 
@@ -35,6 +37,7 @@ async def serve_until_signal(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_service() as drain:
+        resume_collector()
         log.info("process.started")
         await stop.wait()
         log.info("process.draining")

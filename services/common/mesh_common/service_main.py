@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from mesh_common.collector import pause_collector
 from mesh_common.errors import MeshError
 from mesh_common.logs import configure_logs
 from mesh_common.settings import GrpcSettings, MigrationSettings, load_settings
@@ -42,6 +43,7 @@ def service_main[S: GrpcSettings, M: MigrationSettings](
         except MeshError as error:
             sys.exit(error.message)
     else:
+        pause_collector()
         from mesh_common.serve import run_process, serve_until_signal  # noqa: PLC0415 - the same
         from mesh_common.telemetry import tracing  # noqa: PLC0415 - the same
 

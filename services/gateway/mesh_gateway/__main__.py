@@ -2,6 +2,7 @@
 
 import argparse
 
+from mesh_common.collector import pause_collector
 from mesh_common.logs import configure_logs
 from mesh_common.settings import load_settings
 from mesh_common.signals import end_on_sigterm
@@ -15,6 +16,7 @@ def main() -> None:
     parser.add_argument("command", choices=("serve",))
     parser.parse_args()
     settings = load_settings(GatewaySettings)
+    pause_collector()
     # HTTP and gRPC take a second of CPU: not before it is known that they are of use.
     from mesh_common.serve import run_process, serve_until_signal  # noqa: PLC0415
     from mesh_common.telemetry import tracing  # noqa: PLC0415

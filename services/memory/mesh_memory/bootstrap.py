@@ -3,8 +3,9 @@
 Nothing is opened at import time; everything is closed in reverse order when the block ends.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,11 +13,11 @@ from typing import Final
 from mesh_common.grpc_service import Drain, ServiceParts, open_grpc_service
 from mesh_common.job_queue import Job, JobQueue
 from mesh_common.job_worker import JobWorker
-from mesh_common.migrate import newest_revision
 from mesh_common.postgres import Database, open_database
+from mesh_common.revisions import newest_revision
 
 from mesh_memory.embedder import open_embedder
-from mesh_memory.extractor import open_extractor
+from mesh_memory.ports import Extractor
 from mesh_memory.servicer import PROTO_SERVICE, MemoryServicer, UseCases
 from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork, turn_of
@@ -35,15 +36,13 @@ async def open_service(settings: MemorySettings) -> AsyncIterator[Drain]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings, schema=SCHEMA))
         embedder = await stack.enter_async_context(open_embedder(settings))
-        extractor = await stack.enter_async_context(open_extractor(settings))
         unit_of_work = PostgresUnitOfWork(database, JobQueue(jobs))
         limits = _limits(settings)
-        keep_turn = KeepTurn(unit_of_work, embedder.patient(), extractor, limits)
-        worker = _worker(settings, database, keep_turn)
+        keeping = _Keeping(settings, database, partial(KeepTurn, unit_of_work, embedder.patient(), limits=limits))
         servicer = MemoryServicer(
             UseCases(
                 FindMemories(unit_of_work, embedder, limits),
-                Remember(unit_of_work, worker.wake, limits),
+                Remember(unit_of_work, keeping.worker.wake, limits),
                 EditMemories(unit_of_work, embedder, limits),
             )
         )
@@ -52,24 +51,50 @@ async def open_service(settings: MemorySettings) -> AsyncIterator[Drain]:
             proto_services=(PROTO_SERVICE,),
             register=servicer.add_to,
             readiness=(partial(database.not_ready_reason, newest_revision(MIGRATIONS)),),
-            background=(worker.run,),
+            background=(keeping.run,),
         )
         yield await stack.enter_async_context(open_grpc_service(settings, parts))
 
 
-def _worker(settings: MemorySettings, database: Database, keep_turn: KeepTurn) -> JobWorker:
-    async def handle(job: Job) -> None:
-        await keep_turn(job.user_id, turn_of(job.payload))
+class _Keeping:
+    """Keeps the queued turns.
 
-    return JobWorker(
-        database,
-        JobQueue(jobs),
-        handle,
-        name=SCHEMA,
-        concurrency=settings.extraction_concurrency,
-        timeout_s=settings.extraction_timeout_s * settings.extraction_tries + _BESIDES_MODEL_S,
-        max_attempts=_MAX_ATTEMPTS,
-    )
+    mem0 takes as long to import as everything else together: it comes in a thread once the service listens. Recall is
+    served before it is there, and turns wait in the queue.
+    """
+
+    def __init__(
+        self, settings: MemorySettings, database: Database, keep_turn: Callable[[Extractor], KeepTurn]
+    ) -> None:
+        self._settings = settings
+        self._keep_turn_with = keep_turn
+        self._keep_turn: KeepTurn | None = None
+        self.worker = JobWorker(
+            database,
+            JobQueue(jobs),
+            self._keep,
+            name=SCHEMA,
+            concurrency=settings.extraction_concurrency,
+            timeout_s=settings.extraction_timeout_s * settings.extraction_tries + _BESIDES_MODEL_S,
+            max_attempts=_MAX_ATTEMPTS,
+        )
+
+    async def run(self) -> None:
+        open_extractor = await asyncio.to_thread(_import_extractor)
+        async with open_extractor(self._settings) as extractor:
+            self._keep_turn = self._keep_turn_with(extractor)
+            await self.worker.run()
+
+    async def _keep(self, job: Job) -> None:
+        if self._keep_turn is None:
+            raise RuntimeError("the worker runs only once there is an extractor")
+        await self._keep_turn(job.user_id, turn_of(job.payload))
+
+
+def _import_extractor() -> Callable[[MemorySettings], AbstractAsyncContextManager[Extractor]]:
+    from mesh_memory.extractor import open_extractor  # noqa: PLC0415 - see _Keeping
+
+    return open_extractor
 
 
 def _limits(settings: MemorySettings) -> Limits:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from mesh_common.errors import PreconditionFailed
-from mesh_common.migrate import migrate, newest_revision
+from mesh_common.migrate import migrate
+from mesh_common.revisions import newest_revision
 from mesh_dev.postgres import EmbeddedPostgres
 from sqlalchemy import text
 from support.mesh import TestMesh
@@ -91,13 +92,6 @@ async def test_a_service_is_unready_with_a_reason_while_postgres_is_away(test_me
     url = f"postgresql://a:b@127.0.0.1:{free_port()}/mesh"
     async with open_scratch(test_mesh, "mesh", database_url=url) as database:
         assert await database.not_ready_reason("0001") == "PostgreSQL cannot be reached"
-
-
-def test_a_service_without_migrations_is_a_fault(tmp_path: Path) -> None:
-    (tmp_path / "versions").mkdir()
-
-    with pytest.raises(ValueError, match="no migrations"):
-        newest_revision(tmp_path)
 
 
 async def _revision(test_mesh: TestMesh, name: str) -> str:

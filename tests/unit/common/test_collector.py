@@ -1,0 +1,54 @@
+"""The garbage collector around a start."""
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from mesh_common.collector import pause_collector, resume_collector
+from mesh_common.grpc_service import Drain
+from mesh_common.serve import serve_until_signal
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+async def test_a_service_collects_again_once_it_is_open() -> None:
+    collects: list[bool] = []
+
+    @asynccontextmanager
+    async def open_service() -> AsyncIterator[Drain]:
+        collects.append(gc.isenabled())
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+
+        async def drain() -> None:
+            collects.append(gc.isenabled())
+
+        yield drain
+
+    pause_collector()
+    await serve_until_signal(open_service)
+
+    assert collects == [False, True]
+
+
+def test_what_the_start_made_is_not_looked_at_again() -> None:
+    pause_collector()
+    resume_collector()
+
+    assert gc.get_freeze_count() > 0
+
+
+def test_a_process_that_never_paused_is_left_as_it_is() -> None:
+    gc.unfreeze()
+
+    resume_collector()
+
+    assert gc.get_freeze_count() == 0
