@@ -155,6 +155,10 @@ def is_database_away(error: DBAPIError) -> bool:
     if error.connection_invalidated or isinstance(error, InterfaceError):
         return True
     code = _sqlstate(error)
+    if not code and error.statement is None:
+        # The driver complains before there is a statement: of the connection that the pool had for us. The pool has
+        # closed it by now.
+        return True
     return code.startswith(_AWAY_CLASSES) or (not code and isinstance(error, OperationalError))
 
 

@@ -5,18 +5,19 @@ import time
 from pathlib import Path
 
 import asyncpg
+import psycopg
 import pytest
 from mesh_common.errors import NotFound, Unavailable
 from mesh_common.ids import UserId, new_id
 from mesh_common.migrate import migrate
-from mesh_common.postgres import Database, with_driver
+from mesh_common.postgres import Database, open_database, with_driver
 from mesh_common.secrets import make_secrets
 from mesh_dev.postgres import EmbeddedPostgres
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from support.mesh import TestMesh
 from support.net import free_port
-from support.scratch import SCHEMA, bootstrapped, notes, open_scratch, write_migrations
+from support.scratch import SCHEMA, bootstrapped, notes, open_scratch, settings_for, write_migrations
 
 
 def new_user() -> UserId:
@@ -124,6 +125,27 @@ async def _sleep_in_database(database: Database) -> None:
 def test_another_scheme_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="postgresql://"):
         with_driver(url, "asyncpg")
+
+
+async def test_a_connection_that_lies_broken_in_the_pool_is_unavailable_once(scratch_mesh: TestMesh) -> None:
+    """What psycopg was once left with after a cancelled statement, on a machine with no CPU to spare."""
+    settings = settings_for(scratch_mesh, "scratch", database_pool_size=1, database_max_overflow=0)
+    async with open_database(settings, schema=SCHEMA, driver="psycopg") as database:
+        async with database.as_worker() as connection:
+            raw = await connection.get_raw_connection()
+            driver = raw.driver_connection
+        assert isinstance(driver, psycopg.AsyncConnection)
+        driver.pgconn.send_query(b"SELECT pg_sleep(60)")
+
+        with pytest.raises(Unavailable):
+            await _nothing(database)
+
+        await _nothing(database)
+
+
+async def _nothing(database: Database) -> None:
+    async with database.as_worker():
+        pass
 
 
 async def test_a_database_that_goes_away_is_unavailable_in_time_and_used_again_once_it_is_back(tmp_path: Path) -> None:
