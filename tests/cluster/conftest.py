@@ -16,6 +16,7 @@ _STORY: Final = (
     "test_route",
     "test_trace",
     "test_policies",
+    "test_usage",
     "test_upgrade",
     "test_faults",
     "test_nodes",

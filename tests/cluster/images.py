@@ -31,11 +31,14 @@ async def load_images(settings: ClusterSettings, tag: str, *, with_stand_ins: bo
         await run_command(settings.image_load, *names, timeout_s=300)
 
 
-async def build_next(settings: ClusterSettings, tag: str, statement: str) -> None:
-    """All five images under `tag`: those of today, but for a migration of the agent that runs `statement`."""
+async def build_next(settings: ClusterSettings, tag: str, statement: str, *, after: str | None = None) -> None:
+    """All five images under `tag`: those of `after`, by default today's, and a migration of the agent's more.
+
+    It runs `statement`.
+    """
     engine, registry = settings.container_engine, settings.image_registry
     for service in SERVICES:
-        today = f"{registry}/mesh-{service}:{settings.image_tag}"
+        today = f"{registry}/mesh-{service}:{after or settings.image_tag}"
         if service == "agent":
             await _with_migration(engine, today, f"{registry}/mesh-agent:{tag}", statement)
         else:

@@ -26,6 +26,8 @@ _PRE_STOP_S: Final = 10
 _DRAIN_S: Final = 10
 LEASE_TTL_S: Final = 6.0
 _UNLIMITED: Final = 1_000_000
+# Two releases' pods at once, in a rollout, must find room on two nodes of two cores.
+_REQUESTS: Final = {"cpu": "100m"}
 
 type Values = Mapping[str, Any]
 
@@ -158,6 +160,7 @@ def _service(service: ServiceName) -> dict[str, Any]:
     return registry | {
         "replicas": 2,
         "autoscaling": {"enabled": False},
+        "resources": {"requests": _REQUESTS},
         "preStopSeconds": _PRE_STOP_S,
         "drainSeconds": _DRAIN_S,
         "env": {name: value.replace(local, SIMULATOR_URL) for name, value in env.items() if not name.endswith("_KEY")},

@@ -56,6 +56,15 @@ async def test_migrations_ran_once_in_a_job_named_by_its_content(mesh: Release) 
     assert [name_of(job) for job in await mesh.kubectl.find("jobs") if "migrate" in name_of(job)] == jobs
 
 
+async def test_load_balancing_of_an_installed_release_stays(mesh: Release) -> None:
+    before = await mesh.helm.revision()
+
+    with pytest.raises(ProgramError, match=r"grpc\.loadBalancing must stay client on this release"):
+        await mesh.upgrade({"grpc": {"loadBalancing": "mesh"}}, "--dry-run=server")
+
+    assert await mesh.helm.revision() == before
+
+
 async def test_secrets_hold_only_what_their_service_needs(mesh: Release) -> None:
     secrets = await mesh.kubectl.find("secrets", "app.kubernetes.io/part-of=agent-mesh")
 

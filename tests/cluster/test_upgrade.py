@@ -43,10 +43,11 @@ async def test_rollback_from_a_newer_schema_and_upgrade_again_lose_nothing(mesh:
     _is_clean(figures, again, "upgrade again")
 
 
+@pytest.mark.usefixtures("next_images")
 async def test_failed_migration_stops_the_upgrade_and_leaves_the_old_release_serving(
     mesh: Release, figures: Figures
 ) -> None:
-    await build_next(mesh.settings, BROKEN, "SELECT 1 FROM agent.no_such_table")
+    await build_next(mesh.settings, BROKEN, "SELECT 1 FROM agent.no_such_table", after=NEXT)
 
     async with _load(mesh, streams=10) as one:
         with pytest.raises(ProgramError):

@@ -103,6 +103,10 @@ BAD: dict[str, tuple[Values, tuple[str, ...]]] = {
         {"serviceDefaults": {"serviceAccount": {"name": "mesh"}}},
         ("serviceDefaults.serviceAccount.name",),
     ),
+    "one account made twice": (
+        {"services": {name: {"serviceAccount": {"name": "mesh"}} for name in ("memory", "agent")}},
+        ("services.memory.serviceAccount.name", "services.agent (mesh)"),
+    ),
     "route to no Gateway": ({"httpRoute": {"enabled": True}}, ("httpRoute.parentRefs",)),
     "Gateway of no class": (
         {"httpRoute": {"enabled": True, "gateway": {"create": True}}},

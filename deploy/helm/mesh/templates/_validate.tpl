@@ -47,6 +47,22 @@ What the schema cannot say: values that only together are wrong. Each message na
 {{- if and $account.create $account.name }}
 - "serviceDefaults.serviceAccount.name must not be set with create=true: five services would make one ServiceAccount"
 {{- end }}
+{{- $made := dict }}
+{{- range include "mesh.serviceNames" . | splitList "," }}
+{{- $component := dict "root" $ "name" . }}
+{{- $name := include "mesh.serviceAccountName" $component }}
+{{- if (include "mesh.service" $component | fromYaml).serviceAccount.create }}
+{{- if and (hasKey $made $name) (not $account.name) }}
+- {{ printf "services.%s.serviceAccount.name must not be that of services.%s (%s): with create=true each makes its own" . (get $made $name) $name | quote }}
+{{- end }}
+{{- $_ := set $made $name . }}
+{{- end }}
+{{- end }}
+{{- with include "mesh.installedLoadBalancing" . }}
+{{- if ne . $.Values.grpc.loadBalancing }}
+- {{ printf "grpc.loadBalancing must stay %s on this release: Kubernetes never changes the clusterIP of a Service. Install a second release with %s, or uninstall this one first" . $.Values.grpc.loadBalancing | quote }}
+{{- end }}
+{{- end }}
 {{- if and .Values.grpc.tls.enabled (eq .Values.grpc.loadBalancing "mesh") }}
 - "grpc.tls.enabled must not be true with grpc.loadBalancing=mesh: a service mesh encrypts by itself, and cannot spread calls that it cannot read"
 {{- end }}
@@ -61,6 +77,14 @@ What the schema cannot say: values that only together are wrong. Each message na
 {{- if and (include "mesh.isScaledByKeda" (dict "root" . "name" "gateway")) (not .Values.keda.prometheusAddress) }}
 - "keda.prometheusAddress is required: the Prometheus that knows the gateway's open streams; or set keda.gateway.enabled=false"
 {{- end }}
+{{- end -}}
+
+{{/* What grpc.loadBalancing says of the release in the cluster; empty when there is none, and without a cluster. */}}
+{{- define "mesh.installedLoadBalancing" -}}
+{{- $name := include "mesh.componentName" (dict "root" . "name" "agent") -}}
+{{- with lookup "v1" "Service" .Release.Namespace $name -}}
+{{- ternary "client" "mesh" (eq .spec.clusterIP "None") -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "mesh.replicaFaults" -}}
