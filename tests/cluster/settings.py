@@ -21,9 +21,9 @@ class ClusterSettings(BaseSettings):
     """Their tag."""
     container_engine: str = Field(default="podman", pattern="^(podman|docker)$")
     """Builds the next version of the images, which has a migration more."""
-    otelcol_image: str = "otel/opentelemetry-collector-contrib:0.139.0"
+    otelcol_image: str = "otel/opentelemetry-collector-contrib:0.155.0"
     """OpenTelemetry Collector."""
-    prometheus_image: str = "prom/prometheus:v3.7.3"
+    prometheus_image: str = "prom/prometheus:v3.13.3"
     """Prometheus."""
     gateway_class: str = "envoy"
     """GatewayClass of the Gateway API."""
