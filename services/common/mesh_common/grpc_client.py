@@ -88,6 +88,8 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # No pause but the time that one connection may take: a frozen peer takes it whole, a busy one needs some.
     ("grpc.min_reconnect_backoff_ms", 1_000),
+    # Replicas may all be new since the last look, which gRPC takes every 30 s at most: 30 s without one to call.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     # The mesh is reached directly, whatever HTTP proxy the environment names.
     ("grpc.enable_http_proxy", 0),
 )
