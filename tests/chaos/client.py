@@ -156,8 +156,9 @@ class ChaosUser:
         return stream
 
     def _answered(self, kind: str, response: httpx.Response, gateway: int, started_s: float, **about: str) -> Answer:
-        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
-        body = None if is_stream or not response.content else response.json()
+        # The mesh says all that it says in JSON; a proxy before it speaks for itself, in text.
+        is_json = response.headers.get("content-type", "").endswith("json")
+        body = response.json() if is_json and response.content else None
         found = body if isinstance(body, dict) else {}
         if response.is_success and kind == "start" and "run_id" not in about:
             about["run_id"] = str(found["run_id"])

@@ -16,7 +16,8 @@ from cluster.verdict import keeps_promises
 
 _BUSY: Final = Pace(words=range(40, 80), ttft_ms=(0,), itl_ms=(20,))
 _CALM: Final = Pace(words=range(30, 60), ttft_ms=(0, 200), itl_ms=(500,))
-_SCALED: Final[tuple[ServiceName, ...]] = ("gateway", "agent")
+# Their requests: at 70 % of them a replica has some 10 of the gateway's streams, 5 of the agent's.
+_SCALED: Final[Mapping[ServiceName, str]] = {"gateway": "50m", "agent": "100m"}
 _MOST: Final = 3
 # Each new replica's part of the calls may differ from an even share by this part of it.
 _UNEVENNESS: Final = 0.3
@@ -31,8 +32,11 @@ def _autoscaling() -> Mapping[str, Any]:
         "targetCPUUtilizationPercentage": 70,
         "behavior": quick,
     }
-    resources = {"requests": {"cpu": "100m"}}
-    return {"services": {name: {"autoscaling": scaling, "resources": resources} for name in _SCALED}}
+    return {
+        "services": {
+            name: {"autoscaling": scaling, "resources": {"requests": {"cpu": cpu}}} for name, cpu in _SCALED.items()
+        }
+    }
 
 
 def _policy(pods: int, period_s: int) -> Mapping[str, Any]:
