@@ -14,6 +14,12 @@ from cluster.release import Release, open_release
 from cluster.report import Figures
 from cluster.settings import ClusterSettings
 
+_QUICK: Final = {
+    "scaleDown": {
+        "stabilizationWindowSeconds": 15,
+        "policies": [{"type": "Pods", "value": 1, "periodSeconds": 10}],
+    }
+}
 _RUNS: Final = 30
 _RUNS_A_REPLICA: Final = 5
 _MOST: Final = 3
@@ -28,7 +34,7 @@ async def keda_mesh(loaded: ClusterSettings) -> AsyncIterator[Release]:
         "services": {
             "agent": {
                 "env": {"AGENT_MAX_RUNS": _RUNS_A_REPLICA},
-                "autoscaling": {"enabled": True, "minReplicas": 1, "maxReplicas": _MOST},
+                "autoscaling": {"enabled": True, "minReplicas": 1, "maxReplicas": _MOST, "behavior": _QUICK},
             }
         },
         "keda": {
@@ -57,7 +63,7 @@ async def test_pending_runs_bring_agents_and_none_is_lost_when_they_go(keda_mesh
         run_ids = [await _start(client) for _ in range(_RUNS)]
         await mesh.ready("agent", _MOST, within_s=180)
         runs = [await _ended(client, run_id) for run_id in run_ids]
-        await mesh.ready("agent", 1, within_s=420)
+        await mesh.ready("agent", 1, within_s=240)
         runs += [await _ended(client, await _start(client))]
 
     figures.say(f"KEDA: {_RUNS} runs brought {_MOST} agents, {sum(run['attempt'] > 1 for run in runs)} taken over")

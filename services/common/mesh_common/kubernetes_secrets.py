@@ -1,5 +1,6 @@
 """The whole secret set as Kubernetes Secrets: which there are, what is in each, and how they are written down."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,16 +27,23 @@ _LABELS: Final = {
 # PostgreSQL takes the role as it takes every setting in a connection's options: whoever counts runs names no role.
 _AS_WORKER: Final = "?options=-c%20role%3Dagent_worker"
 
+# RFC 1035, as Kubernetes has it: no dot in it.
+_SERVICE_NAME: Final = re.compile("[a-z]([a-z0-9-]*[a-z0-9])?")
+
 Fields = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a mesh lives: names begin with `prefix`; `redis` is `host:port`, `database` that or `host:port/name`."""
+    """Where a mesh lives: names begin with `prefix`; `redis` is `host:port`, `database` that or `host:port/name`.
+
+    A host without a dot is a Service of `namespace`, where that is known.
+    """
 
     database: str
     redis: str
     prefix: str = "mesh"
+    namespace: str | None = None
     skipped: frozenset[str] = frozenset()
 
 
@@ -53,7 +61,7 @@ def _components(secret_set: SecretSet, place: Place) -> dict[str, Fields]:
         service: environment_of(secret_set, service, database=place.database, redis=place.redis) for service in SERVICES
     }
     services["agent"]["AGENT_SCALER_DATABASE_URL"] = (
-        database_url(secret_set, "agent_login_a", place.database) + _AS_WORKER
+        database_url(secret_set, "agent_login_a", _from_any_namespace(place)) + _AS_WORKER
     )
     migrations = {
         f"{schema}-migrate": owner_environment(secret_set, schema, database=place.database) for schema in SCHEMAS
@@ -65,6 +73,13 @@ def _components(secret_set: SecretSet, place: Place) -> dict[str, Fields]:
         "service-keys": {"service-jwks.json": secret_set.service_jwks()},
     }
     return services | migrations | shared
+
+
+def _from_any_namespace(place: Place) -> str:
+    """The database's address for KEDA, which looks names up from where it runs itself."""
+    host, separator, rest = place.database.partition(":")
+    is_service = place.namespace is not None and _SERVICE_NAME.fullmatch(host)
+    return f"{host}.{place.namespace}.svc{separator}{rest}" if is_service else place.database
 
 
 def manifest(

@@ -86,6 +86,7 @@ def _whole_set(arguments: argparse.Namespace) -> str:
         database=arguments.database,
         redis=arguments.redis,
         prefix=arguments.prefix,
+        namespace=arguments.namespace,
         skipped=frozenset(arguments.skip),
     )
     secrets = kubernetes_secrets(make_secrets(), place)

@@ -59,6 +59,25 @@ def test_documents_are_secrets_of_the_namespace_with_labels(documents: list[dict
         assert all(KEY.fullmatch(key) for key in document["stringData"])
 
 
+@pytest.mark.parametrize(
+    ("database", "namespace", "address"),
+    [
+        ("postgres:5432/mesh", "there", "postgres.there.svc:5432/mesh"),
+        ("postgres:5432/mesh", None, "postgres:5432/mesh"),
+        ("db.example:5432/mesh", "there", "db.example:5432/mesh"),
+        ("10.0.0.7:5432/mesh", "there", "10.0.0.7:5432/mesh"),
+        ("[::1]:5432/mesh", "there", "[::1]:5432/mesh"),
+    ],
+)
+def test_scaler_of_another_namespace_finds_the_database(database: str, namespace: str | None, address: str) -> None:
+    place = Place(database=database, redis="valkey:6379", namespace=namespace)
+
+    agent = kubernetes_secrets(SECRETS, place)["mesh-agent"]
+
+    assert agent["AGENT_SCALER_DATABASE_URL"].partition("@")[2].partition("?")[0] == address
+    assert agent["AGENT_DATABASE_URL"].partition("@")[2] == database
+
+
 def test_values_survive_yaml(documents: list[dict[str, Any]]) -> None:
     fields = {document["metadata"]["name"]: document["stringData"] for document in documents}
 
