@@ -38,7 +38,8 @@ class Helm:
         return await self._run("test", self.release, f"--timeout={timeout_s:.0f}s", "--logs", timeout_s=timeout_s)
 
     async def uninstall(self, timeout_s: float = 240.0) -> None:
-        await self._run("uninstall", self.release, *_waiting(timeout_s), "--ignore-not-found", timeout_s=timeout_s)
+        waiting = ("--wait", f"--timeout={timeout_s:.0f}s")
+        await self._run("uninstall", self.release, *waiting, "--ignore-not-found", timeout_s=timeout_s)
 
     async def revision(self) -> int:
         history = orjson.loads(await self._run("history", self.release, "--output", "json", timeout_s=30))
