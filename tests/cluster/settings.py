@@ -35,5 +35,7 @@ class ClusterSettings(BaseSettings):
     """Command that brings it back."""
     cut_node: str = "node2"
     """The node that is cut: it gets agents, and nothing that the test needs to stay."""
+    upgrade_streams: int = Field(default=100, ge=1, le=1_000)
+    """Streams that are open while the release is upgraded and rolled back."""
     keep_namespaces: bool = False
     """Leave everything in place, to look at it; the next run goes on with it."""

@@ -23,7 +23,7 @@ async def next_images(mesh: Release) -> None:
 @pytest.mark.short
 @pytest.mark.usefixtures("next_images")
 async def test_upgrade_with_a_migration_loses_nothing_and_fails_no_request(mesh: Release, figures: Figures) -> None:
-    async with _load(mesh, streams=100) as one:
+    async with _load(mesh, mesh.settings.upgrade_streams) as one:
         await mesh.upgrade({"image": {"tag": NEXT}})
         await mesh.settled()
 
@@ -32,10 +32,10 @@ async def test_upgrade_with_a_migration_loses_nothing_and_fails_no_request(mesh:
 
 @pytest.mark.usefixtures("next_images")
 async def test_rollback_from_a_newer_schema_and_upgrade_again_lose_nothing(mesh: Release, figures: Figures) -> None:
-    async with _load(mesh, streams=100) as back:
+    async with _load(mesh, mesh.settings.upgrade_streams) as back:
         await mesh.helm.rollback(await mesh.helm.revision() - 1)
         await mesh.settled()
-    async with _load(mesh, streams=100) as again:
+    async with _load(mesh, mesh.settings.upgrade_streams) as again:
         await mesh.upgrade({"image": {"tag": NEXT}})
         await mesh.settled()
 
@@ -49,7 +49,7 @@ async def test_failed_migration_stops_the_upgrade_and_leaves_the_old_release_ser
 ) -> None:
     await build_next(mesh.settings, BROKEN, "SELECT 1 FROM agent.no_such_table", after=NEXT)
 
-    async with _load(mesh, streams=10) as one:
+    async with _load(mesh, 10) as one:
         with pytest.raises(ProgramError):
             await mesh.upgrade({"image": {"tag": BROKEN}}, timeout_s=60)
         revision = await mesh.helm.revision()
