@@ -14,11 +14,10 @@ _TTL_S = 5
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """Answers for every name with `addresses` (IPv4); `asked` counts the questions for them."""
+    """Answers for every name with `addresses` (IPv4)."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []
-        self.asked = 0
         self.port = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -31,7 +30,6 @@ class NameServer(asyncio.DatagramProtocol):
         answer.flags |= dns.flags.RA
         [question] = query.question
         if question.rdtype == dns.rdatatype.A:
-            self.asked += 1
             answer.answer.append(dns.rrset.from_text(question.name, _TTL_S, "IN", "A", *self.addresses))
         self._transport.sendto(answer.to_wire(), addr)
 
