@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
 from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId
 from mesh_common.postgres import Database
@@ -12,6 +13,8 @@ from mesh_common.postgres import Database
 from mesh_agent.handle import Handle, Stop
 from mesh_agent.store import claims
 from mesh_agent.store.claims import Owner
+
+log = structlog.get_logger()
 
 # A heartbeat may fail twice before a lease is lost.
 _HEARTBEATS_PER_TTL = 3
@@ -33,9 +36,13 @@ class Heartbeat:
     lease_ttl_s: float
     handles: Mapping[RunId, Handle]
 
+    @property
+    def interval_s(self) -> float:
+        return self.lease_ttl_s / _HEARTBEATS_PER_TTL
+
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(self.lease_ttl_s / _HEARTBEATS_PER_TTL)
+            await asyncio.sleep(self.interval_s)
             if self.handles:
                 await self.beat()
 
@@ -43,12 +50,18 @@ class Heartbeat:
         asked_at_s = time.monotonic()
         before = dict(self.handles)
         try:
-            async with self.database.as_worker() as connection:
-                states = await claims.renew_leases(connection, self.owner, list(before), ttl_s=self.lease_ttl_s)
-        except Unavailable:
+            async with asyncio.timeout(self.interval_s):
+                states = await self._renew(list(before))
+        except (Unavailable, TimeoutError) as error:
+            took_s = round(time.monotonic() - asked_at_s, 1)
+            log.warning("heartbeat.failed", runs=len(before), error=type(error).__name__, took_s=took_s)
             self._stop_expired(before)
             return
         self._apply(before, {state.run_id: state for state in states}, asked_at_s)
+
+    async def _renew(self, run_ids: Sequence[RunId]) -> Sequence[claims.LeaseState]:
+        async with self.database.as_worker() as connection:
+            return await claims.renew_leases(connection, self.owner, run_ids, ttl_s=self.lease_ttl_s)
 
     def _apply(
         self, before: Mapping[RunId, Handle], states: Mapping[RunId, claims.LeaseState], asked_at_s: float
@@ -58,9 +71,11 @@ class Heartbeat:
             if state is None or state.fence != handle.claim.fence:
                 handle.stop_by(Stop.LEASE_LOST)
                 continue
-            handle.valid_until_s = valid_until_s(asked_at_s, self.lease_ttl_s)
+            if state.is_renewed:
+                handle.valid_until_s = valid_until_s(asked_at_s, self.lease_ttl_s)
             if state.is_cancel_requested:
                 handle.stop_by(Stop.CANCELLED)
+        self._stop_expired(before)
 
     def _stop_expired(self, before: Mapping[RunId, Handle]) -> None:
         for handle in before.values():

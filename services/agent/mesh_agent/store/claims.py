@@ -24,23 +24,29 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class LeaseState:
-    """What a heartbeat learns of one lease it renewed."""
+    """What a heartbeat learns of one lease that its replica holds."""
 
     run_id: RunId
     fence: int
     is_cancel_requested: bool
+    is_renewed: bool
+    """False while another transaction writes under the lease, e.g. the one that ends its run."""
 
 
 # A run may be claimed when it is pending, or running under a lease that ran out, and is the first unended run of
-# its thread. The lease's row is the arbiter: of two claims at once one waits for the other's commit, then gets
-# nothing.
+# its thread. The lease's row is the arbiter: of two first claims at once one waits for the other's commit, then gets
+# nothing; a lease that somebody still writes under is passed over, for waiting would hold up all other claims.
 _CLAIM = """
-    WITH candidate AS (
+    WITH expired AS MATERIALIZED (
+        SELECT l.thread_id FROM agent.leases l
+        WHERE l.expires_at <= clock_timestamp() {expired_condition}
+        FOR UPDATE SKIP LOCKED
+    ), candidate AS (
         SELECT r.id, r.thread_id, r.user_id
         FROM agent.runs r
         WHERE r.status IN ('pending', 'running') {condition}
-          AND NOT EXISTS (
-              SELECT 1 FROM agent.leases l WHERE l.thread_id = r.thread_id AND l.expires_at > clock_timestamp())
+          AND (r.thread_id IN (SELECT thread_id FROM expired)
+               OR NOT EXISTS (SELECT 1 FROM agent.leases l WHERE l.thread_id = r.thread_id))
           AND NOT EXISTS (
               SELECT 1 FROM agent.runs e
               WHERE e.thread_id = r.thread_id AND e.status IN ('pending', 'running') AND e.position < r.position)
@@ -66,8 +72,13 @@ _CLAIM = """
     RETURNING r.id, r.thread_id, r.user_id, r.position, r.attempt, leased.fence, m.content, r.model, r.trace_context,
               r.lost_attempts, r.is_cancel_requested
 """
-_CLAIM_ANY: TextClause = text(_CLAIM.format(condition=""))
-_CLAIM_ONE: TextClause = text(_CLAIM.format(condition="AND r.id = :run_id"))
+_CLAIM_ANY: TextClause = text(_CLAIM.format(condition="", expired_condition=""))
+_CLAIM_ONE: TextClause = text(
+    _CLAIM.format(
+        condition="AND r.id = :run_id",
+        expired_condition="AND l.thread_id = (SELECT thread_id FROM agent.runs WHERE id = :run_id)",
+    )
+)
 
 
 async def claim_runs(connection: AsyncConnection, owner: Owner, *, limit: int, ttl_s: float) -> Sequence[Claim]:
@@ -90,17 +101,28 @@ async def renew_leases(
 ) -> Sequence[LeaseState]:
     """The heartbeat: renews a replica's leases of these runs that have not run out, in one statement.
 
-    Of no others: a run its replica gave up must be free for the next one.
+    Of no others: a run its replica gave up must be free for the next one. It waits for no lock: one transaction that
+    takes long must not cost a replica all its other leases.
     """
     rows = await connection.execute(_RENEW, {"owner": owner.name, "run_ids": list(run_ids), "ttl_s": ttl_s})
-    return [LeaseState(RunId(row.run_id), row.fence, row.is_cancel_requested) for row in rows]
+    return [LeaseState(RunId(row.run_id), row.fence, row.is_cancel_requested, row.is_renewed) for row in rows]
 
 
 _RENEW = text("""
-    UPDATE agent.leases l SET expires_at = clock_timestamp() + make_interval(secs => :ttl_s)
-    FROM agent.runs r
-    WHERE l.owner = :owner AND l.run_id = ANY(:run_ids) AND r.id = l.run_id AND l.expires_at > clock_timestamp()
-    RETURNING l.run_id, l.fence, r.is_cancel_requested
+    WITH held AS (
+        SELECT run_id, fence FROM agent.leases
+        WHERE owner = :owner AND run_id = ANY(:run_ids) AND expires_at > clock_timestamp()
+    ), unlocked AS (
+        SELECT thread_id FROM agent.leases
+        WHERE owner = :owner AND run_id = ANY(:run_ids) AND expires_at > clock_timestamp()
+        FOR UPDATE SKIP LOCKED
+    ), renewed AS (
+        UPDATE agent.leases l SET expires_at = clock_timestamp() + make_interval(secs => :ttl_s)
+        FROM unlocked WHERE l.thread_id = unlocked.thread_id
+        RETURNING l.run_id
+    )
+    SELECT held.run_id, held.fence, r.is_cancel_requested, renewed.run_id IS NOT NULL AS is_renewed
+    FROM held JOIN agent.runs r ON r.id = held.run_id LEFT JOIN renewed ON renewed.run_id = held.run_id
 """)
 
 
