@@ -7,7 +7,7 @@ from typing import Any
 
 from mesh_common.bootstrap_db import BootstrapSettings, bootstrap
 from mesh_common.job_queue import job_table
-from mesh_common.postgres import Database, open_database
+from mesh_common.postgres import Database, Driver, open_database
 from mesh_common.secrets import SecretSet
 from mesh_common.settings import GrpcSettings
 from mesh_dev.postgres import EmbeddedPostgres
@@ -81,6 +81,8 @@ def settings_for(test_mesh: TestMesh, database: str, **changes: Any) -> GrpcSett
 
 
 @asynccontextmanager
-async def open_scratch(test_mesh: TestMesh, database: str, **changes: Any) -> AsyncIterator[Database]:
-    async with open_database(settings_for(test_mesh, database, **changes), schema=SCHEMA) as opened:
+async def open_scratch(
+    test_mesh: TestMesh, database: str, driver: Driver = "asyncpg", **changes: Any
+) -> AsyncIterator[Database]:
+    async with open_database(settings_for(test_mesh, database, **changes), schema=SCHEMA, driver=driver) as opened:
         yield opened

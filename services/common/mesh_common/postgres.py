@@ -29,8 +29,11 @@ _TAKE_ROLE = text("SELECT set_config('role', :role, true), set_config('mesh.user
 # Class 08: connection; 40: rolled back by a deadlock; 53: resources; 57: the operator stopped us.
 # https://www.postgresql.org/docs/18/errcodes-appendix.html
 # Class 28: a password that is being rotated.
+# 25P03: our transaction stood still for too long.
 _UNMIGRATED_CLASSES = ("3F000", "42P01")
-_AWAY_CLASSES = ("08", "28", "40", "53", "57", *_UNMIGRATED_CLASSES)
+_AWAY_CLASSES = ("08", "25P03", "28", "40", "53", "57", *_UNMIGRATED_CLASSES)
+# A process that is frozen in a transaction must not hold its locks for as long as its connection lives.
+_IDLE_IN_TRANSACTION_PER_TIMEOUT = 2
 
 
 # psycopg has no deadline of its own on a statement, and a listener only hears: a server that is gone without a word (a
@@ -168,11 +171,15 @@ def _sqlstate(error: BaseException | None) -> str:
 
 
 def _connect_args(driver: Driver, timeout_s: float) -> dict[str, object]:
-    statement_timeout_ms = str(int(timeout_s * 1000))
+    timeout_ms = int(timeout_s * 1000)
+    server_settings = {
+        "statement_timeout": str(timeout_ms),
+        "idle_in_transaction_session_timeout": str(timeout_ms * _IDLE_IN_TRANSACTION_PER_TIMEOUT),
+        "jit": "off",
+    }
     if driver == "asyncpg":
-        server_settings = {"statement_timeout": statement_timeout_ms, "jit": "off"}
         return {"timeout": timeout_s, "command_timeout": timeout_s, "server_settings": server_settings}
-    options = f"-c statement_timeout={statement_timeout_ms} -c jit=off"
+    options = " ".join(f"-c {name}={value}" for name, value in server_settings.items())
     return {"connect_timeout": max(2, int(timeout_s)), "options": options, **LIBPQ_KEEPALIVE}
 
 

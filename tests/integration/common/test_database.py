@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psycopg
@@ -10,7 +12,7 @@ import pytest
 from mesh_common.errors import NotFound, Unavailable
 from mesh_common.ids import UserId, new_id
 from mesh_common.migrate import migrate
-from mesh_common.postgres import Database, open_database, with_driver
+from mesh_common.postgres import Database, Driver, open_database, with_driver
 from mesh_common.secrets import make_secrets
 from mesh_dev.postgres import EmbeddedPostgres
 from sqlalchemy import func, insert, select, text
@@ -99,7 +101,7 @@ async def _insert_null(database: Database) -> None:
 
 async def test_a_pool_with_no_connection_left_is_unavailable(scratch_mesh: TestMesh, database: Database) -> None:
     assert database.schema == SCHEMA
-    limits = {"database_pool_size": 1, "database_max_overflow": 0, "database_timeout_s": 0.2}
+    limits: dict[str, Any] = {"database_pool_size": 1, "database_max_overflow": 0, "database_timeout_s": 0.2}
     async with open_scratch(scratch_mesh, "scratch", **limits) as small, small.as_user(new_user()):
         with pytest.raises(Unavailable) as raised:
             await _count(small, new_user())
@@ -119,6 +121,29 @@ async def test_a_statement_that_takes_too_long_is_ended(scratch_mesh: TestMesh) 
 async def _sleep_in_database(database: Database) -> None:
     async with database.as_worker() as connection:
         await connection.execute(text("SELECT pg_sleep(30)"))
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_a_transaction_that_stands_still_lets_go_of_its_locks(
+    scratch_mesh: TestMesh, database: Database, driver: Driver
+) -> None:
+    """Its process may be frozen, and others wait."""
+    user_id = new_user()
+    await _write(database, user_id)
+    async with open_scratch(scratch_mesh, "scratch", driver, database_timeout_s=0.2) as frozen:
+        with pytest.raises(Unavailable):
+            await _lock_and_wait_for(frozen, user_id, lambda: _lock(database, user_id))
+
+
+async def _lock_and_wait_for(database: Database, user_id: UserId, others: Callable[[], Awaitable[None]]) -> None:
+    async with database.as_user(user_id) as connection:
+        await connection.execute(select(notes).with_for_update())
+        await others()
+
+
+async def _lock(database: Database, user_id: UserId) -> None:
+    async with database.as_user(user_id) as connection:
+        await connection.execute(select(notes).with_for_update())
 
 
 @pytest.mark.parametrize("url", ["mysql://a@b/c", "a@b/c", ""])
