@@ -10,7 +10,9 @@ from cluster.storm import Storm
 def keeps_promises(figures: Figures, one: Storm, what: str) -> None:
     """Asserts that the checker found nothing; what it came to is shown either way."""
     figures.say(f"{what}: {one}, {_takeovers(one.history)}")
-    assert [str(violation) for violation in one.violations] == []
+    for violation in one.violations:
+        figures.say(f"  {violation}")
+    assert not one.violations
 
 
 def _takeovers(history: History) -> str:
