@@ -47,6 +47,15 @@ _REVOCATIONS = text(
     """
 )
 
+# A text, for every turn writes one: SQLAlchemy compiles an insert with ON CONFLICT anew each time.
+_ADD_USAGE = text(
+    """
+    INSERT INTO auth.usage (run_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at)
+    VALUES (:run_id, :user_id, :model, :input_tokens, :output_tokens, :cost_micro_usd, :ended_at)
+    ON CONFLICT (run_id) DO NOTHING
+    """
+)
+
 
 class PostgresAuthDatabase:
     """Transactions of the service's two roles, each with a store."""
@@ -208,19 +217,16 @@ class PostgresAuthStore:
         )
 
     async def add_usage(self, user_id: UserId, usage_of_run: RunUsage) -> None:
-        await self._connection.execute(
-            insert(usage)
-            .values(
-                run_id=usage_of_run.run_id,
-                user_id=user_id,
-                model=usage_of_run.model,
-                input_tokens=usage_of_run.input_tokens,
-                output_tokens=usage_of_run.output_tokens,
-                cost_micro_usd=usage_of_run.cost_micro_usd,
-                ended_at=usage_of_run.ended_at,
-            )
-            .on_conflict_do_nothing(index_elements=["run_id"])
-        )
+        parameters = {
+            "run_id": usage_of_run.run_id,
+            "user_id": user_id,
+            "model": usage_of_run.model,
+            "input_tokens": usage_of_run.input_tokens,
+            "output_tokens": usage_of_run.output_tokens,
+            "cost_micro_usd": usage_of_run.cost_micro_usd,
+            "ended_at": usage_of_run.ended_at,
+        }
+        await self._connection.execute(_ADD_USAGE, parameters)
 
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
         statement = (

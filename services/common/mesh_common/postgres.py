@@ -53,7 +53,7 @@ class Role(StrEnum):
 
 
 class Database:
-    """The pool of one service. Bounded, pre-pinged, with a deadline on waiting, connecting and each statement."""
+    """The pool of one service. Bounded, with a deadline on waiting, connecting and each statement."""
 
     def __init__(self, engine: AsyncEngine, schema: str) -> None:
         self.engine = engine
@@ -74,9 +74,9 @@ class Database:
     @asynccontextmanager
     async def _transaction(self, role: Role, user_id: str) -> AsyncIterator[AsyncConnection]:
         try:
-            async with self.engine.begin() as connection:
-                await connection.execute(_TAKE_ROLE, {"role": f"{self.schema}_{role}", "user_id": user_id})
+            async with self._with_role(role, user_id) as connection:
                 yield connection
+                await connection.commit()
         except MeshError:
             raise
         except (PoolTimeoutError, OSError, TimeoutError) as error:
@@ -90,6 +90,33 @@ class Database:
             if (error.sqlstate or "").startswith(_AWAY_CLASSES):
                 raise _away() from error
             raise
+
+    @asynccontextmanager
+    async def _with_role(self, role: Role, user_id: str) -> AsyncIterator[AsyncConnection]:
+        """A connection of the pool in a transaction that has its role; rolled back when left without a commit.
+
+        Whether it lives is seen by that first statement, and a dead one is replaced: pinging each before would cost
+        every transaction one more round trip.
+        """
+        try:
+            connection = await self._take(role, user_id)
+        except DBAPIError as error:
+            if not is_database_away(error):
+                raise
+            connection = await self._take(role, user_id)
+        try:
+            yield connection
+        finally:
+            await _close(connection)
+
+    async def _take(self, role: Role, user_id: str) -> AsyncConnection:
+        connection = await self.engine.connect()
+        try:
+            await connection.execute(_TAKE_ROLE, {"role": f"{self.schema}_{role}", "user_id": user_id})
+        except BaseException:
+            await _close(connection)
+            raise
+        return connection
 
     async def not_ready_reason(self, required_revision: str, timeout_s: float = 2.0) -> str | None:
         """None when the schema is at least at `required_revision`; ahead is fine, so that a rollback can start."""
@@ -116,7 +143,6 @@ async def open_database(settings: GrpcSettings, *, schema: str, driver: Driver =
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         pool_timeout=settings.database_timeout_s,
-        pool_pre_ping=True,
         pool_use_lifo=True,
         hide_parameters=True,
     )
@@ -163,6 +189,20 @@ def is_database_away(error: DBAPIError) -> bool:
         # closed it by now.
         return True
     return code.startswith(_AWAY_CLASSES) or (not code and isinstance(error, OperationalError))
+
+
+async def _close(connection: AsyncConnection) -> None:
+    # To its end, also when the task is cancelled: half closed it would be lost to the pool.
+    await asyncio.shield(_give_back(connection))
+
+
+async def _give_back(connection: AsyncConnection) -> None:
+    """To the pool; one that cannot even be rolled back is thrown away, for SQLAlchemy would keep its place taken."""
+    try:
+        await connection.close()
+    except DBAPIError:
+        await connection.invalidate()
+        await connection.close()
 
 
 def _sqlstate(error: BaseException | None) -> str:

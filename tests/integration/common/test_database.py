@@ -152,7 +152,7 @@ def test_another_scheme_is_refused(url: str) -> None:
         with_driver(url, "asyncpg")
 
 
-async def test_a_connection_that_lies_broken_in_the_pool_is_unavailable_once(scratch_mesh: TestMesh) -> None:
+async def test_a_connection_that_lies_broken_in_the_pool_is_replaced(scratch_mesh: TestMesh) -> None:
     """What psycopg was once left with after a cancelled statement, on a machine with no CPU to spare."""
     settings = settings_for(scratch_mesh, "scratch", database_pool_size=1, database_max_overflow=0)
     async with open_database(settings, schema=SCHEMA, driver="psycopg") as database:
@@ -162,15 +162,25 @@ async def test_a_connection_that_lies_broken_in_the_pool_is_unavailable_once(scr
         assert isinstance(driver, psycopg.AsyncConnection)
         driver.pgconn.send_query(b"SELECT pg_sleep(60)")
 
-        with pytest.raises(Unavailable):
-            await _nothing(database)
-
-        await _nothing(database)
+        await _write(database, new_user())
 
 
-async def _nothing(database: Database) -> None:
-    async with database.as_worker():
-        pass
+async def test_connections_that_the_server_closed_in_the_pool_are_replaced(
+    database: Database, postgres: EmbeddedPostgres
+) -> None:
+    user_id = new_user()
+    async with database.as_user(user_id) as one, database.as_user(user_id) as two:
+        backends = [
+            (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one() for connection in (one, two)
+        ]
+    admin = await asyncpg.connect(postgres.admin_url)
+    for backend in backends:
+        await admin.fetchval("SELECT pg_terminate_backend($1, 5000)", backend)
+    await admin.close()
+
+    await _write(database, user_id)
+
+    assert await _count(database, user_id) == 1
 
 
 async def test_a_database_that_goes_away_is_unavailable_in_time_and_used_again_once_it_is_back(tmp_path: Path) -> None:

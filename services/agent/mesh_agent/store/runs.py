@@ -169,25 +169,32 @@ async def cancel_unclaimed(connection: AsyncConnection, user_id: UserId, run_id:
 
 async def end_run(connection: AsyncConnection, claim: Claim, outcome: Outcome, frames: bytes) -> bool:
     """False when the run is gone or in another attempt by now."""
-    error = outcome.error
-    mine = (runs.c.id == claim.run_id, runs.c.status == RunStatus.RUNNING, runs.c.attempt == claim.attempt)
-    statement = update(runs).where(*mine)
-    ended = await connection.execute(
-        statement.values(
-            status=outcome.status,
-            model=outcome.model,
-            ended_at=func.clock_timestamp(),
-            finish_reason=outcome.finish_reason,
-            input_tokens=outcome.usage.input_tokens,
-            output_tokens=outcome.usage.output_tokens,
-            cost_micro_usd=outcome.usage.cost_micro_usd,
-            error_reason=error.reason if error else None,
-            error_detail=error.detail if error else None,
-            error_is_retryable=error.is_retryable if error else None,
-            frames=frames,
-        )
-    )
-    return ended.rowcount == 1
+    error, usage = outcome.error, outcome.usage
+    parameters = {
+        "run_id": claim.run_id,
+        "attempt": claim.attempt,
+        "status": outcome.status,
+        "model": outcome.model,
+        "finish_reason": outcome.finish_reason,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_micro_usd": usage.cost_micro_usd,
+        "error_reason": error.reason if error else None,
+        "error_detail": error.detail if error else None,
+        "error_is_retryable": error.is_retryable if error else None,
+        "frames": frames,
+    }
+    return (await connection.execute(_END_RUN, parameters)).rowcount == 1
+
+
+_END_RUN = text("""
+    UPDATE agent.runs SET
+        status = :status, model = :model, ended_at = clock_timestamp(), finish_reason = :finish_reason,
+        input_tokens = :input_tokens, output_tokens = :output_tokens, cost_micro_usd = :cost_micro_usd,
+        error_reason = :error_reason, error_detail = :error_detail, error_is_retryable = :error_is_retryable,
+        frames = :frames
+    WHERE id = :run_id AND status = 'running' AND attempt = :attempt
+""")
 
 
 async def input_and_frames(

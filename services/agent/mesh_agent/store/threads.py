@@ -76,9 +76,11 @@ async def get_thread(connection: AsyncConnection, user_id: UserId, thread_id: Th
 
 async def lock_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> bool:
     """Whether the user has it; runs start on it one after the other until this transaction ends."""
-    mine = (threads.c.id == thread_id, threads.c.user_id == user_id)
-    statement = select(threads.c.id).where(*mine).with_for_update(key_share=True)
-    return (await connection.execute(statement)).one_or_none() is not None
+    mine = {"thread_id": thread_id, "user_id": user_id}
+    return (await connection.execute(_LOCK_THREAD, mine)).one_or_none() is not None
+
+
+_LOCK_THREAD = text("SELECT id FROM agent.threads WHERE id = :thread_id AND user_id = :user_id FOR NO KEY UPDATE")
 
 
 async def list_threads(
@@ -162,18 +164,15 @@ async def recent_messages(
     connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, before: int, limit: int
 ) -> Sequence[Message]:
     """The last `limit` messages of runs before position `before`, newest first: what the window is cut from."""
-    statement = (
-        select(*_MESSAGE)
-        .where(
-            messages.c.thread_id == thread_id,
-            messages.c.user_id == user_id,
-            messages.c.position < before,
-            messages.c.content != "",
-        )
-        .order_by(messages.c.position.desc(), messages.c.part.desc())
-        .limit(limit)
-    )
-    return [_message(row) for row in await connection.execute(statement)]
+    parameters = {"user_id": user_id, "thread_id": thread_id, "before": before, "limit": limit}
+    return [_message(row) for row in await connection.execute(_RECENT_MESSAGES, parameters)]
+
+
+_RECENT_MESSAGES = text("""
+    SELECT id, role, content, created_at, run_id, is_partial FROM agent.messages
+    WHERE thread_id = :thread_id AND user_id = :user_id AND position < :before AND content <> ''
+    ORDER BY position DESC, part DESC LIMIT :limit
+""")
 
 
 async def history_of(connection: AsyncConnection, claim: Claim) -> tuple[Message, ...]:
