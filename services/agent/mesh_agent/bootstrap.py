@@ -31,6 +31,7 @@ from mesh_agent.clients.auth import AuthClient
 from mesh_agent.clients.evaluation import EvalClient
 from mesh_agent.clients.memory import MemoryClient
 from mesh_agent.clients.peers import PeerAgentClients
+from mesh_agent.cpu_share import CpuShare
 from mesh_agent.domain import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.execution import Execution
@@ -200,7 +201,7 @@ def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
 def _executor(settings: AgentSettings, database: Database, execution: Execution) -> Executor:
     address = settings.advertised_address or f"{settings.grpc_host}:{settings.grpc_port}"
     limits = ExecutorLimits(settings.max_runs, settings.max_pending_runs, settings.lease_ttl_s)
-    return Executor(database, Owner(str(new_id()), address), execution, limits)
+    return Executor(database, Owner(str(new_id()), address), execution, limits, CpuShare())
 
 
 def _servicer(

@@ -14,7 +14,7 @@ _MAX_WINDOW_S = 0.1
 
 
 def window_s(load: float) -> float:
-    """The window for a replica that uses `load` (0..1) of its runs: 25 ms idle, 100 ms full."""
+    """The window for a replica that is so busy (0..1): 25 ms idle, 100 ms full."""
     return _MIN_WINDOW_S + (_MAX_WINDOW_S - _MIN_WINDOW_S) * min(max(load, 0.0), 1.0)
 
 

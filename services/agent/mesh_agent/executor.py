@@ -39,12 +39,20 @@ class ExecutorLimits:
 class Executor:
     """`run` claims and renews until cancelled; `launch` starts what a request has claimed itself."""
 
-    def __init__(self, database: Database, owner: Owner, execution: Execution, limits: ExecutorLimits) -> None:
+    def __init__(
+        self,
+        database: Database,
+        owner: Owner,
+        execution: Execution,
+        limits: ExecutorLimits,
+        cpu_share: Callable[[], float],
+    ) -> None:
         self.owner = owner
         self.limits = limits
         self.backlog = Backlog(database, limits.max_pending_runs)
         self._database = database
         self._execution = execution
+        self._cpu_share = cpu_share
         self._handles: dict[RunId, Handle] = {}
         self._reserved = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -57,7 +65,8 @@ class Executor:
     # --- what requests ask of it
 
     def load(self) -> float:
-        return len(self._handles) / self.limits.max_runs
+        """How busy the replica is, 0..1: by its runs, or by the CPU its event loop uses, whichever is more."""
+        return max(len(self._handles) / self.limits.max_runs, self._cpu_share())
 
     def is_mine(self, run: FollowedRun) -> bool:
         """Whether this replica owns it, or one that had this address before and whose lease has not run out yet."""

@@ -24,7 +24,7 @@ async def never(_: Handle) -> bool:
 def executor() -> Executor:
     # Neither is asked anything here: what is launched waits, and nothing claims.
     database, execution = cast("Any", None), cast("Execution", never)
-    return Executor(database, Owner("me", "here:1"), execution, ExecutorLimits(10, 10, 6.0))
+    return Executor(database, Owner("me", "here:1"), execution, ExecutorLimits(10, 10, 6.0), lambda: 0.0)
 
 
 async def test_run_cancelled_before_its_first_step_leaves_no_trace() -> None:
