@@ -6,6 +6,7 @@ SHELL := /bin/sh
 PYTHON := .venv/bin/python
 DEV_STAMP := .venv/.stamp-dev
 TEST_STAMP := .venv/.stamp-test
+LOAD_STAMP := .venv/.stamp-load
 SETUP_INPUTS := scripts/bootstrap.sh requirements/installer.txt $(wildcard proto/pyproject.toml services/*/pyproject.toml)
 
 PACKAGES := $(wildcard services/*/mesh_*)
@@ -21,8 +22,12 @@ ENV := development
 # How many schedules `make chaos` runs, and the seed of the first.
 N := 15
 SEED := 1
+# What `make load` starts: users in all, how many come in a second, and for how long in all.
+USERS := 1500
+RATE := 15
+DURATION := 180s
 
-.PHONY: secrets help setup setup-test lock dev demo trace proto proto-check check fmt test chaos
+.PHONY: secrets help setup setup-test lock dev demo trace proto proto-check check fmt test chaos setup-load bench load
 .PHONY: images sbom deploy-tools deploy-check cluster-test docker-run-env docker-logs docker-stop
 
 help: ## list the targets
@@ -47,13 +52,21 @@ test: $(TEST_STAMP) ## run all tests (ARGS='-m unit' for some)
 chaos: $(TEST_STAMP) ## break what can break, by seed, and check what clients saw: make chaos N=200 SEED=1
 	@PYTHONPATH=tests:loadtest $(PYTHON) -m chaos schedules --count $(N) --seed $(SEED)
 
+setup-load: $(LOAD_STAMP) ## the same with Locust and what draws the plots of bench
+
+bench: $(LOAD_STAMP) ## measure what a chat turn costs and how many a second the mesh takes (ARGS=--small; README in loadtest)
+	@PYTHONPATH=loadtest $(PYTHON) -m bench $(ARGS)
+
+load: $(LOAD_STAMP) ## a mesh under Locust's users: make load USERS=1500 RATE=15 DURATION=180s
+	@PYTHONPATH=loadtest $(PYTHON) -m bench.crowd --users $(USERS) --rate $(RATE) --duration $(DURATION) $(ARGS)
+
 check: $(TEST_STAMP) deploy-tools ## format, lint, proto, import rules, types and the chart, the fastest first
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@cd proto && ../.venv/bin/buf lint
 	@PYTHON=../.venv/bin/python proto/generate.sh --check
 	@.venv/bin/lint-imports
-	@.venv/bin/mypy --strict $(PACKAGES) loadtest/simulator tests
+	@.venv/bin/mypy --strict $(PACKAGES) loadtest/simulator loadtest/bench tests
 	@$(PYTHON) -m pytest --quiet tests/deploy
 
 deploy-tools: $(TEST_STAMP) ## get the programs that check the chart, the images' recipe, Compose and the workflows
@@ -99,6 +112,10 @@ lock: $(TEST_STAMP) ## resolve the requirements anew
 
 $(DEV_STAMP): requirements/dev.txt $(SETUP_INPUTS)
 	@scripts/bootstrap.sh dev
+	@touch $@
+
+$(LOAD_STAMP): requirements/load.txt $(TEST_STAMP)
+	@scripts/bootstrap.sh load
 	@touch $@
 
 # The lock of the tests holds all of the lock of the stack.

@@ -16,6 +16,7 @@ compile() { # <output> <arguments…>
 compile test.txt --group pyproject.toml:test --group pyproject.toml:build --group pyproject.toml:installer \
   proto/pyproject.toml services/*/pyproject.toml
 compile dev.txt --constraint requirements/test.txt --group pyproject.toml:build services/*/pyproject.toml
+compile load.txt --constraint requirements/test.txt --group pyproject.toml:load
 compile installer.txt --constraint requirements/test.txt --group pyproject.toml:installer
 compile build.txt --constraint requirements/test.txt --group pyproject.toml:build
 # Programs, each lock a resolution of its own.

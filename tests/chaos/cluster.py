@@ -54,6 +54,10 @@ class Cluster:
         found: dict[str, Process] = {**self.stack.replicas}
         return found | {"postgres": self.stack.postgres, "valkey": self.stack.valkey}
 
+    @property
+    def pids(self) -> Mapping[str, int]:
+        return {name: process.child.pid for name, process in self.processes.items()}
+
 
 @asynccontextmanager
 async def open_cluster(

@@ -65,6 +65,7 @@ def test_ci_checks_and_tests_as_a_person_would() -> None:
 
     assert [command for command in commands if command.startswith("make ")] == [
         "make setup-test",
+        "make setup-load",
         "make check",
         "make deploy-check",
         "make test",

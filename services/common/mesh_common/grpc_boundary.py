@@ -24,7 +24,7 @@ from mesh_common.error_wire import code_of, to_status
 from mesh_common.errors import Internal, MeshError, PermissionDenied, Unauthenticated
 from mesh_common.grpc_client import USER_METADATA
 from mesh_common.ids import UserId
-from mesh_common.metrics import RPC_SERVER_OPEN, RPC_SERVER_SECONDS
+from mesh_common.metrics import RPC_SERVER_MESSAGES, RPC_SERVER_OPEN, RPC_SERVER_SECONDS
 from mesh_common.service_tokens import ServiceTokenVerifier
 from mesh_common.telemetry import restored_context, tracer
 
@@ -66,6 +66,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
                 try:
                     with acting(self._caller(method, context)):
                         response: Message = await behaviour(request, context)
+                        call.messages += 1
                         return response
                 except Exception as error:  # noqa: BLE001 - the boundary
                     call.failed(error)
@@ -84,6 +85,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
                         async with aclosing(behaviour(request, context)) as responses:
                             async for response in responses:
                                 await context.write(response)
+                                call.messages += 1
                 except Exception as error:  # noqa: BLE001 - the boundary
                     call.failed(error)
             if call.error:
@@ -113,6 +115,7 @@ class _Call:
         self._context = context
         self._span: Span | None = None
         self.error: MeshError | None = None
+        self.messages = 1  # the request
 
     @contextmanager
     def observed(self) -> Iterator[None]:
@@ -134,6 +137,7 @@ class _Call:
             raise
         finally:
             open_calls.dec()
+            RPC_SERVER_MESSAGES.labels(self._rpc).inc(self.messages)
             RPC_SERVER_SECONDS.labels(self._rpc, code).observe(time.perf_counter() - started_s)
             otel_context.detach(token)
 

@@ -23,6 +23,9 @@ RPC_CLIENT_SECONDS = Histogram(
     ("rpc", "code"),
     buckets=LATENCY_BUCKETS_S,
 )
+RPC_SERVER_MESSAGES = Counter(
+    "mesh_rpc_server_messages_total", "Messages of gRPC calls served, requests and responses.", ("rpc",)
+)
 RPC_SERVER_OPEN = Gauge("mesh_rpc_server_open", "gRPC calls being served.", ("rpc",))
 DATABASE_POOL = Gauge("mesh_database_pool_connections", "Connections of the database pool.", ("state",))
 QUEUE_OLDEST_SECONDS = Gauge("mesh_queue_oldest_age_seconds", "Age of the oldest job that is due.", ("queue",))

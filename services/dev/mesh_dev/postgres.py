@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,13 +35,16 @@ LEFTOVERS_SIGN = "pre-existing shared memory block"
 class EmbeddedPostgres:
     """One PostgreSQL server with its data under `<data_dir>/postgres`; durable as by default, so fsync is on."""
 
-    def __init__(self, data_dir: Path, port: int, waiter: Waiter | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, port: int, waiter: Waiter | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings` are the server's own, as in postgresql.conf."""
         self._folder = (data_dir / "postgres").resolve()
         self._port = port
         self._waiter = waiter or Waiter()
         self._bin = _find_binaries()
         self._prefix = AS_ORDINARY_USER if os.geteuid() == 0 else ()
-        self.child = ChildProcess(self._program(), data_dir / "log")
+        self.child = ChildProcess(self._program(settings or {}), data_dir / "log")
 
     @property
     def admin_url(self) -> str:
@@ -93,7 +97,7 @@ class EmbeddedPostgres:
     def _password(self) -> str:
         return read_or_make_secret(self._password_path)
 
-    def _program(self) -> Program:
+    def _program(self, settings: Mapping[str, str]) -> Program:
         options = {
             "listen_addresses": LOOPBACK,
             "port": self._port,
@@ -101,6 +105,7 @@ class EmbeddedPostgres:
             "max_connections": MAX_CONNECTIONS,
             "timezone": "UTC",
             "log_timezone": "UTC",
+            **settings,
         }
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         return Program(

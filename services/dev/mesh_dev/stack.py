@@ -41,6 +41,7 @@ class StackOptions:
     has_traces: bool = True
     service_env: Mapping[ServiceName, Mapping[str, str]] = field(default_factory=dict)
     simulator_env: Mapping[str, str] = field(default_factory=dict)
+    postgres_settings: Mapping[str, str] = field(default_factory=dict)
     replicas: Mapping[ServiceName, int] = field(default_factory=dict)
     """How many of a service run; one unless said."""
     rewire: Rewire = lambda _service, _replica, env: env
@@ -63,7 +64,7 @@ class Stack:
         self._lock = FolderLock(self._data_dir)
         # Many are waited for at once: `Progress` speaks for all of them.
         self._waiter = Waiter(say=lambda _: None)
-        self.postgres = EmbeddedPostgres(self._data_dir, self.ports.postgres, self._waiter)
+        self.postgres = EmbeddedPostgres(self._data_dir, self.ports.postgres, self._waiter, options.postgres_settings)
         self.valkey = EmbeddedValkey(self._data_dir, self.ports.valkey, self._waiter)
         self.parts = _make_parts(options, self.ports, self._waiter)
         self.environments = ServiceEnvironments(

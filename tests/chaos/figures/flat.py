@@ -3,10 +3,11 @@
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from bench.resources import held
+
 from chaos.client import ChaosUser
 from chaos.cluster import ServiceEnv, open_cluster
 from chaos.figures.report import Report
-from chaos.figures.resources import held
 from chaos.history import History, Order
 
 _PART = 100
@@ -20,7 +21,7 @@ async def measure(report: Report, data_dir: Path, count: int, seed: int) -> None
         thread_id = str((await user.clients[0].post("/threads", {})).raise_for_status().json()["id"])
         spent: list[dict[str, float]] = []
         for start in range(0, count, _PART):
-            before = held(cluster)
+            before = held(cluster.pids)
             for number in range(start, start + _PART):
                 order = Order(
                     user=user.name,
@@ -31,7 +32,7 @@ async def measure(report: Report, data_dir: Path, count: int, seed: int) -> None
                 )
                 answer = await user.post_stream(order, number % 2)
                 assert answer.call.outcome == "ok", answer
-            after = held(cluster)
+            after = held(cluster.pids)
             spent.append({name: (after[name].cpu_s - before[name].cpu_s) * 1_000 / _PART for name in after})
             report.say(f"turns {start + 1} to {start + _PART}: {_shown(spent[-1])}")
     # The first part warms caches and plans up.

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
+from bench.resources import Held, held
 
 from chaos.client import ChaosUser
 from chaos.cluster import Cluster, ServiceEnv, names_of, open_cluster
 from chaos.figures.crowd import Follower
 from chaos.figures.report import Report, spread
-from chaos.figures.resources import Held, held
 from chaos.history import History, Order
 
 _PER_RUN = 10
@@ -145,7 +145,7 @@ async def _until_all_follow(followers: list[Follower]) -> None:
 async def _at_rest(cluster: Cluster) -> Mapping[str, Held]:
     """Once the connections of a storm are gone."""
     await asyncio.sleep(40.0)
-    return held(cluster)
+    return held(cluster.pids)
 
 
 def _tell_resources(report: Report, before: Mapping[str, Held], after: Mapping[str, Held]) -> None:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from os import sysconf
 from pathlib import Path
 
-from chaos.cluster import Cluster
-
 _TICKS_S = sysconf("SC_CLK_TCK")
 
 
@@ -18,9 +16,9 @@ class Held:
     cpu_s: float
 
 
-def held(cluster: Cluster) -> Mapping[str, Held]:
-    """By process; PostgreSQL with its backends."""
-    return {name: _held(_family(process.child.pid)) for name, process in cluster.processes.items()}
+def held(pids: Mapping[str, int]) -> Mapping[str, Held]:
+    """By the names of `pids`, each with all its descendants: PostgreSQL with its backends."""
+    return {name: _held(_family(pid)) for name, pid in pids.items()}
 
 
 def _held(pids: list[int]) -> Held:

@@ -1,0 +1,144 @@
+"""`python -m bench`: what one chat turn costs, and how many a second the mesh takes.
+
+It starts a mesh of its own with the model simulator, drives it, and stops it again; everything is on loopback.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import plot
+from bench.costs import Batch, measure_batch
+from bench.counts import measure_counts
+from bench.frontier import as_json as steps_as_json
+from bench.frontier import climb, frontier
+from bench.generator import open_generator
+from bench.report import RESULTS, machine, say, table, write
+from bench.stack import BURST, PACED, Pace, open_mesh
+from bench.statistics import as_json, spreads
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured."""
+
+    streams: int
+    turns: int
+    repeats: int
+    thread_turns: int
+    thread_part: int
+    rates: tuple[float, ...]
+    step_s: float
+
+
+FULL = Size(
+    streams=100,
+    turns=600,
+    repeats=3,
+    thread_turns=210,
+    thread_part=10,
+    rates=(5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 80, 100, 120, 150, 180),
+    step_s=10.0,
+)
+SMALL = Size(streams=5, turns=10, repeats=1, thread_turns=40, thread_part=5, rates=(2.0,), step_s=2.0)
+
+
+async def bench(size: Size, parts: Sequence[str], results: Path) -> int:
+    """The exit code: 1 when a count grew with the thread."""
+    figures: dict[str, Any] = {"machine": machine()}
+    code = 0
+    if "counts" in parts:
+        figures["counts_per_turn"], code = await _counts(size)
+    if "turns" in parts:
+        figures |= await _costs(size)
+    if "frontier" in parts:
+        figures |= await _frontier(size)
+    path = write(figures, results)
+    say(f"\nwritten: {path}")
+    for plotted in plot.draw(figures, path.with_suffix("")):
+        say(f"written: {plotted}")
+    return code
+
+
+async def _counts(size: Size) -> tuple[dict[str, Any], int]:
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
+        async with open_mesh(Path(folder), BURST, counts_statements=True) as mesh, open_generator() as generator:
+            flat = await measure_counts(mesh, generator, turns=size.thread_turns, part=size.thread_part)
+    table(f"counts a turn, turns {size.thread_part + 1} and on of one thread", flat.early)
+    table(f"the last {size.thread_part} of {size.thread_turns}", flat.late)
+    for line in flat.grown:
+        say(f"GROWN: {line}")
+    return {"early": dict(flat.early), "late": dict(flat.late)}, 1 if flat.grown else 0
+
+
+async def _costs(size: Size) -> dict[str, Any]:
+    paced = await _batches(size, PACED, has_background=False)
+    burst = await _batches(size, BURST, has_background=False)
+    background = await _batches(size, PACED, has_background=True)
+    cpu = spreads([batch.cpu_ms_per_turn for batch in paced])
+    cpu_burst = spreads([batch.cpu_ms_per_turn for batch in burst])
+    cpu_background = spreads([batch.cpu_ms_per_turn for batch in background])
+    table(f"CPU, ms a turn: {size.streams} streams at once, 100 tokens, 50 a second", cpu)
+    table("the same with memories kept and a tenth of the turns judged", cpu_background)
+    table("CPU, ms a turn: the whole answer in one burst", cpu_burst)
+    latency = spreads([batch.latency for batch in paced])
+    table("what clients felt, ms", latency)
+    return {
+        "cpu_ms_per_turn": {name: one.median for name, one in cpu.items()},
+        "cpu_ms_per_turn_spread": as_json(cpu),
+        "cpu_ms_per_turn_with_background": as_json(cpu_background),
+        "cpu_ms_per_turn_burst": as_json(cpu_burst),
+        "latency_ms": as_json(latency),
+        "memory_mib": paced[-1].memory_mib,
+        "turns_per_s_burst": as_json(spreads([{"turns_per_s": batch.turns_per_s} for batch in burst])),
+        "ends": [dict(batch.ends) for batch in (*paced, *burst, *background)],
+    }
+
+
+async def _batches(size: Size, pace: Pace, *, has_background: bool) -> list[Batch]:
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
+        async with open_mesh(Path(folder), pace, has_background=has_background) as mesh, open_generator() as generator:
+            # Caches, pools and plans are warm after it.
+            await measure_batch(mesh, generator, streams=size.streams, turns=size.streams)
+            batches = []
+            for _ in range(size.repeats):
+                batches.append(await measure_batch(mesh, generator, streams=size.streams, turns=size.turns))
+                say(f"total {batches[-1].cpu_ms_per_turn['total']:.1f} ms a turn, {dict(batches[-1].ends)}")
+    return batches
+
+
+async def _frontier(size: Size) -> dict[str, Any]:
+    steps = []
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
+        async with open_mesh(Path(folder), PACED) as mesh, open_generator() as generator:
+            async for step in climb(mesh, generator, size.rates, size.step_s):
+                steps.append(step)
+                added = step.latency
+                say(
+                    f"{step.rate:.0f} turns/s: added to a turn p50 {added['added_turn_ms_p50']}, "
+                    f"p99 {added['added_turn_ms_p99']} ms; to the first token p50 {added['added_first_token_ms_p50']}, "
+                    f"p99 {added['added_first_token_ms_p99']} ms; {dict(step.ends)}"
+                )
+    table("turns/s while the p99 of what is added to a turn stays under", frontier(steps))
+    return {"frontier_turns_per_s": frontier(steps), "steps": steps_as_json(steps)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", help="counts, turns, frontier; all unless said")
+    parser.add_argument("--small", action="store_true", help="a minute, for the plumbing: no figure of it counts")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for what is written")
+    arguments = parser.parse_args()
+    parts = arguments.parts or ["counts", "turns", "frontier"]
+    if unknown := set(parts) - {"counts", "turns", "frontier"}:
+        parser.error(f"unknown: {', '.join(unknown)}")
+    return asyncio.run(bench(SMALL if arguments.small else FULL, parts, arguments.results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

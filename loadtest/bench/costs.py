@@ -1,0 +1,73 @@
+"""CPU of one turn by process, from whole batches of turns in a closed loop."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from bench.generator import Generator
+from bench.latency import ends, felt, success
+from bench.load import Plan
+from bench.resources import Held, held
+from bench.stack import Mesh
+from bench.wire import Turn
+
+TURN_PATH: Final = ("gateway", "agent", "auth", "memory", "eval", "postgres", "valkey")
+_SETTLED: Final = b"SELECT count(*) FROM agent.outbox WHERE kind = 'record_usage'"
+_SETTLES_WITHIN_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`cpu_ms_per_turn` has the processes, `total` of the turn path, and the generator as `load_generator`."""
+
+    cpu_ms_per_turn: Mapping[str, float]
+    latency: Mapping[str, float]
+    memory_mib: Mapping[str, float]
+    turns_per_s: float
+    success: float
+    ends: Mapping[str, int]
+
+
+async def measure_batch(mesh: Mesh, generator: Generator, *, streams: int, turns: int, users: int = 50) -> Batch:
+    await settled(mesh)
+    before = held(mesh.pids)
+    seen = await generator.run(Plan(mesh.stack.url, users, turns, streams=streams), threads=streams)
+    # What a turn leaves to be delivered is part of it.
+    await settled(mesh)
+    after = held(mesh.pids)
+    cost = {name: (after[name].cpu_s - before[name].cpu_s) * 1_000 / turns for name in after}
+    cost |= {"total": sum(cost[name] for name in TURN_PATH), "load_generator": seen.cpu_s * 1_000 / turns}
+    return Batch(
+        cpu_ms_per_turn=cost,
+        latency=felt(seen.turns, mesh.pace),
+        memory_mib=_memory(after),
+        turns_per_s=_good(seen.turns) / seen.took_s,
+        success=success(seen.turns),
+        ends=ends(seen.turns),
+    )
+
+
+def _good(turns: Sequence[Turn]) -> int:
+    return sum(turn.has_succeeded for turn in turns)
+
+
+def _memory(processes: Mapping[str, Held]) -> dict[str, float]:
+    return {name: round(process.memory_mib, 1) for name, process in processes.items()}
+
+
+async def settled(mesh: Mesh) -> None:
+    """No turn's usage waits for delivery any more."""
+    async with (
+        asyncio.timeout(_SETTLES_WITHIN_S),
+        await psycopg.AsyncConnection.connect(mesh.database_url, autocommit=True) as connection,
+    ):
+        while await _waiting(connection):  # noqa: ASYNC110 - another process' doing has no event
+            await asyncio.sleep(0.1)
+
+
+async def _waiting(connection: psycopg.AsyncConnection) -> int:
+    found = await (await connection.execute(_SETTLED)).fetchone()
+    return int(found[0]) if found else 0

@@ -1,0 +1,63 @@
+"""What turns cost in statements, commits, bytes and messages, early and late in one thread. No figure knows a clock."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bench.costs import settled
+from bench.counters import read_counts
+from bench.generator import Generator
+from bench.load import Plan
+from bench.stack import Mesh
+
+_ALLOWED_GROWTH: Final = 1.1
+# Services poll whether there are turns or not, once a second or less: that is measured first and taken off.
+_IDLE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Flatness:
+    early: Mapping[str, float]
+    late: Mapping[str, float]
+
+    @property
+    def grown(self) -> list[str]:
+        return [
+            f"{name}: {self.early[name]:.1f} a turn early, {self.late[name]:.1f} late"
+            for name in self.early
+            if self.late[name] > self.early[name] * _ALLOWED_GROWTH + 0.5
+        ]
+
+
+async def measure_counts(mesh: Mesh, generator: Generator, *, turns: int, part: int) -> Flatness:
+    """Of the `part` turns after the first `part`, and of the last `part` of `turns`."""
+    await _turns(mesh, generator, part)
+    idle = await _idle_rates(mesh)
+    early = await _counted(mesh, generator, part, idle)
+    await _turns(mesh, generator, turns - 3 * part)
+    return Flatness(early, await _counted(mesh, generator, part, idle))
+
+
+async def _idle_rates(mesh: Mesh) -> Mapping[str, float]:
+    before = await read_counts(mesh)
+    await asyncio.sleep(_IDLE_S)
+    counted = (await read_counts(mesh)).since(before)
+    took_s = counted.pop("at_s")
+    return {name: count / took_s for name, count in counted.items()}
+
+
+async def _counted(mesh: Mesh, generator: Generator, turns: int, idle: Mapping[str, float]) -> Mapping[str, float]:
+    before = await read_counts(mesh)
+    await _turns(mesh, generator, turns)
+    counted = (await read_counts(mesh)).since(before)
+    took_s = counted.pop("at_s")
+    return {name: (count - idle[name] * took_s) / turns for name, count in counted.items()}
+
+
+async def _turns(mesh: Mesh, generator: Generator, turns: int) -> None:
+    """One after the other in one thread."""
+    seen = await generator.run(Plan(mesh.stack.url, 1, turns, streams=1), threads=1)
+    if failed := [turn.end for turn in seen.turns if not turn.has_succeeded]:
+        raise RuntimeError(f"{len(failed)} turns failed: {failed[0]}")
+    await settled(mesh)

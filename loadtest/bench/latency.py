@@ -1,0 +1,38 @@
+"""What clients felt of turns, in milliseconds; the model's own time is taken off where a figure says `added`."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from bench.stack import Pace
+from bench.statistics import percentile
+from bench.wire import Turn
+
+
+def felt(turns: Sequence[Turn], pace: Pace) -> dict[str, float]:
+    """Of the turns that succeeded; counted from when they were due."""
+    good = [turn for turn in turns if turn.has_succeeded]
+    first = [(turn.first_token_s - turn.due_s) * 1_000 - pace.ttft_ms for turn in good]
+    whole = [(turn.ended_s - turn.due_s - pace.turn_s) * 1_000 for turn in good]
+    gaps = [
+        (after - before) * 1_000 for turn in good for before, after in pairwise([turn.first_token_s, *turn.arrivals_s])
+    ]
+    return {
+        **_percentiles("added_first_token_ms", first),
+        **_percentiles("added_turn_ms", whole),
+        **_percentiles("frame_gap_ms", gaps),
+    }
+
+
+def ends(turns: Sequence[Turn]) -> Mapping[str, int]:
+    """How turns ended, by kind; `lost_frames` are turns whose sequence has a gap."""
+    counted = Counter("lost_frames" if turn.lost_frames else turn.end for turn in turns)
+    return dict(counted.most_common())
+
+
+def success(turns: Sequence[Turn]) -> float:
+    return sum(turn.has_succeeded for turn in turns) / len(turns) if turns else 0.0
+
+
+def _percentiles(name: str, values: Sequence[float]) -> dict[str, float]:
+    return {f"{name}_p{percent}": round(percentile(values, percent), 1) for percent in (50, 95, 99)}

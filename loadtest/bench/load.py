@@ -1,0 +1,169 @@
+"""The load generator, a process of its own: `python -m bench.load` reads a plan from stdin and writes what it saw.
+
+Closed loop: so many streams at every moment, each turn after the one before. Open loop: turns fall due at a constant
+rate whatever becomes of the ones before, and their latency counts from when they were due.
+"""
+
+import asyncio
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+import uvloop
+from mesh_common.ids import new_id
+from mesh_dev.mesh_client import MeshClient
+
+from bench.wire import Turn, TurnConnection
+
+PASSWORD: Final = "lighthouse-keeper-of-a-load-test"  # noqa: S105 - of users that live as long as a measurement
+_MESSAGE: Final = "Tell me about lighthouses, turn {number}."
+# Hashing passwords at once would be a storm of its own.
+_LOGINS_AT_ONCE: Final = 4
+# What has no answer by then counts as failed.
+_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`rate` turns a second, or with 0 a closed loop of `streams`; `turns` in all."""
+
+    url: str
+    users: int
+    turns: int
+    streams: int = 0
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    turns: Sequence[Turn]
+    took_s: float
+    cpu_s: float
+    """The generator's own, logins apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Thread:
+    token: str
+    thread_id: str
+
+
+async def generate(plan: Plan, threads: Sequence[_Thread]) -> Seen:
+    began_s, cpu_before_s = time.monotonic(), _cpu_s()
+    async with _pool(plan.url, threads) as pool:
+        turns = await (_open_loop(plan, pool) if plan.rate else _closed_loop(plan, pool))
+    return Seen(turns, time.monotonic() - began_s, _cpu_s() - cpu_before_s)
+
+
+class _Pool:
+    """Idle threads and idle connections; the oldest thread goes first, so that histories grow alike."""
+
+    def __init__(self, host: str, port: int, threads: Sequence[_Thread]) -> None:
+        self._address = (host, port)
+        self._threads = deque(threads)
+        self._idle: list[TurnConnection] = []
+        self._number = 0
+
+    async def turn(self, due_s: float) -> Turn:
+        if not self._threads:
+            raise RuntimeError("no thread is idle: the plan needs more users, or the mesh has come to a standstill")
+        thread = self._threads.popleft()
+        self._number += 1
+        body = {"message": _MESSAGE.format(number=self._number), "thread_id": thread.thread_id}
+        try:
+            connection = self._idle.pop() if self._idle else await TurnConnection.open(*self._address)
+            turn = await connection.run(thread.token, body, due_s, _TIMEOUT_S)
+        except OSError as error:
+            return Turn(due_s, due_s, ended_s=time.monotonic(), end=type(error).__name__)
+        finally:
+            self._threads.append(thread)
+        if not connection.closed:
+            self._idle.append(connection)
+        return turn
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+
+
+@asynccontextmanager
+async def _pool(url: str, threads: Sequence[_Thread]) -> AsyncIterator[_Pool]:
+    parts = urlsplit(url)
+    pool = _Pool(parts.hostname or "", parts.port or 80, threads)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+async def _closed_loop(plan: Plan, pool: _Pool) -> list[Turn]:
+    turns: list[Turn] = []
+    left = iter(range(plan.turns))
+
+    async def stream() -> None:
+        for _ in left:
+            turns.append(await pool.turn(time.monotonic()))  # noqa: PERF401 - shared by all streams
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(plan.streams):
+            group.create_task(stream())
+    return turns
+
+
+async def _open_loop(plan: Plan, pool: _Pool) -> list[Turn]:
+    began_s = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        tasks = []
+        for number in range(plan.turns):
+            due_s = began_s + number / plan.rate
+            await asyncio.sleep(due_s - time.monotonic())
+            tasks.append(group.create_task(pool.turn(due_s)))
+    return [task.result() for task in tasks]
+
+
+async def make_threads(plan: Plan, count: int) -> list[_Thread]:
+    """`count` threads, spread over the plan's users."""
+    gate = asyncio.Semaphore(_LOGINS_AT_ONCE)
+
+    async def user(number: int) -> list[_Thread]:
+        async with gate, MeshClient(plan.url) as client:
+            email = f"bench-{number}-{new_id().hex}@example.com"
+            (await client.register(email, PASSWORD)).raise_for_status()
+            token = (await client.login(email, PASSWORD)).raise_for_status().json()["access_token"]
+            own = range(number, count, plan.users)
+            ids = [(await client.post("/threads", {})).raise_for_status().json()["id"] for _ in own]
+            return [_Thread(token, thread_id) for thread_id in ids]
+
+    made = await asyncio.gather(*(user(number) for number in range(plan.users)))
+    return [thread for threads in made for thread in threads]
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def _main() -> None:
+    """Each line of stdin is a plan, each line of stdout what came of it; users are made as plans need threads."""
+    threads: list[_Thread] = []
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        asked: dict[str, Any] = orjson.loads(line)
+        count = asked.pop("threads")
+        plan = Plan(**asked)
+        if len(threads) < count:
+            threads += await make_threads(plan, count - len(threads))
+        seen = await generate(plan, threads)
+        sys.stdout.write(orjson.dumps(asdict(seen)).decode() + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())

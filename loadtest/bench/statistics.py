@@ -1,0 +1,37 @@
+"""Medians with their spread, and percentiles."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One figure, measured `repeats` times."""
+
+    median: float
+    lowest: float
+    highest: float
+    repeats: int
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.lowest:.2f} to {self.highest:.2f})"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(round(median(values), 3), round(min(values), 3), round(max(values), 3), len(values))
+
+
+def spreads(repeats: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    """By name: each name stands in every repeat."""
+    return {name: spread([one[name] for one in repeats]) for name in repeats[0]}
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Nearest rank; 0.0 of nothing."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
+
+
+def as_json(figures: Mapping[str, Spread]) -> dict[str, dict[str, float]]:
+    return {name: asdict(one) for name, one in figures.items()}

@@ -1,0 +1,57 @@
+"""The plumbing of `make bench`, and what a turn may make of statements, bytes and messages: counts, not times."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+# Of a plain turn, without pace: a change that writes or sends more has to say so. WAL has room for pages that are
+# written whole after a checkpoint.
+BOUNDS = {
+    "statements": 28,
+    "commits": 10,
+    "rows": 13,
+    "wal_bytes": 25_000,
+    "redis_commands": 14,
+    "grpc_messages": 13,
+}
+
+
+@pytest.fixture(scope="module")
+async def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("bench")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench",
+        "--small",
+        f"--results={folder}",
+        cwd=ROOT / "loadtest",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    found: dict[str, Any] = orjson.loads((folder / "bench.json").read_bytes())
+    return found
+
+
+@pytest.mark.timeout(400)
+async def test_a_turn_writes_and_sends_no_more_than_it_has_to(figures: dict[str, Any]) -> None:
+    early = figures["counts_per_turn"]["early"]
+
+    assert {name: count for name, count in early.items() if count > BOUNDS[name]} == {}
+
+
+async def test_every_documented_figure_is_there(figures: dict[str, Any]) -> None:
+    readme = (ROOT / "loadtest" / "README.md").read_text()
+
+    assert [key for key in figures if f"`{key}`" not in readme and f"`…_{key.split('turn_')[-1]}`" not in readme] == []
+    assert figures["cpu_ms_per_turn"]["total"] > 0
+    assert figures["steps"][0]["success"] == 1
