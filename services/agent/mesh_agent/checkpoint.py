@@ -25,7 +25,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from mesh_common.ids import RunId
-from mesh_common.postgres import Database
+from mesh_common.postgres import Database, database_away
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.attempt_log import LeaseLostError
@@ -87,9 +87,9 @@ class RunCheckpoints:
                 await forget_lost_attempts(connection, self.claim)
             if not await lock_lease(connection, self.claim):
                 raise LeaseLostError
-            saver = await _saver_on(connection)
-            for write in writes:
-                await write(saver)
+            async with _saver_on(connection) as saver:
+                for write in writes:
+                    await write(saver)
             return once_key is None or await begin_call(connection, self.claim, once_key)
 
 
@@ -118,8 +118,8 @@ class BufferedSaver(BaseCheckpointSaver[str]):
         claim = self._checkpoints(config).claim
         if claim.attempt == 1:
             return None
-        async with self._database.as_user(claim.user_id) as connection:
-            return await (await _saver_on(connection)).aget_tuple(config)
+        async with self._database.as_user(claim.user_id) as connection, _saver_on(connection) as saver:
+            return await saver.aget_tuple(config)
 
     async def aput(
         self,
@@ -158,13 +158,19 @@ class BufferedSaver(BaseCheckpointSaver[str]):
 
 async def delete_checkpoints(connection: AsyncConnection, run_id: RunId) -> None:
     """They exist only while a run has not ended."""
-    await (await _saver_on(connection)).adelete_thread(str(run_id))
+    async with _saver_on(connection) as saver:
+        await saver.adelete_thread(str(run_id))
     await forget_calls(connection, run_id)
 
 
-async def _saver_on(connection: AsyncConnection) -> AsyncPostgresSaver:
+@asynccontextmanager
+async def _saver_on(connection: AsyncConnection) -> AsyncIterator[AsyncPostgresSaver]:
+    """It speaks to psycopg past SQLAlchemy, whose errors alone the unit of work knows: Unavailable comes from here."""
     raw = await connection.get_raw_connection()
-    return AsyncPostgresSaver(cast("psycopg.AsyncConnection[Any]", raw.driver_connection), serde=_STRICT)
+    try:
+        yield AsyncPostgresSaver(cast("psycopg.AsyncConnection[Any]", raw.driver_connection), serde=_STRICT)
+    except (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
+        raise database_away() from error
 
 
 def _is_tool_result(value: Any) -> bool:

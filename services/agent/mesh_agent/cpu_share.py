@@ -1,4 +1,4 @@
-"""How much of one core this process uses: its event loop can use no more, so near 1 every task waits for the others."""
+"""How much of one core this process uses: near 1 every task of its event loop waits for the others."""
 
 import time
 from collections.abc import Callable

@@ -16,7 +16,7 @@ from mesh_agent.store.claims import Owner
 
 log = structlog.get_logger()
 
-# A heartbeat may fail twice before a lease is lost.
+# A heartbeat may fail once before a lease is lost.
 _HEARTBEATS_PER_TTL = 3
 # What a clock may drift against the database's within one lease, and what sending takes.
 _LEASE_MARGIN = 0.85
@@ -41,10 +41,14 @@ class Heartbeat:
         return self.lease_ttl_s / _HEARTBEATS_PER_TTL
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(self.interval_s)
-            if self.handles:
-                await self.beat()
+        """Beats on time, whatever became of the beat before: a connection that is mute is given up by psycopg only
+        after ten seconds, cancelled or not."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(self.interval_s)
+                self._stop_expired()
+                if self.handles:
+                    group.create_task(self.beat())
 
     async def beat(self) -> None:
         asked_at_s = time.monotonic()
@@ -55,7 +59,6 @@ class Heartbeat:
         except (Unavailable, TimeoutError) as error:
             took_s = round(time.monotonic() - asked_at_s, 1)
             log.warning("heartbeat.failed", runs=len(before), error=type(error).__name__, took_s=took_s)
-            self._stop_expired(before)
             return
         self._apply(before, {state.run_id: state for state in states}, asked_at_s)
 
@@ -72,12 +75,12 @@ class Heartbeat:
                 handle.stop_by(Stop.LEASE_LOST)
                 continue
             if state.is_renewed:
-                handle.valid_until_s = valid_until_s(asked_at_s, self.lease_ttl_s)
+                # Answers may overtake each other.
+                handle.valid_until_s = max(handle.valid_until_s, valid_until_s(asked_at_s, self.lease_ttl_s))
             if state.is_cancel_requested:
                 handle.stop_by(Stop.CANCELLED)
-        self._stop_expired(before)
 
-    def _stop_expired(self, before: Mapping[RunId, Handle]) -> None:
-        for handle in before.values():
+    def _stop_expired(self) -> None:
+        for handle in list(self.handles.values()):
             if not handle.holds_lease():
                 handle.stop_by(Stop.LEASE_LOST)

@@ -80,15 +80,15 @@ class Database:
         except MeshError:
             raise
         except (PoolTimeoutError, OSError, TimeoutError) as error:
-            raise _away() from error
+            raise database_away() from error
         except DBAPIError as error:
             if is_database_away(error):
-                raise _away() from error
+                raise database_away() from error
             raise
         except asyncpg.PostgresError as error:
             # SQLAlchemy does not wrap what asyncpg raises on connecting, e.g. to a server that is starting up.
             if (error.sqlstate or "").startswith(_AWAY_CLASSES):
-                raise _away() from error
+                raise database_away() from error
             raise
 
     @asynccontextmanager
@@ -101,7 +101,7 @@ class Database:
         try:
             connection = await self._take(role, user_id)
         except DBAPIError as error:
-            if not is_database_away(error):
+            if not _is_connection_dead(error):
                 raise
             connection = await self._take(role, user_id)
         try:
@@ -205,6 +205,13 @@ async def _give_back(connection: AsyncConnection) -> None:
         await connection.close()
 
 
+def _is_connection_dead(error: DBAPIError) -> bool:
+    """Whether this one connection of the pool is of no use, which says nothing about the next; not that none was made,
+    nor what the server answered."""
+    is_unanswered = error.statement is not None and not _sqlstate(error) and isinstance(error, OperationalError)
+    return error.connection_invalidated or is_unanswered
+
+
 def _sqlstate(error: BaseException | None) -> str:
     """Five characters, or none where PostgreSQL was not heard at all."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
@@ -230,5 +237,6 @@ def _observe_pool(engine: AsyncEngine) -> None:
         DATABASE_POOL.labels("idle").set_function(pool.checkedin)
 
 
-def _away() -> Unavailable:
+def database_away() -> Unavailable:
+    """What callers are told, whatever the driver said."""
     return Unavailable("The database is not reachable right now. Try again.", retry_after_s=_RETRY_AFTER_S)

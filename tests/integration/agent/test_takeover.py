@@ -1,6 +1,7 @@
 """Runs whose owner is gone, or thought to be: takeover from the last safe point, fencing, and an end to it all."""
 
 import pytest
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.checkpoint import BufferedSaver
@@ -106,6 +107,35 @@ async def test_stale_owner_can_neither_end_nor_checkpoint(own_database: Database
     assert newer.fence > stale.fence
     assert newer.attempt == stale.attempt + 1
     await end_run(newer, outcome, encode_frames([]), has_checkpoints=False)
+
+
+async def test_safe_point_whose_connection_breaks_is_written_on_another(own_database: Database) -> None:
+    run_id = await insert_pending(own_database, some_user(), "Hello")
+    claim = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)
+    tries = []
+
+    async def write(saver: AsyncPostgresSaver) -> None:
+        tries.append(saver)
+        if len(tries) == 1:
+            await _break_connection(own_database, saver)
+        async with saver._cursor() as cursor:
+            await cursor.execute("SELECT 1")
+
+    async with BufferedSaver(own_database).open(claim, lambda: len(tries) < 5) as checkpoints:
+        checkpoints.waiting.append(write)
+        await checkpoints.flush()
+
+    assert len(tries) == 2
+    assert checkpoints.waiting == []
+
+
+async def _break_connection(database: Database, saver: AsyncPostgresSaver) -> None:
+    """As a restart of PostgreSQL does."""
+    async with saver._cursor() as cursor:
+        found = await (await cursor.execute("SELECT pg_backend_pid() AS pid")).fetchone()
+    assert found
+    async with database.engine.connect() as other:
+        await other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": found["pid"]})
 
 
 async def test_run_that_loses_its_owners_again_and_again_fails(

@@ -1,0 +1,63 @@
+"""Beats come on time."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+from mesh_agent.handle import Handle, Stop
+from mesh_agent.heartbeat import Heartbeat
+from mesh_agent.store.claims import LeaseState, Owner
+from mesh_common.ids import RunId, new_id
+from mesh_common.postgres import Database
+
+
+class MuteAtFirst(Heartbeat):
+    """Its first renewal hangs as psycopg does on a mute connection: a cancel ends it only much later."""
+
+    asked = 0
+    released = asyncio.Event()
+    answered = asyncio.Event()
+
+    async def _renew(self, run_ids: Sequence[RunId]) -> Sequence[LeaseState]:
+        MuteAtFirst.asked += 1
+        if MuteAtFirst.asked > 1:
+            self.answered.set()
+            return [LeaseState(run_id, 1, is_cancel_requested=False, is_renewed=True) for run_id in run_ids]
+        while not self.released.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.released.wait()
+        raise asyncio.CancelledError
+
+
+class LeasedHandle:
+    """What a heartbeat asks and tells of a run."""
+
+    def __init__(self) -> None:
+        self.claim = type("Claim", (), {"fence": 1})()
+        self.valid_until_s = 0.0
+        self.stops: list[Stop] = []
+
+    def holds_lease(self) -> bool:
+        return True
+
+    def stop_by(self, reason: Stop) -> bool:
+        self.stops.append(reason)
+        return True
+
+
+async def test_beat_that_hangs_holds_up_no_other() -> None:
+    handle = LeasedHandle()
+    handles = {RunId(new_id()): cast("Handle", handle)}
+    heartbeat = MuteAtFirst(cast("Database", cast("Any", None)), Owner("me", "here:1"), 0.06, handles)
+    beating = asyncio.ensure_future(heartbeat.run())
+    try:
+        async with asyncio.timeout(5):
+            await heartbeat.answered.wait()
+    finally:
+        heartbeat.released.set()
+        beating.cancel()
+        await asyncio.wait([beating])
+
+    assert handle.valid_until_s > 0
+    assert handle.stops == []
