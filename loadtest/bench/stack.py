@@ -1,6 +1,5 @@
 """The mesh that is measured: one process a service, the real database, the simulator as provider, no tracing."""
 
-import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,8 +8,7 @@ from typing import Final
 
 import psycopg
 from mesh_common.edges import SERVICES, ServiceName
-from mesh_dev.errors import PortTakenError
-from mesh_dev.ports import PORTS_PER_STACK, PortPlan, require_free
+from mesh_dev.ports import PORTS_PER_STACK, free_base
 from mesh_dev.settings import DevSettings
 from mesh_dev.stack import DATABASE, Stack, StackOptions
 
@@ -78,7 +76,7 @@ async def open_mesh(
     background = _WITH_BACKGROUND if has_background else _WITHOUT_BACKGROUND
     preload = {"shared_preload_libraries": "pg_stat_statements"} if counts_statements else {}
     options = StackOptions(
-        settings=DevSettings(port_base=_free_base(), data_dir=data_dir),
+        settings=DevSettings(port_base=free_base(_BASES), data_dir=data_dir),
         models="simulator",
         has_traces=False,
         service_env={
@@ -103,13 +101,3 @@ async def open_mesh(
             async with await psycopg.AsyncConnection.connect(mesh.database_url, autocommit=True) as connection:
                 await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         yield mesh
-
-
-def _free_base() -> int:
-    for base in random.sample(_BASES, len(_BASES)):
-        try:
-            require_free(PortPlan(base).needed(), base)
-        except PortTakenError:
-            continue
-        return base
-    raise PortTakenError("no ports are free for a stack")

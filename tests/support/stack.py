@@ -1,13 +1,11 @@
 """Whole stacks for end-to-end tests: against the simulator, on ports of their own, with limits out of the way."""
 
-import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mesh_common.edges import ServiceName
-from mesh_dev.errors import PortTakenError
-from mesh_dev.ports import PORTS_PER_STACK, PortPlan, require_free
+from mesh_dev.ports import PORTS_PER_STACK, free_base
 from mesh_dev.settings import DevSettings
 from mesh_dev.stack import Stack, StackOptions
 
@@ -25,14 +23,7 @@ _RAISED: Mapping[ServiceName, Mapping[str, str]] = {
 
 
 def free_port_base() -> int:
-    """A base with all ports of a stack free right now; drawn, so that two test runs beside each other rarely meet."""
-    for base in random.sample(_BASES, len(_BASES)):
-        try:
-            require_free(PortPlan(base).needed(), base)
-        except PortTakenError:
-            continue
-        return base
-    raise PortTakenError("no ports are free for another stack")
+    return free_base(_BASES)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Which part listens where: fixed distances from one base, so that two stacks need only two bases."""
 
+import random
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -121,6 +122,21 @@ def require_free(ports: Mapping[str, int], base: int) -> None:
                 f"port {port}, needed for {name}, is taken: stop what listens there, "
                 f"or set MESH_PORT_BASE to another base (it is {base})"
             )
+
+
+def free_base(bases: range) -> int:
+    """One of `bases` with all ports of a stack free right now; drawn, so that two stacks started at once rarely meet.
+
+    Raises:
+        PortTakenError: there is none.
+    """
+    for base in random.sample(bases, len(bases)):
+        try:
+            require_free(PortPlan(base).needed(), base)
+        except PortTakenError:
+            continue
+        return base
+    raise PortTakenError(f"no ports are free for another stack between {bases.start} and {bases.stop}")
 
 
 def _is_free(port: int) -> bool:
