@@ -129,7 +129,8 @@ async def _open_loop(plan: Plan, pool: _Pool) -> list[Turn]:
 
 
 async def make_threads(plan: Plan, count: int) -> list[_Thread]:
-    """`count` threads, spread over the plan's users."""
+    """`count` threads, spread over the plan's users, of whom each has one at least."""
+    users = min(plan.users, count)
     gate = asyncio.Semaphore(_LOGINS_AT_ONCE)
 
     async def user(number: int) -> list[_Thread]:
@@ -137,11 +138,11 @@ async def make_threads(plan: Plan, count: int) -> list[_Thread]:
             email = f"bench-{number}-{new_id().hex}@example.com"
             (await client.register(email, PASSWORD)).raise_for_status()
             token = (await client.login(email, PASSWORD)).raise_for_status().json()["access_token"]
-            own = range(number, count, plan.users)
+            own = range(number, count, users)
             ids = [(await client.post("/threads", {})).raise_for_status().json()["id"] for _ in own]
             return [_Thread(token, thread_id) for thread_id in ids]
 
-    made = await asyncio.gather(*(user(number) for number in range(plan.users)))
+    made = await asyncio.gather(*(user(number) for number in range(users)))
     return [thread for threads in made for thread in threads]
 
 

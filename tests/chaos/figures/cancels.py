@@ -7,13 +7,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from bench.statistics import percentile
 from mesh_common.ids import new_id
 from mesh_dev.mesh_client import API
 from simulator.client import SimulatorAdmin
 
 from chaos.client import ChaosUser
 from chaos.cluster import ServiceEnv, open_cluster
-from chaos.figures.report import Report, percentile, spread
+from chaos.figures.report import Report, spread
 from chaos.history import History, Order
 
 _BOUND_S = 0.25

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench.statistics import percentile
+
 
 @dataclass(slots=True)
 class Report:
@@ -24,14 +26,6 @@ class Report:
         """The exit code; says the last line."""
         self.say(f"FAILED, {len(self.failures)} bounds" if self.failures else "PASSED")
         return 1 if self.failures else 0
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Nearest rank; 0.0 of nothing."""
-    if not values:
-        return 0.0
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def spread(values: Sequence[float], unit: str = "s", digits: int = 2) -> str:
