@@ -66,6 +66,8 @@ from mesh_agent.usecases.threads import Threads
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _OUTBOX_CONCURRENCY = 8
+# langgraph-checkpoint-postgres writes by psycopg, and only for turns with tools.
+_CHECKPOINTS_POOL_SHARE = 0.25
 _OUTBOX_TIMEOUT_S = 15.0
 
 
@@ -114,8 +116,13 @@ async def open_neighbours(settings: AgentSettings) -> AsyncIterator[Neighbours]:
 @asynccontextmanager
 async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIterator[Drain]:
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings, schema="agent", driver="psycopg"))
-        parts = await _run_parts(stack, settings, database, neighbours)
+        database = await stack.enter_async_context(
+            open_database(settings, schema="agent", pool_share=1 - _CHECKPOINTS_POOL_SHARE)
+        )
+        checkpoints = await stack.enter_async_context(
+            open_database(settings, schema="agent", driver="psycopg", pool_share=_CHECKPOINTS_POOL_SHARE)
+        )
+        parts = await _run_parts(stack, settings, database, checkpoints, neighbours)
         queue = JobQueue(outbox)
         end_run = EndRun(database, queue, settings.remember_delay_s, settings.eval_sample_ratio)
         executor = _executor(settings, database, Execution(database, parts, end_run, settings.run_timeout_s))
@@ -146,7 +153,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
 
 
 async def _run_parts(
-    stack: AsyncExitStack, settings: AgentSettings, database: Database, neighbours: Neighbours
+    stack: AsyncExitStack, settings: AgentSettings, database: Database, checkpoints: Database, neighbours: Neighbours
 ) -> RunParts:
     clock = SystemClock()
     timeout = aiohttp.ClientTimeout(
@@ -164,7 +171,7 @@ async def _run_parts(
     tools = await _tools(stack, settings, clock)
     return RunParts(
         database=database,
-        loop=AgentLoop(database, FallbackModel(chat_models, Breaker(clock)), ToolRegistry(tools), Prompts.load()),
+        loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), ToolRegistry(tools), Prompts.load()),
         models=ModelRegistry(models),
         entitlements=CachedEntitlements(neighbours.entitlements, default, clock),
         memories=neighbours.memories,

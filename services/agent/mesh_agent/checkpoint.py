@@ -24,7 +24,6 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from mesh_common.ids import RunId
 from mesh_common.postgres import Database, database_away
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,7 +31,7 @@ from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import Claim
 from mesh_agent.lease import while_lease_holds
 from mesh_agent.store.claims import forget_lost_attempts, lock_lease
-from mesh_agent.store.once_calls import begin_call, forget_calls, share_run
+from mesh_agent.store.once_calls import begin_call, share_run
 
 # Only LangChain's own messages and plain values: what is read back can never name a class to construct.
 _STRICT = JsonPlusSerializer(allowed_msgpack_modules=None)
@@ -154,13 +153,6 @@ class BufferedSaver(BaseCheckpointSaver[str]):
 
     def _checkpoints(self, config: RunnableConfig) -> RunCheckpoints:
         return self._open[config["configurable"][FENCE]]
-
-
-async def delete_checkpoints(connection: AsyncConnection, run_id: RunId) -> None:
-    """They exist only while a run has not ended."""
-    async with _saver_on(connection) as saver:
-        await saver.adelete_thread(str(run_id))
-    await forget_calls(connection, run_id)
 
 
 @asynccontextmanager

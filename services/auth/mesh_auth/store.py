@@ -7,6 +7,7 @@ from typing import Any
 
 from mesh_common.ids import UserId
 from mesh_common.postgres import Database
+from mesh_common.statements import Statement
 from mesh_common.telemetry import tracer
 from opentelemetry.trace import SpanKind
 from sqlalchemy import ColumnElement, Row, Table, delete, exists, func, or_, select, text, update
@@ -47,13 +48,16 @@ _REVOCATIONS = text(
     """
 )
 
-# A text, for every turn writes one: SQLAlchemy compiles an insert with ON CONFLICT anew each time.
-_ADD_USAGE = text(
+_FIND_USER = Statement(
+    "auth.find_user", "SELECT user_id, email, created_at, is_admin FROM auth.users WHERE user_id = :user_id"
+)
+_ADD_USAGE = Statement(
+    "auth.add_usage",
     """
     INSERT INTO auth.usage (run_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at)
     VALUES (:run_id, :user_id, :model, :input_tokens, :output_tokens, :cost_micro_usd, :ended_at)
     ON CONFLICT (run_id) DO NOTHING
-    """
+    """,
 )
 
 
@@ -97,8 +101,8 @@ class PostgresAuthStore:
         return True
 
     async def find_user(self, user_id: UserId) -> User | None:
-        row = (await self._connection.execute(select(*_USER_COLUMNS).where(users.c.user_id == user_id))).one_or_none()
-        return _user(row) if row else None
+        row = await _FIND_USER.row(self._connection, {"user_id": user_id})
+        return User(UserId(row[0]), row[1], row[2], is_admin=row[3]) if row else None
 
     async def find_credentials(self, email_key: str) -> Credentials | None:
         statement = (
@@ -226,7 +230,7 @@ class PostgresAuthStore:
             "cost_micro_usd": usage_of_run.cost_micro_usd,
             "ended_at": usage_of_run.ended_at,
         }
-        await self._connection.execute(_ADD_USAGE, parameters)
+        await _ADD_USAGE.count(self._connection, parameters)
 
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
         statement = (

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_common.ids import UserId, new_id
 from mesh_common.job_queue_sql import JobStatements
+from mesh_common.statements import to_json
 from mesh_common.telemetry import carried_context
 
 # 1 s, 2 s, 4 s … up to 5 minutes: a callee that restarts is met soon, one that is down is not hammered.
@@ -104,7 +105,7 @@ class JobQueue:
     ) -> bool:
         """Queues a job; False when one of this (kind, key) is queued already, which then stays as it is."""
         parameters = _new_job(kind, key, user_id, payload, delay_s)
-        return (await connection.execute(self._sql.add, parameters)).rowcount == 1
+        return await self._sql.add.count(connection, parameters) == 1
 
     async def renew(
         self,
@@ -121,12 +122,12 @@ class JobQueue:
         A job renewed while it is worked on is worked on once more; one in back-off stays in it.
         """
         parameters = _new_job(kind, key, user_id, payload, delay_s)
-        await connection.execute(self._sql.renew, {**parameters, "longest_s": delay_s * _MAX_DELAYS})
+        await self._sql.renew.count(connection, {**parameters, "longest_s": delay_s * _MAX_DELAYS})
 
     async def claim(self, connection: AsyncConnection, *, limit: int, lease_s: float) -> Sequence[Job]:
         """Up to `limit` due jobs, oldest first, leased to the caller. Needs the worker role."""
-        rows = await connection.execute(self._sql.claim, {"limit": limit, "lease_s": lease_s})
-        return [Job(*row) for row in rows.all()]
+        rows = await self._sql.claim.rows(connection, {"limit": limit, "lease_s": lease_s})
+        return [Job(*row) for row in rows]
 
     async def finish(self, connection: AsyncConnection, job: Job) -> bool:
         """Takes the job off the queue, or makes it due again when it was renewed meanwhile.
@@ -134,24 +135,23 @@ class JobQueue:
         False when its lease was lost to another worker or it was deleted.
         """
         mine = {"id": job.id, "attempt": job.attempt}
-        finished = await connection.execute(self._sql.finish, {**mine, "version": job.version})
-        if finished.rowcount == 1:
+        if await self._sql.finish.count(connection, {**mine, "version": job.version}) == 1:
             return True
-        return (await connection.execute(self._sql.begin_anew, mine)).rowcount == 1
+        return await self._sql.begin_anew.count(connection, mine) == 1
 
     async def retry_later(self, connection: AsyncConnection, job: Job) -> None:
         """Gives the job back, due after a back-off that doubles with each attempt."""
         delay_s = min(_BACKOFF_BASE_S * 2 ** min(job.attempt - 1, _MAX_DOUBLINGS), _BACKOFF_MAX_S)
         parameters = {"id": job.id, "attempt": job.attempt, "delay_s": delay_s}
-        await connection.execute(self._sql.retry_later, parameters)
+        await self._sql.retry_later.count(connection, parameters)
 
     async def oldest_due_age_s(self, connection: AsyncConnection) -> float:
         """For how long the oldest job that is not done should have been, in seconds; 0.0 when there is none.
 
         Counted from when it was due first: a job in back-off waits as well, and it is what an alert is about.
         """
-        seconds = (await connection.execute(self._sql.oldest_due_age)).scalar()
-        return float(seconds or 0.0)
+        row = await self._sql.oldest_due_age.row(connection, {})
+        return float((row and row["age_s"]) or 0.0)
 
 
 def _new_job(kind: str, key: str, user_id: UserId, payload: dict[str, Any], delay_s: float) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _new_job(kind: str, key: str, user_id: UserId, payload: dict[str, Any], dela
         "kind": kind,
         "key": key,
         "user_id": user_id,
-        "payload": payload,
-        "trace_context": carried_context(),
+        "payload": to_json(payload),
+        "trace_context": to_json(carried_context()),
         "delay_s": float(delay_s),
     }

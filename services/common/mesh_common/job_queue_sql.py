@@ -1,16 +1,9 @@
-"""The statements of a job queue, for one table.
-
-Texts made once: built from expressions for each job they cost more than PostgreSQL's answer, and SQLAlchemy compiles an
-insert with ON CONFLICT anew each time.
-"""
+"""The statements of a job queue, for one table."""
 
 from dataclasses import dataclass
 from typing import Self
 
-from sqlalchemy import Integer, Text, TextClause, bindparam, column, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.sql.selectable import TextualSelect
+from mesh_common.statements import Statement
 
 _ADD = """
     INSERT INTO {table} AS job (id, kind, key, user_id, payload, trace_context, due_at, first_due_at)
@@ -48,41 +41,34 @@ _RETRY_LATER = """
     UPDATE {table} SET leased_until = NULL, due_at = now() + make_interval(secs => :delay_s)
     WHERE id = :id AND attempt = :attempt
 """
-_OLDEST_DUE_AGE = "SELECT extract(epoch FROM now() - min(first_due_at)) FROM {table} WHERE first_due_at <= now()"
+_OLDEST_DUE_AGE = (
+    "SELECT extract(epoch FROM now() - min(first_due_at)) AS age_s FROM {table} WHERE first_due_at <= now()"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatements:
-    add: TextClause
-    renew: TextClause
-    claim: TextualSelect
-    finish: TextClause
-    begin_anew: TextClause
-    retry_later: TextClause
-    oldest_due_age: TextClause
+    add: Statement
+    renew: Statement
+    claim: Statement
+    finish: Statement
+    begin_anew: Statement
+    retry_later: Statement
+    oldest_due_age: Statement
 
     @classmethod
     def of(cls, table: str) -> Self:
         """`table` is a name of our own code's, with its schema."""
 
-        def on_table(sql: str) -> TextClause:
-            return text(sql.replace("{table}", table))
+        def on_table(verb: str, sql: str) -> Statement:
+            return Statement(f"{table}.{verb}", sql.replace("{table}", table))
 
-        json = (bindparam("payload", type_=JSONB), bindparam("trace_context", type_=JSONB))
         return cls(
-            add=on_table(f"{_ADD} DO NOTHING").bindparams(*json),
-            renew=on_table(_RENEW).bindparams(*json),
-            claim=on_table(_CLAIM).columns(
-                column("id", PG_UUID(as_uuid=True)),
-                column("kind", Text),
-                column("user_id", PG_UUID(as_uuid=True)),
-                column("payload", JSONB),
-                column("trace_context", JSONB),
-                column("attempt", Integer),
-                column("version", Integer),
-            ),
-            finish=on_table(_FINISH),
-            begin_anew=on_table(_BEGIN_ANEW),
-            retry_later=on_table(_RETRY_LATER),
-            oldest_due_age=on_table(_OLDEST_DUE_AGE),
+            add=on_table("add", f"{_ADD} DO NOTHING"),
+            renew=on_table("renew", _RENEW),
+            claim=on_table("claim", _CLAIM),
+            finish=on_table("finish", _FINISH),
+            begin_anew=on_table("begin_anew", _BEGIN_ANEW),
+            retry_later=on_table("retry_later", _RETRY_LATER),
+            oldest_due_age=on_table("oldest_due_age", _OLDEST_DUE_AGE),
         )

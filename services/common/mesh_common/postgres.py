@@ -5,6 +5,7 @@ whose rows alone it then sees, or `<svc>_worker` for work across users (DESIGN Â
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
@@ -22,10 +23,10 @@ from mesh_common.errors import MeshError, Unavailable
 from mesh_common.ids import UserId
 from mesh_common.metrics import DATABASE_POOL
 from mesh_common.settings import GrpcSettings
+from mesh_common.transactions import AsyncpgTransactions, SqlAlchemyTransactions, Transactions, has_cut, is_dead
 
 Driver = Literal["asyncpg", "psycopg"]
 _RETRY_AFTER_S = 1.0
-_TAKE_ROLE = text("SELECT set_config('role', :role, true), set_config('mesh.user_id', :user_id, true)")
 # Class 08: connection; 40: rolled back by a deadlock; 53: resources; 57: the operator stopped us.
 # https://www.postgresql.org/docs/18/errcodes-appendix.html
 # Class 28: a password that is being rotated.
@@ -55,44 +56,41 @@ class Role(StrEnum):
 class Database:
     """The pool of one service. Bounded, with a deadline on waiting, connecting and each statement."""
 
-    def __init__(self, engine: AsyncEngine, schema: str) -> None:
+    def __init__(self, engine: AsyncEngine, schema: str, transactions: Transactions) -> None:
         self.engine = engine
         self.schema = schema
+        self._transactions = transactions
 
     @asynccontextmanager
     async def as_user(self, user_id: UserId) -> AsyncIterator[AsyncConnection]:
         """One transaction that sees and writes this user's rows alone; commits at the end of the block."""
-        async with self._transaction(Role.APP, str(user_id)) as connection:
+        async with self._transaction(Role.APP, user_id) as connection:
             yield connection
 
     @asynccontextmanager
     async def as_worker(self) -> AsyncIterator[AsyncConnection]:
         """One transaction across users: claims, queues, retention, login. Never for a request's own reads."""
-        async with self._transaction(Role.WORKER, "") as connection:
+        async with self._transaction(Role.WORKER, None) as connection:
             yield connection
 
     @asynccontextmanager
-    async def _transaction(self, role: Role, user_id: str) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, role: Role, user_id: UserId | None) -> AsyncIterator[AsyncConnection]:
         try:
             async with self._with_role(role, user_id) as connection:
                 yield connection
-                await connection.commit()
+                await self._transactions.commit(connection)
         except MeshError:
             raise
         except (PoolTimeoutError, OSError, TimeoutError) as error:
             raise database_away() from error
-        except DBAPIError as error:
+        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # SQLAlchemy does not wrap what asyncpg raises on connecting, nor what passes it by (`statements`).
             if is_database_away(error):
-                raise database_away() from error
-            raise
-        except asyncpg.PostgresError as error:
-            # SQLAlchemy does not wrap what asyncpg raises on connecting, e.g. to a server that is starting up.
-            if (error.sqlstate or "").startswith(_AWAY_CLASSES):
                 raise database_away() from error
             raise
 
     @asynccontextmanager
-    async def _with_role(self, role: Role, user_id: str) -> AsyncIterator[AsyncConnection]:
+    async def _with_role(self, role: Role, user_id: UserId | None) -> AsyncIterator[AsyncConnection]:
         """A connection of the pool in a transaction that has its role; rolled back when left without a commit.
 
         Whether it lives is seen by that first statement, and a dead one is replaced: pinging each before would cost
@@ -100,23 +98,28 @@ class Database:
         """
         try:
             connection = await self._take(role, user_id)
-        except DBAPIError as error:
-            if not _is_connection_dead(error):
+        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if not is_dead(error):
                 raise
             connection = await self._take(role, user_id)
         try:
             yield connection
         finally:
-            await _close(connection)
+            await self._give_back(connection)
 
-    async def _take(self, role: Role, user_id: str) -> AsyncConnection:
+    async def _take(self, role: Role, user_id: UserId | None) -> AsyncConnection:
         connection = await self.engine.connect()
         try:
-            await connection.execute(_TAKE_ROLE, {"role": f"{self.schema}_{role}", "user_id": user_id})
+            await self._transactions.begin(connection, f"{self.schema}_{role}", user_id)
         except BaseException:
-            await _close(connection)
+            await self._give_back(connection)
             raise
         return connection
+
+    async def _give_back(self, connection: AsyncConnection) -> None:
+        # To its end, also when the task is cancelled: half given back it would be lost to the pool.
+        is_cut = has_cut(sys.exception())
+        await asyncio.shield(self._transactions.release(connection, is_cut=is_cut))
 
     async def not_ready_reason(self, required_revision: str, timeout_s: float = 2.0) -> str | None:
         """None when the schema is at least at `required_revision`; ahead is fine, so that a rollback can start."""
@@ -127,24 +130,31 @@ class Database:
         except (MeshError, TimeoutError) as error:
             is_missing = _sqlstate(error.__cause__).startswith(_UNMIGRATED_CLASSES)
             return "the schema is not migrated" if is_missing else "PostgreSQL cannot be reached"
-        except DBAPIError:
+        except (DBAPIError, asyncpg.PostgresError):
             return "the schema is not migrated"
         return None if revision and int(revision) >= int(required_revision) else "the schema is older than the code"
 
 
 @asynccontextmanager
-async def open_database(settings: GrpcSettings, *, schema: str, driver: Driver = "asyncpg") -> AsyncIterator[Database]:
-    """The pool while open. Connects lazily: a service starts, unready, while PostgreSQL is away."""
+async def open_database(
+    settings: GrpcSettings, *, schema: str, driver: Driver = "asyncpg", pool_share: float = 1.0
+) -> AsyncIterator[Database]:
+    """The pool while open. Connects lazily: a service starts, unready, while PostgreSQL is away.
+
+    `pool_share`: how much of the connections that the settings allow is this pool's, where a service has two.
+    """
     url = settings.database_url.get_secret_value()
+    is_asyncpg = driver == "asyncpg"
     engine = open_engine(
         url,
         driver,
         _connect_args(driver, settings.database_timeout_s),
-        pool_size=settings.database_pool_size,
-        max_overflow=settings.database_max_overflow,
+        pool_size=max(1, round(settings.database_pool_size * pool_share)),
+        max_overflow=round(settings.database_max_overflow * pool_share),
         pool_timeout=settings.database_timeout_s,
         pool_use_lifo=True,
         hide_parameters=True,
+        **({"isolation_level": "AUTOCOMMIT"} if is_asyncpg else {}),
     )
     _observe_pool(engine)
     if settings.otlp_endpoint:
@@ -152,7 +162,7 @@ async def open_database(settings: GrpcSettings, *, schema: str, driver: Driver =
         # when it does not: a test holds that spans come.
         SQLAlchemyInstrumentor().instrument(engine=engine.sync_engine)
     try:
-        yield Database(engine, schema)
+        yield Database(engine, schema, AsyncpgTransactions() if is_asyncpg else SqlAlchemyTransactions())
     finally:
         await engine.dispose()
 
@@ -179,8 +189,10 @@ def with_driver(url: str, driver: Driver) -> str:
     return f"postgresql+{driver}://{rest}"
 
 
-def is_database_away(error: DBAPIError) -> bool:
+def is_database_away(error: DBAPIError | asyncpg.PostgresError | asyncpg.InterfaceError) -> bool:
     """Whether the database itself is the trouble (gone, restarting, full), not the statement."""
+    if not isinstance(error, DBAPIError):
+        return is_dead(error) or _sqlstate(error).startswith(_AWAY_CLASSES)
     if error.connection_invalidated or isinstance(error, InterfaceError):
         return True
     code = _sqlstate(error)
@@ -191,30 +203,9 @@ def is_database_away(error: DBAPIError) -> bool:
     return code.startswith(_AWAY_CLASSES) or (not code and isinstance(error, OperationalError))
 
 
-async def _close(connection: AsyncConnection) -> None:
-    # To its end, also when the task is cancelled: half closed it would be lost to the pool.
-    await asyncio.shield(_give_back(connection))
-
-
-async def _give_back(connection: AsyncConnection) -> None:
-    """To the pool; one that cannot even be rolled back is thrown away, for SQLAlchemy would keep its place taken."""
-    try:
-        await connection.close()
-    except DBAPIError:
-        await connection.invalidate()
-        await connection.close()
-
-
-def _is_connection_dead(error: DBAPIError) -> bool:
-    """Whether this one connection of the pool is of no use, which says nothing about the next; not that none was made,
-    nor what the server answered."""
-    is_unanswered = error.statement is not None and not _sqlstate(error) and isinstance(error, OperationalError)
-    return error.connection_invalidated or is_unanswered
-
-
 def _sqlstate(error: BaseException | None) -> str:
     """Five characters, or none where PostgreSQL was not heard at all."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
 
 
 def _connect_args(driver: Driver, timeout_s: float) -> dict[str, object]:

@@ -6,11 +6,13 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from asyncpg import Record
 from mesh_common.errors import AlreadyExists
 from mesh_common.ids import UserId, new_id
 from mesh_common.job_queue import JobQueue
 from mesh_common.postgres import Database
-from sqlalchemy import Float, Row, delete, func, literal, select, tuple_, update
+from mesh_common.statements import Statement
+from sqlalchemy import Row, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,6 +34,18 @@ _COLUMNS: Final = (
     memories.c.run_id,
     memories.c.created_at,
     memories.c.updated_at,
+)
+
+
+_SEARCH: Final = Statement(
+    "memory.search",
+    """
+    SELECT id, text, origin, run_id, created_at, updated_at, 1 - (embedding <=> :vector::text::vector) AS similarity
+    FROM memory.memories
+    WHERE user_id = :user_id AND embedding_model = :space AND embedding <=> :vector::text::vector <= :max_distance
+    ORDER BY embedding <=> :vector::text::vector, id
+    LIMIT :limit
+    """,
 )
 
 
@@ -58,14 +72,14 @@ class PostgresMemoryStore:
         await self._connection.execute(statement)
 
     async def search(self, vector: Vector, space: str, *, limit: int, min_similarity: float) -> list[Memory]:
-        distance = memories.c.embedding.op("<=>", return_type=Float)(literal(vector, memories.c.embedding.type))
-        statement = (
-            select(*_COLUMNS, (1 - distance).label("similarity"))
-            .where(self._mine, memories.c.embedding_model == space, distance <= 1 - min_similarity)
-            .order_by(distance, memories.c.id)
-            .limit(limit)
-        )
-        return [_memory(row, row.similarity) for row in await self._connection.execute(statement)]
+        values = {
+            "user_id": self._user_id,
+            "space": space,
+            "vector": f"[{','.join(map(str, vector))}]",
+            "max_distance": 1 - min_similarity,
+            "limit": limit,
+        }
+        return [_found(row) for row in await _SEARCH.rows(self._connection, values)]
 
     async def page(self, limit: int, after: Position | None) -> list[Memory]:
         key = tuple_(memories.c.created_at, memories.c.id)
@@ -178,7 +192,10 @@ def turn_of(payload: dict[str, Any]) -> Turn:
     return Turn(UUID(payload["run_id"]), UUID(payload["thread_id"]), messages)
 
 
-def _memory(row: Row[Any], similarity: float | None = None) -> Memory:
-    return Memory(
-        MemoryId(row.id), row.text, Origin(row.origin), row.run_id, row.created_at, row.updated_at, similarity
-    )
+def _memory(row: Row[Any]) -> Memory:
+    return Memory(MemoryId(row.id), row.text, Origin(row.origin), row.run_id, row.created_at, row.updated_at)
+
+
+def _found(row: Record) -> Memory:
+    memory_id, text, origin, run_id, created_at, updated_at, similarity = row
+    return Memory(MemoryId(memory_id), text, Origin(origin), run_id, created_at, updated_at, similarity)

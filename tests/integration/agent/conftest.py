@@ -81,12 +81,19 @@ async def fresh_agent(migrated_mesh: TestMesh, model_url: str) -> AsyncIterator[
 @pytest.fixture(scope="session")
 async def agent_database(agent: AgentUnderTest) -> AsyncIterator[Database]:
     """The same database, for what no RPC shows."""
-    async with open_database(agent.settings, schema="agent", driver="psycopg") as database:
+    async with open_database(agent.settings, schema="agent") as database:
+        yield database
+
+
+@pytest.fixture
+async def own_checkpoints(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
+    """The same as the agent's checkpoints are written."""
+    async with open_database(agent_settings(own_mesh, model_url), schema="agent", driver="psycopg") as database:
         yield database
 
 
 @pytest.fixture
 async def own_database(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
     """The database of `own_mesh`, for what no RPC does."""
-    async with open_database(agent_settings(own_mesh, model_url), schema="agent", driver="psycopg") as database:
+    async with open_database(agent_settings(own_mesh, model_url), schema="agent") as database:
         yield database

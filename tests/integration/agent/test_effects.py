@@ -155,7 +155,7 @@ async def records(database: Database) -> int:
 
 
 async def test_beginning_a_call_and_deleting_its_thread_wait_for_each_other(
-    own_mesh: TestMesh, model_url: str, tool: ToolServer, own_database: Database
+    own_mesh: TestMesh, model_url: str, tool: ToolServer, own_database: Database, own_checkpoints: Database
 ) -> None:
     """Both lock the run before the lease: else each would wait for what the other holds."""
     user_id = some_user()
@@ -167,7 +167,7 @@ async def test_beginning_a_call_and_deleting_its_thread_wait_for_each_other(
         await started.until("tool_started")
         claim = await claim_of(own_database, started)
         async with (
-            BufferedSaver(own_database).open(claim, lambda: True) as checkpoints,
+            BufferedSaver(own_checkpoints).open(claim, lambda: True) as checkpoints,
             asyncio.TaskGroup() as group,
             own_database.as_user(user_id) as deleting,
         ):

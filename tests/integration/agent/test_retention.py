@@ -23,7 +23,7 @@ async def own_agent(own_mesh: TestMesh, model_url: str) -> AsyncIterator[AgentUn
 
 @pytest.fixture
 async def own_database(own_agent: AgentUnderTest) -> AsyncIterator[Database]:
-    async with open_database(own_agent.settings, schema="agent", driver="psycopg") as database:
+    async with open_database(own_agent.settings, schema="agent") as database:
         yield database
 
 

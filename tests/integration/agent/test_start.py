@@ -221,7 +221,7 @@ async def test_pending_runs_of_all_users_are_bounded(own_mesh: TestMesh, model_u
     async with (
         running_agent(own_mesh, settings) as bounded,
         bounded.starting(some_user(), SLOW) as running,
-        open_database(settings, schema="agent", driver="psycopg") as database,
+        open_database(settings, schema="agent") as database,
     ):
         await running.until("message_delta")
         waiting = [(some_user(), str(new_id())) for _ in range(2)]
@@ -246,7 +246,7 @@ async def test_runs_that_wait_elsewhere_are_counted(own_mesh: TestMesh, model_ur
     async with (
         running_agent(own_mesh, settings) as agent,
         agent.starting(user_id, SLOW) as running,
-        open_database(settings, schema="agent", driver="psycopg") as database,
+        open_database(settings, schema="agent") as database,
     ):
         for _ in range(2):
             async with agent.starting(user_id, "waits", thread_id=running.thread_id):

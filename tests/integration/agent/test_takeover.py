@@ -89,7 +89,7 @@ async def test_takeover_reuses_tool_results_of_the_last_safe_point(
     assert run.usage.output_tokens == sent[0]["tokens"] + sent[2]["tokens"]
 
 
-async def test_stale_owner_can_neither_end_nor_checkpoint(own_database: Database) -> None:
+async def test_stale_owner_can_neither_end_nor_checkpoint(own_database: Database, own_checkpoints: Database) -> None:
     user_id = some_user()
     run_id = await insert_pending(own_database, user_id, "Hello")
     stale = await claimed_by_a_dead_owner(own_database, run_id)
@@ -99,7 +99,7 @@ async def test_stale_owner_can_neither_end_nor_checkpoint(own_database: Database
 
     with pytest.raises(LeaseLostError):
         await end_run(stale, outcome, encode_frames([]), has_checkpoints=False)
-    async with BufferedSaver(own_database).open(stale, lambda: True) as checkpoints:
+    async with BufferedSaver(own_checkpoints).open(stale, lambda: True) as checkpoints:
         checkpoints.waiting.append(lambda _: pytest.fail("a stale owner wrote"))
         with pytest.raises(LeaseLostError):
             await checkpoints.flush()
@@ -109,7 +109,9 @@ async def test_stale_owner_can_neither_end_nor_checkpoint(own_database: Database
     await end_run(newer, outcome, encode_frames([]), has_checkpoints=False)
 
 
-async def test_safe_point_whose_connection_breaks_is_written_on_another(own_database: Database) -> None:
+async def test_safe_point_whose_connection_breaks_is_written_on_another(
+    own_database: Database, own_checkpoints: Database
+) -> None:
     run_id = await insert_pending(own_database, some_user(), "Hello")
     claim = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)
     tries = []
@@ -117,11 +119,11 @@ async def test_safe_point_whose_connection_breaks_is_written_on_another(own_data
     async def write(saver: AsyncPostgresSaver) -> None:
         tries.append(saver)
         if len(tries) == 1:
-            await _break_connection(own_database, saver)
+            await _break_connection(own_checkpoints, saver)
         async with saver._cursor() as cursor:
             await cursor.execute("SELECT 1")
 
-    async with BufferedSaver(own_database).open(claim, lambda: len(tries) < 5) as checkpoints:
+    async with BufferedSaver(own_checkpoints).open(claim, lambda: len(tries) < 5) as checkpoints:
         checkpoints.waiting.append(write)
         await checkpoints.flush()
 

@@ -90,7 +90,10 @@ async def test_update_and_delete_without_condition_leave_foreign_rows(
 
 
 async def test_row_for_another_user_is_not_written(auth_database: Database, owner: UserId, stranger: UserId) -> None:
-    async with auth_database.as_user(stranger) as connection:
-        with pytest.raises(DBAPIError, match="row-level security"):
-            await connection.execute(insert(entitlement_overrides).values(user_id=owner))
-        await connection.rollback()
+    with pytest.raises(DBAPIError, match="row-level security"):
+        await _write_as(auth_database, stranger, owner)
+
+
+async def _write_as(database: Database, actor: UserId, owner: UserId) -> None:
+    async with database.as_user(actor) as connection:
+        await connection.execute(insert(entitlement_overrides).values(user_id=owner))

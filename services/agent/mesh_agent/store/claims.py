@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from asyncpg import Record
 from mesh_common.ids import RunId
-from sqlalchemy import TextClause, select, text
+from mesh_common.statements import Statement
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim
@@ -72,28 +74,44 @@ _CLAIM = """
     RETURNING r.id, r.thread_id, r.user_id, r.position, r.attempt, leased.fence, m.content, r.model, r.trace_context,
               r.lost_attempts, r.is_cancel_requested
 """
-_CLAIM_ANY: TextClause = text(_CLAIM.format(condition="", expired_condition=""))
-_CLAIM_ONE: TextClause = text(
+_CLAIM_ANY = Statement("agent.claim_runs", _CLAIM.format(condition="", expired_condition=""))
+_CLAIM_ONE = Statement(
+    "agent.claim_run",
     _CLAIM.format(
         condition="AND r.id = :run_id",
         expired_condition="AND l.thread_id = (SELECT thread_id FROM agent.runs WHERE id = :run_id)",
-    )
+    ),
 )
 
 
 async def claim_runs(connection: AsyncConnection, owner: Owner, *, limit: int, ttl_s: float) -> Sequence[Claim]:
     """The oldest runs that may be claimed, over all users; needs the worker role."""
-    rows = await connection.execute(
-        _CLAIM_ANY, {"limit": limit, "owner": owner.name, "address": owner.address, "ttl_s": ttl_s}
-    )
-    return [Claim(*row) for row in rows]
+    parameters = {"limit": limit, "owner": owner.name, "address": owner.address, "ttl_s": ttl_s}
+    return [_claim(row) for row in await _CLAIM_ANY.rows(connection, parameters)]
 
 
 async def claim_run(connection: AsyncConnection, owner: Owner, run_id: RunId, *, ttl_s: float) -> Claim | None:
     """This run, in the transaction that made it, when its thread is free."""
     parameters = {"limit": 1, "owner": owner.name, "address": owner.address, "ttl_s": ttl_s, "run_id": run_id}
-    row = (await connection.execute(_CLAIM_ONE, parameters)).one_or_none()
-    return Claim(*row) if row else None
+    row = await _CLAIM_ONE.row(connection, parameters)
+    return _claim(row) if row else None
+
+
+def _claim(row: Record) -> Claim:
+    run_id, thread_id, user_id, position, attempt, fence, message, model, trace_context, lost, is_cancel_requested = row
+    return Claim(
+        run_id,
+        thread_id,
+        user_id,
+        position,
+        attempt,
+        fence,
+        message,
+        model,
+        trace_context,
+        lost_attempts=lost,
+        is_cancel_requested=is_cancel_requested,
+    )
 
 
 async def renew_leases(
@@ -104,11 +122,13 @@ async def renew_leases(
     Of no others: a run its replica gave up must be free for the next one. It waits for no lock: one transaction that
     takes long must not cost a replica all its other leases.
     """
-    rows = await connection.execute(_RENEW, {"owner": owner.name, "run_ids": list(run_ids), "ttl_s": ttl_s})
-    return [LeaseState(RunId(row.run_id), row.fence, row.is_cancel_requested, row.is_renewed) for row in rows]
+    rows = await _RENEW.rows(connection, {"owner": owner.name, "run_ids": list(run_ids), "ttl_s": ttl_s})
+    return [LeaseState(*row) for row in rows]
 
 
-_RENEW = text("""
+_RENEW = Statement(
+    "agent.renew_leases",
+    """
     WITH held AS (
         SELECT run_id, fence FROM agent.leases
         WHERE owner = :owner AND run_id = ANY(:run_ids) AND expires_at > clock_timestamp()
@@ -123,7 +143,8 @@ _RENEW = text("""
     )
     SELECT held.run_id, held.fence, r.is_cancel_requested, renewed.run_id IS NOT NULL AS is_renewed
     FROM held JOIN agent.runs r ON r.id = held.run_id LEFT JOIN renewed ON renewed.run_id = held.run_id
-""")
+""",
+)
 
 
 async def lock_lease(connection: AsyncConnection, claim: Claim) -> bool:
@@ -135,14 +156,17 @@ async def lock_lease(connection: AsyncConnection, claim: Claim) -> bool:
 async def drop_lease(connection: AsyncConnection, claim: Claim) -> bool | None:
     """Frees the thread: whether another run waits for it; None when the fencing number is stale."""
     parameters = {"thread_id": claim.thread_id, "fence": claim.fence}
-    has_waiting: bool | None = (await connection.execute(_DROP, parameters)).scalar_one_or_none()
-    return has_waiting
+    row = await _DROP.row(connection, parameters)
+    return bool(row["has_waiting"]) if row else None
 
 
-_DROP = text("""
+_DROP = Statement(
+    "agent.drop_lease",
+    """
     DELETE FROM agent.leases WHERE thread_id = :thread_id AND fence = :fence
-    RETURNING EXISTS (SELECT 1 FROM agent.runs WHERE thread_id = :thread_id AND status = 'pending')
-""")
+    RETURNING EXISTS (SELECT 1 FROM agent.runs WHERE thread_id = :thread_id AND status = 'pending') AS has_waiting
+""",
+)
 
 
 async def release_run(connection: AsyncConnection, claim: Claim) -> None:

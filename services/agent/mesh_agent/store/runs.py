@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
+from mesh_common.statements import Statement, to_json
 from mesh_common.telemetry import carried_context
-from sqlalchemy import Row, bindparam, exists, func, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Row, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim, FollowedRun, Outcome, Run, RunError, RunInput, RunStatus, Usage
@@ -42,17 +42,19 @@ async def insert_run(
         "user_id": user_id,
         "thread_id": thread_id,
         "model": run.model,
-        "metadata": run.metadata,
+        "metadata": to_json(run.metadata),
         "idempotency_key": run.idempotency_key,
         "request_hash": request_hash,
-        "trace_context": carried_context(),
+        "trace_context": to_json(carried_context()),
         "message_id": new_id(),
         "content": run.message,
     }
-    return (await connection.execute(_INSERT_RUN, parameters)).rowcount == 1
+    return await _INSERT_RUN.count(connection, parameters) == 1
 
 
-_INSERT_RUN = text("""
+_INSERT_RUN = Statement(
+    "agent.insert_run",
+    """
     WITH new_run AS (
         INSERT INTO agent.runs (id, user_id, thread_id, status, model, metadata, idempotency_key, request_hash,
                                 trace_context)
@@ -63,7 +65,8 @@ _INSERT_RUN = text("""
     )
     INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content)
     SELECT :message_id, user_id, thread_id, id, position, 0, 'user', :content FROM new_run
-""").bindparams(bindparam("metadata", type_=JSONB), bindparam("trace_context", type_=JSONB))
+""",
+)
 
 
 async def run_by_id_or_key(
@@ -184,34 +187,40 @@ async def end_run(connection: AsyncConnection, claim: Claim, outcome: Outcome, f
         "error_is_retryable": error.is_retryable if error else None,
         "frames": frames,
     }
-    return (await connection.execute(_END_RUN, parameters)).rowcount == 1
+    return await _END_RUN.count(connection, parameters) == 1
 
 
-_END_RUN = text("""
+_END_RUN = Statement(
+    "agent.end_run",
+    """
     UPDATE agent.runs SET
         status = :status, model = :model, ended_at = clock_timestamp(), finish_reason = :finish_reason,
         input_tokens = :input_tokens, output_tokens = :output_tokens, cost_micro_usd = :cost_micro_usd,
         error_reason = :error_reason, error_detail = :error_detail, error_is_retryable = :error_is_retryable,
         frames = :frames
     WHERE id = :run_id AND status = 'running' AND attempt = :attempt
-""")
+""",
+)
 
 
 async def input_and_frames(
     connection: AsyncConnection, user_id: UserId, run_id: RunId
 ) -> tuple[str, str, str, bytes | None] | None:
     """A succeeded run's input, answer, model and frames; None when it is gone."""
-    row = (await connection.execute(_INPUT_AND_FRAMES, {"run_id": run_id, "user_id": user_id})).one_or_none()
-    return (row.input, row.answer, row.model or "", None if row.frames is None else bytes(row.frames)) if row else None
+    row = await _INPUT_AND_FRAMES.row(connection, {"run_id": run_id, "user_id": user_id})
+    return (row["input"], row["answer"], row["model"] or "", row["frames"]) if row else None
 
 
-_INPUT_AND_FRAMES = text("""
+_INPUT_AND_FRAMES = Statement(
+    "agent.input_and_frames",
+    """
     SELECT question.content AS input, answer.content AS answer, runs.model, runs.frames
     FROM agent.runs
     JOIN agent.messages question ON question.run_id = runs.id AND question.role = 'user'
     JOIN agent.messages answer ON answer.run_id = runs.id AND answer.role = 'assistant'
     WHERE runs.id = :run_id AND runs.user_id = :user_id AND runs.status = 'succeeded'
-""")
+""",
+)
 
 
 def _run(row: Row[Any]) -> Run:

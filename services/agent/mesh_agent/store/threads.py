@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.statements import Statement, to_json
 from sqlalchemy import Row, delete, func, select, text, tuple_, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim, Message, Metadata, Outcome, Role, RunStatus, Thread
+from mesh_agent.store.checkpoints import forget_thread
 from mesh_agent.tables import leases, messages, threads
 
 # A window of 2,000 tokens rarely holds more than 40 messages; the thread itself may have thousands.
@@ -40,23 +41,27 @@ async def insert_thread(
     request_hash: bytes | None = None,
 ) -> Thread | None:
     """The thread made; None when the user has one with this idempotency key, which then stays as it is."""
-    statement = (
-        upsert(threads)
-        .values(
-            id=thread_id,
-            user_id=user_id,
-            title=title,
-            metadata=metadata or {},
-            idempotency_key=idempotency_key,
-            request_hash=request_hash,
-        )
-        .on_conflict_do_nothing(
-            index_elements=["user_id", "idempotency_key"], index_where=threads.c.idempotency_key.is_not(None)
-        )
-        .returning(*_THREAD)
-    )
-    row = (await connection.execute(statement)).one_or_none()
-    return _thread(row) if row else None
+    parameters = {
+        "id": thread_id,
+        "user_id": user_id,
+        "title": title,
+        "metadata": to_json(metadata or {}),
+        "idempotency_key": idempotency_key,
+        "request_hash": request_hash,
+    }
+    row = await _INSERT_THREAD.row(connection, parameters)
+    return Thread(thread_id, title, metadata or {}, row["created_at"], row["updated_at"]) if row else None
+
+
+_INSERT_THREAD = Statement(
+    "agent.insert_thread",
+    """
+    INSERT INTO agent.threads (id, user_id, title, metadata, idempotency_key, request_hash)
+    VALUES (:id, :user_id, :title, :metadata, :idempotency_key, :request_hash)
+    ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING created_at, updated_at
+""",
+)
 
 
 async def thread_by_key(connection: AsyncConnection, user_id: UserId, key: str) -> tuple[Thread, bytes] | None:
@@ -77,10 +82,13 @@ async def get_thread(connection: AsyncConnection, user_id: UserId, thread_id: Th
 async def lock_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> bool:
     """Whether the user has it; runs start on it one after the other until this transaction ends."""
     mine = {"thread_id": thread_id, "user_id": user_id}
-    return (await connection.execute(_LOCK_THREAD, mine)).one_or_none() is not None
+    return await _LOCK_THREAD.row(connection, mine) is not None
 
 
-_LOCK_THREAD = text("SELECT id FROM agent.threads WHERE id = :thread_id AND user_id = :user_id FOR NO KEY UPDATE")
+_LOCK_THREAD = Statement(
+    "agent.lock_thread",
+    "SELECT id FROM agent.threads WHERE id = :thread_id AND user_id = :user_id FOR NO KEY UPDATE",
+)
 
 
 async def list_threads(
@@ -127,7 +135,7 @@ async def delete_thread(connection: AsyncConnection, user_id: UserId, thread_id:
     await connection.execute(_LOCK_UNENDED, {"thread_id": thread_id})
     owned = await connection.execute(select(leases.c.run_id).where(leases.c.thread_id == thread_id).with_for_update())
     run_ids = [RunId(run_id) for run_id in owned.scalars()]
-    await connection.execute(_DELETE_CHECKPOINTS, {"thread_id": thread_id})
+    await forget_thread(connection, thread_id)
     await connection.execute(_DELETE_OUTBOX, {"thread_id": str(thread_id)})
     statement = delete(threads).where(threads.c.id == thread_id, threads.c.user_id == user_id)
     return run_ids if (await connection.execute(statement)).rowcount == 1 else None
@@ -136,12 +144,6 @@ async def delete_thread(connection: AsyncConnection, user_id: UserId, thread_id:
 _LOCK_UNENDED = text("""
     SELECT id FROM agent.runs WHERE thread_id = :thread_id AND status IN ('pending', 'running')
     ORDER BY position FOR UPDATE
-""")
-_DELETE_CHECKPOINTS = text("""
-    WITH gone AS (SELECT id::text AS run_id FROM agent.runs WHERE thread_id = :thread_id),
-    blobs AS (DELETE FROM agent.checkpoint_blobs USING gone WHERE checkpoint_blobs.thread_id = gone.run_id),
-    writes AS (DELETE FROM agent.checkpoint_writes USING gone WHERE checkpoint_writes.thread_id = gone.run_id)
-    DELETE FROM agent.checkpoints USING gone WHERE checkpoints.thread_id = gone.run_id
 """)
 # Usage was used, whatever becomes of the thread; what would remember or judge it is dropped.
 _DELETE_OUTBOX = text("""
@@ -165,14 +167,18 @@ async def recent_messages(
 ) -> Sequence[Message]:
     """The last `limit` messages of runs before position `before`, newest first: what the window is cut from."""
     parameters = {"user_id": user_id, "thread_id": thread_id, "before": before, "limit": limit}
-    return [_message(row) for row in await connection.execute(_RECENT_MESSAGES, parameters)]
+    rows = await _RECENT_MESSAGES.rows(connection, parameters)
+    return [Message(row[0], Role(row[1]), row[2], row[3], RunId(row[4]), row[5]) for row in rows]
 
 
-_RECENT_MESSAGES = text("""
+_RECENT_MESSAGES = Statement(
+    "agent.recent_messages",
+    """
     SELECT id, role, content, created_at, run_id, is_partial FROM agent.messages
     WHERE thread_id = :thread_id AND user_id = :user_id AND position < :before AND content <> ''
     ORDER BY position DESC, part DESC LIMIT :limit
-""")
+""",
+)
 
 
 async def history_of(connection: AsyncConnection, claim: Claim) -> tuple[Message, ...]:
@@ -222,14 +228,17 @@ async def insert_answer(connection: AsyncConnection, claim: Claim, outcome: Outc
         "content": outcome.answer,
         "is_partial": outcome.status is not RunStatus.SUCCEEDED,
     }
-    await connection.execute(_INSERT_ANSWER, parameters)
+    await _INSERT_ANSWER.count(connection, parameters)
 
 
-_INSERT_ANSWER = text("""
+_INSERT_ANSWER = Statement(
+    "agent.insert_answer",
+    """
     WITH touched AS (UPDATE agent.threads SET updated_at = clock_timestamp() WHERE id = :thread_id)
     INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content, is_partial)
     VALUES (:id, :user_id, :thread_id, :run_id, :position, 1, 'assistant', :content, :is_partial)
-""")
+""",
+)
 
 
 async def assistant_message(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> Message | None:

@@ -8,9 +8,8 @@ from mesh_common.job_queue import JobQueue
 from mesh_common.postgres import Database
 
 from mesh_agent.attempt_log import LeaseLostError
-from mesh_agent.checkpoint import delete_checkpoints
 from mesh_agent.domain import Claim, Outcome, RunStatus
-from mesh_agent.store import Connection, claims, runs, threads
+from mesh_agent.store import Connection, checkpoints, claims, runs, threads
 
 RECORD_USAGE = "record_usage"
 REMEMBER = "remember"
@@ -41,7 +40,7 @@ class EndRun:
                 await threads.touch_thread(connection, claim.thread_id)
             await self._fill_outbox(connection, claim, outcome)
             if has_checkpoints:
-                await delete_checkpoints(connection, claim.run_id)
+                await checkpoints.forget_run(connection, claim.run_id)
             has_waiting = await claims.drop_lease(connection, claim)
             if has_waiting is None:
                 raise LeaseLostError

@@ -1,0 +1,32 @@
+"""SQL of what langgraph-checkpoint-postgres wrote: it has no words for deleting by thread, nor beside our own rows."""
+
+from mesh_common.ids import RunId, ThreadId
+from mesh_common.statements import Statement
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_agent.store.once_calls import forget_calls
+
+
+async def forget_run(connection: AsyncConnection, run_id: RunId) -> None:
+    """Checkpoints and records of calls exist only while a run has not ended."""
+    await _FORGET_RUN.count(connection, {"run_id": str(run_id)})
+    await forget_calls(connection, run_id)
+
+
+async def forget_thread(connection: AsyncConnection, thread_id: ThreadId) -> None:
+    """The checkpoints of all of a thread's runs."""
+    await _FORGET_THREAD.count(connection, {"thread_id": thread_id})
+
+
+# What is a thread to LangGraph is a run here.
+_FORGET = """
+    WITH gone AS ({runs}),
+    blobs AS (DELETE FROM agent.checkpoint_blobs USING gone WHERE checkpoint_blobs.thread_id = gone.run_id),
+    writes AS (DELETE FROM agent.checkpoint_writes USING gone WHERE checkpoint_writes.thread_id = gone.run_id)
+    DELETE FROM agent.checkpoints USING gone WHERE checkpoints.thread_id = gone.run_id
+"""
+_FORGET_RUN = Statement("agent.forget_run", _FORGET.format(runs="SELECT :run_id::text AS run_id"))
+_FORGET_THREAD = Statement(
+    "agent.forget_thread",
+    _FORGET.format(runs="SELECT id::text AS run_id FROM agent.runs WHERE thread_id = :thread_id"),
+)
