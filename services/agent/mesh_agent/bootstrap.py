@@ -65,7 +65,7 @@ from mesh_agent.usecases.start import StartRun
 from mesh_agent.usecases.threads import Threads
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_OUTBOX_CONCURRENCY = 8
+_OUTBOX_CONCURRENCY = 32
 # langgraph-checkpoint-postgres writes by psycopg, and only for turns with tools.
 _CHECKPOINTS_POOL_SHARE = 0.25
 _OUTBOX_TIMEOUT_S = 15.0

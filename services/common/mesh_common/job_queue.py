@@ -129,15 +129,21 @@ class JobQueue:
         rows = await self._sql.claim.rows(connection, {"limit": limit, "lease_s": lease_s})
         return [Job(*row) for row in rows]
 
-    async def finish(self, connection: AsyncConnection, job: Job) -> bool:
-        """Takes the job off the queue, or makes it due again when it was renewed meanwhile.
+    async def finish(self, connection: AsyncConnection, jobs: Sequence[Job]) -> int:
+        """Takes jobs off the queue; those that were renewed meanwhile are due again instead: how many.
 
-        False when its lease was lost to another worker or it was deleted.
+        One whose lease was lost to another worker, or that was deleted, stays as it is.
         """
-        mine = {"id": job.id, "attempt": job.attempt}
-        if await self._sql.finish.count(connection, {**mine, "version": job.version}) == 1:
-            return True
-        return await self._sql.begin_anew.count(connection, mine) == 1
+        # One order for all who lock several.
+        done = sorted(jobs, key=lambda job: job.id)
+        values = {
+            "ids": [job.id for job in done],
+            "attempts": [job.attempt for job in done],
+            "versions": [job.version for job in done],
+        }
+        if await self._sql.finish.count(connection, values) == len(done):
+            return 0
+        return await self._sql.begin_anew.count(connection, values)
 
     async def retry_later(self, connection: AsyncConnection, job: Job) -> None:
         """Gives the job back, due after a back-off that doubles with each attempt."""

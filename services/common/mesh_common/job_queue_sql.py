@@ -32,10 +32,16 @@ _CLAIM = """
     FROM due WHERE job.id = due.id
     RETURNING job.id, job.kind, job.user_id, job.payload, job.trace_context, job.attempt, job.version
 """
-_FINISH = "DELETE FROM {table} WHERE id = :id AND attempt = :attempt AND version = :version"
+# Each job by its id, attempt and version; a list of each, in one order.
+_FINISHED = "unnest(:ids::uuid[], :attempts::int[], :versions::int[]) AS done (id, attempt, version)"
+_FINISH = """
+    DELETE FROM {table} AS job USING {finished}
+    WHERE job.id = done.id AND job.attempt = done.attempt AND job.version = done.version
+"""
 _BEGIN_ANEW = """
-    UPDATE {table} SET leased_until = NULL, attempt = 0, due_at = now(), first_due_at = now()
-    WHERE id = :id AND attempt = :attempt
+    UPDATE {table} AS job SET leased_until = NULL, attempt = 0, due_at = now(), first_due_at = now()
+    FROM {finished}
+    WHERE job.id = done.id AND job.attempt = done.attempt
 """
 _RETRY_LATER = """
     UPDATE {table} SET leased_until = NULL, due_at = now() + make_interval(secs => :delay_s)
@@ -61,7 +67,7 @@ class JobStatements:
         """`table` is a name of our own code's, with its schema."""
 
         def on_table(verb: str, sql: str) -> Statement:
-            return Statement(f"{table}.{verb}", sql.replace("{table}", table))
+            return Statement(f"{table}.{verb}", sql.replace("{table}", table).replace("{finished}", _FINISHED))
 
         return cls(
             add=on_table("add", f"{_ADD} DO NOTHING"),

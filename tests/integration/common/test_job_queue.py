@@ -68,11 +68,11 @@ async def test_a_worker_that_lost_its_lease_finishes_nothing(database: Database)
     await claim_jobs(database)
 
     async with database.as_worker() as connection:
-        is_finished = await QUEUE.finish(connection, stale)
+        due = await QUEUE.finish(connection, [stale])
         await QUEUE.retry_later(connection, stale)
 
     (row,) = await job_rows(database)
-    assert not is_finished
+    assert due == 0
     assert row.leased_until is not None
 
 
@@ -106,9 +106,10 @@ async def test_a_job_renewed_while_it_is_worked_on_is_worked_on_again(database: 
 
     async with database.as_worker() as connection:
         await QUEUE.renew(connection, kind="work", key="k", user_id=job.user_id, payload={"turn": 2}, delay_s=0)
-        await QUEUE.finish(connection, job)
+        due = await QUEUE.finish(connection, [job])
     (again,) = await claim_jobs(database)
 
+    assert due == 1
     assert again.payload == {"turn": 2}
 
 

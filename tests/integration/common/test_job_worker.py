@@ -1,7 +1,7 @@
 """The worker of a job queue on the real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 from mesh_common.caller import require_user
 from mesh_common.errors import InvalidInput, Unavailable
 from mesh_common.ids import UserId
-from mesh_common.job_queue import Job
+from mesh_common.job_queue import Job, JobQueue
 from mesh_common.job_worker import JobWorker
 from mesh_common.migrate import migrate
 from mesh_common.postgres import Database
@@ -19,6 +19,7 @@ from mesh_dev.postgres import EmbeddedPostgres
 from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 from support.jobs import QUEUE, add_job, claim_jobs, job_rows
 from support.mesh import TestMesh
 from support.net import free_port
@@ -213,6 +214,52 @@ async def test_a_wake_up_is_faster_than_the_poll(database: Database) -> None:
         await add_job(database)
         worker.wake()
         await asyncio.wait_for(work.called.wait(), 10)
+
+
+class WatchedQueue(JobQueue):
+    """Tells how many jobs were finished in each transaction."""
+
+    def __init__(self) -> None:
+        super().__init__(jobs)
+        self.finished: list[int] = []
+
+    async def finish(self, connection: AsyncConnection, jobs: Sequence[Job]) -> int:
+        self.finished.append(len(jobs))
+        return await super().finish(connection, jobs)
+
+
+async def test_jobs_that_end_together_are_settled_in_one_transaction(database: Database) -> None:
+    for number in range(10):
+        await add_job(database, str(number))
+    all_here = asyncio.Barrier(10)
+
+    async def handle(_job: Job) -> None:
+        await all_here.wait()
+
+    queue = WatchedQueue()
+    worker = JobWorker(database, queue, handle, name="test", concurrency=10, timeout_s=30.0, max_attempts=1)
+    async with _running(worker):
+        await _until_empty(database)
+
+    assert queue.finished == [10]
+
+
+async def test_a_job_renewed_while_it_is_worked_on_is_due_before_the_next_poll(database: Database) -> None:
+    await add_job(database)
+    payloads: list[Any] = []
+
+    async def handle(job: Job) -> None:
+        payloads.append(job.payload)
+        if not job.payload:
+            async with database.as_user(job.user_id) as connection:
+                await QUEUE.renew(
+                    connection, kind="work", key="k", user_id=job.user_id, payload={"turn": 2}, delay_s=0.0
+                )
+
+    async with _running(_worker(database, handle, poll_s=3_600.0)):
+        await _until_empty(database)
+
+    assert payloads == [{}, {"turn": 2}]
 
 
 async def test_a_worker_that_is_stopped_cancels_its_jobs_and_gives_them_back_at_once(database: Database) -> None:

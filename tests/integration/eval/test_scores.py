@@ -40,6 +40,7 @@ async def test_the_same_run_twice_is_judged_once_also_afterwards(
     user_id, request = new_user(), submission()
     await asyncio.gather(*(eval_service.submit(user_id, request) for _ in range(5)))
     before = await eval_service.judged(user_id, request.run_id)
+    await _off_the_queue(database, user_id)
 
     await eval_service.submit(user_id, submission(run_id=request.run_id, answer="Something else."))
 
@@ -123,6 +124,7 @@ async def test_a_job_left_by_a_worker_that_died_after_storing_is_only_taken_off_
     user_id, request = new_user(), submission()
     await eval_service.submit(user_id, request)
     before = await eval_service.judged(user_id, request.run_id)
+    await _off_the_queue(database, user_id)
     async with database.as_worker() as connection:
         values = {"id": new_id(), "kind": "judge", "key": f"{user_id}:{request.run_id}", "user_id": user_id}
         payload = {
