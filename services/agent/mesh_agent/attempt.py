@@ -1,5 +1,6 @@
 """One attempt as it goes: the answer that grows, what it cost, and the events that tell of both."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 
@@ -8,7 +9,6 @@ from mesh_common.ids import new_id
 from mesh_agent.attempt_log import AttemptLog
 from mesh_agent.bill import Bill
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.coalescer import TextCoalescer
 from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
 from mesh_agent.events import (
     EventBody,
@@ -22,6 +22,7 @@ from mesh_agent.events import (
 )
 from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import FIRST_TOKEN_SECONDS
+from mesh_agent.text_window import window_s
 from mesh_agent.tools.call import ToolCall
 
 _BETWEEN_ROUNDS = "\n\n"
@@ -36,8 +37,9 @@ class Attempt:
         self.log = log
         self.claim = log.claim
         self.message_id = new_id()
-        self._coalescer = TextCoalescer(self._send_text, load)
+        self._load = load
         self._parts: list[str] = []
+        self._untold: list[str] = []
         self._round_has_text = False
         self._claimed_at_s = claimed_at_s
         self._has_spoken = False
@@ -76,13 +78,17 @@ class Attempt:
         self._bill.on_text()
         self._say(text)
 
+    async def gather(self) -> None:
+        """Tells what was said so far, and lets more gather for a window."""
+        self._tell_text()
+        await asyncio.sleep(window_s(self._load()))
+
     def on_model(self, model: Model) -> None:
-        """This model is asked now."""
         self._bill.on_model(model)
         self.model = model.name
 
     def end_round(self, usage: Usage) -> None:
-        self._coalescer.flush()
+        self._tell_text()
         self._bill.end_round(usage)
 
     def fail_round(self) -> None:
@@ -110,14 +116,11 @@ class Attempt:
     def answer(self) -> str:
         return "".join(self._parts)
 
-    def close(self) -> None:
-        self._coalescer.discard_timer()
-
     def _outcome(
         self, status: RunStatus, *, finish_reason: str | None = None, error: RunError | None = None
     ) -> Outcome:
-        # Deltas joined are the answer, also of a run that was cut; and nothing may be sent while the end commits.
-        self._coalescer.flush()
+        # Deltas joined are the answer, also of a run that was cut.
+        self._tell_text()
         for call in self._open_calls.values():
             self._tell(ToolFinished(_cut(call)))
         self._open_calls.clear()
@@ -131,14 +134,20 @@ class Attempt:
         self._take(text)
 
     def _take(self, text: str) -> None:
+        is_first = not self._parts
         self._parts.append(text)
-        self._coalescer.push(text)
+        self._untold.append(text)
+        if is_first:
+            self._tell_text()
 
-    def _send_text(self, text: str) -> None:
-        self.log.append(MessageDelta(str(self.message_id), text))
+    def _tell_text(self) -> None:
+        if self._untold:
+            text = "".join(self._untold)
+            self._untold.clear()
+            self.log.append(MessageDelta(str(self.message_id), text))
 
     def _tell(self, body: EventBody) -> None:
-        self._coalescer.flush()
+        self._tell_text()
         self.log.append(body)
 
 

@@ -213,7 +213,6 @@ class Executor:
         self.after_end()
 
     def _forget(self, handle: Handle) -> None:
-        handle.attempt.close()
         handle.attempt.log.close()
         if not self._room(1):
             self.wake()

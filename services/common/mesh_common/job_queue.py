@@ -135,15 +135,13 @@ class JobQueue:
         One whose lease was lost to another worker, or that was deleted, stays as it is.
         """
         # One order for all who lock several.
-        done = sorted(jobs, key=lambda job: job.id)
-        values = {
-            "ids": [job.id for job in done],
-            "attempts": [job.attempt for job in done],
-            "versions": [job.version for job in done],
-        }
-        if await self._sql.finish.count(connection, values) == len(done):
-            return 0
-        return await self._sql.begin_anew.count(connection, values)
+        done = [
+            {"id": job.id, "attempt": job.attempt, "version": job.version}
+            for job in sorted(jobs, key=lambda job: job.id)
+        ]
+        gone = {row["id"] for row in await self._sql.finish.rows_of_each(connection, done)}
+        left = [each for each in done if each["id"] not in gone]
+        return len(await self._sql.begin_anew.rows_of_each(connection, left)) if left else 0
 
     async def retry_later(self, connection: AsyncConnection, job: Job) -> None:
         """Gives the job back, due after a back-off that doubles with each attempt."""

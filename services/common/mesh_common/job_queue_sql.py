@@ -32,16 +32,13 @@ _CLAIM = """
     FROM due WHERE job.id = due.id
     RETURNING job.id, job.kind, job.user_id, job.payload, job.trace_context, job.attempt, job.version
 """
-# Each job by its id, attempt and version; a list of each, in one order.
-_FINISHED = "unnest(:ids::uuid[], :attempts::int[], :versions::int[]) AS done (id, attempt, version)"
-_FINISH = """
-    DELETE FROM {table} AS job USING {finished}
-    WHERE job.id = done.id AND job.attempt = done.attempt AND job.version = done.version
-"""
+# For one job each, and run for many at once: a list of ids is joined by a plan that was made when the table was small,
+# and reads all of it.
+_FINISH = "DELETE FROM {table} WHERE id = :id AND attempt = :attempt AND version = :version RETURNING id"
 _BEGIN_ANEW = """
-    UPDATE {table} AS job SET leased_until = NULL, attempt = 0, due_at = now(), first_due_at = now()
-    FROM {finished}
-    WHERE job.id = done.id AND job.attempt = done.attempt
+    UPDATE {table} SET leased_until = NULL, attempt = 0, due_at = now(), first_due_at = now()
+    WHERE id = :id AND attempt = :attempt
+    RETURNING id
 """
 _RETRY_LATER = """
     UPDATE {table} SET leased_until = NULL, due_at = now() + make_interval(secs => :delay_s)
@@ -67,7 +64,7 @@ class JobStatements:
         """`table` is a name of our own code's, with its schema."""
 
         def on_table(verb: str, sql: str) -> Statement:
-            return Statement(f"{table}.{verb}", sql.replace("{table}", table).replace("{finished}", _FINISHED))
+            return Statement(f"{table}.{verb}", sql.replace("{table}", table))
 
         return cls(
             add=on_table("add", f"{_ADD} DO NOTHING"),

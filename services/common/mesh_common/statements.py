@@ -5,7 +5,7 @@ SQLAlchemy prepares, adapts and wraps each anew. What is built from parts (filte
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -61,6 +61,13 @@ class Statement:
             # The command's tag: INSERT 0 1, UPDATE 2, DELETE 3.
             tag: str = await driver.execute(self.sql, *self._ordered(values))
         return int(tag.rpartition(" ")[2])
+
+    async def rows_of_each(self, connection: AsyncConnection, values: Sequence[Mapping[str, Any]]) -> list[Record]:
+        """The rows of one run for each of `values`, all in one round trip."""
+        driver = await driver_of(connection)
+        with self._span():
+            rows: list[Record] = await driver.fetchmany(self.sql, [self._ordered(each) for each in values])
+        return rows
 
     def _ordered(self, values: Mapping[str, Any]) -> list[Any]:
         return [values[name] for name in self._names]

@@ -7,7 +7,27 @@ from typing import Any, cast
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 from mesh_agent.llm.chat_model import StreamingChatModel
+from mesh_agent.llm.completion_stream import TextListener
 from mesh_agent.llm.provider_errors import ProviderError
+from mesh_agent.llm.registry import Model
+
+
+@dataclass
+class Heard:
+    """What was heard of models. It is in no hurry and waits for nothing; `gathered` counts how often it might have."""
+
+    texts: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    gathered: int = 0
+
+    def on_model(self, model: Model) -> None:
+        self.models.append(model.name)
+
+    def on_text(self, text: str) -> None:
+        self.texts.append(text)
+
+    async def gather(self) -> None:
+        self.gathered += 1
 
 
 @dataclass
@@ -27,14 +47,14 @@ class ScriptedChatModel:
         self.bound = tools
         return self
 
-    async def ainvoke(self, _messages: list[BaseMessage], *, on_text: Callable[[str], None]) -> AIMessage:
+    async def ainvoke(self, _messages: list[BaseMessage], *, listener: TextListener) -> AIMessage:
         self.asked_at.append(self.now())
         step = self.script.pop(0)
         if isinstance(step, ProviderError):
             if step.has_spoken:
-                on_text("Well")
+                listener.on_text("Well")
             raise step
-        on_text(step)
+        listener.on_text(step)
         message = AIMessage(step, response_metadata={"finish_reason": "stop", "chunks": 1})
         if self.usage is not None:
             read, written = self.usage

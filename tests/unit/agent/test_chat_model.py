@@ -11,6 +11,7 @@ import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from fakes.agent.chat_models import Heard
 from fakes.agent.runs import a_model
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from mesh_agent.llm.chat_model import StreamingChatModel
@@ -32,10 +33,10 @@ class Provider:
     """A provider that a test tells what to answer, and the chat model that asks it."""
 
     chat_model: StreamingChatModel
-    heard: list[str] = field(default_factory=list)
+    listener: Heard = field(default_factory=Heard)
 
     async def ask(self, messages: list[BaseMessage] = QUESTION) -> AIMessage:
-        message = await self.chat_model.ainvoke(messages, on_text=self.heard.append)
+        message = await self.chat_model.ainvoke(messages, listener=self.listener)
         assert isinstance(message, AIMessage)
         return message
 
@@ -88,7 +89,7 @@ async def test_an_answer_tells_its_text_usage_and_why_it_ended() -> None:
     async with _provider(_answering(body + b"data:" + orjson.dumps(usage) + b"\n\ndata:[DONE]\n\n")) as provider:
         message = await provider.ask()
 
-    assert provider.heard == ["Forty", "-two"]
+    assert provider.listener.texts == ["Forty", "-two"]
     assert message.content == "Forty-two"
     assert message.usage_metadata is not None
     assert (message.usage_metadata["input_tokens"], message.usage_metadata["output_tokens"]) == (7, 2)
@@ -185,6 +186,71 @@ async def test_cancelling_closes_the_providers_connection() -> None:
         await closed.wait()
 
 
+class Pausing(Heard):
+    """Wants to hear more only when it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_gathering = asyncio.Event()
+        self.has_gathered = asyncio.Event()
+
+    async def gather(self) -> None:
+        await super().gather()
+        self.is_gathering.set()
+        await self.has_gathered.wait()
+
+
+async def test_what_comes_while_the_listener_gathers_is_heard_at_once_afterwards() -> None:
+    listener, has_written = Pausing(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(_line({"content": "Well"}))
+        await listener.is_gathering.wait()
+        for text in (",", " hm", "."):
+            await response.write(_line({"content": text}))
+        await response.write(_line({}, "stop"))
+        has_written.set()
+        return response
+
+    async with _provider(answer) as provider, asyncio.timeout(10):
+        provider.listener = listener
+        asking = asyncio.ensure_future(provider.ask())
+        await has_written.wait()
+        heard_meanwhile = list(listener.texts)
+        listener.has_gathered.set()
+        message = await asking
+
+    assert heard_meanwhile == ["Well"]
+    assert message.content == "Well, hm."
+    assert listener.gathered <= 2
+
+
+async def test_cancelling_while_the_listener_gathers_closes_the_providers_connection() -> None:
+    listener, closed = Pausing(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(_line({"content": "Well"}))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+        return response
+
+    async with _provider(answer) as provider, asyncio.timeout(10):
+        provider.listener = listener
+        asking = asyncio.ensure_future(provider.ask())
+        await listener.is_gathering.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+        await closed.wait()
+
+
 @pytest.mark.parametrize(
     ("fault", "reason", "has_spoken"),
     [
@@ -202,7 +268,7 @@ async def test_faults_of_the_simulator_are_known(fault: str, reason: str, has_sp
     async with open_simulator(SimulatorSettings(port=0)) as url, aiohttp.ClientSession(timeout=timeout) as session:
         chat_model = StreamingChatModel.of(a_model(base_url=f"{url}/v1"), session)
         with pytest.raises(ProviderError) as caught:
-            await chat_model.ainvoke([HumanMessage(f"[[sim:fault={fault}]]")], on_text=[].append)
+            await chat_model.ainvoke([HumanMessage(f"[[sim:fault={fault}]]")], listener=Heard())
 
     assert (caught.value.reason, caught.value.has_spoken) == (reason, has_spoken)
 

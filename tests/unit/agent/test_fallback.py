@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
-from fakes.agent.chat_models import ScriptedChatModel, by_name
+from fakes.agent.chat_models import Heard, ScriptedChatModel, by_name
 from fakes.agent.loop_time import in_jumping_time
 from fakes.agent.runs import a_model
 from fakes.clock import FakeClock
@@ -43,8 +43,7 @@ class Run:
     large: ScriptedChatModel = field(default_factory=ScriptedChatModel)
     small: ScriptedChatModel = field(default_factory=ScriptedChatModel)
     clock: FakeClock = field(default_factory=FakeClock)
-    asked: list[str] = field(default_factory=list)
-    heard: list[str] = field(default_factory=list)
+    listener: Heard = field(default_factory=Heard)
 
     def __post_init__(self) -> None:
         for model in (self.large, self.small):
@@ -52,9 +51,15 @@ class Run:
         self.fallback = FallbackModel(by_name(large=self.large, small=self.small), Breaker(self.clock))
 
     async def answer(self, *, models: Sequence[Model] = (LARGE, SMALL), tools: Sequence[BaseTool] = ()) -> ModelAnswer:
-        return await self.fallback.answer(
-            models, QUESTION, tools, lambda model: self.asked.append(model.name), self.heard.append
-        )
+        return await self.fallback.answer(models, QUESTION, tools, self.listener)
+
+    @property
+    def asked(self) -> list[str]:
+        return self.listener.models
+
+    @property
+    def heard(self) -> list[str]:
+        return self.listener.texts
 
     async def failure(self, *, models: Sequence[Model] = (LARGE, SMALL)) -> ProviderError:
         with pytest.raises(ProviderError) as caught:

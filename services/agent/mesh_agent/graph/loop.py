@@ -18,7 +18,7 @@ from mesh_agent.graph.build import AgentGraph, build_graph
 from mesh_agent.graph.nodes import MAX_CALLS
 from mesh_agent.graph.state import RunContext
 from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
-from mesh_agent.llm.fallback import FallbackModel
+from mesh_agent.llm.fallback import FallbackModel, ModelListener
 from mesh_agent.llm.registry import Model
 from mesh_agent.prompts import Prompts
 from mesh_agent.tools.registry import ToolRegistry
@@ -27,12 +27,10 @@ from mesh_agent.tools.registry import ToolRegistry
 _RECURSION_LIMIT: Final = 50
 
 
-class Listener(ToolListener, Protocol):
+class Listener(ToolListener, ModelListener, Protocol):
     """Whoever tells of the run as it goes."""
 
     def begin_round(self, prompt_tokens: Callable[[], int]) -> None: ...
-    def on_model(self, model: Model) -> None: ...
-    def on_text(self, text: str) -> None: ...
     def end_round(self, usage: Usage) -> None: ...
 
 
@@ -121,7 +119,7 @@ async def _ask(
 ) -> AIMessage:
     """One round. What it cost is kept with the answer, for an attempt that may go on from here."""
     listener.begin_round(partial(count_tokens_approximately, messages))
-    answer = await fallback.answer(models, messages, tools, listener.on_model, listener.on_text)
+    answer = await fallback.answer(models, messages, tools, listener)
     listener.end_round(answer.usage)
     message = answer.message
     usage = answer.usage

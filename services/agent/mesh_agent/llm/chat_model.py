@@ -14,15 +14,15 @@ from langchain_openai import ChatOpenAI
 from opentelemetry import propagate
 from pydantic import PrivateAttr, SecretStr
 
-from mesh_agent.llm.completion_stream import read_completion
+from mesh_agent.llm.completion_stream import TextListener, read_completion
 from mesh_agent.llm.registry import Model
 
-_ON_TEXT = "on_text"
-"""Name of the invocation argument that takes each piece of text: `model.ainvoke(messages, on_text=print)`."""
+_LISTENER = "listener"
+"""Name of the invocation argument that hears the text: `model.ainvoke(messages, listener=…)`, a TextListener."""
 
 
 class StreamingChatModel(ChatOpenAI):
-    """`ainvoke(messages, on_text=…)` streams. Raises ProviderError; never retries by itself."""
+    """`ainvoke(messages, listener=…)` streams. Raises ProviderError; never retries by itself."""
 
     _session: aiohttp.ClientSession = PrivateAttr()
     _url: str = PrivateAttr()
@@ -51,12 +51,14 @@ class StreamingChatModel(ChatOpenAI):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - no per-token callbacks
         **kwargs: Any,
     ) -> ChatResult:
-        on_text = kwargs.pop(_ON_TEXT)
+        listener: TextListener = kwargs.pop(_LISTENER)
         payload = self._get_request_payload(messages, stop=stop, **kwargs)
         payload |= {"stream": True, "stream_options": {"include_usage": True}}
         headers = dict(self._headers)
         propagate.inject(headers)
-        completion = await read_completion(self._session, self._url, headers=headers, payload=payload, on_text=on_text)
+        completion = await read_completion(
+            self._session, self._url, headers=headers, payload=payload, listener=listener
+        )
         result = self._create_chat_result(completion.as_response())
         result.generations[0].message.response_metadata["chunks"] = completion.chunks
         return result

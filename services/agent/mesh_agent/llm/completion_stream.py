@@ -6,9 +6,10 @@ SDK's models as much again (measured; DESIGN §7).
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import orjson
@@ -53,15 +54,23 @@ class Completion:
         }
 
 
+class TextListener(Protocol):
+    def on_text(self, text: str) -> None:
+        """A piece of the answer, of those that were read at once."""
+
+    async def gather(self) -> None:
+        """Returns when it wants to hear more. What comes meanwhile waits unread, for each read costs a wake-up."""
+
+
 async def read_completion(
     session: aiohttp.ClientSession,
     url: str,
     *,
     headers: dict[str, str],
     payload: dict[str, Any],
-    on_text: Callable[[str], None],
+    listener: TextListener,
 ) -> Completion:
-    """The whole completion; `on_text` gets each piece as it comes. Raises ProviderError.
+    """The whole completion; the listener hears each piece. Raises ProviderError.
 
     Cancelling closes the provider's connection, so that it stops working.
     """
@@ -69,7 +78,7 @@ async def read_completion(
     try:
         async with session.post(url, headers=headers, data=orjson.dumps(payload)) as response:
             _check_status(response)
-            await read_chunks(response.content.iter_any(), completion, on_text)
+            await read_chunks(_at_leisure(response, completion, listener), completion, listener.on_text)
     except TimeoutError as error:
         raise ProviderError("MODEL_TIMEOUT", is_retryable=True, has_spoken=completion.has_spoken) from error
     except (aiohttp.ClientError, OSError) as error:
@@ -91,6 +100,32 @@ async def read_chunks(received: AsyncIterable[bytes], completion: Completion, on
     if completion.finish_reason is None:
         # The stream ended cleanly but early; OpenAI's own SDK takes that for success.
         raise ProviderError("MODEL_CUT_OFF", is_retryable=True, has_spoken=completion.has_spoken)
+
+
+async def _at_leisure(
+    response: aiohttp.ClientResponse, completion: Completion, listener: TextListener
+) -> AsyncIterator[bytes]:
+    """What has come; once the model speaks, at the pace of the listener. The first token waits for nobody."""
+    async for data in response.content.iter_any():
+        yield data
+        if completion.has_spoken and not response.content.is_eof():
+            with _unread(response):
+                await listener.gather()
+
+
+@contextmanager
+def _unread(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """What comes meanwhile stays with the system, and wakes nobody."""
+    transport = response.connection.transport if response.connection else None
+    if transport is None or transport.is_closing():
+        yield
+        return
+    transport.pause_reading()
+    try:
+        yield
+    finally:
+        if not transport.is_closing():
+            transport.resume_reading()
 
 
 def _check_status(response: aiohttp.ClientResponse) -> None:

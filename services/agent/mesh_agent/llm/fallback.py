@@ -1,8 +1,8 @@
 """Asks models in order until one answers. Retries and falls back only before the first token: never a mixed answer."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from langchain_core.messages import AIMessage, BaseMessage
@@ -17,6 +17,7 @@ from tenacity.wait import wait_base
 from mesh_agent.domain import Usage
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.chat_model import StreamingChatModel
+from mesh_agent.llm.completion_stream import TextListener
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import MODEL_CALLS
@@ -36,6 +37,11 @@ class ModelAnswer:
     finish_reason: str
 
 
+class ModelListener(TextListener, Protocol):
+    def on_model(self, model: Model) -> None:
+        """This model is asked now, and has said nothing yet."""
+
+
 class FallbackModel:
     """One per process: chat models by name, with their breakers."""
 
@@ -48,18 +54,14 @@ class FallbackModel:
         models: Sequence[Model],
         messages: list[BaseMessage],
         tools: Sequence[BaseTool],
-        on_model: Callable[[Model], None],
-        on_text: Callable[[str], None],
+        listener: ModelListener,
     ) -> ModelAnswer:
-        """The first model's answer that comes whole. Raises the last ProviderError when none gives one.
-
-        `on_model` hears which model is asked, before it says anything.
-        """
+        """The first model's answer that comes whole. Raises the last ProviderError when none gives one."""
         failure: ProviderError | None = None
         for model in self._candidates(models):
-            on_model(model)
+            listener.on_model(model)
             try:
-                return await self._ask(model, messages, tools, on_text)
+                return await self._ask(model, messages, tools, listener)
             except ProviderError as error:
                 log.warning("model.failed", model=model.name, reason=error.reason, spoke=error.has_spoken)
                 if error.has_spoken:
@@ -86,7 +88,7 @@ class FallbackModel:
         model: Model,
         messages: list[BaseMessage],
         tools: Sequence[BaseTool],
-        on_text: Callable[[str], None],
+        listener: ModelListener,
     ) -> ModelAnswer:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(_TRIES),
@@ -95,7 +97,7 @@ class FallbackModel:
             reraise=True,
         )
         try:
-            answer: ModelAnswer = await retrying(self._ask_once, model, messages, tools, on_text)
+            answer: ModelAnswer = await retrying(self._ask_once, model, messages, tools, listener)
         except ProviderError as error:
             # A refusal says something about the request, which may be one user's; the model is well.
             note = self._breaker.failed if error.is_retryable else self._breaker.succeeded
@@ -109,7 +111,7 @@ class FallbackModel:
         model: Model,
         messages: list[BaseMessage],
         tools: Sequence[BaseTool],
-        on_text: Callable[[str], None],
+        listener: ModelListener,
     ) -> ModelAnswer:
         chat_model: Runnable[Any, Any] = self._chat_models[model.name]
         if tools and "tools" in model.capabilities:
@@ -119,7 +121,7 @@ class FallbackModel:
         ) as span:
             _describe_request(span, model)
             try:
-                message = await chat_model.ainvoke(messages, on_text=on_text)
+                message = await chat_model.ainvoke(messages, listener=listener)
             except ProviderError as error:
                 span.set_status(Status(StatusCode.ERROR, error.reason))
                 MODEL_CALLS.labels(model.name, error.reason).inc()
