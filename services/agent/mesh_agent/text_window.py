@@ -7,8 +7,11 @@ text flows.
 
 _MIN_WINDOW_S = 0.025
 _MAX_WINDOW_S = 0.1
+# From half its runs or half its core on, each wake-up spared is time for another run: at 50 tokens/s the wide window
+# takes 20 messages a turn less than the narrow one, some 0.27 ms of CPU each in agent and gateway.
+_BUSY = 0.5
 
 
 def window_s(load: float) -> float:
-    """The window for a replica that is so busy (0..1): 25 ms idle, 100 ms full."""
-    return _MIN_WINDOW_S + (_MAX_WINDOW_S - _MIN_WINDOW_S) * min(max(load, 0.0), 1.0)
+    """The window for a replica that is so busy (0..1): 25 ms idle, 100 ms from half of it on."""
+    return _MIN_WINDOW_S + (_MAX_WINDOW_S - _MIN_WINDOW_S) * min(max(load / _BUSY, 0.0), 1.0)
