@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from mesh_agent.llm.chat_model import StreamingChatModel
 from mesh_agent.llm.completion_stream import TextListener
@@ -41,14 +42,19 @@ class ScriptedChatModel:
     usage: tuple[int, int] | None = (10, 20)
     asked_at: list[float] = field(default_factory=list)
     bound: Sequence[BaseTool] = ()
+    asked_with: tuple[str, ...] = ()
+    """The tools of the last question."""
     now: Callable[[], float] = lambda: 0.0
 
-    def bind_tools(self, tools: Sequence[BaseTool]) -> "ScriptedChatModel":
+    def bind_tools(self, tools: Sequence[BaseTool]) -> Runnable[Any, Any]:
         self.bound = tools
-        return self
+        return cast("Runnable[Any, Any]", _WithTools(self, tuple(tool.name for tool in tools)))
 
-    async def ainvoke(self, _messages: list[BaseMessage], *, listener: TextListener) -> AIMessage:
+    async def ainvoke(
+        self, _messages: list[BaseMessage], *, listener: TextListener, tools: tuple[str, ...] = ()
+    ) -> AIMessage:
         self.asked_at.append(self.now())
+        self.asked_with = tools
         step = self.script.pop(0)
         if isinstance(step, ProviderError):
             if step.has_spoken:
@@ -64,6 +70,15 @@ class ScriptedChatModel:
                 "total_tokens": read + written,
             }
         return message
+
+
+@dataclass(frozen=True)
+class _WithTools:
+    model: ScriptedChatModel
+    tools: tuple[str, ...]
+
+    async def ainvoke(self, messages: list[BaseMessage], *, listener: TextListener) -> AIMessage:
+        return await self.model.ainvoke(messages, listener=listener, tools=self.tools)
 
 
 def by_name(**models: ScriptedChatModel) -> dict[str, StreamingChatModel]:

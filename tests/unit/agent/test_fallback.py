@@ -19,6 +19,7 @@ from mesh_agent.llm.fallback import FallbackModel, ModelAnswer
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.tools.calculate import calculate_tool
+from mesh_agent.tools.current_time import current_time_tool
 
 LARGE, SMALL = a_model("large"), a_model("small", capabilities=())
 QUESTION: list[BaseMessage] = [HumanMessage("How are you?")]
@@ -219,6 +220,18 @@ async def test_tools_are_offered_to_models_that_can_use_them() -> None:
     await run.answer(tools=tools)
 
     assert (run.large.bound, run.small.bound) == (tools, ())
+
+
+async def test_each_set_of_tools_is_offered_as_it_is_also_after_another() -> None:
+    run = Run(large=ScriptedChatModel(["One."] * 5))
+    calculate, now = calculate_tool(), current_time_tool(run.clock)
+    offered = []
+
+    for tools in [(calculate,), (calculate, now), (), (calculate,), (now,)]:
+        await run.answer(models=(LARGE,), tools=tools)
+        offered.append(run.large.asked_with)
+
+    assert offered == [("calculate",), ("calculate", "current_time"), (), ("calculate",), ("current_time",)]
 
 
 async def test_usage_is_what_the_provider_tells_at_the_models_prices() -> None:

@@ -27,6 +27,8 @@ log = structlog.get_logger()
 _TRIES = 3
 # A provider that asks for more patience than this is passed over for the next model.
 _MAX_RETRY_AFTER_S = 2.0
+# There are as many sets of tools as entitlements tell apart: a handful.
+_MAX_BOUND = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class FallbackModel:
     def __init__(self, chat_models: dict[str, StreamingChatModel], breaker: Breaker) -> None:
         self._chat_models = chat_models
         self._breaker = breaker
+        self._bound: dict[tuple[str, ...], Runnable[Any, Any]] = {}
 
     async def answer(
         self,
@@ -113,9 +116,7 @@ class FallbackModel:
         tools: Sequence[BaseTool],
         listener: ModelListener,
     ) -> ModelAnswer:
-        chat_model: Runnable[Any, Any] = self._chat_models[model.name]
-        if tools and "tools" in model.capabilities:
-            chat_model = self._chat_models[model.name].bind_tools(tools)
+        chat_model = self._with_tools(model, tools)
         with tracer.start_as_current_span(
             f"chat {model.provider_model}", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
         ) as span:
@@ -127,6 +128,19 @@ class FallbackModel:
                 MODEL_CALLS.labels(model.name, error.reason).inc()
                 raise
             return _observed(span, _answer(model, messages, message))
+
+    def _with_tools(self, model: Model, tools: Sequence[BaseTool]) -> Runnable[Any, Any]:
+        """Bound once for each set of tools: their schemas made anew cost 3 % of a turn."""
+        chat_model = self._chat_models[model.name]
+        if not tools or "tools" not in model.capabilities:
+            return chat_model
+        # A name means the same tool for as long as the process lives.
+        key = (model.name, *(tool.name for tool in tools))
+        if key not in self._bound:
+            if len(self._bound) >= _MAX_BOUND:
+                self._bound.clear()
+            self._bound[key] = chat_model.bind_tools(tools)
+        return self._bound[key]
 
 
 def _answer(model: Model, messages: list[BaseMessage], message: AIMessage) -> ModelAnswer:
