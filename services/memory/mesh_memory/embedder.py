@@ -1,8 +1,9 @@
 """Vectors from an OpenAI-compatible `POST /v1/embeddings`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import httpx
@@ -13,6 +14,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from mesh_memory.domain import Vector
+from mesh_memory.metrics import EMBEDDING_SECONDS
 from mesh_memory.settings import MemorySettings
 
 _RETRY_AFTER_S: Final = 1.0
@@ -51,7 +53,10 @@ class HttpEmbedder:
 
     async def _vectors(self, texts: list[str], timeout_s: float) -> list[Vector]:
         model = self._settings.embedding_model
-        with tracer.start_as_current_span(f"embeddings {model}", kind=SpanKind.CLIENT, record_exception=False) as span:
+        with (
+            _counted(),
+            tracer.start_as_current_span(f"embeddings {model}", kind=SpanKind.CLIENT, record_exception=False) as span,
+        ):
             span.set_attributes(
                 {
                     "gen_ai.operation.name": "embeddings",
@@ -92,6 +97,20 @@ async def open_embedder(settings: MemorySettings) -> AsyncIterator[HttpEmbedder]
         headers["authorization"] = f"Bearer {settings.embedding_api_key.get_secret_value()}"
     async with httpx.AsyncClient(base_url=settings.embedding_base_url, headers=headers) as client:
         yield HttpEmbedder(client, settings)
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    started_s = time.perf_counter()
+    outcome = "cancelled"
+    try:
+        yield
+        outcome = "done"
+    except Unavailable:
+        outcome = "unavailable"
+        raise
+    finally:
+        EMBEDDING_SECONDS.labels(outcome).observe(time.perf_counter() - started_s)
 
 
 def _vectors_of(answer: Any, count: int, dimensions: int) -> list[Vector]:

@@ -9,6 +9,12 @@ RECALL_SECONDS = Histogram(
     ("outcome",),
     buckets=LATENCY_BUCKETS_S,
 )
+EMBEDDING_SECONDS = Histogram(
+    "mesh_memory_embedding_duration_seconds",
+    "Time of one call to the embedding server, of Recall or another: what Recall takes besides is the search.",
+    ("outcome",),
+    buckets=LATENCY_BUCKETS_S,
+)
 KEPT = Counter("mesh_memory_memories_kept_total", "Memories kept, by origin.", ("origin",))
 SKIPPED = Counter("mesh_memory_facts_skipped_total", "Facts of a turn that were not kept, by reason.", ("reason",))
 EXTRACTION_SECONDS = Histogram(

@@ -10,6 +10,7 @@ from mesh_common.errors import Unavailable
 from mesh_common.secrets import make_secrets
 from mesh_memory.embedder import HttpEmbedder
 from mesh_memory.settings import MemorySettings
+from prometheus_client import REGISTRY
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -140,3 +141,18 @@ async def test_vectors_of_another_length_belong_to_another_space(settings: Memor
     longer = settings.model_copy(update={"embedding_dimensions": 3})
 
     assert _embedder(settings, lambda _: _answer()).space != _embedder(longer, lambda _: _answer()).space
+
+
+async def test_calls_are_counted_by_outcome(settings: MemorySettings) -> None:
+    before = {outcome: _counted(outcome) for outcome in ("done", "unavailable")}
+
+    await _embedder(settings, lambda _: _answer([1.0, 0.0])).query("tea", timeout_s=1.0)
+    with pytest.raises(Unavailable):
+        await _embedder(settings, lambda _: httpx.Response(500)).query("tea", timeout_s=1.0)
+
+    assert {outcome: _counted(outcome) - count for outcome, count in before.items()} == {"done": 1, "unavailable": 1}
+
+
+def _counted(outcome: str) -> float:
+    name = "mesh_memory_embedding_duration_seconds_count"
+    return REGISTRY.get_sample_value(name, {"outcome": outcome}) or 0.0
