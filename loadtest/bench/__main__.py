@@ -8,9 +8,8 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bench import plot
 from bench.costs import Batch, measure_batch
@@ -18,38 +17,18 @@ from bench.counts import measure_counts
 from bench.frontier import as_json as steps_as_json
 from bench.frontier import climb, frontier
 from bench.generator import open_generator
+from bench.memories import SEED, fill
+from bench.recall import measure_recall
 from bench.report import RESULTS, machine, say, table, write
+from bench.size import FULL, SMALL, Size
 from bench.stack import BURST, PACED, Pace, open_mesh
 from bench.statistics import as_json, spreads
 
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How much is measured."""
-
-    streams: int
-    turns: int
-    repeats: int
-    thread_turns: int
-    thread_part: int
-    rates: tuple[float, ...]
-    step_s: float
-
-
-FULL = Size(
-    streams=100,
-    turns=600,
-    repeats=3,
-    thread_turns=210,
-    thread_part=10,
-    rates=(5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 80, 100, 120, 150, 180),
-    step_s=10.0,
-)
-SMALL = Size(streams=5, turns=10, repeats=1, thread_turns=40, thread_part=5, rates=(2.0,), step_s=2.0)
+PARTS: Final = ("counts", "turns", "frontier", "recall")
 
 
 async def bench(size: Size, parts: Sequence[str], results: Path) -> int:
-    """The exit code: 1 when a count grew with the thread."""
+    """The exit code: 1 when a count grew with the thread, or a memory was not found."""
     figures: dict[str, Any] = {"machine": machine()}
     code = 0
     if "counts" in parts:
@@ -58,6 +37,9 @@ async def bench(size: Size, parts: Sequence[str], results: Path) -> int:
         figures |= await _costs(size)
     if "frontier" in parts:
         figures |= await _frontier(size)
+    if "recall" in parts:
+        figures["recall"], missed = await _recall(size)
+        code = max(code, missed)
     path = write(figures, results)
     say(f"\nwritten: {path}")
     for plotted in plot.draw(figures, path.with_suffix("")):
@@ -128,14 +110,26 @@ async def _frontier(size: Size) -> dict[str, Any]:
     return {"frontier_turns_per_s": frontier(steps), "steps": steps_as_json(steps)}
 
 
+async def _recall(size: Size) -> tuple[dict[str, Any], int]:
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
+        async with open_mesh(Path(folder), BURST) as mesh:
+            embedding = mesh.stack.environments.models.embedding
+            owner = await fill(mesh.database_url, embedding, users=size.memory_users, each=size.memories_each)
+            recalls = spreads([await measure_recall(mesh, owner, size.recalls) for _ in range(size.repeats)])
+    rows = size.memory_users * size.memories_each
+    table(f"recall, {size.memories_each} memories of the user and {rows} in the table (seed {SEED})", recalls)
+    figures = {"seed": SEED, "rows": rows, "rows_of_user": size.memories_each, **as_json(recalls)}
+    return figures, 1 if recalls["recall_at_10"].lowest < 1 else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", help="counts, turns, frontier; all unless said")
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all unless said")
     parser.add_argument("--small", action="store_true", help="a minute, for the plumbing: no figure of it counts")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for what is written")
     arguments = parser.parse_args()
-    parts = arguments.parts or ["counts", "turns", "frontier"]
-    if unknown := set(parts) - {"counts", "turns", "frontier"}:
+    parts = arguments.parts or PARTS
+    if unknown := set(parts) - set(PARTS):
         parser.error(f"unknown: {', '.join(unknown)}")
     return asyncio.run(bench(SMALL if arguments.small else FULL, parts, arguments.results))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from bench.stack import Pace
-from bench.statistics import percentile
+from bench.statistics import percentiles
 from bench.wire import Turn
 
 
@@ -18,9 +18,9 @@ def felt(turns: Sequence[Turn], pace: Pace) -> dict[str, float]:
         (after - before) * 1_000 for turn in good for before, after in pairwise([turn.first_token_s, *turn.arrivals_s])
     ]
     return {
-        **_percentiles("added_first_token_ms", first),
-        **_percentiles("added_turn_ms", whole),
-        **_percentiles("frame_gap_ms", gaps),
+        **percentiles("added_first_token_ms", first),
+        **percentiles("added_turn_ms", whole),
+        **percentiles("frame_gap_ms", gaps),
     }
 
 
@@ -32,7 +32,3 @@ def ends(turns: Sequence[Turn]) -> Mapping[str, int]:
 
 def success(turns: Sequence[Turn]) -> float:
     return sum(turn.has_succeeded for turn in turns) / len(turns) if turns else 0.0
-
-
-def _percentiles(name: str, values: Sequence[float]) -> dict[str, float]:
-    return {f"{name}_p{percent}": round(percentile(values, percent), 1) for percent in (50, 95, 99)}

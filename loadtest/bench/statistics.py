@@ -33,5 +33,10 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
 
+def percentiles(name: str, values: Sequence[float]) -> dict[str, float]:
+    """p50, p95 and p99, as `name_p50` and so on."""
+    return {f"{name}_p{percent}": round(percentile(values, percent), 1) for percent in (50, 95, 99)}
+
+
 def as_json(figures: Mapping[str, Spread]) -> dict[str, dict[str, float]]:
     return {name: asdict(one) for name, one in figures.items()}

@@ -55,3 +55,7 @@ async def test_every_documented_figure_is_there(figures: dict[str, Any]) -> None
     assert [key for key in figures if f"`{key}`" not in readme and f"`…_{key.split('turn_')[-1]}`" not in readme] == []
     assert figures["cpu_ms_per_turn"]["total"] > 0
     assert figures["steps"][0]["success"] == 1
+
+
+async def test_recall_finds_the_nearest_memories(figures: dict[str, Any]) -> None:
+    assert figures["recall"]["recall_at_10"]["lowest"] == 1

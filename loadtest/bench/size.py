@@ -1,0 +1,44 @@
+"""How much is measured: all of it, or just enough to see that it works."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    streams: int
+    turns: int
+    repeats: int
+    thread_turns: int
+    thread_part: int
+    rates: tuple[float, ...]
+    step_s: float
+    memory_users: int
+    memories_each: int
+    recalls: int
+
+
+FULL: Final = Size(
+    streams=100,
+    turns=600,
+    repeats=3,
+    thread_turns=210,
+    thread_part=10,
+    rates=(5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 80, 100, 120, 150, 180),
+    step_s=10.0,
+    memory_users=100,
+    memories_each=1_000,
+    recalls=200,
+)
+SMALL: Final = Size(
+    streams=5,
+    turns=10,
+    repeats=1,
+    thread_turns=40,
+    thread_part=5,
+    rates=(2.0,),
+    step_s=2.0,
+    memory_users=5,
+    memories_each=100,
+    recalls=10,
+)
