@@ -5,21 +5,21 @@ rate whatever becomes of the ones before, and their latency counts from when the
 """
 
 import asyncio
-import resource
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 import uvloop
 from mesh_common.ids import new_id
 from mesh_dev.mesh_client import MeshClient
 
+from bench.connection import Connections
+from bench.loops import closed_loop, open_loop
+from bench.resources import own_cpu_s
 from bench.wire import Turn, TurnConnection
 
 PASSWORD: Final = "lighthouse-keeper-of-a-load-test"  # noqa: S105 - of users that live as long as a measurement
@@ -56,19 +56,24 @@ class _Thread:
 
 
 async def generate(plan: Plan, threads: Sequence[_Thread]) -> Seen:
-    began_s, cpu_before_s = time.monotonic(), _cpu_s()
-    async with _pool(plan.url, threads) as pool:
-        turns = await (_open_loop(plan, pool) if plan.rate else _closed_loop(plan, pool))
-    return Seen(turns, time.monotonic() - began_s, _cpu_s() - cpu_before_s)
+    began_s, cpu_before_s = time.monotonic(), own_cpu_s()
+    pool = _Pool(plan.url, threads)
+    try:
+        if plan.rate:
+            turns = await open_loop(pool.turn, count=plan.turns, rate=plan.rate)
+        else:
+            turns = await closed_loop(pool.turn, count=plan.turns, at_once=plan.streams)
+    finally:
+        pool.connections.close()
+    return Seen(turns, time.monotonic() - began_s, own_cpu_s() - cpu_before_s)
 
 
 class _Pool:
-    """Idle threads and idle connections; the oldest thread goes first, so that histories grow alike."""
+    """Idle threads; the oldest goes first, so that histories grow alike."""
 
-    def __init__(self, host: str, port: int, threads: Sequence[_Thread]) -> None:
-        self._address = (host, port)
+    def __init__(self, url: str, threads: Sequence[_Thread]) -> None:
+        self.connections = Connections(TurnConnection, url)
         self._threads = deque(threads)
-        self._idle: list[TurnConnection] = []
         self._number = 0
 
     async def turn(self, due_s: float) -> Turn:
@@ -78,54 +83,12 @@ class _Pool:
         self._number += 1
         body = {"message": _MESSAGE.format(number=self._number), "thread_id": thread.thread_id}
         try:
-            connection = self._idle.pop() if self._idle else await TurnConnection.open(*self._address)
-            turn = await connection.run(thread.token, body, due_s, _TIMEOUT_S)
+            async with self.connections.one() as connection:
+                return await connection.run(thread.token, body, due_s, _TIMEOUT_S)
         except OSError as error:
             return Turn(due_s, due_s, ended_s=time.monotonic(), end=type(error).__name__)
         finally:
             self._threads.append(thread)
-        if not connection.closed:
-            self._idle.append(connection)
-        return turn
-
-    def close(self) -> None:
-        for connection in self._idle:
-            connection.close()
-
-
-@asynccontextmanager
-async def _pool(url: str, threads: Sequence[_Thread]) -> AsyncIterator[_Pool]:
-    parts = urlsplit(url)
-    pool = _Pool(parts.hostname or "", parts.port or 80, threads)
-    try:
-        yield pool
-    finally:
-        pool.close()
-
-
-async def _closed_loop(plan: Plan, pool: _Pool) -> list[Turn]:
-    turns: list[Turn] = []
-    left = iter(range(plan.turns))
-
-    async def stream() -> None:
-        for _ in left:
-            turns.append(await pool.turn(time.monotonic()))  # noqa: PERF401 - shared by all streams
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(plan.streams):
-            group.create_task(stream())
-    return turns
-
-
-async def _open_loop(plan: Plan, pool: _Pool) -> list[Turn]:
-    began_s = time.monotonic()
-    async with asyncio.TaskGroup() as group:
-        tasks = []
-        for number in range(plan.turns):
-            due_s = began_s + number / plan.rate
-            await asyncio.sleep(due_s - time.monotonic())
-            tasks.append(group.create_task(pool.turn(due_s)))
-    return [task.result() for task in tasks]
 
 
 async def make_threads(plan: Plan, count: int) -> list[_Thread]:
@@ -144,11 +107,6 @@ async def make_threads(plan: Plan, count: int) -> list[_Thread]:
 
     made = await asyncio.gather(*(user(number) for number in range(users)))
     return [thread for threads in made for thread in threads]
-
-
-def _cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 async def _main() -> None:

@@ -1,5 +1,6 @@
 """What processes hold: memory, open connections, CPU time. Read from /proc, for processes of one's own user."""
 
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import sysconf
@@ -19,6 +20,12 @@ class Held:
 def held(pids: Mapping[str, int]) -> Mapping[str, Held]:
     """By the names of `pids`, each with all its descendants: PostgreSQL with its backends."""
     return {name: _held(_family(pid)) for name, pid in pids.items()}
+
+
+def own_cpu_s() -> float:
+    """Of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def _held(pids: list[int]) -> Held:

@@ -1,15 +1,16 @@
-"""One connection that streams chat turns, as cheap as a client can be: it shares the machine with what it measures.
+"""One connection that streams chat turns.
 
 Frames are looked at when a turn is over. While it runs, only the times of the data that came are kept.
 """
 
-import asyncio
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Final, Self, cast
+from typing import Final, override
 
 import orjson
+
+from bench.connection import Connection, is_whole, post, status_of
 
 _PATH: Final = "/api/v1/chatbot/chat/stream"
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
@@ -39,89 +40,41 @@ class Turn:
         return self.end == "run_finished" and not self.lost_frames
 
 
-class TurnConnection(asyncio.Protocol):
-    """One turn at a time; `closed` once the server has hung up."""
+class TurnConnection(Connection):
+    """Streams one turn at a time."""
 
     def __init__(self, host: str) -> None:
-        self._host = host
-        self._transport: asyncio.Transport | None = None
-        self._data: list[bytes] = []
+        super().__init__(host)
         self._tail = b""
-        self._turn: Turn | None = None
-        self._done: asyncio.Future[None] | None = None
-        self.closed = False
-
-    @classmethod
-    async def open(cls, host: str, port: int) -> Self:
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: cls(f"{host}:{port}"), host, port)
-        return connection
+        self._turn = Turn(0.0, 0.0)
 
     async def run(self, token: str, body: dict[str, str], due_s: float, timeout_s: float) -> Turn:
         """One turn from its request to its last byte, or to `timeout_s`."""
-        assert self._transport is not None  # noqa: S101 - it is connected
-        self._data, self._tail = [], b""
-        self._done = asyncio.get_running_loop().create_future()
+        self._tail = b""
         self._turn = turn = Turn(due_s, time.monotonic())
-        self._transport.write(_request(self._host, token, orjson.dumps(body)))
+        request = post(self.host, _PATH, "application/json", orjson.dumps(body), token=token)
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._done
+            await self.ask(request, timeout_s)
         except TimeoutError:
             turn.end = "timeout"
-            self.close()
         turn.ended_s = time.monotonic()
-        _judge(turn, b"".join(self._data))
+        _judge(turn, self.answer)
         return turn
 
-    def close(self) -> None:
-        if self._transport:
-            self._transport.close()
-        self.closed = True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no asyncio.Transport by type.
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        turn = self._turn
-        if turn is None or self._done is None or self._done.done():
-            return
-        self._data.append(data)
+    @override
+    def ends_with(self, data: bytes) -> bool:
         joined = self._tail + data
-        if turn.first_token_s:
-            turn.arrivals_s.append(time.monotonic())
+        if self._turn.first_token_s:
+            self._turn.arrivals_s.append(time.monotonic())
         elif _FIRST_TOKEN in joined:
-            turn.first_token_s = time.monotonic()
+            self._turn.first_token_s = time.monotonic()
         self._tail = joined[-len(_FIRST_TOKEN) :]
-        if joined.endswith(_LAST_CHUNK) or _is_whole_refusal(joined):
-            self._done.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self.closed = True
-        if self._done and not self._done.done():
-            self._done.set_result(None)
-
-
-def _request(host: str, token: str, body: bytes) -> bytes:
-    head = (
-        f"POST {_PATH} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-def _is_whole_refusal(data: bytes) -> bool:
-    """An answer with a length: a problem, not a stream."""
-    head, separator, body = data.partition(b"\r\n\r\n")
-    found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE) if separator else None
-    return found is not None and len(body) >= int(found[1])
+        # An answer with a length is a problem, not a stream.
+        return joined.endswith(_LAST_CHUNK) or is_whole(joined)
 
 
 def _judge(turn: Turn, data: bytes) -> None:
-    if data.startswith(b"HTTP/1.1 "):
-        turn.status = int(data[9:12])
+    turn.status = status_of(data)
     if turn.status != 200:  # noqa: PLR2004 - OK
         turn.end = turn.end if turn.end == "timeout" else f"status {turn.status}"
         return
