@@ -1,17 +1,20 @@
 """Idempotency as a state machine: whoever repeats a request, on whatever replica and however often at once.
 
-The model is a table from (user, key) to the body and the run that came of it first; a key is free again after a day.
+The model is a table from (user, key) to the request and the run that came of it first; a key is free again after a day.
+A request is its body and what it does about its thread: a rejecting one must not take its twin for another run.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
+from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.retention import Retention
 from mesh_common.errors import IdempotencyKeyReused
-from mesh_common.ids import UserId, new_id
+from mesh_common.ids import UserId
 from mesh_common.postgres import Database
 from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
@@ -20,6 +23,8 @@ from support.mesh import TestMesh
 
 KEYS = ("key-1", "key-2")
 BODIES = ("[[sim:reply=one]]", "[[sim:reply=two]]")
+# None starts on a new thread, the others on a thread of the user's that is idle but for the repetitions.
+MULTITASKS = (None, pb.MULTITASK_ENQUEUE, pb.MULTITASK_REJECT)
 # Which replicas get the request, all at the same time.
 ROUTES = ((0,), (1,), (0, 1), (0, 0, 1))
 DAY_S = 86_400.0
@@ -32,43 +37,50 @@ async def replicas(own_mesh: TestMesh, model_url: str) -> AsyncIterator[tuple[Ag
         yield first, second
 
 
+type Request = tuple[str, pb.Multitask | None]
+
+
 class Requests(LoopMachine):
     def __init__(self, replicas: Sequence[AgentUnderTest], database: Database) -> None:
         super().__init__()
         self.replicas = replicas
         self.database = database
         self.users = [some_user(), some_user()]
-        self.runs: dict[tuple[UserId, str], tuple[str, str]] = {}
+        self.threads: dict[UserId, str] = {}
+        self.runs: dict[tuple[UserId, str], tuple[Request, str]] = {}
         self.made: dict[UserId, int] = dict.fromkeys(self.users, 0)
-        self.last: tuple[UserId, str, str, str] | None = None
+        self.last: tuple[UserId, str, Request, str] | None = None
 
     @rule(
-        user=st.integers(0, 1), key=st.sampled_from(KEYS), body=st.sampled_from(BODIES), route=st.sampled_from(ROUTES)
+        user=st.integers(0, 1),
+        key=st.sampled_from(KEYS),
+        request=st.tuples(st.sampled_from(BODIES), st.sampled_from(MULTITASKS)),
+        route=st.sampled_from(ROUTES),
     )
-    def start(self, user: int, key: str, body: str, route: Sequence[int]) -> None:
+    def start(self, user: int, key: str, request: Request, route: Sequence[int]) -> None:
         user_id = self.users[user]
         before = self.runs.get((user_id, key))
 
-        given = self.do(self._start_all(user_id, key, body, route))
+        given = self.do(self._start_all(user_id, key, request, route))
 
-        if before and before[0] != body:
+        if before and before[0] != request:
             assert given == ["refused"] * len(route)
             return
         assert len(set(given)) == 1
         assert before is None or given[0] == before[1]
         if before is None:
-            self.runs[user_id, key] = (body, given[0])
+            self.runs[user_id, key] = (request, given[0])
             self.made[user_id] += 1
-        self.last = (user_id, key, body, given[0])
+        self.last = (user_id, key, request, given[0])
 
     @precondition(lambda self: self.last)
     @rule(route=st.sampled_from(ROUTES))
     def repeat_by_run_id(self, route: Sequence[int]) -> None:
         """As gRPC's own retry does, which sends the same message again."""
         assert self.last is not None
-        user_id, key, body, run_id = self.last
+        user_id, key, request, run_id = self.last
         if (user_id, key) in self.runs:
-            assert set(self.do(self._start_all(user_id, key, body, route, run_id=run_id))) == {run_id}
+            assert set(self.do(self._start_all(user_id, key, request, route, run_id=run_id))) == {run_id}
 
     @rule()
     def a_day_passes(self) -> None:
@@ -80,14 +92,24 @@ class Requests(LoopMachine):
         assert self.do(self._counts()) == self.made
 
     async def _start_all(
-        self, user_id: UserId, key: str, body: str, route: Sequence[int], run_id: str | None = None
+        self, user_id: UserId, key: str, request: Request, route: Sequence[int], run_id: str | None = None
     ) -> list[str]:
-        starts = [self._start(self.replicas[index], user_id, key, body, run_id) for index in route]
-        return list(await asyncio.gather(*starts))
+        body, multitask = request
+        fields: dict[str, Any] = {"run_id": run_id, "idempotency_key": key}
+        if multitask is not None:
+            fields |= {"thread_id": await self._thread(user_id), "multitask": multitask}
+        return list(
+            await asyncio.gather(*(self._start(self.replicas[index], user_id, body, fields) for index in route))
+        )
 
-    async def _start(self, replica: AgentUnderTest, user_id: UserId, key: str, body: str, run_id: str | None) -> str:
+    async def _thread(self, user_id: UserId) -> str:
+        if user_id not in self.threads:
+            self.threads[user_id] = (await self.replicas[0].create_thread(user_id)).id
+        return self.threads[user_id]
+
+    async def _start(self, replica: AgentUnderTest, user_id: UserId, body: str, fields: dict[str, Any]) -> str:
         try:
-            turn = await replica.run(user_id, body, run_id=run_id or str(new_id()), idempotency_key=key)
+            turn = await replica.run(user_id, body, **fields)
         except IdempotencyKeyReused:
             return "refused"
         assert turn.last.HasField("run_finished")

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mesh_common.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound, QuotaExceeded, Unavailable
+from mesh_common.errors import (
+    Conflict,
+    IdempotencyKeyReused,
+    InvalidInput,
+    MeshError,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    Unavailable,
+)
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 from mesh_common.postgres import Database
 
@@ -23,10 +32,9 @@ _NO_THREAD: Final = "There is no such thread."
 # Until the month ends a used-up budget stays used up; an hour keeps clients from asking all the time.
 _QUOTA_RETRY_AFTER_S = 3_600.0
 _PENDING_RETRY_AFTER_S = 5.0
-
-
-class _RepeatedError(Exception):
-    """Rolls the transaction back: the run is there already."""
+# What may stand against a new run and not against the same one asked for again: its own id or key, a budget used up
+# since, a model taken away, or a busy thread, be it by the very run, stored while this request waited for the lock.
+_REFUSALS_OF_NEW = (Conflict, InvalidInput, PermissionDenied, QuotaExceeded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,10 @@ class StartRun:
     """What the system prompt takes of a model's input."""
 
     async def __call__(self, user_id: UserId, run: RunInput) -> StartedRun:
-        """Durable when it returns: stored in one transaction, and claimed in the same one when the thread is free."""
+        """Durable when it returns: stored in one transaction, and claimed in the same one when the thread is free.
+
+        The same request again gives the run it made, whatever would refuse a new one by then.
+        """
         entitlements = await self.entitlements.of(user_id)
         # What was committed must be executed, also when the caller goes away between the two.
         storing = self.executor.spawn(self._start(user_id, run, entitlements))
@@ -88,15 +99,15 @@ class StartRun:
                     claim = await self._claim(connection, run) if has_room else None
                     if claim is None:
                         await self._keep_pending(connection, user_id, run, join)
-            except _RepeatedError:
-                return await self._repeated(user_id, run, digest)
+            except _REFUSALS_OF_NEW as refusal:
+                return await self._repeated(user_id, run, digest, refusal)
             if claim:
                 self.executor.launch(claim, asked_at_s)
         return StartedRun(run.run_id, thread_id, is_new=True)
 
     async def _refuse_repeated(self, connection: Connection, user_id: UserId, run: RunInput) -> None:
         if run.idempotency_key and await runs.run_by_id_or_key(connection, user_id, run.run_id, run.idempotency_key):
-            raise _RepeatedError
+            raise _taken()
 
     async def _thread(self, connection: Connection, user_id: UserId, run: RunInput) -> ThreadId:
         if run.thread_id is None:
@@ -115,7 +126,7 @@ class StartRun:
         self, connection: Connection, user_id: UserId, thread_id: ThreadId, run: RunInput, digest: bytes
     ) -> None:
         if not await runs.insert_run(connection, user_id, thread_id, run, digest):
-            raise _RepeatedError
+            raise _taken()
 
     async def _claim(self, connection: Connection, run: RunInput) -> Claim | None:
         """With the history, which cannot change while the claim holds: reading it here saves a transaction."""
@@ -145,15 +156,20 @@ class StartRun:
             return await runs.count_pending(connection, user_id, besides_thread=run.thread_id)
         return await runs.count_pending(connection, user_id) - 1
 
-    async def _repeated(self, user_id: UserId, run: RunInput, digest: bytes) -> StartedRun:
+    async def _repeated(self, user_id: UserId, run: RunInput, digest: bytes, refusal: MeshError) -> StartedRun:
+        """What came of the same request before. Raises `refusal` when there was none."""
         async with self.database.as_user(user_id) as connection:
             before = await runs.run_by_id_or_key(connection, user_id, run.run_id, run.idempotency_key)
         if before is None:
-            raise Conflict("This run id is taken.", reason="RUN_ID_TAKEN")
+            raise refusal
         run_id, thread_id, digest_before = before
         if digest_before != digest:
             raise IdempotencyKeyReused("This Idempotency-Key was used with another request.")
         return StartedRun(run_id, thread_id, is_new=False)
+
+
+def _taken() -> Conflict:
+    return Conflict("This run id is taken.", reason="RUN_ID_TAKEN")
 
 
 def _digest(run: RunInput) -> bytes:
