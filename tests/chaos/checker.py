@@ -12,6 +12,7 @@ __all__ = ["Violation", "check"]
 RULES: Final[Sequence[Callable[[Facts], Iterator[Violation]]]] = (
     rules_runs.lost_runs,
     rules_runs.runs_twice,
+    rules_runs.refused_repetitions,
     rules_runs.foreign_runs,
     rules_runs.messages_of_runs,
     rules_runs.order_in_threads,

@@ -4,8 +4,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from chaos.history import Call, History, Order, Seen, StoredMessage, StoredRun, Stream, Trouble
+
+# Between two readings of one machine's clocks, and from a commit to what a client sees of it.
+SKEW_S: Final = 0.5
+# What a transaction takes on a busy machine: stored times are of its statements, or of its start.
+TRANSACTION_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from chaos.facts import Facts, Violation, calls_of
+from chaos.facts import SKEW_S, TRANSACTION_S, Facts, Violation, calls_of
 from chaos.history import TERMINAL_STATUS, Call, StoredRun
 
 _ENDED: Final = frozenset(TERMINAL_STATUS.values())
@@ -12,14 +12,10 @@ _ENDED: Final = frozenset(TERMINAL_STATUS.values())
 _LEGAL_REASONS: Final = frozenset(
     {"MODEL_UNAVAILABLE", "MODEL_TIMEOUT", "MODEL_CUT_OFF", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
 )
-# Between two readings of one machine's clocks, and from a commit to what a client sees of it.
-_SKEW_S: Final = 0.5
 # A poll of the claims, the end's transaction, and a busy machine.
 _CANCEL_SLACK_S: Final = 3.0
 # An owner hears of it at once, or at its next heartbeat, which comes each third of a lease.
 _INTERRUPT_S: Final = 2.0
-# A stored creation is the start of the transaction that then waits for the thread's row.
-_TRANSACTION_S: Final = 1.0
 
 
 def failures(facts: Facts) -> Iterator[Violation]:
@@ -45,7 +41,7 @@ def _cancel(facts: Facts, call: Call, run: StoredRun) -> Iterator[Violation]:
             yield Violation(
                 "cancelled", run.id, f"the answer to its cancel says {call.run_status}, stored {run.status}"
             )
-        if ended_s is not None and ended_s > call.ended_s + _SKEW_S:
+        if ended_s is not None and ended_s > call.ended_s + SKEW_S:
             yield Violation(
                 "cancelled", run.id, f"told {call.run_status} {ended_s - call.ended_s:.1f} s before it ended"
             )
@@ -87,13 +83,14 @@ def rejects(facts: Facts) -> Iterator[Violation]:
     that lock, so after its creation, but before it was acknowledged.
     """
     for index, run, runs in _of_multitask(facts, "reject"):
+        # The start of the transaction that then waits for the thread's row.
         created_s = facts.moment_s(run.created_at)
         if created_s is None:
             continue
-        due_s = facts.due_s(created_s, _TRANSACTION_S, after_trouble_s=_TRANSACTION_S, look_back_s=_TRANSACTION_S)
+        due_s = facts.due_s(created_s, TRANSACTION_S, after_trouble_s=TRANSACTION_S, look_back_s=TRANSACTION_S)
         acknowledged_s = facts.acknowledged_s(facts.order_of[run.id].key)
         if acknowledged_s is not None:
-            due_s = min(due_s, acknowledged_s + _SKEW_S)
+            due_s = min(due_s, acknowledged_s + SKEW_S)
         for earlier in runs[:index]:
             ended_s = facts.moment_s(earlier.ended_at)
             if ended_s is None or ended_s > due_s:

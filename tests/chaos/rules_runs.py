@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from chaos.facts import Facts, Violation, text_of
-from chaos.history import TERMINAL_STATUS, Order, StoredMessage, StoredRun
+from chaos.facts import TRANSACTION_S, Facts, Violation, text_of
+from chaos.history import TERMINAL_STATUS, Call, Order, StoredMessage, StoredRun
 
 _ENDED = frozenset(TERMINAL_STATUS.values())
 
@@ -34,6 +34,38 @@ def runs_twice(facts: Facts) -> Iterator[Violation]:
         outcomes = {call.outcome for call in facts.starts.get(key, ())}
         if kept and outcomes == {"fail"}:
             yield Violation("twice", key, f"refused, and yet {sorted(kept)} is there")
+
+
+def refused_repetitions(facts: Facts) -> Iterator[Violation]:
+    """Whoever sends a request again, or at the same time, gets the run that it made."""
+    for run_id, order in facts.order_of.items():
+        run = facts.runs.get(run_id)
+        refused = [call for call in facts.starts.get(order.key, ()) if call.outcome == "fail"]
+        for call in refused:
+            if run and not _found_another(facts, call, run):
+                detail = f"refused with {call.status} at {call.gateway}, and yet {run.id} is there"
+                yield Violation("twice", call.key, detail)
+
+
+def _found_another(facts: Facts, call: Call, run: StoredRun) -> bool:
+    """Whether a refused request may have come before the run that the same request made elsewhere.
+
+    A rejecting one may, as long as another run had the thread: it has ended by the time the run is stored. Those that
+    came later stand behind the run, which was to be answered instead.
+    """
+    if facts.orders[call.key].multitask != "reject":
+        return False
+    acknowledged_s = facts.acknowledged_s(call.key)
+    if acknowledged_s is not None and acknowledged_s < call.started_s:
+        return False
+    runs = facts.threads[run.thread_id]
+    return any(_may_be_unended(facts, earlier, call.started_s) for earlier in runs[: runs.index(run)])
+
+
+def _may_be_unended(facts: Facts, run: StoredRun, at_s: float) -> bool:
+    ended_s = facts.moment_s(run.ended_at)
+    # Its end is stored under its own time before it is committed, which a fault puts off.
+    return ended_s is None or at_s <= facts.due_s(ended_s, TRANSACTION_S, after_trouble_s=TRANSACTION_S)
 
 
 def foreign_runs(facts: Facts) -> Iterator[Violation]:

@@ -59,8 +59,9 @@ class Actor:
         await self.run_to_end(self._order(), self._any_gateway())
 
     async def send_twice(self) -> None:
-        """The same request at both gateways at the same time."""
-        order = self._order()
+        """The same request at both gateways at the same time; at times one that must not wait, for itself neither."""
+        thread_id = await self._thread() if self._rng.random() < 0.5 else None
+        order = self._order(thread_id, multitask="reject" if thread_id else "enqueue")
         async with asyncio.TaskGroup() as group:
             for gateway in range(len(self._user.clients)):
                 group.create_task(self.run_to_end(order, gateway))

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from chaos.history import Call, History
-from support.histories import REPLY, Spoil, cancelled, good, message, rules_broken, start, stored
+from chaos.history import Call, History, Trouble
+from support.histories import REPLY, Spoil, at, cancelled, good, message, rules_broken, start, stored, timed
 
 
 def lose_the_run(history: History) -> None:
@@ -149,3 +149,57 @@ def test_a_spoilt_end_of_a_cut_run_is_found_out(rule: str, spoil: Spoil) -> None
     spoil(history)
 
     assert rule in rules_broken(history)
+
+
+def sent_twice(*starts: Call, first_ended_s: float = 1.0, multitask: str = "reject") -> History:
+    """The second run of a thread, stored at 5 s, and what the requests for it were answered."""
+    first = stored("r1", created_at=at(0), started_at=at(0), ended_at=at(first_ended_s))
+    second = stored("r2", attempt=2, created_at=at(5), started_at=at(20), ended_at=at(50))
+    history = timed(multitask, first, second)
+    history.calls[1:] = starts
+    return history
+
+
+def refused_at(at_s: float) -> Call:
+    return start("k2", "fail", at_s=at_s, status=409)
+
+
+def with_trouble(history: History, begun_s: float, ended_s: float) -> History:
+    history.troubles = [Trouble(kind="delay", target="agent-1>postgres", begun_s=begun_s, ended_s=ended_s)]
+    return history
+
+
+TAKEN = start("k2", "ok", "r2", at_s=5.0)
+UNHEARD = start("k2", "unknown", at_s=5.0, status=0)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        sent_twice(refused_at(5.0), TAKEN),
+        sent_twice(UNHEARD, refused_at(8.0)),
+        sent_twice(UNHEARD, refused_at(8.0), start("k2", "ok", "r2", at_s=9.0)),
+        # Acknowledged before, whatever else was there.
+        sent_twice(TAKEN, refused_at(5.6), first_ended_s=5.2),
+        # Who does not reject is refused for no run's sake.
+        sent_twice(refused_at(5.0), TAKEN, first_ended_s=10.0, multitask="enqueue"),
+        with_trouble(sent_twice(refused_at(5.0), TAKEN), 2.5, 4.5),
+    ],
+)
+def test_a_request_refused_whose_twin_made_the_run_is_found_out(history: History) -> None:
+    assert rules_broken(history) == {"twice"}
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        sent_twice(TAKEN, start("k2", "ok", "r2", at_s=5.0)),
+        # Another run had the thread when it asked, and not when its twin did.
+        sent_twice(refused_at(0.5), TAKEN),
+        sent_twice(refused_at(0.5), UNHEARD),
+        sent_twice(refused_at(5.0), TAKEN, first_ended_s=5.2),
+        with_trouble(sent_twice(refused_at(5.0), TAKEN), 0.5, 4.5),
+    ],
+)
+def test_a_request_may_be_refused_for_another_run_before_its_twin_is_taken(history: History) -> None:
+    assert rules_broken(history) == set()
