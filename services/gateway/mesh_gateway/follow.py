@@ -16,8 +16,9 @@ from mesh_gateway.metrics import REFOLLOWS
 
 log = structlog.get_logger()
 
-# 0.2 + 0.4 + 0.8 + 1.6 + 2 + 2 + 2 + 2 s: a takeover takes 10 s at most.
-_MAX_TRIES: Final = 8
+# A takeover takes 10 s at most, and longer where the replicas that are left are full, or the only one starts anew. A
+# client that is told to come back after half a minute loses nothing by it.
+_GIVE_UP_AFTER_S: Final = 30.0
 _FIRST_PAUSE_S: Final = 0.2
 _MAX_PAUSE_S: Final = 2.0
 
@@ -39,13 +40,13 @@ async def follow_to_end(
     come back. Never raises a MeshError. `after` is not the position of a terminal event: whoever has seen the end is
     told so before (204), and a run whose owner goes away before its next event is not over.
     """
-    failures = 0
+    outage: _Outage | None = None
     source: AsyncIterator[StreamEvent] = opened.events
     async with AsyncExitStack() as stack:
         while True:
             try:
                 async for event in source:
-                    after, failures = event.position, 0
+                    after, outage = event.position, None
                     yield event
                     if event.is_terminal:
                         return
@@ -53,29 +54,54 @@ async def follow_to_end(
                 cut = error
             else:
                 cut = Unavailable("The stream ended before the run.")
-            failures += 1
-            if not await _may_try_again(cut, failures):
+            outage = outage or _Outage()
+            if not await outage.may_try_again(cut):
                 return
             await stack.aclose()
-            source = _refollowed(stack, agent, user_id, opened.run_id, after)
+            source = _refollowed(stack, agent.follow_run(user_id, opened.run_id, after), outage)
 
 
 async def _refollowed(
-    stack: AsyncExitStack, agent: Follower, user_id: UserId, run_id: RunId, after: EventPosition | None
+    stack: AsyncExitStack, opening: AbstractAsyncContextManager[OpenedRun], outage: "_Outage"
 ) -> AsyncIterator[StreamEvent]:
     # A generator, so that opening fails where reading fails.
-    again = await stack.enter_async_context(agent.follow_run(user_id, run_id, after))
+    again = await stack.enter_async_context(opening)
     REFOLLOWS.labels("opened").inc()
+    outage.opened()
     async for event in again.events:
         yield event
 
 
-async def _may_try_again(error: MeshError, failures: int) -> bool:
-    # A connection that dies under a stream comes out as UNAVAILABLE, or as INTERNAL when it was reset.
-    if failures > _MAX_TRIES or not isinstance(error, Unavailable | Internal | DeadlineExceeded):
-        REFOLLOWS.labels("given_up").inc()
-        log.warning("stream.given_up", reason=error.reason, failures=failures)
-        return False
-    pause_s = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2 ** (failures - 1))
-    await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
-    return True
+class _Outage:
+    """How long a run has gone unfollowed since its last event, over all tries.
+
+    The time in a stream that was opened is none of it: a run may be silent for long.
+    """
+
+    def __init__(self) -> None:
+        self._tries = 0
+        self._lasted_s = 0.0
+        self._began_s: float | None = None
+
+    async def may_try_again(self, error: MeshError) -> bool:
+        """True after a pause, longer from try to try; False when it lasts too long, or trying again is of no use."""
+        self._count()
+        # A connection that dies under a stream comes out as UNAVAILABLE, or as INTERNAL when it was reset.
+        if self._lasted_s >= _GIVE_UP_AFTER_S or not isinstance(error, Unavailable | Internal | DeadlineExceeded):
+            REFOLLOWS.labels("given_up").inc()
+            log.warning("stream.given_up", reason=error.reason, tries=self._tries, away_s=round(self._lasted_s, 1))
+            return False
+        self._began_s = asyncio.get_running_loop().time()
+        pause_s = min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2**self._tries)
+        self._tries += 1
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+        return True
+
+    def opened(self) -> None:
+        """Stops the time. Should the stream be cut before its first event, it goes on where it stopped."""
+        self._count()
+
+    def _count(self) -> None:
+        if self._began_s is not None:
+            self._lasted_s += asyncio.get_running_loop().time() - self._began_s
+            self._began_s = None
