@@ -199,7 +199,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class FollowedRun:
-    """What decides where a run's events come from: its frames when it ended, else the owner of its lease."""
+    """What decides where a run's events come from: its frames when it ended, else the owner of its lease.
+
+    No owner: it waits for one, be it pending, or left by one whose lease ran out.
+    """
 
     thread_id: ThreadId
     is_ended: bool

@@ -127,9 +127,11 @@ async def list_runs(
 
 
 async def followed_run(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> FollowedRun | None:
+    # A lease that ran out is nobody's: its owner may be gone, and its address another's by now.
+    held = (leases.c.run_id == runs.c.id) & (leases.c.expires_at > func.clock_timestamp())
     statement = (
         select(runs.c.thread_id, runs.c.status, runs.c.frames, leases.c.owner, leases.c.owner_address)
-        .select_from(runs.outerjoin(leases, leases.c.run_id == runs.c.id))
+        .select_from(runs.outerjoin(leases, held))
         .where(runs.c.id == run_id, runs.c.user_id == user_id)
     )
     row = (await connection.execute(statement)).one_or_none()

@@ -1,0 +1,75 @@
+"""Runs whose owner's lease ran out and whom nobody has taken over yet: there is nobody to ask, only to wait for."""
+
+from typing import Any, cast
+
+import pytest
+from mesh.agent.v1 import agent_pb2 as pb
+from mesh_agent.executor import Executor, ExecutorLimits
+from mesh_agent.ports import PeerAgents
+from mesh_agent.store.claims import Owner
+from mesh_agent.usecases.cancel import CancelRun
+from mesh_common.ids import RunId
+from mesh_common.postgres import Database
+from sqlalchemy import text
+from support.agent import some_user
+from support.mesh import TestMesh
+from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
+
+STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
+
+
+class FakePeers:
+    """They take every cancellation, and are asked for nothing else."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def cancel(self, address: str, run_id: RunId) -> None:  # noqa: ARG002 - the port's
+        self.asked.append(address)
+
+
+async def lease_runs_out(database: Database, run_id: str) -> None:
+    async with database.as_worker() as connection:
+        statement = text("UPDATE agent.leases SET expires_at = clock_timestamp() WHERE run_id = :run_id")
+        await connection.execute(statement, {"run_id": run_id})
+
+
+async def test_follower_of_a_run_without_owner_waits_for_the_next(
+    own_mesh: TestMesh, model_url: str, own_database: Database
+) -> None:
+    """The replica is full until the other run is over; its followers need not come again to see whether it is."""
+    user_id, other_id = some_user(), some_user()
+    run_id = await insert_pending(own_database, user_id, "[[sim:reply=done]]")
+    await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)
+    async with replica(own_mesh, model_url, AGENT_MAX_RUNS="1") as full, full.starting(other_id, STUCK) as busy:
+        await busy.until("message_delta")
+        await lease_runs_out(own_database, run_id)
+        request = pb.FollowRunRequest(run_id=run_id)
+        async with full.calls.stream(full.stub.FollowRun, request, timeout_s=20, user_id=user_id) as stream:
+            await stream.initial_metadata()
+
+            await full.cancel(other_id, busy.run_id)
+
+            kinds = [response.event.WhichOneof("event") async for response in stream]
+
+    assert (kinds[0], kinds[-1]) == ("run_restarted", "run_finished")
+
+
+@pytest.mark.parametrize("is_held", [True, False], ids=["held", "ran-out"])
+async def test_only_an_owner_whose_lease_holds_is_told_to_stop(
+    own_database: Database,
+    is_held: bool,  # noqa: FBT001 - a parameter of pytest
+) -> None:
+    user_id = some_user()
+    run_id = await insert_pending(own_database, user_id, "Hello")
+    claim = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60, address="there:1")
+    if not is_held:
+        await lease_runs_out(own_database, run_id)
+    peers = FakePeers()
+    nothing: Any = None
+    idle = Executor(own_database, Owner("me", "here:1"), nothing, ExecutorLimits(1, 1, 6.0), lambda: 0.0)
+    cancel = CancelRun(own_database, idle, cast("PeerAgents", peers))
+
+    await cancel.stop(user_id, [claim.run_id])
+
+    assert peers.asked == (["there:1"] if is_held else [])
