@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_common.errors import NotFound, Unavailable
-from mesh_common.ids import new_id
+from mesh_common.errors import Conflict, NotFound, Unavailable
+from mesh_common.ids import UserId, new_id
 from simulator.client import SimulatorAdmin
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
 from support.mesh import TestMesh
@@ -122,6 +122,31 @@ async def test_new_input_while_a_run_ends_is_answered_after_it(agent: AgentUnder
     assert ended.status == again.status == pb.RUN_STATUS_CANCELLED
     assert turn.text == "next"
     assert [message.content.strip() for message in messages[1::2]] == ["one", "next"]
+
+
+async def test_rejecting_input_while_a_run_ends_is_answered_after_it_or_leaves_nothing(agent: AgentUnderTest) -> None:
+    user_id, words = some_user(), ("next", "second", "third")
+    async with agent.starting(user_id, STUCK) as first:
+        await first.until("message_delta")
+
+        inputs = asyncio.gather(*(_answer_or_refusal(agent, user_id, first.thread_id, word) for word in words))
+        ended, outcomes = await asyncio.gather(agent.cancel(user_id, first.run_id), inputs)
+        last = await _answer_or_refusal(agent, user_id, first.thread_id, "last")
+
+    messages = await agent.messages(user_id, first.thread_id)
+    answered = [outcome for outcome in outcomes if outcome != "THREAD_BUSY"]
+    assert ended.status == pb.RUN_STATUS_CANCELLED
+    assert set(answered) <= set(words)
+    assert last == "last"
+    assert sorted(message.content.strip() for message in messages[1::2]) == sorted(["one", *answered, "last"])
+
+
+async def _answer_or_refusal(agent: AgentUnderTest, user_id: UserId, thread_id: str, word: str) -> str:
+    try:
+        turn = await agent.run(user_id, f"[[sim:reply={word}]]", thread_id=thread_id, multitask=pb.MULTITASK_REJECT)
+    except Conflict as refusal:
+        return refusal.reason
+    return turn.text
 
 
 async def test_full_queue_of_the_thread_is_no_obstacle(own_mesh: TestMesh, model_url: str) -> None:

@@ -157,6 +157,33 @@ async def test_run_that_loses_its_owners_again_and_again_fails(
     assert await simulator.requests() == []
 
 
+async def test_lost_owners_before_a_new_safe_point_count_no_more(
+    own_mesh: TestMesh, model_url: str, own_database: Database, simulator: SimulatorAdmin
+) -> None:
+    """Two were lost before the first tool's result, one after it: never three without a step forward."""
+    user_id = some_user()
+    await simulator.put_rules([{"match": {"anywhere": "42", "times": 1}, "action": {"itl_ms": 20_000}}])
+    run_id = await insert_pending(own_database, user_id, LOOP)
+    for _ in range(2):
+        claim = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=0.1)
+
+    async with replica(own_mesh, model_url) as heir:
+        await eventually(simulator.requests, lambda requests: len(requests) == 2)
+        lost = await _lost_attempts(own_database)
+        async with own_database.as_worker() as connection:
+            await connection.execute(text("UPDATE agent.leases SET expires_at = now(), owner = 'nobody'"))
+        run = await eventually(lambda: heir.get_run(user_id, run_id), lambda found: found.HasField("ended_at"))
+
+    assert (claim.lost_attempts, lost) == (1, 0)
+    assert (run.status, run.attempt) == (agent_pb2.RUN_STATUS_SUCCEEDED, 4)
+    assert run.message.content == "It is 42."
+
+
+async def _lost_attempts(database: Database) -> int:
+    async with database.as_worker() as connection:
+        return int((await connection.execute(text("SELECT lost_attempts FROM agent.runs"))).scalar_one())
+
+
 async def test_replica_takes_over_from_itself(own_mesh: TestMesh, model_url: str, own_database: Database) -> None:
     """Its lease ran out and it did not notice: two attempts in one process, of which the older falls silent."""
     user_id = some_user()
