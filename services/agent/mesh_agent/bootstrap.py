@@ -226,4 +226,4 @@ def _servicer(
     )
     runs = Runs(database, parts.entitlements, parts.models)
     follow = FollowRun(database, executor, peers)
-    return AgentServicer(Threads(database, executor), runs, start_run, cancel, follow)
+    return AgentServicer(Threads(database, cancel), runs, start_run, cancel, follow)

@@ -6,7 +6,7 @@ fails alone.
 
 import asyncio
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from mesh_common.caller import Caller, acting
@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from structlog.contextvars import bound_contextvars
 
 from mesh_agent.attempt_log import LeaseLostError
-from mesh_agent.domain import MAX_LOST_ATTEMPTS, Claim, Outcome, Progress, RunError
+from mesh_agent.domain import MAX_LOST_ATTEMPTS, Claim, Outcome, Progress, RunError, RunStatus
 from mesh_agent.events import RunEvent
 from mesh_agent.frames import encode_frames
 from mesh_agent.handle import Handle, Stop
@@ -85,7 +85,8 @@ class Execution:
         except asyncio.CancelledError:
             return await self._stopped(handle)
         except LeaseLostError:
-            raise
+            await self._lost(handle)
+            return None
         except TimeoutError:
             return attempt.failed(_TIMED_OUT)
         except Exception as error:  # noqa: BLE001 - a crashing run fails alone
@@ -99,21 +100,28 @@ class Execution:
         match handle.stop:
             case Stop.CANCELLED:
                 return handle.attempt.cancelled()
-            case Stop.DISCARDED:
-                await self._discard(handle)
+            case Stop.DISCARDED | Stop.LEASE_LOST:
+                await self._lost(handle)
             case Stop.RELEASED:
                 async with self.database.as_worker() as connection:
                     await claims.release_run(connection, handle.claim)
-            case Stop.LEASE_LOST:
-                log.warning("run.lease_lost", attempt=handle.claim.attempt)
         return None
 
-    async def _discard(self, handle: Handle) -> None:
-        outcome = handle.attempt.cancelled()
+    async def _lost(self, handle: Handle, outcome: Outcome | None = None) -> None:
+        """The lease is gone: with its thread, and then the run is billed and its followers told, or to another replica.
+
+        Raises LeaseLostError for the latter.
+        """
         handle.is_ending = True
-        handle.attempt.log.finish(_terminal(handle, outcome))
-        await self.end_run.discard(handle.claim, outcome)
-        _count(outcome)
+        if not handle.holds_lease():
+            raise LeaseLostError
+        ended = outcome or handle.attempt.cancelled()
+        await while_lease_holds(
+            handle.holds_lease, lambda: self.end_run.discard(handle.claim, ended, handle.holds_lease)
+        )
+        handle.attempt.log.finish(_terminal(handle, ended))
+        _count(ended)
+        log.info("run.discarded", attempt=handle.claim.attempt, model=ended.model)
 
     async def _end(self, handle: Handle, outcome: Outcome) -> bool:
         # From here on nothing stops it: a cancel that comes now comes too late, and the commit is not cut in two.
@@ -121,10 +129,14 @@ class Execution:
         claim, attempt_log = handle.claim, handle.attempt.log
         terminal = _terminal(handle, outcome)
         frames = encode_frames([*attempt_log.events, terminal])
-        has_waiting = await while_lease_holds(
-            handle.holds_lease,
-            lambda: self.end_run(claim, outcome, frames, has_checkpoints=handle.attempt.has_checkpoints),
-        )
+        try:
+            has_waiting = await while_lease_holds(
+                handle.holds_lease,
+                lambda: self.end_run(claim, outcome, frames, has_checkpoints=handle.attempt.has_checkpoints),
+            )
+        except LeaseLostError:
+            await self._lost(handle, replace(outcome, status=RunStatus.CANCELLED))
+            return False
         attempt_log.finish(terminal)
         _count(outcome)
         reason = {"reason": outcome.error.reason} if outcome.error else {}

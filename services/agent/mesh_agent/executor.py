@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh_common.errors import Unavailable
-from mesh_common.ids import RunId
+from mesh_common.ids import RunId, UserId
 from mesh_common.postgres import Database
 
 from mesh_agent.attempt import Attempt
@@ -134,11 +134,13 @@ class Executor:
         handle = self._handles.get(run_id)
         return handle is not None and (handle.stop_by(Stop.CANCELLED) or not handle.ended.is_set())
 
-    def discard(self, run_id: RunId) -> None:
-        """Stops a run whose thread is gone; nothing is kept of it."""
+    def discard(self, user_id: UserId, run_id: RunId) -> bool:
+        """Stops a run of the user's whose thread is gone; nothing is kept of it. False when it is not running here."""
         handle = self._handles.get(run_id)
-        if handle:
-            handle.stop_by(Stop.DISCARDED)
+        if handle is None or handle.claim.user_id != user_id:
+            return False
+        handle.stop_by(Stop.DISCARDED)
+        return True
 
     def wake(self) -> None:
         """Looks for pending runs at once."""

@@ -8,7 +8,7 @@ import grpc
 import structlog
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh.agent.v1 import agent_pb2_grpc
-from mesh_common.errors import DeadlineExceeded, Unavailable
+from mesh_common.errors import DeadlineExceeded, NotFound, Unavailable
 from mesh_common.grpc_client import ServiceCalls, open_channel
 from mesh_common.ids import RunId
 from mesh_common.tls import ChannelTls
@@ -46,6 +46,9 @@ class PeerAgentClients:
         request = pb.CancelRunRequest(run_id=str(run_id))
         try:
             await self._calls.unary(stub.CancelRun, request, timeout_s=_CANCEL_TIMEOUT_S)
+        except NotFound:
+            # It went with its thread, and the owner was told by that.
+            return
         except (Unavailable, DeadlineExceeded):
             log.warning("peer.not_reached")
 

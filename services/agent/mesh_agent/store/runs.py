@@ -126,6 +126,11 @@ async def list_runs(
     return [(_run(row), row.position) for row in await connection.execute(ordered)]
 
 
+async def is_there(connection: AsyncConnection, run_id: RunId) -> bool:
+    """False when its thread was deleted."""
+    return bool((await connection.execute(select(exists().where(runs.c.id == run_id)))).scalar_one())
+
+
 async def followed_run(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> FollowedRun | None:
     # A lease that ran out is nobody's: its owner may be gone, and its address another's by now.
     held = (leases.c.run_id == runs.c.id) & (leases.c.expires_at > func.clock_timestamp())

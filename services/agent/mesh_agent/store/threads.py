@@ -126,19 +126,19 @@ async def touch_thread(connection: AsyncConnection, thread_id: ThreadId) -> None
     await connection.execute(update(threads).where(threads.c.id == thread_id).values(updated_at=func.clock_timestamp()))
 
 
-async def delete_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> list[RunId] | None:
-    """Deletes it with its messages, runs, leases, checkpoints and queued work; the ids of runs that had a lease.
+async def delete_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> dict[RunId, str] | None:
+    """Deletes it with its messages, runs, leases, checkpoints and queued work; the addresses of its runs' owners.
 
     None when the user has no such thread. Rows are locked in the order of claims and ends (run, lease, thread), so
     that deleting a thread while its run ends is no deadlock.
     """
     await connection.execute(_LOCK_UNENDED, {"thread_id": thread_id})
-    owned = await connection.execute(select(leases.c.run_id).where(leases.c.thread_id == thread_id).with_for_update())
-    run_ids = [RunId(run_id) for run_id in owned.scalars()]
+    owned = select(leases.c.run_id, leases.c.owner_address).where(leases.c.thread_id == thread_id).with_for_update()
+    owners = {RunId(row.run_id): row.owner_address for row in await connection.execute(owned)}
     await forget_thread(connection, thread_id)
     await connection.execute(_DELETE_OUTBOX, {"thread_id": str(thread_id)})
     statement = delete(threads).where(threads.c.id == thread_id, threads.c.user_id == user_id)
-    return run_ids if (await connection.execute(statement)).rowcount == 1 else None
+    return owners if (await connection.execute(statement)).rowcount == 1 else None
 
 
 _LOCK_UNENDED = text("""

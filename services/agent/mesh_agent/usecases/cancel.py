@@ -1,8 +1,8 @@
-"""Cancelling runs: one by its user's wish, or those before a run that interrupts its thread."""
+"""Cancelling runs: one by its user's wish, those before one that interrupts, those that are gone with their thread."""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,6 +45,8 @@ class CancelRun:
         async with self.database.as_user(user_id) as connection:
             run = await runs.get_run(connection, user_id, run_id)
             if run is None:
+                # Gone with its thread, and whoever deleted that tells us.
+                self.executor.discard(user_id, run_id)
                 raise NotFound(_NO_RUN)
             if not await self._request(connection, user_id, [run]):
                 return
@@ -64,6 +66,15 @@ class CancelRun:
         async with self.database.as_user(user_id) as connection:
             earlier = await runs.lock_unended_before(connection, user_id, run_id)
             return await self._request(connection, user_id, earlier)
+
+    def discard(self, user_id: UserId, owners: Mapping[RunId, str]) -> None:
+        """Stops runs that are gone with their thread, by the addresses of their owners; waits for nothing.
+
+        An owner that cannot be reached hears of it by its heartbeat.
+        """
+        for run_id, address in owners.items():
+            if not self.executor.discard(user_id, run_id):
+                self.executor.spawn(self.peers.cancel(address, run_id))
 
     async def stop(self, user_id: UserId, run_ids: Sequence[RunId]) -> None:
         """Stops runs whose cancellation is stored already, and does not wait for their ends.

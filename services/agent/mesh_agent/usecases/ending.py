@@ -1,5 +1,6 @@
 """The end of a run: one transaction for messages, status, usage, frames, outbox and lease (DESIGN §6, point 6)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mesh_common.clock import utc_now
@@ -46,9 +47,16 @@ class EndRun:
                 raise LeaseLostError
             return has_waiting
 
-    async def discard(self, claim: Claim, outcome: Outcome) -> None:
-        """A run whose thread is gone leaves nothing but what it cost."""
+    async def discard(self, claim: Claim, outcome: Outcome, holds_lease: Callable[[], bool]) -> None:
+        """A run whose thread is gone leaves nothing but what it cost: whoever owned it to the last bills that.
+
+        Raises LeaseLostError when the run is still there, and when another replica may have owned it since: then the
+        bill is that one's.
+        """
         async with self.database.as_user(claim.user_id) as connection:
+            # The clock is asked last: a lease that holds now was nobody else's before the run went.
+            if await runs.is_there(connection, claim.run_id) or not holds_lease():
+                raise LeaseLostError
             await self._add_usage(connection, claim, outcome)
 
     async def _fill_outbox(self, connection: Connection, claim: Claim, outcome: Outcome) -> None:

@@ -16,8 +16,8 @@ from mesh_common.ids import ThreadId, UserId, new_id
 from mesh_common.postgres import Database
 
 from mesh_agent.domain import Message, Metadata, Thread
-from mesh_agent.executor import Executor
 from mesh_agent.store import threads
+from mesh_agent.usecases.cancel import CancelRun
 
 _NO_THREAD: Final = "There is no such thread."
 
@@ -31,7 +31,7 @@ class Page[T]:
 @dataclass(frozen=True, slots=True)
 class Threads:
     database: Database
-    executor: Executor
+    cancel: CancelRun
 
     async def create(self, user_id: UserId, title: str, metadata: Metadata, idempotency_key: str | None) -> Thread:
         """The thread made, or made before with this key. Raises IdempotencyKeyReused when that was another one."""
@@ -78,15 +78,14 @@ class Threads:
     async def delete(self, user_id: UserId, thread_id: ThreadId) -> None:
         """Deletes it with all it has.
 
-        A run that is on it is cancelled, here at once, elsewhere at the next heartbeat; whatever it still wants to
-        store is refused, for its lease is gone with the thread.
+        A run that is on it is stopped by its owner; whatever it still wants to store is refused, for its lease is gone
+        with the thread. What it cost is billed all the same.
         """
         async with self.database.as_user(user_id) as connection:
-            run_ids = await threads.delete_thread(connection, user_id, thread_id)
-        if run_ids is None:
+            owners = await threads.delete_thread(connection, user_id, thread_id)
+        if owners is None:
             raise NotFound(_NO_THREAD)
-        for run_id in run_ids:
-            self.executor.discard(run_id)
+        self.cancel.discard(user_id, owners)
 
     async def messages(self, user_id: UserId, thread_id: ThreadId, *, limit: int, cursor: str | None) -> Page[Message]:
         place = decode_position_cursor(cursor, 2) if cursor else None

@@ -1,0 +1,159 @@
+"""Threads that are deleted while a run is on them: it ends, and nothing is left of it but what it cost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+from mesh_agent.attempt_log import LeaseLostError
+from mesh_agent.domain import Outcome, RunStatus, Usage
+from mesh_agent.store import threads
+from mesh_agent.tables import outbox
+from mesh_agent.usecases.ending import EndRun
+from mesh_common.ids import ThreadId, UserId, new_id
+from mesh_common.job_queue import JobQueue
+from mesh_common.postgres import Database
+from simulator.client import SimulatorAdmin
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from support.agent import Started, eventually, some_user
+from support.mesh import TestMesh
+from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
+from support.tool_server import ToolServer, running_tool_server
+
+STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
+MARK = '[[sim:tool=mark {"token": "t-1"}]] [[sim:reply=It says {tool_result}.]]'
+SHORT_LEASE = {"AGENT_LEASE_TTL_S": "1"}
+# The first heartbeat comes after 20 s.
+LONG_LEASE = {"AGENT_LEASE_TTL_S": "60"}
+SOON_S = 10
+
+
+@pytest.fixture
+async def tool() -> AsyncIterator[ToolServer]:
+    """It answers when told to."""
+    async with running_tool_server() as server:
+        server.answers.clear()
+        yield server
+
+
+async def kinds(started: Started) -> list[str | None]:
+    return [event.WhichOneof("event") for event in await started.rest()]
+
+
+async def billed(database: Database, run_id: str) -> list[int]:
+    """Output tokens of each bill of a run. It stays in the outbox: auth is away."""
+    async with database.as_worker() as connection:
+        return list((await connection.execute(_BILLED, {"run_id": run_id})).scalars())
+
+
+_BILLED = text("""
+    SELECT (payload ->> 'output_tokens')::int FROM agent.outbox WHERE kind = 'record_usage' AND key = :run_id
+""")
+
+
+async def delete_untold(connection: AsyncConnection, user_id: UserId, thread_id: str) -> None:
+    """As another replica does that then dies before it tells the owner."""
+    assert await threads.delete_thread(connection, user_id, ThreadId(UUID(thread_id))) is not None
+
+
+async def waiting_for_locks(database: Database) -> int:
+    async with database.as_worker() as connection:
+        return int((await connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))).scalar_one())
+
+
+async def test_thread_deleted_elsewhere_ends_its_run_at_once_and_bills_it(
+    own_mesh: TestMesh, model_url: str, own_database: Database, simulator: SimulatorAdmin
+) -> None:
+    user_id = some_user()
+    async with (
+        replica(own_mesh, model_url, **LONG_LEASE) as owner,
+        replica(own_mesh, model_url, **LONG_LEASE) as other,
+        owner.starting(user_id, STUCK) as started,
+    ):
+        await started.until("message_delta")
+
+        await other.delete_thread(user_id, started.thread_id)
+
+        async with asyncio.timeout(SOON_S):
+            rest = await kinds(started)
+        bills = await billed(own_database, started.run_id)
+    assert rest == ["run_cancelled"]
+    assert bills == [1]
+    await eventually(simulator.requests, lambda requests: requests[-1]["outcome"] == "client_left")
+
+
+async def test_owner_that_is_not_told_bills_at_its_heartbeat(
+    own_mesh: TestMesh, model_url: str, own_database: Database
+) -> None:
+    user_id = some_user()
+    async with replica(own_mesh, model_url, **SHORT_LEASE) as owner, owner.starting(user_id, STUCK) as started:
+        await started.until("message_delta")
+
+        async with own_database.as_user(user_id) as connection:
+            await delete_untold(connection, user_id, started.thread_id)
+
+        rest = await kinds(started)
+        bills = await billed(own_database, started.run_id)
+    assert rest == ["run_cancelled"]
+    assert bills == [1]
+
+
+async def test_owner_that_learns_of_it_at_a_safe_point_bills(
+    own_mesh: TestMesh, model_url: str, own_database: Database, tool: ToolServer
+) -> None:
+    user_id = some_user()
+    tools = {"AGENT_HTTP_TOOLS": tool.as_setting("none")}
+    async with replica(own_mesh, model_url, **LONG_LEASE, **tools) as owner, owner.starting(user_id, MARK) as started:
+        await started.until("tool_started")
+        async with own_database.as_user(user_id) as connection:
+            await delete_untold(connection, user_id, started.thread_id)
+
+        tool.answers.set()
+
+        rest = await kinds(started)
+        bills = await billed(own_database, started.run_id)
+    assert (rest[0], rest[-1]) == ("tool_finished", "run_cancelled")
+    assert bills[0] > 0
+
+
+async def test_run_whose_thread_is_deleted_while_its_end_is_stored_is_billed(
+    own_mesh: TestMesh, model_url: str, own_database: Database, tool: ToolServer
+) -> None:
+    user_id = some_user()
+    tools = {"AGENT_HTTP_TOOLS": tool.as_setting("none")}
+    async with replica(own_mesh, model_url, **LONG_LEASE, **tools) as owner, owner.starting(user_id, MARK) as started:
+        await started.until("tool_started")
+        async with own_database.as_user(user_id) as deleting:
+            await deleting.execute(text("SELECT id FROM agent.runs FOR UPDATE"))
+            tool.answers.set()
+            await started.until("message_completed")
+            await eventually(lambda: waiting_for_locks(own_database), bool)
+            await delete_untold(deleting, user_id, started.thread_id)
+
+        rest = await kinds(started)
+        bills = await billed(own_database, started.run_id)
+    assert rest == ["run_cancelled"]
+    assert bills[0] > 0
+
+
+async def test_owner_whose_run_was_taken_over_bills_nothing(own_database: Database) -> None:
+    """Nor one whose lease is over by its clock: somebody may have had the run since, and bills it."""
+    user_id = some_user()
+    run_id = await insert_pending(own_database, user_id, "Hello")
+    stale = await claimed_by_a_dead_owner(own_database, run_id)
+    last = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)
+    end_run = EndRun(own_database, JobQueue(outbox), 0.0, 0.0)
+    outcome = Outcome(RunStatus.CANCELLED, "", new_id(), "m", Usage(1, 7))
+
+    with pytest.raises(LeaseLostError):
+        await end_run.discard(stale, outcome, lambda: True)
+    async with own_database.as_user(user_id) as connection:
+        await delete_untold(connection, user_id, str(last.thread_id))
+    with pytest.raises(LeaseLostError):
+        await end_run.discard(stale, outcome, lambda: False)
+
+    assert await billed(own_database, run_id) == []
+    for _ in range(2):
+        await end_run.discard(last, outcome, lambda: True)
+    assert await billed(own_database, run_id) == [7]
