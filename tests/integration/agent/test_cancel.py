@@ -1,13 +1,9 @@
-"""Stopping runs: by their user, by going away, with their thread."""
+"""Stopping runs: by their user, by going away."""
 
 import asyncio
 
-import pytest
 from mesh.agent.v1 import agent_pb2
-from mesh_common.errors import NotFound
-from mesh_common.postgres import Database
 from simulator.client import SimulatorAdmin
-from sqlalchemy import text
 from support.agent import AgentUnderTest, eventually, some_user
 
 # The first token comes at once, the next would come much later.
@@ -124,47 +120,3 @@ async def test_starter_that_goes_away_cancels_nothing_whatever_it_wanted(agent: 
     events = await agent.follow(user_id, started.run_id)
 
     assert events[-1].WhichOneof("event") == "run_finished"
-
-
-async def test_deleting_a_thread_cancels_its_run_and_nothing_comes_back(
-    agent: AgentUnderTest, agent_database: Database, simulator: SimulatorAdmin
-) -> None:
-    user_id = some_user()
-    thread_id = (await agent.run(user_id, "Hello")).thread_id
-    async with agent.starting(user_id, STUCK, thread_id=thread_id) as started:
-        await started.until("message_delta")
-
-        await agent.delete_thread(user_id, thread_id)
-
-        rest = await started.rest()
-    assert [event.WhichOneof("event") for event in rest] == ["run_cancelled"]
-    assert await provider_outcome(simulator) == "client_left"
-    for gone in (agent.get_run(user_id, started.run_id), agent.messages(user_id, thread_id)):
-        with pytest.raises(NotFound):
-            await gone
-    async with agent_database.as_user(user_id) as connection:
-        left = (await connection.execute(_LEFT)).one()
-        kinds = (await connection.execute(text("SELECT DISTINCT kind FROM agent.outbox"))).scalars().all()
-    assert tuple(left) == (0, 0, 0, 0)
-    assert set(kinds) <= {"record_usage"}
-
-
-_LEFT = text("""
-    SELECT (SELECT count(*) FROM agent.threads), (SELECT count(*) FROM agent.runs),
-           (SELECT count(*) FROM agent.messages), (SELECT count(*) FROM agent.leases)
-""")
-
-
-async def test_threads_can_be_deleted_while_their_runs_end(agent: AgentUnderTest) -> None:
-    """Both lock the same rows; in one order, so that neither fails with a deadlock."""
-    user_id = some_user()
-
-    async def turn_and_delete() -> list[str | None]:
-        async with agent.starting(user_id, "[[sim:reply=a b]] [[sim:itl=5]]") as started:
-            await started.until("message_delta")
-            await agent.delete_thread(user_id, started.thread_id)
-            return [event.WhichOneof("event") for event in await started.rest()]
-
-    endings = await asyncio.gather(*(turn_and_delete() for _ in range(20)))
-
-    assert not [names for names in endings if "run_failed" in names]

@@ -1,7 +1,7 @@
 """Threads that are deleted while a run is on them: it ends, and nothing is left of it but what it cost."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from uuid import UUID
 
 import pytest
@@ -10,13 +10,14 @@ from mesh_agent.domain import Outcome, RunStatus, Usage
 from mesh_agent.store import threads
 from mesh_agent.tables import outbox
 from mesh_agent.usecases.ending import EndRun
+from mesh_common.errors import MeshError, NotFound
 from mesh_common.ids import ThreadId, UserId, new_id
 from mesh_common.job_queue import JobQueue
 from mesh_common.postgres import Database
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from support.agent import Started, eventually, some_user
+from support.agent import AgentUnderTest, Followed, Started, eventually, some_user
 from support.mesh import TestMesh
 from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
 from support.tool_server import ToolServer, running_tool_server
@@ -57,9 +58,127 @@ async def delete_untold(connection: AsyncConnection, user_id: UserId, thread_id:
     assert await threads.delete_thread(connection, user_id, ThreadId(UUID(thread_id))) is not None
 
 
+TABLES = (
+    "threads",
+    "runs",
+    "messages",
+    "leases",
+    "once_calls",
+    "checkpoints",
+    "checkpoint_blobs",
+    "checkpoint_writes",
+)
+
+
+async def left(database: Database, user_id: UserId) -> dict[str, int]:
+    """How many rows of the user's are in each table that has some, the outbox not counted."""
+    counts = ", ".join(f"(SELECT count(*) FROM agent.{table}) AS {table}" for table in TABLES)  # noqa: S608 - our own
+    async with database.as_user(user_id) as connection:
+        row = (await connection.execute(text(f"SELECT {counts}"))).mappings().one()
+    return {table: count for table, count in row.items() if count}
+
+
+async def outbox_kinds(database: Database, user_id: UserId) -> set[str]:
+    async with database.as_user(user_id) as connection:
+        return set((await connection.execute(text("SELECT kind FROM agent.outbox"))).scalars())
+
+
 async def waiting_for_locks(database: Database) -> int:
     async with database.as_worker() as connection:
         return int((await connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))).scalar_one())
+
+
+async def test_deleting_a_thread_cancels_its_run_and_nothing_comes_back(
+    agent: AgentUnderTest, agent_database: Database, simulator: SimulatorAdmin
+) -> None:
+    user_id = some_user()
+    thread_id = (await agent.run(user_id, "Hello")).thread_id
+    async with agent.starting(user_id, STUCK, thread_id=thread_id) as started:
+        await started.until("message_delta")
+
+        await agent.delete_thread(user_id, thread_id)
+
+        rest = await started.rest()
+    assert [event.WhichOneof("event") for event in rest] == ["run_cancelled"]
+    await eventually(simulator.requests, lambda requests: requests[-1]["outcome"] == "client_left")
+    for gone in (agent.get_run(user_id, started.run_id), agent.messages(user_id, thread_id)):
+        with pytest.raises(NotFound):
+            await gone
+    assert await left(agent_database, user_id) == {}
+    assert await outbox_kinds(agent_database, user_id) <= {"record_usage"}
+
+
+async def test_threads_can_be_deleted_while_their_runs_end(agent: AgentUnderTest) -> None:
+    """Both lock the same rows; in one order, so that neither fails with a deadlock."""
+    user_id = some_user()
+
+    async def turn_and_delete() -> list[str | None]:
+        async with agent.starting(user_id, "[[sim:reply=a b]] [[sim:itl=5]]") as started:
+            await started.until("message_delta")
+            await agent.delete_thread(user_id, started.thread_id)
+            return [event.WhichOneof("event") for event in await started.rest()]
+
+    endings = await asyncio.gather(*(turn_and_delete() for _ in range(20)))
+
+    assert not [names for names in endings if "run_failed" in names]
+
+
+@pytest.mark.parametrize("where", ["at the owner", "elsewhere"])
+async def test_nothing_is_left_of_a_tool_loop_but_its_bill(
+    own_mesh: TestMesh, model_url: str, own_database: Database, tool: ToolServer, where: str
+) -> None:
+    """The call of a `once` tool was begun: it and the checkpoints before it are stored."""
+    user_id = some_user()
+    tools = {"AGENT_HTTP_TOOLS": tool.as_setting("once")}
+    async with (
+        replica(own_mesh, model_url, **LONG_LEASE, **tools) as owner,
+        replica(own_mesh, model_url, **LONG_LEASE) as other,
+        owner.starting(user_id, MARK) as started,
+    ):
+        await started.until("tool_started")
+        before = await left(own_database, user_id)
+
+        await (owner if where == "at the owner" else other).delete_thread(user_id, started.thread_id)
+
+        async with asyncio.timeout(SOON_S):
+            rest = await kinds(started)
+        bills = await billed(own_database, started.run_id)
+    assert set(before) == set(TABLES)
+    assert rest == ["tool_finished", "run_cancelled"]
+    assert await left(own_database, user_id) == {}
+    assert await outbox_kinds(own_database, user_id) == {"record_usage"}
+    assert bills[0] > 0
+
+
+async def test_nothing_is_left_of_a_run_that_begins_while_its_thread_is_deleted(
+    own_mesh: TestMesh, model_url: str, own_database: Database, tool: ToolServer
+) -> None:
+    """The deletion stands still behind somebody who has a job of the thread; the new run comes before or after it."""
+    user_id = some_user()
+    tools = {"AGENT_HTTP_TOOLS": tool.as_setting("once"), "AGENT_REMEMBER_DELAY_S": "60"}
+    async with replica(own_mesh, model_url, **LONG_LEASE, **tools) as agent:
+        thread_id = (await agent.run(user_id, "Hello")).thread_id
+        async with asyncio.TaskGroup() as group:
+            async with own_database.as_user(user_id) as working:
+                await working.execute(text("SELECT id FROM agent.outbox WHERE kind = 'remember' FOR UPDATE"))
+                deleting = group.create_task(agent.delete_thread(user_id, thread_id))
+                await eventually(lambda: waiting_for_locks(own_database), lambda waiting: waiting == 1)
+                starting = group.create_task(outcome_of(agent.run(user_id, MARK, thread_id=thread_id)))
+                await eventually(
+                    lambda: waiting_for_locks(own_database), lambda waiting: waiting > 1 or tool.called.is_set()
+                )
+            await deleting
+            tool.answers.set()
+
+    assert await left(own_database, user_id) == {}
+    assert isinstance(starting.result(), NotFound)
+
+
+async def outcome_of(turn: Awaitable[Followed]) -> Followed | MeshError:
+    try:
+        return await turn
+    except MeshError as error:
+        return error
 
 
 async def test_thread_deleted_elsewhere_ends_its_run_at_once_and_bills_it(

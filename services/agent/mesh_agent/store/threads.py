@@ -129,16 +129,20 @@ async def touch_thread(connection: AsyncConnection, thread_id: ThreadId) -> None
 async def delete_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> dict[RunId, str] | None:
     """Deletes it with its messages, runs, leases, checkpoints and queued work; the addresses of its runs' owners.
 
-    None when the user has no such thread. Rows are locked in the order of claims and ends (run, lease, thread), so
-    that deleting a thread while its run ends is no deadlock.
+    None when the user has no such thread. Rows are locked in the order of ends (run, thread, lease), so that deleting
+    a thread while its run ends is no deadlock.
     """
+    await connection.execute(_LOCK_UNENDED, {"thread_id": thread_id})
+    if not await lock_thread(connection, user_id, thread_id):
+        return None
+    # Again, for runs that were added meanwhile: from here on none is, and none of these is claimed or stores anything.
     await connection.execute(_LOCK_UNENDED, {"thread_id": thread_id})
     owned = select(leases.c.run_id, leases.c.owner_address).where(leases.c.thread_id == thread_id).with_for_update()
     owners = {RunId(row.run_id): row.owner_address for row in await connection.execute(owned)}
     await forget_thread(connection, thread_id)
     await connection.execute(_DELETE_OUTBOX, {"thread_id": str(thread_id)})
-    statement = delete(threads).where(threads.c.id == thread_id, threads.c.user_id == user_id)
-    return owners if (await connection.execute(statement)).rowcount == 1 else None
+    await connection.execute(delete(threads).where(threads.c.id == thread_id, threads.c.user_id == user_id))
+    return owners
 
 
 _LOCK_UNENDED = text("""
