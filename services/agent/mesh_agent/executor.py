@@ -79,12 +79,7 @@ class Executor:
 
     async def wait_until_here(self, run_id: RunId, timeout_s: float) -> None:
         """Until a run starts here or the replica is drained, at most `timeout_s`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self.log_of(run_id) is None and not self.is_drained:
-                    await self._changed.wait()
-        except TimeoutError:
-            return
+        await self._wait_until(lambda: self.log_of(run_id) is not None or self.is_drained, timeout_s)
 
     async def wait_for_end(self, run_id: RunId, timeout_s: float) -> None:
         """Until a run of this replica is over and its end stored, at most `timeout_s`."""
@@ -101,18 +96,25 @@ class Executor:
         """Work that must go on when the request that asked for it goes away. Waited for at the end."""
         task = asyncio.create_task(work)  # noqa: TID251 - the named exception
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._drop)
         return task
 
     @contextmanager
     def reserved(self) -> Iterator[bool]:
         """Whether there is room for one more run, which is kept while inside: starts at once must not exceed it."""
         room = self._room(1)
-        self._reserved += room
-        try:
+        with self.claiming(room):
             yield room == 1
+
+    @contextmanager
+    def claiming(self, places: int) -> Iterator[None]:
+        """Keeps places for what a claim under way may bring; a drain waits for it."""
+        self._reserved += places
+        try:
+            yield
         finally:
-            self._reserved -= room
+            self._reserved -= places
+            self._tell_drain()
 
     def launch(self, claim: Claim, claimed_at_s: float) -> None:
         """Starts a claimed run. `claimed_at_s`: the monotonic time before the claim was sent."""
@@ -158,15 +160,16 @@ class Executor:
     async def drain(self, drain_s: float) -> None:
         """Takes nothing new, lets runs end for `drain_s`, then gives the rest back for others to claim."""
         self.is_draining = True
-        running = [handle.task for handle in self._handles.values() if handle.task]
-        if running:
-            await asyncio.wait(running, timeout=drain_s)
-        for handle in list(self._handles.values()):
-            handle.stop_by(Stop.RELEASED)
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=self.limits.lease_ttl_s)
+        await self._wait_until(lambda: not self._handles and not self._reserved, drain_s)
+        await self._wait_until(self._release_all, self.limits.lease_ttl_s)
         self.is_drained = True
         self._tell_change()
+
+    def _release_all(self) -> bool:
+        """Stops what is here, also what a claim brought a moment ago; whether nothing is left."""
+        for handle in list(self._handles.values()):
+            handle.stop_by(Stop.RELEASED)
+        return not (self._handles or self._reserved or self._tasks)
 
     def _room(self, at_most: int) -> int:
         if self.is_draining:
@@ -189,14 +192,12 @@ class Executor:
         if not room:
             return
         asked_at_s = time.monotonic()
-        self._reserved += room
-        try:
-            async with self._database.as_worker() as connection:
-                claimed = await claims.claim_runs(connection, self.owner, limit=room, ttl_s=self.limits.lease_ttl_s)
-        except Unavailable:
-            return
-        finally:
-            self._reserved -= room
+        with self.claiming(room):
+            try:
+                async with self._database.as_worker() as connection:
+                    claimed = await claims.claim_runs(connection, self.owner, limit=room, ttl_s=self.limits.lease_ttl_s)
+            except Unavailable:
+                return
         self.backlog.claimed(len(claimed))
         for claim in claimed:
             self.launch(claim, asked_at_s)
@@ -210,6 +211,7 @@ class Executor:
         return handle
 
     async def _execute(self, handle: Handle) -> None:
+        handle.begin()
         if await self._execution(handle):
             self.wake()
         self.after_end()
@@ -223,6 +225,24 @@ class Executor:
         handle.ended.set()
         RUNS_RUNNING.set(len(self._handles))
         self._tell_change()
+
+    async def _wait_until(self, holds: Callable[[], bool], timeout_s: float) -> None:
+        """Looks whenever something here changes; gives up after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not holds():
+                    await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def _drop(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._tell_drain()
+
+    def _tell_drain(self) -> None:
+        # Nobody else waits for this, and it is done for every run.
+        if self.is_draining:
+            self._tell_change()
 
     def _tell_change(self) -> None:
         self._changed.set()

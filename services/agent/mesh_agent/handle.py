@@ -28,6 +28,7 @@ class Handle:
     valid_until_s: float
     task: asyncio.Task[None] | None = None
     stop: Stop | None = None
+    has_begun: bool = False
     is_ending: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -39,5 +40,13 @@ class Handle:
         if self.is_ending or self.stop or self.task is None:
             return False
         self.stop = reason
-        self.task.cancel()
+        if self.has_begun:
+            self.task.cancel()
         return True
+
+    def begin(self) -> None:
+        """The first thing its task does. asyncio would never enter a task that is cancelled before that, and then
+        nobody would end the run or give it back: so one that was stopped already is cancelled here."""
+        self.has_begun = True
+        if self.stop and self.task:
+            self.task.cancel()

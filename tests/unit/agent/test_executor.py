@@ -2,12 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import astuple
 from typing import Any, cast
 
+import pytest
 from mesh_agent.domain import Claim
 from mesh_agent.execution import Execution
 from mesh_agent.executor import Executor, ExecutorLimits
-from mesh_agent.handle import Handle
+from mesh_agent.handle import Handle, Stop
 from mesh_agent.store.claims import Owner
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 
@@ -16,19 +20,59 @@ def claimed() -> Claim:
     return Claim(RunId(new_id()), ThreadId(new_id()), UserId(new_id()), 1, 1, 1, "Hi", None, {})
 
 
-async def never(_: Handle) -> bool:
-    await asyncio.Event().wait()
+async def until_stopped(handle: Handle) -> bool:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        assert handle.task
+        handle.task.uncancel()
+        stops.append(handle.stop)
     return False
 
 
-def executor() -> Executor:
-    # Neither is asked anything here: what is launched waits, and nothing claims.
-    database, execution = cast("Any", None), cast("Execution", never)
+stops: list[Stop | None] = []
+"""Why runs were stopped that had begun."""
+
+
+@pytest.fixture(autouse=True)
+def no_stops() -> None:
+    stops.clear()
+
+
+class SlowDatabase:
+    """It answers a claim when it is let."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.is_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    @asynccontextmanager
+    async def as_worker(self) -> AsyncIterator["SlowDatabase"]:
+        yield self
+
+    async def execute(self, *_: object) -> list[tuple[Any, ...]]:
+        self.is_asked.set()
+        await self.may_answer.wait()
+        return [astuple(self.claim)]
+
+
+def executor(database: Any = None) -> Executor:
+    """What it launches waits until it is stopped."""
+    execution = cast("Execution", until_stopped)
     return Executor(database, Owner("me", "here:1"), execution, ExecutorLimits(10, 10, 6.0), lambda: 0.0)
 
 
-async def test_run_cancelled_before_its_first_step_leaves_no_trace() -> None:
-    """Else its lease would be renewed for ever: asyncio never enters a task that is cancelled before it began."""
+async def drained(runs: Executor, drain_s: float = 0.0) -> asyncio.Task[None]:
+    """The drain, which has begun."""
+    draining = asyncio.ensure_future(runs.drain(drain_s))
+    await asyncio.sleep(0)
+    assert runs.is_draining
+    return draining
+
+
+async def test_run_cancelled_before_its_first_step_learns_of_it_and_leaves_no_trace() -> None:
+    """Else nobody would end it: asyncio never enters a task that is cancelled before it began."""
     runs, claim = executor(), claimed()
 
     runs.launch(claim, 0.0)
@@ -37,6 +81,7 @@ async def test_run_cancelled_before_its_first_step_leaves_no_trace() -> None:
         await runs.wait_for_end(claim.run_id, 5.0)
 
     assert was_stopped
+    assert stops == [Stop.CANCELLED]
     assert runs.log_of(claim.run_id) is None
     assert runs.load() == 0.0
 
@@ -64,3 +109,37 @@ async def test_log_of_a_run_whose_lease_ran_out_is_not_given() -> None:
     assert runs.log_of(claim.run_id) is None
     runs.cancel(claim.run_id)
     await runs.wait_for_end(claim.run_id, 5.0)
+
+
+async def test_drain_gives_back_what_a_claim_under_way_brings() -> None:
+    """Else the run waits until its lease is over."""
+    database = SlowDatabase(claimed())
+    runs = executor(database)
+    claiming = asyncio.ensure_future(runs._claim_once())
+    await database.is_asked.wait()
+
+    draining = await drained(runs)
+    is_over = draining.done()
+    database.may_answer.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(draining, claiming)
+
+    assert not is_over
+    assert stops == [Stop.RELEASED]
+    assert runs.load() == 0.0
+
+
+async def test_drain_lets_a_run_end_that_was_being_started_when_it_began() -> None:
+    runs, claim = executor(), claimed()
+    with runs.reserved() as has_room:
+        draining = await drained(runs, drain_s=60.0)
+        is_over = draining.done()
+        runs.launch(claim, time.monotonic())
+    await asyncio.sleep(0)
+    runs.cancel(claim.run_id)
+    async with asyncio.timeout(5):
+        await draining
+
+    assert has_room
+    assert not is_over
+    assert stops == [Stop.CANCELLED]

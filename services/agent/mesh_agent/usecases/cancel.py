@@ -42,18 +42,13 @@ class CancelRun:
         """
         asked_at_s = time.monotonic()
         give_up_s = asked_at_s + _END_TIMEOUT_S
-        async with self.database.as_user(user_id) as connection:
-            run = await runs.get_run(connection, user_id, run_id)
-            if run is None:
-                # Gone with its thread, and whoever deleted that tells us.
-                self.executor.discard(user_id, run_id)
-                raise NotFound(_NO_RUN)
-            if not await self._request(connection, user_id, [run]):
-                return
-            claim = await self._claim(connection, run_id)
-        if claim:
-            self.executor.launch(claim, asked_at_s)
-        else:
+        with self.executor.claiming(1):
+            is_open, claim = await self._request_one(user_id, run_id)
+            if claim:
+                self.executor.launch(claim, asked_at_s)
+        if not is_open:
+            return
+        if not claim:
             await self.stop(user_id, [run_id])
         await self._wait_until_ended(user_id, run_id, give_up_s)
 
@@ -93,6 +88,18 @@ class CancelRun:
             followed = await runs.followed_run(connection, user_id, run_id)
         if followed and not followed.is_ended and not self.executor.cancel(run_id):
             await self._stop_elsewhere(run_id, followed)
+
+    async def _request_one(self, user_id: UserId, run_id: RunId) -> tuple[bool, Claim | None]:
+        """Whether the run has yet to end, and the claim to end it here."""
+        async with self.database.as_user(user_id) as connection:
+            run = await runs.get_run(connection, user_id, run_id)
+            if run is None:
+                # Gone with its thread, and whoever deleted that tells us.
+                self.executor.discard(user_id, run_id)
+                raise NotFound(_NO_RUN)
+            if not await self._request(connection, user_id, [run]):
+                return False, None
+            return True, await self._claim(connection, run_id)
 
     async def _request(self, connection: Connection, user_id: UserId, wanted: Sequence[Run]) -> list[RunId]:
         """Ends what nobody has claimed and marks the rest, whose ids it gives."""
