@@ -53,6 +53,10 @@ class Attempt:
         """Whether this attempt or one before wrote checkpoints, which then go with the end."""
         return self.claim.attempt > 1 or (self.checkpoints is not None and self.checkpoints.has_written)
 
+    @property
+    def has_started(self) -> bool:
+        return bool(self.log.events)
+
     def start(self, progress: Progress) -> None:
         """Opens the attempt; one that goes on from a safe point repeats what it builds on."""
         thread_id = str(self.claim.thread_id)
@@ -62,6 +66,7 @@ class Attempt:
             self._round_has_text = False
             self._say(text)
         self._bill = Bill(progress.usage)
+        self.model = progress.model or self.model
 
     def recalled(self, memories: Sequence[RecalledMemory], *, is_unavailable: bool) -> None:
         self._tell(MemoryRecalled(tuple(memories), is_unavailable=is_unavailable))

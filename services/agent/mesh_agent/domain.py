@@ -195,6 +195,8 @@ class Progress:
     texts: tuple[str, ...] = ()
     tool_results: tuple[ToolResult, ...] = ()
     usage: Usage = Usage()
+    model: str = ""
+    """The one that answered last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,14 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from structlog.contextvars import bound_contextvars
 
 from mesh_agent.attempt_log import LeaseLostError
-from mesh_agent.domain import MAX_LOST_ATTEMPTS, Claim, Outcome, Progress, RunError, RunStatus
+from mesh_agent.domain import Claim, Outcome, RunError, RunStatus
 from mesh_agent.events import RunEvent
 from mesh_agent.frames import encode_frames
 from mesh_agent.handle import Handle, Stop
 from mesh_agent.lease import while_lease_holds
 from mesh_agent.metrics import MODEL_COST, MODEL_TOKENS, RUNS_ENDED
 from mesh_agent.outcome import terminal_event
-from mesh_agent.run import RunParts, run_attempt
+from mesh_agent.run import RunParts, cancel_attempt, run_attempt
 from mesh_agent.store import claims
 from mesh_agent.usecases.ending import EndRun
 
@@ -31,9 +31,6 @@ log = structlog.get_logger()
 
 _INTERNAL = RunError("INTERNAL", "Something went wrong on our side.", is_retryable=True)
 _TIMED_OUT = RunError("RUN_TIMEOUT", "The run took longer than a run may take.", is_retryable=True)
-_TOO_MANY = RunError(
-    "TOO_MANY_ATTEMPTS", "The run was tried several times and never came to its end.", is_retryable=False
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +73,6 @@ class Execution:
     async def _outcome(self, handle: Handle) -> Outcome | None:
         """How the attempt ended; None when it is not ours to end."""
         attempt = handle.attempt
-        if handle.claim.lost_attempts >= MAX_LOST_ATTEMPTS:
-            attempt.start(Progress())
-            return attempt.failed(_TOO_MANY)
         try:
             async with asyncio.timeout(self.run_timeout_s):
                 return await run_attempt(attempt, self.parts)
@@ -99,7 +93,7 @@ class Execution:
         handle.task.uncancel()
         match handle.stop:
             case Stop.CANCELLED:
-                return handle.attempt.cancelled()
+                return await cancel_attempt(handle.attempt, self.parts)
             case Stop.DISCARDED | Stop.LEASE_LOST:
                 await self._lost(handle)
             case Stop.RELEASED:

@@ -1,6 +1,7 @@
 """The story of one attempt of a run. It stores nothing but checkpoints; the executor stores how it ended."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,9 +10,19 @@ from mesh_common.errors import MeshError
 from mesh_common.postgres import Database
 
 from mesh_agent.attempt import Attempt
-from mesh_agent.domain import Claim, Entitlements, Message, Outcome, RecalledMemory, RunError
+from mesh_agent.domain import (
+    MAX_LOST_ATTEMPTS,
+    Claim,
+    Entitlements,
+    Message,
+    Outcome,
+    Progress,
+    RecalledMemory,
+    RunError,
+)
 from mesh_agent.entitlements import CachedEntitlements
-from mesh_agent.graph.loop import AgentLoop, LoopInput
+from mesh_agent.graph.loop import AgentLoop, AttemptLoop, LoopInput
+from mesh_agent.lease import while_lease_holds
 from mesh_agent.llm.provider_errors import ProviderError, run_error_of
 from mesh_agent.llm.registry import ModelRegistry
 from mesh_agent.metrics import RECALLS
@@ -19,6 +30,10 @@ from mesh_agent.ports import Memories
 from mesh_agent.store import threads
 
 log = structlog.get_logger()
+
+_TOO_MANY = RunError(
+    "TOO_MANY_ATTEMPTS", "The run was tried several times and never came to its end.", is_retryable=False
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +52,12 @@ async def run_attempt(attempt: Attempt, parts: RunParts) -> Outcome:
     """How the attempt ended. Raises LeaseLostError when the run is not ours any more, and what nobody foresaw."""
     claim = attempt.claim
     try:
-        async with parts.loop.open(claim, attempt.log.holds_lease) as loop:
-            attempt.checkpoints = loop.checkpoints
-            attempt.start(await loop.progress())
+        async with _started(attempt, parts) as loop:
             if claim.is_cancel_requested:
                 # Cancelled while nobody had it: it ends with what the attempts before made durable.
                 return attempt.cancelled()
+            if claim.lost_attempts >= MAX_LOST_ATTEMPTS:
+                return attempt.failed(_TOO_MANY)
             entitlements = await parts.entitlements.of(claim.user_id)
             finish_reason = await loop.run(_loop_input(attempt, parts, entitlements), attempt)
         return attempt.succeeded(finish_reason)
@@ -52,6 +67,25 @@ async def run_attempt(attempt: Attempt, parts: RunParts) -> Outcome:
     except MeshError as error:
         # Known by name: a model or a tool the user may not use any more, a database that is away.
         return attempt.failed(RunError(error.reason, error.message, is_retryable=error.is_retryable))
+
+
+async def cancel_attempt(attempt: Attempt, parts: RunParts) -> Outcome:
+    """The end of an attempt that was stopped for its user, however early: it keeps what those before made durable."""
+    if not attempt.has_started:
+        async with _started(attempt, parts):
+            pass
+    return attempt.cancelled()
+
+
+@asynccontextmanager
+async def _started(attempt: Attempt, parts: RunParts) -> AsyncIterator[AttemptLoop]:
+    claim, holds_lease = attempt.claim, attempt.log.holds_lease
+    async with parts.loop.open(claim, holds_lease) as loop:
+        attempt.checkpoints = loop.checkpoints
+        # Should even the owner go away that was to end it, then what is stored may be what they die of.
+        may_read = claim.lost_attempts <= MAX_LOST_ATTEMPTS
+        attempt.start(await while_lease_holds(holds_lease, loop.progress) if may_read else Progress())
+        yield loop
 
 
 def _loop_input(attempt: Attempt, parts: RunParts, entitlements: Entitlements) -> LoopInput:

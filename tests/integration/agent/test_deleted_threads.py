@@ -18,6 +18,7 @@ from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from support.agent import AgentUnderTest, Followed, Started, eventually, some_user
+from support.locks import waiting_for_locks
 from support.mesh import TestMesh
 from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
 from support.tool_server import ToolServer, running_tool_server
@@ -81,11 +82,6 @@ async def left(database: Database, user_id: UserId) -> dict[str, int]:
 async def outbox_kinds(database: Database, user_id: UserId) -> set[str]:
     async with database.as_user(user_id) as connection:
         return set((await connection.execute(text("SELECT kind FROM agent.outbox"))).scalars())
-
-
-async def waiting_for_locks(database: Database) -> int:
-    async with database.as_worker() as connection:
-        return int((await connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))).scalar_one())
 
 
 async def test_deleting_a_thread_cancels_its_run_and_nothing_comes_back(

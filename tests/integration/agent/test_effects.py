@@ -14,6 +14,7 @@ from mesh_common.postgres import Database
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from support.agent import AgentUnderTest, Started, agent_settings, eventually, running_agent, some_user
+from support.locks import waiting_for_locks
 from support.mesh import TestMesh
 from support.tool_server import ToolServer, running_tool_server
 
@@ -185,11 +186,3 @@ async def claim_of(database: Database, started: Started) -> Claim:
         statement = text("SELECT thread_id, user_id, fence FROM agent.leases WHERE run_id = :run_id")
         row = (await connection.execute(statement, {"run_id": started.run_id})).one()
     return Claim(RunId(UUID(started.run_id)), row.thread_id, row.user_id, 1, 1, row.fence, "", None, {})
-
-
-async def waiting_for_locks(database: Database) -> int:
-    async with database.as_worker() as connection:
-        return int((await connection.execute(_WAITING)).scalar_one())
-
-
-_WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")

@@ -10,12 +10,13 @@ from mesh_agent.frames import encode_frames
 from mesh_agent.store import claims
 from mesh_agent.tables import outbox
 from mesh_agent.usecases.ending import EndRun
-from mesh_common.ids import new_id
+from mesh_common.ids import UserId, new_id
 from mesh_common.job_queue import JobQueue
 from mesh_common.postgres import Database
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
-from support.agent import agent_settings, eventually, running_agent, some_user
+from support.agent import agent_settings, eventually, owner_connection, running_agent, some_user
+from support.locks import waiting_for_locks
 from support.mesh import TestMesh
 from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
 
@@ -182,6 +183,87 @@ async def test_lost_owners_before_a_new_safe_point_count_no_more(
 async def _lost_attempts(database: Database) -> int:
     async with database.as_worker() as connection:
         return int((await connection.execute(text("SELECT lost_attempts FROM agent.runs"))).scalar_one())
+
+
+async def stuck_after_its_tool(mesh: TestMesh, model_url: str, simulator: SimulatorAdmin, user_id: UserId) -> str:
+    """A run with a safe point, given back while it waited for the answer after the tool."""
+    await simulator.put_rules([{"match": {"anywhere": "42", "times": 1}, "action": {"itl_ms": 20_000}}])
+    async with replica(mesh, model_url, AGENT_DRAIN_S="0.1") as first, first.starting(user_id, LOOP) as started:
+        await started.until("tool_finished")
+        await started.until("message_delta")
+    return started.run_id
+
+
+@pytest.mark.parametrize(
+    ("is_cancelled", "end"), [(False, "run_failed"), (True, "run_cancelled")], ids=["failed", "cancelled"]
+)
+async def test_run_that_loses_its_owners_keeps_and_costs_what_it_made_durable(
+    own_mesh: TestMesh,
+    model_url: str,
+    own_database: Database,
+    simulator: SimulatorAdmin,
+    is_cancelled: bool,  # noqa: FBT001
+    end: str,
+) -> None:
+    user_id = some_user()
+    run_id = await stuck_after_its_tool(own_mesh, model_url, simulator, user_id)
+    for _ in range(3):
+        await claimed_by_a_dead_owner(own_database, run_id, ttl_s=0.1)
+    async with own_database.as_user(user_id) as connection:
+        await connection.execute(text("UPDATE agent.runs SET is_cancel_requested = :it"), {"it": is_cancelled})
+
+    async with replica(own_mesh, model_url) as heir:
+        run = await eventually(lambda: heir.get_run(user_id, run_id), lambda run: run.HasField("ended_at"))
+        events = await heir.follow(user_id, run_id)
+
+    assert [event.WhichOneof("event") for event in events] == ["run_restarted", end]
+    assert [result.content for result in events[0].run_restarted.reused_tool_results] == ["42"]
+    assert run.usage.output_tokens == (await simulator.requests())[0]["tokens"]
+    assert await billed(own_database, run_id) == ("sim-large", run.usage.output_tokens)
+
+
+async def billed(database: Database, run_id: str) -> tuple[str, int]:
+    async with database.as_worker() as connection:
+        statement = text("SELECT payload FROM agent.outbox WHERE kind = 'record_usage' AND key = :run_id")
+        payload = (await connection.execute(statement, {"run_id": run_id})).scalar_one()
+    return payload["model"], payload["output_tokens"]
+
+
+async def test_run_that_dies_of_what_it_made_durable_fails_without_it(
+    own_mesh: TestMesh, model_url: str, own_database: Database, simulator: SimulatorAdmin
+) -> None:
+    """The owner that was to end it with that went away as well."""
+    user_id = some_user()
+    run_id = await stuck_after_its_tool(own_mesh, model_url, simulator, user_id)
+    for _ in range(4):
+        await claimed_by_a_dead_owner(own_database, run_id, ttl_s=0.1)
+
+    async with replica(own_mesh, model_url) as heir:
+        await eventually(lambda: heir.get_run(user_id, run_id), lambda run: run.HasField("ended_at"))
+        events = await heir.follow(user_id, run_id)
+
+    assert [event.WhichOneof("event") for event in events] == ["run_restarted", "run_failed"]
+    assert not events[0].run_restarted.reused_tool_results
+
+
+async def test_run_cancelled_before_it_was_read_how_far_it_is_keeps_that(
+    own_mesh: TestMesh, model_url: str, own_database: Database, simulator: SimulatorAdmin
+) -> None:
+    user_id = some_user()
+    run_id = await stuck_after_its_tool(own_mesh, model_url, simulator, user_id)
+    async with replica(own_mesh, model_url) as heir:
+        async with owner_connection(own_mesh) as locking:
+            await locking.execute(text("LOCK TABLE agent.checkpoints IN ACCESS EXCLUSIVE MODE"))
+            await eventually(lambda: heir.get_run(user_id, run_id), lambda run: run.attempt == 2)
+            await eventually(lambda: waiting_for_locks(own_database), bool)
+            await heir.cancel(user_id, run_id)
+
+        run = await eventually(lambda: heir.get_run(user_id, run_id), lambda run: run.HasField("ended_at"))
+        events = await heir.follow(user_id, run_id)
+
+    assert [event.WhichOneof("event") for event in events] == ["run_restarted", "run_cancelled"]
+    assert [result.content for result in events[0].run_restarted.reused_tool_results] == ["42"]
+    assert run.usage.output_tokens == (await simulator.requests())[0]["tokens"]
 
 
 async def test_replica_takes_over_from_itself(own_mesh: TestMesh, model_url: str, own_database: Database) -> None:

@@ -125,6 +125,7 @@ async def _ask(
     usage = answer.usage
     message.response_metadata = {
         "finish_reason": answer.finish_reason,
+        "model": answer.model.name,
         "cost": [usage.input_tokens, usage.output_tokens, usage.cost_micro_usd],
     }
     # Calls beyond the bound are taken back: providers refuse a question whose calls are not all answered.
@@ -147,6 +148,8 @@ def _progress(messages: Sequence[BaseMessage]) -> Progress:
         texts=tuple(str(answer.content) for answer in answers if answer.content),
         tool_results=tuple(results.values()),
         usage=usage,
+        # A release before this one stored none.
+        model=answers[-1].response_metadata.get("model", "") if answers else "",
     )
 
 
