@@ -9,7 +9,8 @@ from mesh.agent.v1 import agent_pb2
 from mesh_agent.store import claims
 from mesh_common.postgres import Database
 from sqlalchemy import text
-from support.agent import eventually, some_user
+from support.agent import eventually, owner_connection, some_user
+from support.locks import waiting_for_locks
 from support.mesh import TestMesh
 from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
 
@@ -66,6 +67,27 @@ async def test_cancel_reaches_an_owner_out_of_reach_by_its_heartbeat(
 
         rest = await started.rest()
     assert [event.WhichOneof("event") for event in rest] == ["run_cancelled"]
+
+
+async def test_drained_replica_gives_back_what_a_claim_under_way_brings(
+    own_mesh: TestMesh, model_url: str, own_database: Database
+) -> None:
+    """Else the run waits until its lease is over, and counts as lost."""
+    user_id = some_user()
+    async with replica(own_mesh, model_url, AGENT_DRAIN_S="0.1") as going:
+        async with owner_connection(own_mesh) as locking:
+            await locking.execute(text("LOCK TABLE agent.leases IN ACCESS EXCLUSIVE MODE"))
+            run_id = await insert_pending(own_database, user_id, "Hello [[sim:itl=20000]]")
+            await eventually(lambda: waiting_for_locks(own_database), bool)
+            draining = asyncio.ensure_future(going.drain())
+            await asyncio.sleep(0)
+        await draining
+        async with own_database.as_worker() as connection:
+            leases = (await connection.execute(text("SELECT count(*) FROM agent.leases"))).scalar_one()
+            run = (await connection.execute(text("SELECT id::text, status, lost_attempts FROM agent.runs"))).one()
+
+    assert leases == 0
+    assert tuple(run) == (run_id, "pending", 0)
 
 
 async def test_drained_replica_gives_its_run_back_and_another_ends_it(own_mesh: TestMesh, model_url: str) -> None:

@@ -2,9 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import astuple
 from typing import Any, cast
 
 import pytest
@@ -39,28 +36,10 @@ def no_stops() -> None:
     stops.clear()
 
 
-class SlowDatabase:
-    """It answers a claim when it is let."""
-
-    def __init__(self, claim: Claim) -> None:
-        self.claim = claim
-        self.is_asked = asyncio.Event()
-        self.may_answer = asyncio.Event()
-
-    @asynccontextmanager
-    async def as_worker(self) -> AsyncIterator["SlowDatabase"]:
-        yield self
-
-    async def execute(self, *_: object) -> list[tuple[Any, ...]]:
-        self.is_asked.set()
-        await self.may_answer.wait()
-        return [astuple(self.claim)]
-
-
-def executor(database: Any = None) -> Executor:
+def executor() -> Executor:
     """What it launches waits until it is stopped."""
     execution = cast("Execution", until_stopped)
-    return Executor(database, Owner("me", "here:1"), execution, ExecutorLimits(10, 10, 6.0), lambda: 0.0)
+    return Executor(cast("Any", None), Owner("me", "here:1"), execution, ExecutorLimits(10, 10, 6.0), lambda: 0.0)
 
 
 async def drained(runs: Executor, drain_s: float = 0.0) -> asyncio.Task[None]:
@@ -109,24 +88,6 @@ async def test_log_of_a_run_whose_lease_ran_out_is_not_given() -> None:
     assert runs.log_of(claim.run_id) is None
     runs.cancel(claim.run_id)
     await runs.wait_for_end(claim.run_id, 5.0)
-
-
-async def test_drain_gives_back_what_a_claim_under_way_brings() -> None:
-    """Else the run waits until its lease is over."""
-    database = SlowDatabase(claimed())
-    runs = executor(database)
-    claiming = asyncio.ensure_future(runs._claim_once())
-    await database.is_asked.wait()
-
-    draining = await drained(runs)
-    is_over = draining.done()
-    database.may_answer.set()
-    async with asyncio.timeout(5):
-        await asyncio.gather(draining, claiming)
-
-    assert not is_over
-    assert stops == [Stop.RELEASED]
-    assert runs.load() == 0.0
 
 
 async def test_drain_lets_a_run_end_that_was_being_started_when_it_began() -> None:
