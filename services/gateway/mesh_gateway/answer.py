@@ -1,9 +1,13 @@
 """The JSON answer of a run, gathered from its events."""
 
+from typing import Final
+
 from mesh_common.errors import Conflict, Internal, MeshError, Unavailable
 
 from mesh_gateway.events import StreamEvent
 from mesh_gateway.schemas.runs import AnswerMessage, ChatAnswer, RecalledMemory, Usage
+
+_STATUS_BY_END: Final = {"run_finished": "succeeded", "run_failed": "failed", "run_cancelled": "cancelled"}
 
 
 class AnswerBuilder:
@@ -21,6 +25,11 @@ class AnswerBuilder:
             self._seen.clear()
         # The last of each type counts: a round of tools may complete a message of its own before the answer.
         self._seen[event.type] = event
+
+    @property
+    def run_status(self) -> str | None:
+        """How the run ended; None when its end was not seen."""
+        return next((status for event, status in _STATUS_BY_END.items() if event in self._seen), None)
 
     def answer(self) -> ChatAnswer:
         """Raises the run's error; Unavailable when its end was not seen."""

@@ -113,9 +113,8 @@ async def stream_followed(
 async def answer_new(gateway: Gateway, request: Request, caller: Principal, order: RunOrder) -> ChatAnswer | Response:
     """The whole answer. Raises the run's error."""
     turn = await start(gateway, request, caller, order)
-    first_token = FirstToken(record_of(request.scope).started_s)
     async with turn.resources:
-        work = _gathered(turn, first_token, gateway.settings.wait_timeout_s)
+        work = _gathered(turn, record_of(request.scope), gateway.settings.wait_timeout_s)
         answer = await while_connected(request.receive, turn.slot, work)
     return answer or Response(status_code=CLIENT_GONE)
 
@@ -169,7 +168,8 @@ def _streamed(gateway: Gateway, turn: Turn, on_event: Callable[[StreamEvent], No
     )
 
 
-async def _gathered(turn: Turn, first_token: FirstToken, limit_s: float) -> ChatAnswer:
+async def _gathered(turn: Turn, record: RequestRecord, limit_s: float) -> ChatAnswer:
+    first_token = FirstToken(record.started_s)
     builder = AnswerBuilder(str(turn.opened.run_id), turn.opened.thread_id)
     try:
         async with asyncio.timeout(limit_s), aclosing(turn.events) as events:
@@ -178,4 +178,7 @@ async def _gathered(turn: Turn, first_token: FirstToken, limit_s: float) -> Chat
                 builder.add(event)
     except TimeoutError:
         raise DeadlineExceeded("The run takes longer than an answer may; it goes on.") from None
+    if builder.run_status:
+        # Should it be a problem: the client shall know that the same request gives the same end.
+        record.members["run_status"] = builder.run_status
     return builder.answer()

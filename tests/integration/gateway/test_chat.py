@@ -155,7 +155,32 @@ async def test_failed_run_is_a_problem_with_the_runs_reason(gateway: Client, ret
     assert response.status_code == status
     assert ("retry-after" in response.headers) is retryable
     assert (problem["reason"], problem["detail"]) == ("MODEL_UNAVAILABLE", "No model answered.")
-    assert problem["run_id"] == gateway.mesh.agent.started[0].run_id
+    assert (problem["run_id"], problem["run_status"]) == (gateway.mesh.agent.started[0].run_id, "failed")
+
+
+async def test_failed_run_is_the_same_for_its_key_and_another_for_a_new_one(gateway: Client) -> None:
+    error = agent_pb2.RunError(reason="MODEL_UNAVAILABLE", detail="No model answered.", is_retryable=True)
+    gateway.mesh.agent.plan = failing_with(error)
+    user = gateway.as_user()
+
+    keys = ("k-1", "k-1", "k-2")
+    headers = [{**user, "Idempotency-Key": key} for key in keys]
+    problems = [(await gateway.http.post(CHAT, json={"message": "Hi"}, headers=sent)).json() for sent in headers]
+
+    first, again, new = [problem["run_id"] for problem in problems]
+    assert first == again != new
+    assert [problem["run_status"] for problem in problems] == ["failed"] * 3
+
+
+async def test_problem_of_a_run_that_goes_on_does_not_say_that_it_ended(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    mesh.agent.plan = answer_begin
+    async with running_gateway(mesh, valkey.url, wait_timeout_s=1.0) as gateway:
+        response = await gateway.http.post(CHAT, json={"message": "Hi"}, headers=gateway.as_user())
+
+    problem = response.json()
+    assert response.status_code == HTTPStatus.GATEWAY_TIMEOUT
+    assert problem["run_id"] == mesh.agent.started[0].run_id
+    assert "run_status" not in problem
 
 
 async def test_failed_run_ends_its_stream_with_run_failed(gateway: Client) -> None:

@@ -97,17 +97,22 @@ def test_answer_has_the_last_message_of_the_current_attempt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "error", "reason"),
+    ("event", "error", "reason", "run_status"),
     [
-        (_event("run_cancelled"), Conflict, "RUN_CANCELLED"),
-        (_event("run_finished"), Internal, "EMPTY_ANSWER"),
-        (_event("run_started"), Unavailable, "RUN_NOT_FOLLOWED"),
-        (_event("run_failed", error=agent_pb2.RunError(reason="X", is_retryable=True)), Unavailable, "X"),
-        (_event("run_failed", error=agent_pb2.RunError(reason="Y")), Internal, "Y"),
+        (_event("run_cancelled"), Conflict, "RUN_CANCELLED", "cancelled"),
+        (_event("run_finished"), Internal, "EMPTY_ANSWER", "succeeded"),
+        (_event("run_started"), Unavailable, "RUN_NOT_FOLLOWED", None),
+        (_event("run_failed", error=agent_pb2.RunError(reason="X", is_retryable=True)), Unavailable, "X", "failed"),
+        (_event("run_failed", error=agent_pb2.RunError(reason="Y")), Internal, "Y", "failed"),
     ],
 )
-def test_run_without_an_answer_is_its_error(event: agent_pb2.RunEvent, error: type[Exception], reason: str) -> None:
+def test_run_without_an_answer_is_its_error(
+    event: agent_pb2.RunEvent, error: type[Exception], reason: str, run_status: str | None
+) -> None:
+    builder = _answer(event)
+
     with pytest.raises(error) as raised:
-        _answer(event).answer()
+        builder.answer()
 
     assert getattr(raised.value, "reason", None) == reason
+    assert builder.run_status == run_status

@@ -75,3 +75,8 @@ class Problem(Answer):
     errors: list[FieldError] | None = Field(default=None, description="Only with status 422: the fields at fault.")
     run_id: str | None = Field(default=None, description="Only where a run was acknowledged before the error.")
     thread_id: str | None = Field(default=None, description="As run_id.")
+    run_status: str | None = Field(
+        default=None,
+        description="Only where the error is the end of that run: the same Idempotency-Key gives the same end again.",
+        examples=["failed"],
+    )
