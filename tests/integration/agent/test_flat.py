@@ -1,13 +1,18 @@
-"""Turn 1,000 of a thread costs the database what turn 10 does: statements, commits, rows and bytes."""
+"""Turn 1,000 of a thread costs the database what turn 10 does: statements, commits, rows, bytes, blocks looked at."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from statistics import median
+from typing import Any, cast
+from uuid import UUID
 
 import pytest
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
-from mesh_common.ids import UserId
-from sqlalchemy import text
+from mesh_agent.store import threads
+from mesh_common.ids import ThreadId, UserId
+from mesh_common.postgres import Database
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from support.agent import AgentUnderTest, agent_settings, owner_connection, running_agent, some_user
 from support.mesh import TestMesh
 from support.statements import counted
@@ -99,3 +104,51 @@ async def test_turn_1000_costs_what_turn_10_does(own_mesh: TestMesh, own_agent: 
 
     assert (late.statements, late.commits, late.rows) == (early.statements, early.commits, early.rows)
     assert late.wal_bytes == pytest.approx(early.wal_bytes, rel=0.1), (early, late)
+
+
+class Explaining:
+    """Stands for a connection: what is executed on it is explained."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.blocks = 0
+
+    async def execute(self, statement: TextClause, parameters: dict[str, Any]) -> list[Any]:
+        explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.text}")
+        [found] = (await self._connection.execute(explained, parameters)).scalar_one()
+        self.blocks += found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"]
+        return []
+
+
+async def blocks_to_remember_a_turn(database: Database, user_id: UserId, thread_id: str) -> int:
+    """What PostgreSQL looks at when memory is told of the last turn."""
+    async with database.as_user(user_id) as connection:
+        await connection.execute(_REMEMBER_ALL_BUT_ONE, {"thread_id": thread_id})
+        explaining = Explaining(connection)
+        await threads.messages_to_remember(
+            cast("AsyncConnection", explaining), user_id, ThreadId(UUID(thread_id)), limit=50
+        )
+    return explaining.blocks
+
+
+_REMEMBER_ALL_BUT_ONE = text("""
+    UPDATE agent.threads SET remembered_position = (
+        SELECT max(position) - 1 FROM agent.messages WHERE thread_id = :thread_id)
+    WHERE id = :thread_id
+""")
+
+
+async def test_remembering_turn_1000_reads_what_turn_10_does(
+    own_mesh: TestMesh, own_agent: AgentUnderTest, own_database: Database
+) -> None:
+    user_id = some_user()
+    thread_id = (await own_agent.create_thread(user_id)).id
+    await grow(own_mesh, thread_id, user_id, 10)
+    early = await blocks_to_remember_a_turn(own_database, user_id, thread_id)
+    await grow(own_mesh, thread_id, user_id, 990)
+
+    late = await blocks_to_remember_a_turn(own_database, user_id, thread_id)
+
+    # An index of a thousand turns is some levels deeper than one of ten.
+    assert early > 0
+    assert late <= early + 10

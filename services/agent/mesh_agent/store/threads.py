@@ -197,23 +197,19 @@ async def messages_to_remember(
     connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, limit: int
 ) -> Sequence[tuple[Message, int]]:
     """Messages of succeeded runs that memory was not told of yet, oldest first, each with its run's position."""
-    statement = (
-        select(*_MESSAGE)
-        .select_from(messages.join(threads, threads.c.id == messages.c.thread_id))
-        .where(
-            messages.c.thread_id == thread_id,
-            messages.c.user_id == user_id,
-            messages.c.position > threads.c.remembered_position,
-            messages.c.position.in_(text(_SUCCEEDED_POSITIONS)),
-        )
-        .order_by(messages.c.position, messages.c.part)
-        .limit(limit)
-    )
-    rows = await connection.execute(statement, {"remember_thread": thread_id})
-    return [(_message(row), row.position) for row in rows]
+    parameters = {"user_id": user_id, "thread_id": thread_id, "limit": limit}
+    return [(_message(row), row.position) for row in await connection.execute(_TO_REMEMBER, parameters)]
 
 
-_SUCCEEDED_POSITIONS = "SELECT position FROM agent.runs WHERE thread_id = :remember_thread AND status = 'succeeded'"
+# The position comes from a subquery, which PostgreSQL runs first: joined with the thread it was compared last, after
+# all of the thread's runs and messages were read.
+_TO_REMEMBER = text("""
+    SELECT m.id, m.role, m.content, m.created_at, m.run_id, m.is_partial, m.position
+    FROM agent.messages m JOIN agent.runs r ON r.id = m.run_id AND r.status = 'succeeded'
+    WHERE m.thread_id = :thread_id AND m.user_id = :user_id
+      AND m.position > (SELECT remembered_position FROM agent.threads WHERE id = :thread_id)
+    ORDER BY m.position, m.part LIMIT :limit
+""")
 
 
 async def set_remembered(connection: AsyncConnection, thread_id: ThreadId, position: int) -> None:
