@@ -1,6 +1,8 @@
 """What hangs is cut off and told; real schedules are in tests/chaos."""
 
-import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +15,7 @@ from chaos.schedule import run_schedule
 
 async def test_a_schedule_that_hangs_fails_and_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chaos.campaign.run_schedule", lambda cluster, seed: run_schedule(cluster, seed, 0.2))
-    async with await asyncio.start_server(_never_answer, "127.0.0.1", 0) as silent:
-        url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    with _silent() as url:
         cluster = Cluster(cast("Any", None), {}, MarkServer(), (url,))
 
         campaign = await run_campaign(cluster, count=3, seed=7, histories=tmp_path)
@@ -25,8 +26,7 @@ async def test_a_schedule_that_hangs_fails_and_is_the_last(tmp_path: Path, monke
 
 
 async def test_a_schedule_that_hangs_says_so() -> None:
-    async with await asyncio.start_server(_never_answer, "127.0.0.1", 0) as silent:
-        url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    with _silent() as url:
         cluster = Cluster(cast("Any", None), {}, MarkServer(), (url,))
 
         result = await run_schedule(cluster, 7, give_up_s=1.0)
@@ -35,7 +35,8 @@ async def test_a_schedule_that_hangs_says_so() -> None:
     assert not result.is_finished
 
 
-async def _never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until the client is gone."""
-    await reader.read(-1)
-    writer.close()
+@contextmanager
+def _silent() -> Iterator[str]:
+    """The URL of a server that answers nobody: the system takes connections for it, and it looks at none."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
