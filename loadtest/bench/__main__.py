@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import plot
+from bench.baseline import compare
 from bench.costs import Batch, measure_batch
 from bench.counts import measure_counts
 from bench.frontier import as_json as steps_as_json
@@ -27,7 +28,7 @@ from bench.statistics import as_json, spreads
 PARTS: Final = ("counts", "turns", "frontier", "recall")
 
 
-async def bench(size: Size, parts: Sequence[str], results: Path) -> int:
+async def bench(size: Size, parts: Sequence[str], baseline: str | None, results: Path) -> int:
     """The exit code: 1 when a count grew with the thread, or a memory was not found."""
     figures: dict[str, Any] = {"machine": machine()}
     code = 0
@@ -40,6 +41,8 @@ async def bench(size: Size, parts: Sequence[str], results: Path) -> int:
     if "recall" in parts:
         figures["recall"], missed = await _recall(size)
         code = max(code, missed)
+    if baseline:
+        figures["baseline"] = (await compare(size, baseline)).as_json()
     path = write(figures, results)
     say(f"\nwritten: {path}")
     for plotted in plot.draw(figures, path.with_suffix("")):
@@ -126,12 +129,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all unless said")
     parser.add_argument("--small", action="store_true", help="a minute, for the plumbing: no figure of it counts")
+    parser.add_argument(
+        "--baseline", metavar="COMMIT", help="what a turn costs beside this commit; alone, nothing else"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for what is written")
     arguments = parser.parse_args()
-    parts = arguments.parts or PARTS
+    parts = arguments.parts or (() if arguments.baseline else PARTS)
     if unknown := set(parts) - set(PARTS):
         parser.error(f"unknown: {', '.join(unknown)}")
-    return asyncio.run(bench(SMALL if arguments.small else FULL, parts, arguments.results))
+    size = SMALL if arguments.small else FULL
+    return asyncio.run(bench(size, parts, arguments.baseline, arguments.results))
 
 
 if __name__ == "__main__":

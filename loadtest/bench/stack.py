@@ -70,9 +70,14 @@ class Mesh:
 
 @asynccontextmanager
 async def open_mesh(
-    data_dir: Path, pace: Pace, *, has_background: bool = False, counts_statements: bool = False
+    data_dir: Path,
+    pace: Pace,
+    *,
+    has_background: bool = False,
+    counts_statements: bool = False,
+    service_env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Mesh]:
-    """`counts_statements` costs PostgreSQL some CPU: for counts, not for times."""
+    """`counts_statements` costs PostgreSQL some CPU: for counts, not for times. `service_env` is for all services."""
     background = _WITH_BACKGROUND if has_background else _WITHOUT_BACKGROUND
     preload = {"shared_preload_libraries": "pg_stat_statements"} if counts_statements else {}
     options = StackOptions(
@@ -84,6 +89,7 @@ async def open_mesh(
                 f"{name.upper()}_TRACE_SAMPLE_RATIO": "0.01",
                 **_RAISED.get(name, {}),
                 **(background if name == "agent" else {}),
+                **(service_env or {}),
             }
             for name in SERVICES
         },

@@ -1,0 +1,96 @@
+"""What a turn costs beside another commit: batches of both in turns, for the machine's own speed drifts in minutes."""
+
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.costs import TURN_PATH, measure_batch
+from bench.generator import open_generator
+from bench.report import say, table
+from bench.size import Size
+from bench.stack import PACED, open_mesh
+from bench.statistics import Spread, as_json, spreads
+
+_ROOT: Final = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """CPU in milliseconds a turn; `ratio` is this commit's to the baseline's, of each pair of batches."""
+
+    baseline: str
+    before: Mapping[str, Spread]
+    after: Mapping[str, Spread]
+    ratio: Mapping[str, Spread]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "commit": self.baseline,
+            "cpu_ms_per_turn": as_json(self.before),
+            "cpu_ms_per_turn_here": as_json(self.after),
+            "ratio": as_json(self.ratio),
+        }
+
+
+async def compare(size: Size, baseline: str) -> Comparison:
+    """Raises CalledProcessError for a commit that git does not know."""
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name:
+        folder = Path(name)
+        code = check_out(baseline, folder / "code")
+        async with (
+            open_mesh(folder / "here", PACED) as here,
+            open_mesh(folder / "there", PACED, service_env={"PYTHONPATH": code}) as there,
+            open_generator() as of_there,
+            open_generator() as of_here,
+        ):
+            # A generator has accounts with one mesh.
+            both = ((there, of_there), (here, of_here))
+            pairs = []
+            for mesh, generator in both:
+                await measure_batch(mesh, generator, streams=size.streams, turns=size.streams)
+            for _ in range(size.repeats):
+                before, after = [
+                    (await measure_batch(mesh, generator, streams=size.streams, turns=size.turns)).cpu_ms_per_turn
+                    for mesh, generator in both
+                ]
+                say(f"total {after['total']:.1f} ms a turn, {before['total']:.1f} at {baseline}")
+                pairs.append((before, after))
+    return compared(baseline, pairs)
+
+
+def compared(baseline: str, pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> Comparison:
+    names = [*TURN_PATH, "total"]
+    ratios = [{name: after[name] / before[name] for name in names if before[name] > 0} for before, after in pairs]
+    comparison = Comparison(
+        baseline,
+        before=spreads([{name: before[name] for name in names} for before, _ in pairs]),
+        after=spreads([{name: after[name] for name in names} for _, after in pairs]),
+        ratio=spreads(
+            [{name: ratio[name] for name in names if all(name in one for one in ratios)} for ratio in ratios]
+        ),
+    )
+    table(f"CPU, ms a turn, at {baseline}", comparison.before)
+    table("here", comparison.after)
+    table("ratio", comparison.ratio)
+    return comparison
+
+
+def check_out(commit: str, folder: Path) -> str:
+    """The services as they were, beside the packages installed now. The database's schema is this commit's: it may be
+    ahead of the code (DESIGN §5). Gives the PYTHONPATH."""
+    archive = subprocess.run(  # noqa: S603 - git, and a commit that whoever runs it names
+        ["git", "archive", "--format=tar", commit, "proto", "services"],  # noqa: S607
+        cwd=_ROOT,
+        check=True,
+        capture_output=True,
+    )
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    services = sorted(path for path in (folder / "services").iterdir() if path.is_dir())
+    return os.pathsep.join(map(str, [folder / "proto" / "gen", *services]))
