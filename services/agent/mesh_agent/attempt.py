@@ -1,6 +1,5 @@
 """One attempt as it goes: the answer that grows, what it cost, and the events that tell of both."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 
@@ -22,7 +21,7 @@ from mesh_agent.events import (
 )
 from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import FIRST_TOKEN_SECONDS
-from mesh_agent.text_window import window_s
+from mesh_agent.text_window import TextWindow, text_window
 from mesh_agent.tools.call import ToolCall
 
 _BETWEEN_ROUNDS = "\n\n"
@@ -83,10 +82,10 @@ class Attempt:
         self._bill.on_text()
         self._say(text)
 
-    async def gather(self) -> None:
-        """Tells what was said so far, and lets more gather for a window."""
+    def next_window(self) -> TextWindow:
+        """Tells what was said so far; more may gather for so long."""
         self._tell_text()
-        await asyncio.sleep(window_s(self._load()))
+        return text_window(self._load())
 
     def on_model(self, model: Model) -> None:
         self._bill.on_model(model)

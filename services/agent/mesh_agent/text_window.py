@@ -5,6 +5,8 @@ Each read of the provider's stream costs a wake-up, each gRPC message 32-55 µs 
 text flows.
 """
 
+from dataclasses import dataclass
+
 _MIN_WINDOW_S = 0.025
 _MAX_WINDOW_S = 0.1
 # From half its runs or half its core on, each wake-up spared is time for another run: at 50 tokens/s the wide window
@@ -12,6 +14,15 @@ _MAX_WINDOW_S = 0.1
 _BUSY = 0.5
 
 
-def window_s(load: float) -> float:
-    """The window for a replica that is so busy (0..1): 25 ms idle, 100 ms from half of it on."""
-    return _MIN_WINDOW_S + (_MAX_WINDOW_S - _MIN_WINDOW_S) * min(max(load / _BUSY, 0.0), 1.0)
+@dataclass(frozen=True, slots=True)
+class TextWindow:
+    """`is_busy`: CPU is what runs wait for, so that a little latency may be given for it."""
+
+    length_s: float
+    is_busy: bool
+
+
+def text_window(load: float) -> TextWindow:
+    """For a replica that is so busy (0..1): 25 ms idle, 100 ms from half of it on."""
+    length_s = _MIN_WINDOW_S + (_MAX_WINDOW_S - _MIN_WINDOW_S) * min(max(load / _BUSY, 0.0), 1.0)
+    return TextWindow(length_s, is_busy=load >= _BUSY)

@@ -11,15 +11,17 @@ from mesh_agent.llm.chat_model import StreamingChatModel
 from mesh_agent.llm.completion_stream import TextListener
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
+from mesh_agent.text_window import TextWindow
 
 
 @dataclass
 class Heard:
-    """What was heard of models. It is in no hurry and waits for nothing; `gathered` counts how often it might have."""
+    """What was heard of models. `windows` counts how often text might gather, for as long as `window` says."""
 
     texts: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
-    gathered: int = 0
+    window: TextWindow = field(default_factory=lambda: TextWindow(0.0, is_busy=False))
+    windows: int = 0
 
     def on_model(self, model: Model) -> None:
         self.models.append(model.name)
@@ -27,8 +29,9 @@ class Heard:
     def on_text(self, text: str) -> None:
         self.texts.append(text)
 
-    async def gather(self) -> None:
-        self.gathered += 1
+    def next_window(self) -> TextWindow:
+        self.windows += 1
+        return self.window
 
 
 @dataclass

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from fakes.agent.loop_time import in_jumping_time, loop_time_ms
+from fakes.agent.loop_time import in_jumping_time
 from fakes.agent.runs import a_model, an_owned_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +21,7 @@ from mesh_agent.events import (
     ToolFinished,
     ToolStarted,
 )
+from mesh_agent.text_window import text_window
 from mesh_agent.tools.call import ToolCall
 from prometheus_client import REGISTRY
 
@@ -229,29 +230,24 @@ async def test_an_attempt_that_lost_its_lease_cannot_end() -> None:
         attempt.succeeded("stop")
 
 
-@pytest.mark.parametrize(("load", "window_ms"), [(0.0, 25), (1.0, 100)])
-def test_text_that_was_heard_is_told_and_more_gathers_for_a_window(load: float, window_ms: int) -> None:
-    @in_jumping_time
-    async def run() -> None:
-        attempt = Attempt(an_owned_log(), lambda: load, time.monotonic())
-        for text in ("I", " look", " it up"):
-            attempt.on_text(text)
+@pytest.mark.parametrize("load", [0.0, 1.0])
+def test_text_that_was_heard_is_told_before_more_gathers(load: float) -> None:
+    attempt = Attempt(an_owned_log(), lambda: load, time.monotonic())
+    for text in ("I", " look", " it up"):
+        attempt.on_text(text)
 
-        await attempt.gather()
+    window = attempt.next_window()
 
-        message_id = str(attempt.message_id)
-        assert _told(attempt) == [MessageDelta(message_id, "I"), MessageDelta(message_id, " look it up")]
-        assert loop_time_ms() == window_ms
-
-    run()
+    message_id = str(attempt.message_id)
+    assert _told(attempt) == [MessageDelta(message_id, "I"), MessageDelta(message_id, " look it up")]
+    assert window == text_window(load)
 
 
-@in_jumping_time
-async def test_a_lease_lost_while_text_gathers_is_noticed_before_more_is_heard() -> None:
+def test_a_lease_lost_while_text_gathers_is_noticed_before_more_is_heard() -> None:
     attempt = _attempt()
     attempt.on_text("I")
     attempt.on_text(" look")
     attempt.log.holds_lease = lambda: False
 
     with pytest.raises(LeaseLostError):
-        await attempt.gather()
+        attempt.next_window()

@@ -16,6 +16,7 @@ from fakes.agent.runs import a_model
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from mesh_agent.llm.chat_model import StreamingChatModel
 from mesh_agent.llm.provider_errors import ProviderError
+from mesh_agent.text_window import TextWindow
 from simulator.server import open_simulator
 from simulator.settings import SimulatorSettings
 
@@ -187,21 +188,19 @@ async def test_cancelling_closes_the_providers_connection() -> None:
 
 
 class Pausing(Heard):
-    """Wants to hear more only when it is told."""
+    """Tells when text begins to gather."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, window: TextWindow) -> None:
+        super().__init__(window=window)
         self.is_gathering = asyncio.Event()
-        self.has_gathered = asyncio.Event()
 
-    async def gather(self) -> None:
-        await super().gather()
+    def next_window(self) -> TextWindow:
         self.is_gathering.set()
-        await self.has_gathered.wait()
+        return super().next_window()
 
 
-async def test_what_comes_while_the_listener_gathers_is_heard_at_once_afterwards() -> None:
-    listener, has_written = Pausing(), asyncio.Event()
+async def test_what_comes_while_text_gathers_is_heard_at_once_afterwards() -> None:
+    listener = Pausing(TextWindow(0.2, is_busy=True))
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -211,24 +210,37 @@ async def test_what_comes_while_the_listener_gathers_is_heard_at_once_afterwards
         for text in (",", " hm", "."):
             await response.write(_line({"content": text}))
         await response.write(_line({}, "stop"))
-        has_written.set()
         return response
 
     async with _provider(answer) as provider, asyncio.timeout(10):
         provider.listener = listener
-        asking = asyncio.ensure_future(provider.ask())
-        await has_written.wait()
-        heard_meanwhile = list(listener.texts)
-        listener.has_gathered.set()
-        message = await asking
+        message = await provider.ask()
 
-    assert heard_meanwhile == ["Well"]
     assert message.content == "Well, hm."
-    assert listener.gathered <= 2
+    assert listener.windows <= 2
 
 
-async def test_cancelling_while_the_listener_gathers_closes_the_providers_connection() -> None:
-    listener, closed = Pausing(), asyncio.Event()
+async def test_an_answer_that_has_ended_waits_for_no_window_where_nothing_is_busy() -> None:
+    listener = Pausing(TextWindow(60.0, is_busy=False))
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(_line({"content": "Well"}))
+        await listener.is_gathering.wait()
+        await response.write(_line({"content": "."}) + _line({}, "stop"))
+        return response
+
+    async with _provider(answer) as provider, asyncio.timeout(10):
+        provider.listener = listener
+        message = await provider.ask()
+
+    assert message.content == "Well."
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+async def test_cancelling_while_text_gathers_closes_the_providers_connection(is_busy: bool) -> None:  # noqa: FBT001 - a parameter of pytest
+    listener, closed = Pausing(TextWindow(60.0, is_busy=is_busy)), asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

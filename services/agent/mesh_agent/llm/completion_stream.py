@@ -7,7 +7,7 @@ SDK's models as much again (measured; DESIGN §7).
 import asyncio
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 
 from mesh_agent.llm.provider_errors import ProviderError
+from mesh_agent.text_window import TextWindow
 
 # A line holds one chunk; providers send some hundred bytes. More than this is no answer.
 _MAX_LINE_BYTES = 1_048_576
@@ -58,8 +59,8 @@ class TextListener(Protocol):
     def on_text(self, text: str) -> None:
         """A piece of the answer, of those that were read at once."""
 
-    async def gather(self) -> None:
-        """Returns when it wants to hear more. What comes meanwhile waits unread, for each read costs a wake-up."""
+    def next_window(self) -> TextWindow:
+        """Says, when a read has been told, for how long more may gather."""
 
 
 async def read_completion(
@@ -105,12 +106,24 @@ async def read_chunks(received: AsyncIterable[bytes], completion: Completion, on
 async def _at_leisure(
     response: aiohttp.ClientResponse, completion: Completion, listener: TextListener
 ) -> AsyncIterator[bytes]:
-    """What has come; once the model speaks, at the pace of the listener. The first token waits for nobody."""
+    """What has come; once the model speaks, a window's worth at a time. The first token waits for nobody."""
+    has_ended = asyncio.Event()
+    response.content.on_eof(has_ended.set)
     async for data in response.content.iter_any():
         yield data
-        if completion.has_spoken and not response.content.is_eof():
-            with _unread(response):
-                await listener.gather()
+        if completion.has_spoken and not has_ended.is_set():
+            await _gather(response, listener.next_window(), has_ended)
+
+
+async def _gather(response: aiohttp.ClientResponse, window: TextWindow, has_ended: asyncio.Event) -> None:
+    """A busy process does not even look whether the answer has ended: each piece it takes in costs a wake-up."""
+    if window.is_busy:
+        with _unread(response):
+            await asyncio.sleep(window.length_s)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(window.length_s):
+            await has_ended.wait()
 
 
 @contextmanager
