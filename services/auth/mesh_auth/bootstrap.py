@@ -15,6 +15,7 @@ from mesh_common.jwt import SigningKey
 from mesh_common.postgres import Database, open_database
 from mesh_common.revisions import newest_revision
 
+from mesh_auth.hash_pool import Bounds
 from mesh_auth.hashing import open_hasher
 from mesh_auth.ports import AccessTokenSigner, AuthDatabase, PasswordHasher
 from mesh_auth.retention import Retention
@@ -46,9 +47,8 @@ async def open_service(settings: AuthSettings, *, hasher: PasswordHasher | None 
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings, schema=SCHEMA))
         if hasher is None:
-            hasher = await stack.enter_async_context(
-                open_hasher(workers=settings.hash_workers, queue=settings.hash_queue)
-            )
+            bounds = Bounds(settings.hash_workers, settings.hash_queue, settings.hash_wait_s)
+            hasher = await stack.enter_async_context(open_hasher(bounds, clock))
         signer = _token_signer(settings)
         store = PostgresAuthDatabase(database)
         servicer = AuthServicer(_use_cases(settings, store, hasher, signer, clock), signer)
@@ -73,11 +73,12 @@ async def open_service(settings: AuthSettings, *, hasher: PasswordHasher | None 
 @asynccontextmanager
 async def open_registration(settings: AuthSettings) -> AsyncIterator[Register]:
     """What makes accounts by itself, for `create-admin`."""
+    clock = SystemClock()
     async with (
         open_database(settings, schema=SCHEMA) as database,
-        open_hasher(workers=1, queue=0) as hasher,
+        open_hasher(Bounds(workers=1, queue=0, wait_s=0.0), clock) as hasher,
     ):
-        yield Register(PostgresAuthDatabase(database), hasher, SystemClock(), is_open=False)
+        yield Register(PostgresAuthDatabase(database), hasher, clock, is_open=False)
 
 
 def _readiness_of(database: Database) -> ReadinessCheck:

@@ -38,10 +38,12 @@ class AuthStore(Protocol):
         """Changes the hash unless somebody changed it first."""
         ...
 
-    async def add_session(self, session: Session) -> None: ...
+    async def start_session(self, session: Session, token_hash: bytes) -> None:
+        """Adds a session with the first token of its family."""
+        ...
 
     async def add_refresh_token(self, session: Session, token_hash: bytes, *, now: datetime) -> None:
-        """Adds the newest token of a session's family; both now end at `session.expires_at`."""
+        """Adds the next token of a session's family; both now end at `session.expires_at`."""
         ...
 
     async def lock_refresh_token(self, token_hash: bytes) -> PresentedToken | None:
@@ -95,6 +97,10 @@ class PasswordHasher(Protocol):
 
     Raises Unavailable when too many wait, DeadlineExceeded when the caller's time is up.
     """
+
+    def require_room(self) -> None:
+        """Raises as a hash would that began now; asked before other work is done for nothing."""
+        ...
 
     async def hash(self, password: str) -> str: ...
 

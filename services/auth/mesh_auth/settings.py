@@ -42,6 +42,9 @@ class AuthSettings(GrpcSettings):
     """Passwords hashed at once, 20 ms of one core and 19 MiB each; as many as there are cores by default."""
     hash_queue: int = Field(default=256, ge=0, le=10_000)
     """Passwords that may wait for a hashing thread; more are refused with `Retry-After`."""
+    hash_wait_s: Seconds = 2.0
+    """Longest wait for a hashing thread, as far as can be told from the hashes before; who would wait longer is refused
+    too. After two seconds people press the button again, which is one more login."""
     default_models: tuple[str, ...] = ()
     """JSON list of models that users may use; empty means all."""
     default_tools: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+from asyncpg import Record
 from mesh_common.ids import UserId
 from mesh_common.postgres import Database
 from mesh_common.statements import Statement
@@ -50,6 +51,26 @@ _REVOCATIONS = text(
 
 _FIND_USER = Statement(
     "auth.find_user", "SELECT user_id, email, created_at, is_admin FROM auth.users WHERE user_id = :user_id"
+)
+# Those of a login: people come in storms.
+_FIND_CREDENTIALS = Statement(
+    "auth.find_credentials",
+    """
+    SELECT u.user_id, u.email, u.created_at, u.is_admin, c.password_hash
+    FROM auth.users u JOIN auth.credentials c USING (user_id)
+    WHERE u.email_key = :email_key
+    """,
+)
+_START_SESSION = Statement(
+    "auth.start_session",
+    """
+    WITH session AS (
+        INSERT INTO auth.sessions (session_id, user_id, created_at, expires_at)
+        VALUES (:session_id, :user_id, :created_at, :expires_at)
+    )
+    INSERT INTO auth.refresh_tokens (token_hash, session_id, user_id, created_at, expires_at)
+    VALUES (:token_hash, :session_id, :user_id, :created_at, :expires_at)
+    """,
 )
 _ADD_USAGE = Statement(
     "auth.add_usage",
@@ -102,16 +123,11 @@ class PostgresAuthStore:
 
     async def find_user(self, user_id: UserId) -> User | None:
         row = await _FIND_USER.row(self._connection, {"user_id": user_id})
-        return User(UserId(row[0]), row[1], row[2], is_admin=row[3]) if row else None
+        return _user_of(row) if row else None
 
     async def find_credentials(self, email_key: str) -> Credentials | None:
-        statement = (
-            select(*_USER_COLUMNS, credentials.c.password_hash)
-            .join(credentials, credentials.c.user_id == users.c.user_id)
-            .where(users.c.email_key == email_key)
-        )
-        row = (await self._connection.execute(statement)).one_or_none()
-        return Credentials(_user(row), row.password_hash) if row else None
+        row = await _FIND_CREDENTIALS.row(self._connection, {"email_key": email_key})
+        return Credentials(_user_of(row), row["password_hash"]) if row else None
 
     async def replace_password_hash(self, user_id: UserId, *, old: str, new: str) -> None:
         await self._connection.execute(
@@ -120,15 +136,15 @@ class PostgresAuthStore:
             .values(password_hash=new)
         )
 
-    async def add_session(self, session: Session) -> None:
-        await self._connection.execute(
-            insert(sessions).values(
-                session_id=session.id,
-                user_id=session.user_id,
-                created_at=session.created_at,
-                expires_at=session.expires_at,
-            )
-        )
+    async def start_session(self, session: Session, token_hash: bytes) -> None:
+        values = {
+            "session_id": session.id,
+            "user_id": session.user_id,
+            "created_at": session.created_at,
+            "expires_at": session.expires_at,
+            "token_hash": token_hash,
+        }
+        await _START_SESSION.count(self._connection, values)
 
     async def add_refresh_token(self, session: Session, token_hash: bytes, *, now: datetime) -> None:
         await self._connection.execute(
@@ -269,6 +285,10 @@ class PostgresAuthStore:
         doomed = select(key).where(condition).limit(limit).with_for_update(skip_locked=True, of=table)
         result = await self._connection.execute(delete(table).where(key.in_(doomed)))
         return result.rowcount
+
+
+def _user_of(row: Record) -> User:
+    return User(UserId(row["user_id"]), row["email"], row["created_at"], is_admin=row["is_admin"])
 
 
 def _user(row: Row[Any]) -> User:

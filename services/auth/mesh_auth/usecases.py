@@ -91,6 +91,8 @@ class Login:
 
     async def __call__(self, email_key: str | None, password: str) -> TokenPair:
         """`email_key` None is an address that nobody can have; it takes the same time as any other."""
+        # In a storm of logins those that are refused must not take the cores from those that are not.
+        self.hasher.require_room()
         async with self.database.as_worker() as store:
             found = await store.find_credentials(email_key) if email_key is not None else None
         check = await self.hasher.verify(password, found.password_hash if found else None)
@@ -107,8 +109,7 @@ class Login:
         session = self.issuer.session(SessionId(new_id()), user, now=now)
         refresh_token = new_refresh_token()
         async with self.database.as_user(user.id) as store:
-            await store.add_session(session)
-            await store.add_refresh_token(session, refresh_token_hash(refresh_token), now=now)
+            await store.start_session(session, refresh_token_hash(refresh_token))
             if better_hash:
                 await store.replace_password_hash(user.id, old=password_hash, new=better_hash)
         return self.issuer.pair(user, session.id, refresh_token, now=now)

@@ -74,7 +74,9 @@ class ChildProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                # Not a session of its own: to Linux each would be worth as much as the whole mesh beside it
+                # (sched_autogroup), and a priority that a thread takes would mean nothing to other programs.
+                process_group=0,
             )
 
     async def stop(self) -> None:

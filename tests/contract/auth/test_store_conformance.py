@@ -46,8 +46,7 @@ async def make_session(
 ) -> Session:
     session = Session(SessionId(new_id()), user.id, created_at=NOW, expires_at=expires_at)
     async with database.as_user(user.id) as store:
-        await store.add_session(session)
-        await store.add_refresh_token(session, token_hash, now=NOW)
+        await store.start_session(session, token_hash)
     return session
 
 

@@ -7,12 +7,17 @@ from mesh_common.errors import MeshError
 
 
 class CountingHasher:
-    """`old:` marks a hash that wants to be replaced. `error` is raised by what is called next with `hash`."""
+    """`old:` marks a hash that wants to be replaced. `error` is raised by `hash`, `refusal` by `require_room`."""
 
     def __init__(self) -> None:
         self.hashes = 0
         self.verified_against: list[str | None] = []
         self.error: MeshError | None = None
+        self.refusal: MeshError | None = None
+
+    def require_room(self) -> None:
+        if self.refusal:
+            raise self.refusal
 
     async def hash(self, password: str) -> str:
         await asyncio.sleep(0)

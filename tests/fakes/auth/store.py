@@ -51,10 +51,11 @@ class Tables:
 
 
 class InMemoryAuthDatabase:
-    """Transactions come one after the other; one that fails leaves nothing."""
+    """Transactions come one after the other and are counted; one that fails leaves nothing."""
 
     def __init__(self) -> None:
         self.tables = Tables()
+        self.transactions = 0
         self._lock = asyncio.Lock()
 
     def as_user(self, user_id: UserId) -> AbstractAsyncContextManager["InMemoryAuthStore"]:
@@ -65,6 +66,7 @@ class InMemoryAuthDatabase:
 
     @asynccontextmanager
     async def _transaction(self, user_id: UserId | None) -> AsyncIterator["InMemoryAuthStore"]:
+        self.transactions += 1
         async with self._lock:
             tables = deepcopy(self.tables)
             yield InMemoryAuthStore(tables, user_id)
@@ -97,8 +99,9 @@ class InMemoryAuthStore:
         if self._sees(user_id) and self._tables.hashes.get(user_id) == old:
             self._tables.hashes[user_id] = new
 
-    async def add_session(self, session: Session) -> None:
+    async def start_session(self, session: Session, token_hash: bytes) -> None:
         self._tables.sessions[session.id] = StoredSession(session)
+        self._tables.tokens[token_hash] = StoredToken(session.id, session.expires_at)
 
     async def add_refresh_token(self, session: Session, token_hash: bytes, *, now: datetime) -> None:
         del now

@@ -9,10 +9,11 @@ import pytest
 from fakes.auth.gated_argon2 import GatedArgon2
 from fakes.auth.hasher import CountingHasher
 from mesh_auth.domain import User
+from mesh_auth.hash_pool import Bounds, HashPool
 from mesh_auth.hashing import Argon2Hasher
 from mesh_auth.settings import AuthSettings
 from mesh_auth.store import PostgresAuthDatabase
-from mesh_common.clock import utc_now
+from mesh_common.clock import SystemClock, utc_now
 from mesh_common.errors import PermissionDenied, Unauthenticated, Unavailable
 from mesh_common.ids import UserId, new_id
 from mesh_common.postgres import Database
@@ -68,8 +69,8 @@ async def test_bcrypt_hash_becomes_argon2id_at_the_first_login(small: AuthUnderT
 
 async def test_full_pool_answers_unavailable_with_retry_after(test_mesh: TestMesh, auth_settings: AuthSettings) -> None:
     argon2id = GatedArgon2()
-    with ThreadPoolExecutor(1) as pool:
-        hasher = Argon2Hasher(pool, max_jobs=1, argon2id=argon2id)
+    with ThreadPoolExecutor(1) as threads:
+        hasher = Argon2Hasher(HashPool(threads, Bounds(workers=1, queue=0, wait_s=0.0), SystemClock()), argon2id)
         async with opened(test_mesh, auth_settings, hasher=hasher) as full, asyncio.TaskGroup() as group:
             argon2id.hold()
             running = group.create_task(full.register())

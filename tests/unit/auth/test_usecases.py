@@ -85,6 +85,17 @@ async def test_refused_login_verifies_once_whoever_asks(
     assert LOGINS.labels("refused")._value.get() == refused + 1
 
 
+async def test_login_that_there_is_no_room_for_is_refused_before_it_costs_anything(
+    login: Login, hasher: CountingHasher, database: InMemoryAuthDatabase
+) -> None:
+    hasher.refusal = Unavailable("full", retry_after_s=1)
+
+    with pytest.raises(Unavailable):
+        await login(ADA.key, PASSWORD)
+
+    assert (database.transactions, hasher.verified_against) == (0, [])
+
+
 async def test_login_stores_the_hash_of_the_refresh_token_alone(
     login: Login, ada: User, database: InMemoryAuthDatabase
 ) -> None:
