@@ -13,19 +13,22 @@ from typing import Any, Final
 
 from bench import plot
 from bench.baseline import compare
+from bench.capacity import hashes_per_s
 from bench.costs import Batch, measure_batch
 from bench.counts import measure_counts
 from bench.frontier import as_json as steps_as_json
 from bench.frontier import climb, frontier
 from bench.generator import open_generator
+from bench.logins import open_people
 from bench.memories import SEED, fill
 from bench.recall import measure_recall
 from bench.report import RESULTS, machine, say, table, write
 from bench.size import FULL, SMALL, Size
 from bench.stack import BURST, PACED, Pace, open_mesh
-from bench.statistics import as_json, spreads
+from bench.statistics import as_json, spread, spreads
+from bench.storm import STORM, Chat, answers, chat_ends, chat_p99_ratios, logins_ms, logins_per_s, measure_storm
 
-PARTS: Final = ("counts", "turns", "frontier", "recall")
+PARTS: Final = ("counts", "turns", "frontier", "recall", "storm")
 
 
 async def bench(size: Size, parts: Sequence[str], baseline: str | None, results: Path) -> int:
@@ -43,6 +46,8 @@ async def bench(size: Size, parts: Sequence[str], baseline: str | None, results:
         code = max(code, missed)
     if baseline:
         figures["baseline"] = (await compare(size, baseline)).as_json()
+    if "storm" in parts:
+        figures["login_storm"] = await _storm(size)
     path = write(figures, results)
     say(f"\nwritten: {path}")
     for plotted in plot.draw(figures, path.with_suffix("")):
@@ -123,6 +128,35 @@ async def _recall(size: Size) -> tuple[dict[str, Any], int]:
     table(f"recall, {size.memories_each} memories of the user and {rows} in the table (seed {SEED})", recalls)
     figures = {"seed": SEED, "rows": rows, "rows_of_user": size.memories_each, **as_json(recalls)}
     return figures, 1 if recalls["recall_at_10"].lowest < 1 else 0
+
+
+async def _storm(size: Size) -> dict[str, Any]:
+    capacity = spread([hashes_per_s(size.hashing_s) for _ in range(size.repeats)])
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
+        async with (
+            open_mesh(Path(folder), PACED) as mesh,
+            open_generator() as generator,
+            open_people(mesh.stack.url, size.logins) as people,
+        ):
+            reached = spread([await logins_per_s(people, size.logins) for _ in range(size.repeats)])
+            chat = Chat(mesh, generator, size.storm_turns_per_s, size.storm_s)
+            await chat.warm_up()
+            storms = [await measure_storm(chat, people, STORM * reached.median) for _ in range(size.repeats)]
+    figures = {
+        "per_s": {"hashes": capacity, "logins": reached},
+        "logins_ms": spreads([logins_ms(storm) for storm in storms]),
+        "chat_alone": spreads([storm.alone for storm in storms]),
+        "chat_in_storm": spreads([storm.beside for storm in storms]),
+        "chat_p99_ratio": spreads([chat_p99_ratios(storm, PACED) for storm in storms]),
+        "cores": spreads([storm.cores for storm in storms]),
+    }
+    for name, figure in figures.items():
+        table(f"storm of logins: {name}", figure)
+    ends = {"answers": answers(storms), "chat_ends": chat_ends(storms)}
+    for name, counted in ends.items():
+        table(f"storm of logins: {name}", counted)
+    share = round(reached.median / capacity.median, 3)
+    return {"share_of_hashes": share, **{name: as_json(figure) for name, figure in figures.items()}, **ends}
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from os import sysconf
 from pathlib import Path
@@ -28,12 +29,18 @@ def own_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def machine_cpu_s() -> float:
+    """Of all processes of this machine so far, without what the host took."""
+    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split()[1:11])
+    return (user + nice + system + irq + softirq) / _TICKS_S
+
+
 def _held(pids: list[int]) -> Held:
     memory_kib = sum(_memory_kib(pid) for pid in pids)
     sockets = sum(_sockets(pid) for pid in pids)
     stats = [_read(pid, "stat").rpartition(")")[2].split() for pid in pids]
     # Fields 14 to 17 of proc(5): own time in user and kernel mode, and that of children that were waited for.
-    cpu_s = sum(int(stat[index]) for stat in stats for index in (11, 12, 13, 14)) / _TICKS_S
+    cpu_s = sum(int(stat[index]) for stat in stats if stat for index in (11, 12, 13, 14)) / _TICKS_S
     return Held(memory_kib / 1_024, sockets, cpu_s)
 
 
@@ -42,20 +49,29 @@ def _family(pid: int) -> list[int]:
     while queue:
         parent = queue.pop()
         found.append(parent)
-        children = Path(f"/proc/{parent}/task/{parent}/children")
-        queue += [int(child) for child in children.read_text().split()] if children.exists() else []
+        queue += [int(child) for child in _read(parent, f"task/{parent}/children").split()]
     return found
 
 
 def _memory_kib(pid: int) -> int:
     lines = _read(pid, "smaps_rollup").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def _sockets(pid: int) -> int:
-    links = [link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
-    return sum(str(link).startswith("socket:") for link in links)
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return sum(_is_socket(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+    return 0
+
+
+def _is_socket(link: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return str(link.readlink()).startswith("socket:")
+    return False
 
 
 def _read(pid: int, name: str) -> str:
-    return Path(f"/proc/{pid}/{name}").read_text()
+    """Empty for a process that has ended: connections come and go, and with them PostgreSQL's backends."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/{name}").read_text()
+    return ""

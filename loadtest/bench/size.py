@@ -16,6 +16,10 @@ class Size:
     memory_users: int
     memories_each: int
     recalls: int
+    hashing_s: float
+    logins: int
+    storm_s: float
+    storm_turns_per_s: float
 
 
 FULL: Final = Size(
@@ -29,6 +33,10 @@ FULL: Final = Size(
     memory_users=100,
     memories_each=1_000,
     recalls=200,
+    hashing_s=5.0,
+    logins=600,
+    storm_s=30.0,
+    storm_turns_per_s=5.0,
 )
 SMALL: Final = Size(
     streams=5,
@@ -41,4 +49,8 @@ SMALL: Final = Size(
     memory_users=5,
     memories_each=100,
     recalls=10,
+    hashing_s=0.3,
+    logins=20,
+    storm_s=2.0,
+    storm_turns_per_s=2.0,
 )

@@ -59,3 +59,11 @@ async def test_every_documented_figure_is_there(figures: dict[str, Any]) -> None
 
 async def test_recall_finds_the_nearest_memories(figures: dict[str, Any]) -> None:
     assert figures["recall"]["recall_at_10"]["lowest"] == 1
+
+
+async def test_storm_of_logins_is_counted_by_answer(figures: dict[str, Any]) -> None:
+    storm = figures["login_storm"]
+
+    assert storm["answers"]["200"] > 0
+    assert storm["per_s"]["logins"]["median"] > 0
+    assert set(storm["chat_ends"]) == {"run_finished"}

@@ -1,0 +1,27 @@
+"""How many passwords the cores hash when they do nothing else: what logins are measured against."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from mesh_auth.hashing import argon2id
+
+from bench.load import PASSWORD
+
+
+def hashes_per_s(for_s: float) -> float:
+    """Passwords verified in a second, by auth's own parameters, with a thread for each core. Blocks."""
+    hasher = argon2id()
+    password_hash = hasher.hash(PASSWORD)
+    cores = len(os.sched_getaffinity(0))
+    began_s = time.monotonic()
+
+    def verify_on() -> int:
+        verified = 0
+        while time.monotonic() < began_s + for_s:
+            verified += hasher.verify(password_hash, PASSWORD)
+        return verified
+
+    with ThreadPoolExecutor(cores) as pool:
+        threads = [pool.submit(verify_on) for _ in range(cores)]
+    return sum(thread.result() for thread in threads) / (time.monotonic() - began_s)
