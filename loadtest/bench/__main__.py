@@ -6,27 +6,15 @@ It starts a mesh of its own with the model simulator, drives it, and stops it ag
 import argparse
 import asyncio
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from bench import plot
 from bench.baseline import compare
-from bench.capacity import hashes_per_s
-from bench.costs import Batch, measure_batch
-from bench.counts import measure_counts
-from bench.frontier import as_json as steps_as_json
-from bench.frontier import climb, frontier
-from bench.generator import open_generator
-from bench.logins import open_people
-from bench.memories import SEED, fill
-from bench.recall import measure_recall
-from bench.report import RESULTS, machine, say, table, write
+from bench.parts import run_costs, run_counts, run_frontier, run_recall, run_storm
+from bench.report import RESULTS, machine, say, write
 from bench.size import FULL, SMALL, Size
-from bench.stack import BURST, PACED, Pace, open_mesh
-from bench.statistics import as_json, spread, spreads
-from bench.storm import STORM, Chat, answers, chat_ends, chat_p99_ratios, logins_ms, logins_per_s, measure_storm
 
 PARTS: Final = ("counts", "turns", "frontier", "recall", "storm")
 
@@ -36,18 +24,18 @@ async def bench(size: Size, parts: Sequence[str], baseline: str | None, results:
     figures: dict[str, Any] = {"machine": machine()}
     code = 0
     if "counts" in parts:
-        figures["counts_per_turn"], code = await _counts(size)
+        figures["counts_per_turn"], code = await run_counts(size)
     if "turns" in parts:
-        figures |= await _costs(size)
+        figures |= await run_costs(size)
     if "frontier" in parts:
-        figures |= await _frontier(size)
+        figures |= await run_frontier(size)
     if "recall" in parts:
-        figures["recall"], missed = await _recall(size)
+        figures["recall"], missed = await run_recall(size)
         code = max(code, missed)
     if baseline:
         figures["baseline"] = (await compare(size, baseline)).as_json()
     if "storm" in parts:
-        figures["login_storm"] = await _storm(size)
+        figures["login_storm"] = await run_storm(size)
     path = write(figures, results)
     say(f"\nwritten: {path}")
     for plotted in plot.draw(figures, path.with_suffix("")):
@@ -55,114 +43,10 @@ async def bench(size: Size, parts: Sequence[str], baseline: str | None, results:
     return code
 
 
-async def _counts(size: Size) -> tuple[dict[str, Any], int]:
-    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
-        async with open_mesh(Path(folder), BURST, counts_statements=True) as mesh, open_generator() as generator:
-            flat = await measure_counts(mesh, generator, turns=size.thread_turns, part=size.thread_part)
-    table(f"counts a turn, turns {size.thread_part + 1} and on of one thread", flat.early)
-    table(f"the last {size.thread_part} of {size.thread_turns}", flat.late)
-    for line in flat.grown:
-        say(f"GROWN: {line}")
-    return {"early": dict(flat.early), "late": dict(flat.late)}, 1 if flat.grown else 0
-
-
-async def _costs(size: Size) -> dict[str, Any]:
-    paced = await _batches(size, PACED, has_background=False)
-    burst = await _batches(size, BURST, has_background=False)
-    background = await _batches(size, PACED, has_background=True)
-    cpu = spreads([batch.cpu_ms_per_turn for batch in paced])
-    cpu_burst = spreads([batch.cpu_ms_per_turn for batch in burst])
-    cpu_background = spreads([batch.cpu_ms_per_turn for batch in background])
-    table(f"CPU, ms a turn: {size.streams} streams at once, 100 tokens, 50 a second", cpu)
-    table("the same with memories kept and a tenth of the turns judged", cpu_background)
-    table("CPU, ms a turn: the whole answer in one burst", cpu_burst)
-    latency = spreads([batch.latency for batch in paced])
-    table("what clients felt, ms", latency)
-    return {
-        "cpu_ms_per_turn": {name: one.median for name, one in cpu.items()},
-        "cpu_ms_per_turn_spread": as_json(cpu),
-        "cpu_ms_per_turn_with_background": as_json(cpu_background),
-        "cpu_ms_per_turn_burst": as_json(cpu_burst),
-        "latency_ms": as_json(latency),
-        "memory_mib": paced[-1].memory_mib,
-        "turns_per_s_burst": as_json(spreads([{"turns_per_s": batch.turns_per_s} for batch in burst])),
-        "ends": [dict(batch.ends) for batch in (*paced, *burst, *background)],
-    }
-
-
-async def _batches(size: Size, pace: Pace, *, has_background: bool) -> list[Batch]:
-    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
-        async with open_mesh(Path(folder), pace, has_background=has_background) as mesh, open_generator() as generator:
-            # Caches, pools and plans are warm after it.
-            await measure_batch(mesh, generator, streams=size.streams, turns=size.streams)
-            batches = []
-            for _ in range(size.repeats):
-                batches.append(await measure_batch(mesh, generator, streams=size.streams, turns=size.turns))
-                say(f"total {batches[-1].cpu_ms_per_turn['total']:.1f} ms a turn, {dict(batches[-1].ends)}")
-    return batches
-
-
-async def _frontier(size: Size) -> dict[str, Any]:
-    steps = []
-    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
-        async with open_mesh(Path(folder), PACED) as mesh, open_generator() as generator:
-            async for step in climb(mesh, generator, size.rates, size.step_s):
-                steps.append(step)
-                added = step.latency
-                say(
-                    f"{step.rate:.0f} turns/s: added to a turn p50 {added['added_turn_ms_p50']}, "
-                    f"p99 {added['added_turn_ms_p99']} ms; to the first token p50 {added['added_first_token_ms_p50']}, "
-                    f"p99 {added['added_first_token_ms_p99']} ms; {dict(step.ends)}"
-                )
-    table("turns/s while the p99 of what is added to a turn stays under", frontier(steps))
-    return {"frontier_turns_per_s": frontier(steps), "steps": steps_as_json(steps)}
-
-
-async def _recall(size: Size) -> tuple[dict[str, Any], int]:
-    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
-        async with open_mesh(Path(folder), BURST) as mesh:
-            embedding = mesh.stack.environments.models.embedding
-            owner = await fill(mesh.database_url, embedding, users=size.memory_users, each=size.memories_each)
-            recalls = spreads([await measure_recall(mesh, owner, size.recalls) for _ in range(size.repeats)])
-    rows = size.memory_users * size.memories_each
-    table(f"recall, {size.memories_each} memories of the user and {rows} in the table (seed {SEED})", recalls)
-    figures = {"seed": SEED, "rows": rows, "rows_of_user": size.memories_each, **as_json(recalls)}
-    return figures, 1 if recalls["recall_at_10"].lowest < 1 else 0
-
-
-async def _storm(size: Size) -> dict[str, Any]:
-    capacity = spread([hashes_per_s(size.hashing_s) for _ in range(size.repeats)])
-    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
-        async with (
-            open_mesh(Path(folder), PACED) as mesh,
-            open_generator() as generator,
-            open_people(mesh.stack.url, size.logins) as people,
-        ):
-            reached = spread([await logins_per_s(people, size.logins) for _ in range(size.repeats)])
-            chat = Chat(mesh, generator, size.storm_turns_per_s, size.storm_s)
-            await chat.warm_up()
-            storms = [await measure_storm(chat, people, STORM * reached.median) for _ in range(size.repeats)]
-    figures = {
-        "per_s": {"hashes": capacity, "logins": reached},
-        "logins_ms": spreads([logins_ms(storm) for storm in storms]),
-        "chat_alone": spreads([storm.alone for storm in storms]),
-        "chat_in_storm": spreads([storm.beside for storm in storms]),
-        "chat_p99_ratio": spreads([chat_p99_ratios(storm, PACED) for storm in storms]),
-        "cores": spreads([storm.cores for storm in storms]),
-    }
-    for name, figure in figures.items():
-        table(f"storm of logins: {name}", figure)
-    ends = {"answers": answers(storms), "chat_ends": chat_ends(storms)}
-    for name, counted in ends.items():
-        table(f"storm of logins: {name}", counted)
-    share = round(reached.median / capacity.median, 3)
-    return {"share_of_hashes": share, **{name: as_json(figure) for name, figure in figures.items()}, **ends}
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all unless said")
-    parser.add_argument("--small", action="store_true", help="a minute, for the plumbing: no figure of it counts")
+    parser.add_argument("--small", action="store_true", help="two minutes, for the plumbing: no figure counts")
     parser.add_argument(
         "--baseline", metavar="COMMIT", help="what a turn costs beside this commit; alone, nothing else"
     )

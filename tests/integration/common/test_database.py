@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -169,10 +170,9 @@ async def test_connections_that_the_server_closed_in_the_pool_are_replaced(
     database: Database, postgres: EmbeddedPostgres
 ) -> None:
     user_id = new_user()
-    async with database.as_user(user_id) as one, database.as_user(user_id) as two:
-        backends = [
-            (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one() for connection in (one, two)
-        ]
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(database.as_user(user_id)) for _ in range(5)]
+        backends = [(await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one() for connection in opened]
     admin = await asyncpg.connect(postgres.admin_url)
     for backend in backends:
         await admin.fetchval("SELECT pg_terminate_backend($1, 5000)", backend)

@@ -1,12 +1,16 @@
 """The use cases on fakes."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from fakes.auth.gated_argon2 import GatedArgon2
 from fakes.auth.hasher import CountingHasher
 from fakes.auth.store import InMemoryAuthDatabase
 from fakes.clock import FakeClock
 from mesh_auth.domain import Lifetimes
+from mesh_auth.hash_pool import Bounds, HashPool
 from mesh_auth.tokens import ES256TokenSigner
 from mesh_auth.usecases import Login, Logout, Refresh, Register, TokenIssuer
 from mesh_common.jwt import SigningKey, new_private_key_pem
@@ -25,6 +29,23 @@ def database() -> InMemoryAuthDatabase:
 @pytest.fixture
 def hasher() -> CountingHasher:
     return CountingHasher()
+
+
+@pytest.fixture
+def argon2id() -> GatedArgon2:
+    return GatedArgon2()
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as threads:
+        yield threads
+
+
+@pytest.fixture
+def pool(threads: ThreadPoolExecutor, clock: FakeClock) -> HashPool:
+    """One thread, and room for one that waits."""
+    return HashPool(threads, Bounds(workers=1, queue=1, wait_s=10.0), clock)
 
 
 @pytest.fixture

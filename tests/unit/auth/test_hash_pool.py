@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -19,23 +18,6 @@ from mesh_common.caller import Caller, acting
 from mesh_common.errors import DeadlineExceeded, Unavailable
 
 PASSWORD = "seven green kettles whistle"
-
-
-@pytest.fixture
-def argon2id() -> GatedArgon2:
-    return GatedArgon2()
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as threads:
-        yield threads
-
-
-@pytest.fixture
-def pool(threads: ThreadPoolExecutor, clock: FakeClock) -> HashPool:
-    """One thread, and room for one that waits."""
-    return HashPool(threads, Bounds(workers=1, queue=1, wait_s=10.0), clock)
 
 
 @pytest.fixture

@@ -1,8 +1,5 @@
 """The algorithms: what matches, and what every answer costs."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-
 import argon2
 import bcrypt
 import pytest
@@ -15,19 +12,8 @@ PASSWORD = "seven green kettles whistle"
 
 
 @pytest.fixture
-def argon2id() -> GatedArgon2:
-    return GatedArgon2()
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as threads:
-        yield threads
-
-
-@pytest.fixture
-def hasher(threads: ThreadPoolExecutor, argon2id: GatedArgon2) -> Argon2Hasher:
-    return Argon2Hasher(HashPool(threads, Bounds(workers=1, queue=1, wait_s=10.0), FakeClock()), argon2id)
+def hasher(pool: HashPool, argon2id: GatedArgon2) -> Argon2Hasher:
+    return Argon2Hasher(pool, argon2id)
 
 
 async def test_new_hashes_are_argon2id_with_the_parameters_of_owasp() -> None:
