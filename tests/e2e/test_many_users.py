@@ -23,7 +23,7 @@ PATIENT: Mapping[ServiceName, Mapping[str, str]] = {
         "GATEWAY_LOGIN_TIMEOUT_S": "60",
         "GATEWAY_START_TIMEOUT_S": "60",
     },
-    "auth": {"AUTH_DATABASE_TIMEOUT_S": "60"},
+    "auth": {"AUTH_DATABASE_TIMEOUT_S": "60", "AUTH_HASH_WAIT_S": "60"},
     "agent": {
         "AGENT_DATABASE_TIMEOUT_S": "60",
         "AGENT_EVAL_SAMPLE_RATIO": "0.1",

@@ -23,7 +23,14 @@ from mesh_common.errors import MeshError, Unavailable
 from mesh_common.ids import UserId
 from mesh_common.metrics import DATABASE_POOL
 from mesh_common.settings import GrpcSettings
-from mesh_common.transactions import AsyncpgTransactions, SqlAlchemyTransactions, Transactions, has_cut, is_dead
+from mesh_common.transactions import (
+    DRIVER_ERRORS,
+    AsyncpgTransactions,
+    SqlAlchemyTransactions,
+    Transactions,
+    has_cut,
+    is_dead,
+)
 
 Driver = Literal["asyncpg", "psycopg"]
 _RETRY_AFTER_S = 1.0
@@ -83,7 +90,7 @@ class Database:
             raise
         except (PoolTimeoutError, OSError, TimeoutError) as error:
             raise database_away() from error
-        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (DBAPIError, *DRIVER_ERRORS) as error:
             # SQLAlchemy does not wrap what asyncpg raises on connecting, nor what passes it by (`statements`).
             if is_database_away(error):
                 raise database_away() from error
@@ -98,7 +105,7 @@ class Database:
         """
         try:
             connection = await self._take(role, user_id)
-        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (DBAPIError, *DRIVER_ERRORS) as error:
             if not is_dead(error):
                 raise
             connection = await self._take(role, user_id)
@@ -130,7 +137,7 @@ class Database:
         except (MeshError, TimeoutError) as error:
             is_missing = _sqlstate(error.__cause__).startswith(_UNMIGRATED_CLASSES)
             return "the schema is not migrated" if is_missing else "PostgreSQL cannot be reached"
-        except (DBAPIError, asyncpg.PostgresError):
+        except (DBAPIError, *DRIVER_ERRORS):
             return "the schema is not migrated"
         return None if revision and int(revision) >= int(required_revision) else "the schema is older than the code"
 
@@ -189,7 +196,7 @@ def with_driver(url: str, driver: Driver) -> str:
     return f"postgresql+{driver}://{rest}"
 
 
-def is_database_away(error: DBAPIError | asyncpg.PostgresError | asyncpg.InterfaceError) -> bool:
+def is_database_away(error: Exception) -> bool:
     """Whether the database itself is the trouble (gone, restarting, full), not the statement."""
     if not isinstance(error, DBAPIError):
         return is_dead(error) or _sqlstate(error).startswith(_AWAY_CLASSES)

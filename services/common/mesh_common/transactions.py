@@ -23,6 +23,18 @@ _TAKE_ROLE: Final = text("SELECT set_config('role', :role, true), set_config('me
 _BEGIN: Final = "BEGIN; SELECT set_config('role', '{role}', true), set_config('mesh.user_id', '{user_id}', true)"
 
 
+DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+# A server that goes down says so on idle connections too, and until such a one is closed asyncpg takes its words for
+# the answer to something: InternalClientError.
+_DEAD: Final = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+
+
 class Transactions(Protocol):
     async def begin(self, connection: AsyncConnection, role: str, user_id: UserId | None) -> None:
         """Begins one that has the role and sees the user's rows; nobody's when there is none."""
@@ -72,32 +84,34 @@ class AsyncpgTransactions:
     async def release(self, connection: AsyncConnection, *, is_cut: bool) -> None:
         if not connection.invalidated:
             driver = await driver_of(connection)
-            if driver.is_in_transaction():
-                await _end(driver, is_cut=is_cut)
+            if is_cut:
+                driver.terminate()
+            elif driver.is_in_transaction():
+                await _roll_back(driver)
             if driver.is_closed():
                 await connection.invalidate()
         await connection.close()
 
 
-async def _end(driver: asyncpg.Connection, *, is_cut: bool) -> None:
-    """Rolls back; a connection that cannot do so at once is ended instead."""
-    if not is_cut:
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-            await driver.execute("ROLLBACK")
-            return
+async def _roll_back(driver: asyncpg.Connection) -> None:
+    """A connection that cannot do so is ended instead."""
+    with suppress(*DRIVER_ERRORS, OSError, TimeoutError):
+        await driver.execute("ROLLBACK")
+        return
     driver.terminate()
 
 
 def has_cut(error: BaseException | None) -> bool:
-    """Whether what is being raised left a statement without its answer."""
-    return isinstance(error, asyncio.CancelledError | TimeoutError | GeneratorExit)
+    """Whether what is being raised left a statement without its answer, or a connection that expects another one."""
+    cut = asyncio.CancelledError | TimeoutError | GeneratorExit | asyncpg.InternalClientError
+    return isinstance(error, cut)
 
 
 def is_dead(error: BaseException) -> bool:
     """Whether this one connection of the pool is of no use, which says nothing about the next; not that none was made,
     nor what the server answered."""
     if not isinstance(error, DBAPIError):
-        return isinstance(error, asyncpg.InterfaceError | asyncpg.PostgresConnectionError | asyncpg.AdminShutdownError)
+        return isinstance(error, _DEAD)
     is_unanswered = (
         error.statement is not None
         and not getattr(error.orig, "sqlstate", None)

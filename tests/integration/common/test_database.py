@@ -1,6 +1,8 @@
 """The unit of work: roles, users, and a database that is full or away."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -211,6 +213,37 @@ async def _goes_away_and_comes_back(own: EmbeddedPostgres, folder: Path) -> None
         await own.start()
 
         assert await _count(database, user_id) == 1
+
+
+async def test_a_server_that_crashes_is_unavailable_until_it_has_recovered(tmp_path: Path) -> None:
+    """It says so on every idle connection before it closes them, in the midst of whatever is asked next."""
+    own = EmbeddedPostgres(tmp_path, free_port())
+    await own.start()
+    try:
+        secrets = make_secrets()
+        (tmp_path / "keys.json").write_text(secrets.service_jwks())
+        mesh = await bootstrapped(own, secrets, tmp_path / "keys.json", "mesh")
+        url, migrations = mesh.database_url(SCHEMA, "owner"), write_migrations(tmp_path / "m")
+        await asyncio.to_thread(migrate, url, schema=SCHEMA, migrations=migrations)
+        async with open_scratch(mesh, "mesh", database_timeout_s=2.0) as database:
+            for _ in range(3):
+                await _crash_and_recover(database)
+    finally:
+        await own.stop()
+
+
+async def _crash_and_recover(database: Database) -> None:
+    user_id = new_user()
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(database.as_user(user_id)) for _ in range(10)]
+        backend = (await opened[0].execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    os.kill(backend, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while True:
+            found = await asyncio.gather(*(_count(database, user_id) for _ in range(10)), return_exceptions=True)
+            assert [one for one in found if one != 0 and not isinstance(one, Unavailable)] == []
+            if found == [0] * 10:
+                return
 
 
 @pytest.mark.parametrize("goes_on", [True, False], ids=["next statement", "commit"])

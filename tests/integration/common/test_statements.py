@@ -9,7 +9,9 @@ from mesh_common.errors import Unavailable
 from mesh_common.ids import UserId, new_id
 from mesh_common.postgres import Database
 from mesh_common.statements import Statement, driver_of, to_json
+from mesh_common.transactions import AsyncpgTransactions
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from support.mesh import TestMesh
 from support.scratch import open_scratch
 
@@ -143,3 +145,27 @@ async def test_a_statement_runs_on_asyncpg_alone(scratch_mesh: TestMesh) -> None
     async with open_scratch(scratch_mesh, "scratch", "psycopg") as database:
         with pytest.raises(TypeError, match="asyncpg"):
             await _texts(database, new_user())
+
+
+class ConfusedOnce(AsyncpgTransactions):
+    """Its first connection takes what the server said before for the answer, as after `terminating connection`."""
+
+    def __init__(self) -> None:
+        self.drivers: list[asyncpg.Connection] = []
+
+    async def begin(self, connection: AsyncConnection, role: str, user_id: UserId | None) -> None:
+        self.drivers.append(await driver_of(connection))
+        if len(self.drivers) == 1:
+            raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+        await super().begin(connection, role, user_id)
+
+
+async def test_a_connection_that_expects_another_answer_is_replaced(database: Database) -> None:
+    transactions = ConfusedOnce()
+
+    found = await _texts(Database(database.engine, database.schema, transactions), new_user())
+
+    confused, used = transactions.drivers
+    assert found == []
+    assert confused.is_closed()
+    assert used is not confused
