@@ -1,7 +1,7 @@
 """YAML as Helm and Kubernetes read it, which differs from PyYAML in plain scalars.
 
 They read `n` and `1e3` as a boolean and a number, PyYAML as texts: a missing quote in a template would stay unseen.
-Dates are texts to them. https://github.com/yaml/go-yaml/blob/v2/resolve.go
+Dates and `=` are texts to them. https://github.com/yaml/go-yaml/blob/v2/resolve.go
 """
 
 import json
@@ -15,7 +15,7 @@ _BOOLEANS: Final = re.compile(r"(y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|fal
 _FLOATS: Final = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
 )
-_TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
+_TEXTS: Final = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 
 
 class _Loader(yaml.CSafeLoader):
@@ -23,7 +23,7 @@ class _Loader(yaml.CSafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _TEXTS]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOLEANS, list("yYnNtTfFoO"))

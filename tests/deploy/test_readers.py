@@ -46,6 +46,7 @@ def test_what_is_no_quantity_is_refused(written: object) -> None:
         ("name", "name"),
         ("1.2.3", "1.2.3"),
         ("10.0.0.0/8", "10.0.0.0/8"),
+        ("=", "="),
     ],
 )
 def test_plain_scalars_are_read_as_go_reads_them(written: str, read: object) -> None:
