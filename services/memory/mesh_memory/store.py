@@ -37,13 +37,17 @@ _COLUMNS: Final = (
 )
 
 
-_SEARCH: Final = Statement(
+# The vector in subqueries, that it is read once: in the plan that PostgreSQL keeps for all vectors a bare cast is made
+# for each memory, 13.5 ms for 0.8 with a thousand.
+SEARCH: Final = Statement(
     "memory.search",
     """
-    SELECT id, text, origin, run_id, created_at, updated_at, 1 - (embedding <=> :vector::text::vector) AS similarity
+    SELECT id, text, origin, run_id, created_at, updated_at,
+           1 - (embedding <=> (SELECT :vector::text::vector)) AS similarity
     FROM memory.memories
-    WHERE user_id = :user_id AND embedding_model = :space AND embedding <=> :vector::text::vector <= :max_distance
-    ORDER BY embedding <=> :vector::text::vector, id
+    WHERE user_id = :user_id AND embedding_model = :space
+      AND embedding <=> (SELECT :vector::text::vector) <= :max_distance
+    ORDER BY embedding <=> (SELECT :vector::text::vector), id
     LIMIT :limit
     """,
 )
@@ -79,7 +83,7 @@ class PostgresMemoryStore:
             "max_distance": 1 - min_similarity,
             "limit": limit,
         }
-        return [_found(row) for row in await _SEARCH.rows(self._connection, values)]
+        return [_found(row) for row in await SEARCH.rows(self._connection, values)]
 
     async def page(self, limit: int, after: Position | None) -> list[Memory]:
         key = tuple_(memories.c.created_at, memories.c.id)

@@ -10,8 +10,9 @@ from mesh_common.errors import MeshError
 from mesh_common.ids import UserId, new_id
 from mesh_common.job_queue import JobQueue
 from mesh_common.postgres import Database
+from mesh_common.statements import driver_of
 from mesh_memory.domain import Memory, Message, NewMemory, Origin, Speaker, Turn
-from mesh_memory.store import PostgresMemoryStore, PostgresUnitOfWork, turn_of
+from mesh_memory.store import SEARCH, PostgresMemoryStore, PostgresUnitOfWork, turn_of
 from mesh_memory.tables import jobs, memories
 from mesh_memory.usecases import EditMemories, KeepTurn, Limits, Remember
 from sqlalchemy import insert, select, text
@@ -57,6 +58,19 @@ async def _fill(database: Database, space: str, users: list[UserId]) -> None:
     async with database.as_worker() as connection:
         for start in range(0, ROWS, 1_000):
             await connection.execute(insert(memories), rows[start : start + 1_000])
+
+
+async def test_search_reads_the_vector_that_it_is_given_once(database: Database) -> None:
+    """After five searches PostgreSQL may keep one plan for all vectors: a cast in it is made for each memory."""
+    user_id = new_user()
+    async with database.as_user(user_id) as connection:
+        driver = await driver_of(connection)
+        await driver.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await driver.execute(f"PREPARE search AS {SEARCH.sql}")
+        plan = await driver.fetch(f"EXPLAIN EXECUTE search('[1]', '{user_id}', 'space', 1.0, 1)")
+        await driver.execute("DEALLOCATE search")
+
+    assert [line for (line,) in plan if "::vector" in line] == []
 
 
 @pytest.mark.parametrize("user_count", [2, 10, 100])
