@@ -1,10 +1,14 @@
-"""Jobs of the scratch schema (support/scratch.py): put in, claimed, looked at."""
+"""Jobs of the scratch schema (support/scratch.py): put in, claimed, looked at, worked off."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 from mesh_common.ids import UserId, new_id
 from mesh_common.job_queue import Job, JobQueue
+from mesh_common.job_worker import JobWorker
 from mesh_common.postgres import Database
 from sqlalchemy import func, select, update
 
@@ -37,3 +41,17 @@ async def job_rows(database: Database) -> list[Any]:
 async def expire_leases(database: Database) -> None:
     async with database.as_worker() as connection:
         await connection.execute(update(jobs).values(leased_until=func.now() - timedelta(seconds=1)))
+
+
+async def until_empty(database: Database) -> None:
+    async with asyncio.timeout(20):
+        while await job_rows(database):
+            pass
+
+
+@asynccontextmanager
+async def running_worker(worker: JobWorker) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(worker.run())
+        yield
+        task.cancel()

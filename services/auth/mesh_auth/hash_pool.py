@@ -26,7 +26,8 @@ _RETRY_AFTER_S: Final = 1.0
 # What a hash takes (Argon2id, here) until some have been timed, and how much each newer one counts then.
 _FIRST_HASH_S: Final = 0.02
 _NEWEST_WEIGHT: Final = 0.1
-# A tenth of other threads' weight: whoever asks for a token or books usage goes first while passwords are hashed.
+# A tenth of the weight of auth's other threads: whoever asks for a token or books usage goes first while passwords are
+# hashed. Other sessions and containers are weighed by their group first, and feel little of it.
 _NICENESS: Final = 10
 
 

@@ -1,8 +1,8 @@
 """The worker of a job queue on the real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from mesh_common.caller import require_user
 from mesh_common.errors import InvalidInput, Unavailable
 from mesh_common.ids import UserId
-from mesh_common.job_queue import Job, JobQueue
+from mesh_common.job_queue import Job
 from mesh_common.job_worker import JobWorker
 from mesh_common.migrate import migrate
 from mesh_common.postgres import Database
@@ -19,8 +19,7 @@ from mesh_dev.postgres import EmbeddedPostgres
 from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
-from support.jobs import QUEUE, add_job, claim_jobs, job_rows
+from support.jobs import QUEUE, add_job, claim_jobs, job_rows, running_worker, until_empty
 from support.mesh import TestMesh
 from support.net import free_port
 from support.scratch import SCHEMA, bootstrapped, jobs, open_scratch, write_migrations
@@ -44,12 +43,6 @@ class Work:
             raise self.fail
 
 
-async def _until_empty(database: Database) -> None:
-    async with asyncio.timeout(20):
-        while await job_rows(database):
-            pass
-
-
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20):
         while not await condition():
@@ -59,14 +52,6 @@ async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
 def _worker(database: Database, handler: Callable[[Job], Awaitable[None]], **changes: Any) -> JobWorker:
     options: dict[str, Any] = {"name": "test", "concurrency": 2, "timeout_s": 30.0, "max_attempts": 20, "poll_s": 0.02}
     return JobWorker(database, QUEUE, handler, **(options | changes))
-
-
-@asynccontextmanager
-async def _running(worker: JobWorker) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(worker.run())
-        yield
-        task.cancel()
 
 
 async def test_a_job_is_handled_for_its_user_in_its_trace_and_taken_off(
@@ -81,8 +66,8 @@ async def test_a_job_is_handled_for_its_user_in_its_trace_and_taken_off(
         await add_job(database)
     async with database.as_worker() as connection:
         user_id = (await connection.execute(select(jobs.c.user_id))).scalar_one()
-    async with _running(_worker(database, handle)):
-        await _until_empty(database)
+    async with running_worker(_worker(database, handle)):
+        await until_empty(database)
 
     turn, job_span = spans.named("turn"), spans.named("test.work")
     assert turn.context
@@ -97,8 +82,8 @@ async def test_two_workers_handle_each_job_once(database: Database) -> None:
         await add_job(database, str(number))
     first, second = Work(), Work()
 
-    async with _running(_worker(database, first)), _running(_worker(database, second)):
-        await _until_empty(database)
+    async with running_worker(_worker(database, first)), running_worker(_worker(database, second)):
+        await until_empty(database)
 
     handled = [job.id for job in (*first.handled, *second.handled)]
     assert len(handled) == len(set(handled)) == 20
@@ -109,9 +94,9 @@ async def test_a_job_of_a_worker_that_died_is_handled_by_another(database: Datab
     await claim_jobs(database, lease_s=0.2)
     work = Work()
 
-    async with _running(_worker(database, work)):
+    async with running_worker(_worker(database, work)):
         await asyncio.wait_for(work.called.wait(), 10)
-        await _until_empty(database)
+        await until_empty(database)
 
     assert [job.attempt for job in work.handled] == [2]
 
@@ -121,7 +106,7 @@ async def test_a_job_that_may_succeed_later_is_given_back(database: Database, er
     await add_job(database)
     work = Work(fail=error)
 
-    async with _running(_worker(database, work)):
+    async with running_worker(_worker(database, work)):
         await asyncio.wait_for(work.called.wait(), 10)
         await _until(lambda: _is_given_back(database))
 
@@ -134,8 +119,8 @@ async def test_a_job_that_cannot_succeed_is_dropped_at_once(database: Database) 
     work = Work(fail=InvalidInput("never"))
     before = _outcomes("dropped")
 
-    async with _running(_worker(database, work)):
-        await _until_empty(database)
+    async with running_worker(_worker(database, work)):
+        await until_empty(database)
 
     assert len(work.handled) == 1
     assert _outcomes("dropped") == before + 1
@@ -147,8 +132,8 @@ async def test_a_job_is_dropped_after_its_last_attempt(database: Database) -> No
         await connection.execute(update(jobs).values(attempt=2))
     work = Work(fail=Unavailable("away"))
 
-    async with _running(_worker(database, work, max_attempts=3)):
-        await _until_empty(database)
+    async with running_worker(_worker(database, work, max_attempts=3)):
+        await until_empty(database)
 
     assert [job.attempt for job in work.handled] == [3]
 
@@ -163,7 +148,7 @@ async def test_a_job_that_takes_too_long_is_cancelled_and_given_back(database: D
         finally:
             was_cancelled.set()
 
-    async with _running(_worker(database, hang, timeout_s=0.05)):
+    async with running_worker(_worker(database, hang, timeout_s=0.05)):
         await asyncio.wait_for(was_cancelled.wait(), 10)
         await _until(lambda: _is_given_back(database))
 
@@ -177,7 +162,7 @@ async def test_one_bad_job_does_not_stop_the_others(database: Database) -> None:
     for number in range(5):
         await add_job(database, str(number))
 
-    async with _running(_worker(database, handle)):
+    async with running_worker(_worker(database, handle)):
         await _until(lambda: _is_given_back(database))
 
 
@@ -195,11 +180,11 @@ async def test_no_more_jobs_than_the_bound_run_at_once(database: Database) -> No
 
     for number in range(10):
         await add_job(database, str(number))
-    async with _running(_worker(database, handle, concurrency=3)):
+    async with running_worker(_worker(database, handle, concurrency=3)):
         await asyncio.wait_for(full.wait(), 10)
         leased = [row for row in await job_rows(database) if row.leased_until]
         go_on.set()
-        await _until_empty(database)
+        await until_empty(database)
 
     assert len(leased) == 3
     assert running[1] == 3
@@ -209,57 +194,11 @@ async def test_a_wake_up_is_faster_than_the_poll(database: Database) -> None:
     work = Work()
     worker = _worker(database, work, poll_s=3_600.0)
 
-    async with _running(worker):
+    async with running_worker(worker):
         await _until(lambda: _is_resting(worker))
         await add_job(database)
         worker.wake()
         await asyncio.wait_for(work.called.wait(), 10)
-
-
-class WatchedQueue(JobQueue):
-    """Tells how many jobs were finished in each transaction."""
-
-    def __init__(self) -> None:
-        super().__init__(jobs)
-        self.finished: list[int] = []
-
-    async def finish(self, connection: AsyncConnection, jobs: Sequence[Job]) -> int:
-        self.finished.append(len(jobs))
-        return await super().finish(connection, jobs)
-
-
-async def test_jobs_that_end_together_are_settled_in_one_transaction(database: Database) -> None:
-    for number in range(10):
-        await add_job(database, str(number))
-    all_here = asyncio.Barrier(10)
-
-    async def handle(_job: Job) -> None:
-        await all_here.wait()
-
-    queue = WatchedQueue()
-    worker = JobWorker(database, queue, handle, name="test", concurrency=10, timeout_s=30.0, max_attempts=1)
-    async with _running(worker):
-        await _until_empty(database)
-
-    assert queue.finished == [10]
-
-
-async def test_a_job_renewed_while_it_is_worked_on_is_due_before_the_next_poll(database: Database) -> None:
-    await add_job(database)
-    payloads: list[Any] = []
-
-    async def handle(job: Job) -> None:
-        payloads.append(job.payload)
-        if not job.payload:
-            async with database.as_user(job.user_id) as connection:
-                await QUEUE.renew(
-                    connection, kind="work", key="k", user_id=job.user_id, payload={"turn": 2}, delay_s=0.0
-                )
-
-    async with _running(_worker(database, handle, poll_s=3_600.0)):
-        await _until_empty(database)
-
-    assert payloads == [{}, {"turn": 2}]
 
 
 async def test_a_worker_that_is_stopped_cancels_its_jobs_and_gives_them_back_at_once(database: Database) -> None:
@@ -273,7 +212,7 @@ async def test_a_worker_that_is_stopped_cancels_its_jobs_and_gives_them_back_at_
             was_cancelled.set()
 
     await add_job(database)
-    async with _running(_worker(database, hang)):
+    async with running_worker(_worker(database, hang)):
         await asyncio.wait_for(started.wait(), 10)
 
     assert was_cancelled.is_set()
@@ -287,7 +226,7 @@ async def test_a_worker_waits_for_a_schema_that_is_not_migrated_yet(
     url = test_mesh.database_url(SCHEMA, "owner").replace("/mesh", "/late")
     work = Work()
 
-    async with open_scratch(test_mesh, "late") as late, _running(_worker(late, work)):
+    async with open_scratch(test_mesh, "late") as late, running_worker(_worker(late, work)):
         await asyncio.sleep(0)
         assert await late.not_ready_reason("0001")
         await asyncio.to_thread(migrate, url, schema=SCHEMA, migrations=write_migrations(tmp_path / "m"))

@@ -1,0 +1,63 @@
+"""How jobs that ended leave the queue, on the real PostgreSQL."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from mesh_common.job_queue import Job, JobQueue
+from mesh_common.job_worker import JobWorker
+from mesh_common.postgres import Database
+from sqlalchemy.ext.asyncio import AsyncConnection
+from support.jobs import QUEUE, add_job, running_worker, until_empty
+from support.scratch import jobs
+
+pytestmark = pytest.mark.usefixtures("empty_queue")
+
+
+class WatchedQueue(JobQueue):
+    """Tells how many jobs were finished in each transaction."""
+
+    def __init__(self) -> None:
+        super().__init__(jobs)
+        self.finished: list[int] = []
+
+    async def finish(self, connection: AsyncConnection, jobs: Sequence[Job]) -> int:
+        self.finished.append(len(jobs))
+        return await super().finish(connection, jobs)
+
+
+async def test_jobs_that_end_together_are_settled_in_one_transaction(database: Database) -> None:
+    for number in range(10):
+        await add_job(database, str(number))
+    all_here = asyncio.Barrier(10)
+
+    async def handle(_job: Job) -> None:
+        await all_here.wait()
+
+    queue = WatchedQueue()
+    worker = JobWorker(database, queue, handle, name="test", concurrency=10, timeout_s=30.0, max_attempts=1)
+    async with running_worker(worker):
+        await until_empty(database)
+
+    assert queue.finished == [10]
+
+
+async def test_a_job_renewed_while_it_is_worked_on_is_due_before_the_next_poll(database: Database) -> None:
+    await add_job(database)
+    payloads: list[Any] = []
+
+    async def handle(job: Job) -> None:
+        payloads.append(job.payload)
+        if not job.payload:
+            async with database.as_user(job.user_id) as connection:
+                await QUEUE.renew(
+                    connection, kind="work", key="k", user_id=job.user_id, payload={"turn": 2}, delay_s=0.0
+                )
+
+    async with running_worker(
+        JobWorker(database, QUEUE, handle, name="test", concurrency=2, timeout_s=30.0, max_attempts=20, poll_s=3_600.0)
+    ):
+        await until_empty(database)
+
+    assert payloads == [{}, {"turn": 2}]
