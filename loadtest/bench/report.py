@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 from mesh_common.clock import utc_now
 
+from bench.interpreter import loop_ms
 from bench.statistics import Spread
 
 RESULTS: Final = Path(__file__).parents[1] / "results"
@@ -38,6 +39,7 @@ def machine() -> dict[str, Any]:
         "taken_at": utc_now().isoformat(timespec="seconds"),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
+        "python_loop_ms": loop_ms(),
         "kernel": platform.release(),
     }
 

@@ -49,8 +49,16 @@ def _family(pid: int) -> list[int]:
     while queue:
         parent = queue.pop()
         found.append(parent)
-        queue += [int(child) for child in _read(parent, f"task/{parent}/children").split()]
+        # A child belongs to the thread that started it.
+        for task in _tasks(parent):
+            queue += [int(child) for child in _read(parent, f"task/{task}/children").split()]
     return found
+
+
+def _tasks(pid: int) -> list[str]:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return [task.name for task in Path(f"/proc/{pid}/task").iterdir()]
+    return []
 
 
 def _memory_kib(pid: int) -> int:
