@@ -9,11 +9,11 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.util import WindowStats
 from mesh_common.clock import Clock
@@ -23,6 +23,7 @@ from redis.asyncio import Redis
 
 from mesh_gateway.metrics import LIMITS_LOCAL, REFUSALS
 from mesh_gateway.request_record import RequestRecord
+from mesh_gateway.shared_windows import SharedWindows
 
 log = structlog.get_logger()
 
@@ -47,10 +48,7 @@ class Limit:
 
 class RateLimiter:
     def __init__(self, redis: Redis, clock: Clock) -> None:
-        # The stubs of limits know only options that fit into a URL.
-        pool: Any = redis.connection_pool
-        storage = RedisStorage("redis://", implementation="redispy", key_prefix="mesh:limits", connection_pool=pool)
-        self._shared = SlidingWindowCounterRateLimiter(storage)
+        self._shared = SharedWindows(redis, key_prefix="mesh:limits")
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._clock = clock
         self._redis_after_s = float("-inf")
@@ -76,30 +74,29 @@ class RateLimiter:
     async def _hit_anywhere(self, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
         now_s = self._clock.monotonic_s()
         if now_s < self._redis_after_s:
-            return await _hit(self._local, item, key)
+            return await self._hit_here(item, key)
         was_away = self._redis_after_s > 0
         if was_away:
             # One request tries whether Redis is back; those beside it stay local.
             self._redis_after_s = now_s + _RETRY_REDIS_S
         try:
-            result = await redis_call(_hit(self._shared, item, key))
+            result = await redis_call(self._shared.hit(item, key))
         except Unavailable:
             self._redis_after_s = now_s + _RETRY_REDIS_S
             self._report(is_local=True, was_away=was_away)
-            return await _hit(self._local, item, key)
+            return await self._hit_here(item, key)
         self._redis_after_s = float("-inf")
         self._report(is_local=False, was_away=was_away)
         return result
+
+    async def _hit_here(self, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
+        is_allowed = await self._local.hit(item, key)
+        return is_allowed, await self._local.get_window_stats(item, key)
 
     def _report(self, *, is_local: bool, was_away: bool) -> None:
         if is_local != was_away:
             log.warning("rate_limits.changed", is_local=is_local)
             LIMITS_LOCAL.set(int(is_local))
-
-
-async def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
-    is_allowed = await limiter.hit(item, key)
-    return is_allowed, await limiter.get_window_stats(item, key)
 
 
 def _add_header(record: RequestRecord, name: str, value: str) -> None:

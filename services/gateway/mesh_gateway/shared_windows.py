@@ -1,0 +1,49 @@
+"""The sliding windows of `limits` in Redis, counted and looked at in one trip: its two scripts run as one."""
+
+import math
+import time
+from typing import Any, Final
+
+from limits import RateLimitItem
+from limits.aio.storage.redis.bridge import RedisBridge
+from limits.util import WindowStats
+from redis.asyncio import Redis
+
+_SCRIPT: Final = f"""
+local function acquire(KEYS, ARGV)
+{RedisBridge.SCRIPT_ACQUIRE_SLIDING_WINDOW.decode()}
+end
+local function look(KEYS, ARGV)
+{RedisBridge.SCRIPT_SLIDING_WINDOW.decode()}
+end
+return {{acquire(KEYS, ARGV), look(KEYS, {{ARGV[2]}})}}
+"""
+
+
+class SharedWindows:
+    """As SlidingWindowCounterRateLimiter on RedisStorage would: the same keys, counts and answers."""
+
+    def __init__(self, redis: Redis, *, key_prefix: str) -> None:
+        self._script: Any = redis.register_script(_SCRIPT)
+        self._key_prefix = key_prefix
+
+    async def hit(self, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
+        """Whether one more is allowed, and how the window stands then. Raises what redis-py raises."""
+        # Braces keep both keys on one node of a cluster.
+        current = f"{self._key_prefix}:{{{item.key_for(key)}}}"
+        is_allowed, window = await self._script(
+            keys=[f"{current}/-1", current], args=[item.amount, item.get_expiry(), 1]
+        )
+        return bool(is_allowed), _stats(item, *(max(0, int(value or 0)) for value in window))
+
+
+def _stats(item: RateLimitItem, previous: int, previous_ttl_ms: int, current: int, current_ttl_ms: int) -> WindowStats:
+    """What is left, and when it will be more: by the next of either window's hits to leave."""
+    window_ms = item.get_expiry() * 1_000
+    used = math.floor(previous * previous_ttl_ms / window_ms + current)
+    resets_ms = [0.0] if not previous and not current else []
+    if previous:
+        resets_ms.append(previous_ttl_ms % (window_ms / previous))
+    if current:
+        resets_ms.append(current_ttl_ms % window_ms)
+    return WindowStats(time.time() + min(resets_ms) / 1_000, max(0, item.amount - used))
