@@ -15,7 +15,9 @@ from mesh_common.serve import serve_until_signal
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
+    thresholds = gc.get_threshold()
     yield
+    gc.set_threshold(*thresholds)
     gc.unfreeze()
     gc.enable()
 
@@ -46,9 +48,19 @@ def test_what_the_start_made_is_not_looked_at_again() -> None:
     assert gc.get_freeze_count() > 0
 
 
+def test_a_service_looks_for_cycles_less_often_than_python_does() -> None:
+    usual, _, _ = gc.get_threshold()
+    pause_collector()
+    resume_collector()
+
+    assert gc.get_threshold()[0] > usual
+
+
 def test_a_process_that_never_paused_is_left_as_it_is() -> None:
     gc.unfreeze()
+    usual = gc.get_threshold()
 
     resume_collector()
 
     assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == usual
