@@ -12,6 +12,9 @@ _MAX_WINDOW_S = 0.1
 # From half its runs or half its core on, each wake-up spared is time for another run: at 50 tokens/s the wide window
 # takes 20 messages a turn less than the narrow one, some 0.27 ms of CPU each in agent and gateway.
 _BUSY = 0.5
+# Windows of a busy process end together, at times that all its runs share: a dozen runs that are read, told and sent
+# one after the other take fewer wake-ups of six processes than a dozen that come at any time.
+_TICK_S = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,13 @@ class TextWindow:
 
     length_s: float
     is_busy: bool
+
+    def wait_s(self, now_s: float) -> float:
+        """From `now_s`, of any clock that all runs share, until it ends: for a busy process at the last tick of 25 ms
+        within its length."""
+        if not self.is_busy:
+            return self.length_s
+        return max(0.0, (now_s + self.length_s) // _TICK_S * _TICK_S - now_s)
 
 
 def text_window(load: float) -> TextWindow:

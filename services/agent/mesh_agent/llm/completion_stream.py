@@ -119,7 +119,7 @@ async def _gather(response: aiohttp.ClientResponse, window: TextWindow, has_ende
     """A busy process does not even look whether the answer has ended: each piece it takes in costs a wake-up."""
     if window.is_busy:
         with _unread(response):
-            await asyncio.sleep(window.length_s)
+            await asyncio.sleep(window.wait_s(asyncio.get_running_loop().time()))
         return
     with suppress(TimeoutError):
         async with asyncio.timeout(window.length_s):
