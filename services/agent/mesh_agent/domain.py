@@ -70,6 +70,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What a model is shown of a message."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens over all rounds of a run; cost in micro-dollars (1e-6 USD)."""
 
@@ -144,7 +152,7 @@ class Claim:
     trace_context: dict[str, str]
     lost_attempts: int = 0
     is_cancel_requested: bool = False
-    history: tuple[Message, ...] | None = None
+    history: tuple[Said, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

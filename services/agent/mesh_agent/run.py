@@ -14,11 +14,11 @@ from mesh_agent.domain import (
     MAX_LOST_ATTEMPTS,
     Claim,
     Entitlements,
-    Message,
     Outcome,
     Progress,
     RecalledMemory,
     RunError,
+    Said,
 )
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.graph.loop import AgentLoop, AttemptLoop, LoopInput
@@ -114,7 +114,7 @@ async def _recall(attempt: Attempt, memories: Memories) -> Sequence[RecalledMemo
     return recalled
 
 
-async def _recent_messages(claim: Claim, database: Database) -> Sequence[Message]:
+async def _recent_messages(claim: Claim, database: Database) -> Sequence[Said]:
     """The thread before this run; whoever started the run has mostly read it already."""
     if claim.history is not None:
         return claim.history

@@ -137,7 +137,7 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("update_thread", lambda c, u, t, _: threads.update_thread(c, u, t, title="x", metadata=None), None),
     ("delete_thread", lambda c, u, t, _: threads.delete_thread(c, u, t), None),
     ("list_messages", lambda c, u, t, _: threads.list_messages(c, u, t, limit=9, after=None), []),
-    ("recent_messages", lambda c, u, t, _: threads.recent_messages(c, u, t, before=10**9, limit=9), []),
+    ("history_of", lambda c, u, t, r: threads.history_of(c, Claim(r, t, u, 10**9, 1, 1, "", None, {})), ()),
     ("messages_to_remember", lambda c, u, t, _: threads.messages_to_remember(c, u, t, limit=9), []),
     ("assistant_message", lambda c, u, _, r: threads.assistant_message(c, u, r), None),
     ("get_run", lambda c, u, _, r: runs.get_run(c, u, r), None),

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from fakes.agent.runs import a_model, said
+from fakes.agent.runs import a_model
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.runtime import Runtime
 from langgraph.types import Send
-from mesh_agent.domain import Message, RecalledMemory, Role, ToolResult
+from mesh_agent.domain import RecalledMemory, Role, Said, ToolResult
 from mesh_agent.graph import nodes
 from mesh_agent.graph.nodes import MAX_ROUNDS, tool_calls
 from mesh_agent.graph.routing import after_model
@@ -30,7 +30,7 @@ class Surroundings:
 
     answer: AIMessage = field(default_factory=lambda: _said_by_model("Fine."))
     models: tuple[Model, ...] = (a_model(),)
-    history: Sequence[Message] = ()
+    history: Sequence[Said] = ()
     memories: Sequence[RecalledMemory] = ()
     tool_fails: bool = False
     happened: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Surroundings:
     async def _recall(self) -> Sequence[RecalledMemory]:
         return self.memories
 
-    async def _recent_messages(self) -> Sequence[Message]:
+    async def _recent_messages(self) -> Sequence[Said]:
         return self.history
 
     async def _ask(self, messages: list[BaseMessage], tools: Sequence[BaseTool]) -> AIMessage:  # noqa: ARG002 - the port's
@@ -88,7 +88,7 @@ async def test_recall_keeps_the_texts_best_first() -> None:
 
 
 async def test_window_starts_the_rounds_with_prompt_history_and_message() -> None:
-    history = [said(Role.ASSISTANT, "Hello!"), said(Role.USER, "Hi")]
+    history = [Said(Role.ASSISTANT, "Hello!"), Said(Role.USER, "Hi")]
 
     state = await nodes.make_window({"memories": ["likes tea"]}, runtime=Surroundings(history=history).runtime)
 
@@ -96,13 +96,13 @@ async def test_window_starts_the_rounds_with_prompt_history_and_message() -> Non
     assert state["messages"] == [
         SystemMessage("Be brief.|likes tea"),
         HumanMessage("Hi"),
-        AIMessage("Hello!"),
+        ChatMessage(content="Hello!", role="assistant"),
         HumanMessage("Now"),
     ]
 
 
 async def test_window_fits_the_smallest_model_that_may_be_asked() -> None:
-    history = [said(Role.USER, "x" * 200)]
+    history = [Said(Role.USER, "x" * 200)]
     models = (a_model(), a_model("tiny", context_tokens=60, max_output_tokens=30))
 
     state = await nodes.make_window({"memories": []}, runtime=Surroundings(history=history, models=models).runtime)

@@ -2,29 +2,28 @@
 
 from collections.abc import Sequence
 
-from fakes.agent.runs import said
 from hypothesis import example, given
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import BaseMessage, ChatMessage, HumanMessage, SystemMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from mesh_agent.domain import Message, Role
+from mesh_agent.domain import Role, Said
 from mesh_agent.graph.window import fitting_prompt, window
 
 # Runs that failed leave questions without answers, so turns need not alternate.
-_histories = st.lists(st.builds(said, st.sampled_from(Role), st.text(max_size=60)), max_size=8)
+_histories = st.lists(st.builds(Said, st.sampled_from(Role), st.text(max_size=60)), max_size=8)
 
-LONG_HISTORY = [said(role, role.value * 8) for role in (Role.USER, Role.ASSISTANT) * 4]
+LONG_HISTORY = [Said(role, role.value * 8) for role in (Role.USER, Role.ASSISTANT) * 4]
 
 
-def _spoken(message: Message) -> BaseMessage:
-    return HumanMessage(message.content) if message.role is Role.USER else AIMessage(message.content)
+def _spoken(said: Said) -> BaseMessage:
+    return HumanMessage(said.content) if said.role is Role.USER else ChatMessage(content=said.content, role="assistant")
 
 
 @given(_histories, st.text(max_size=40), st.integers(0, 150), st.integers(0, 200))
 @example(LONG_HISTORY, "Now", 150, 100)
 @example(LONG_HISTORY, "Now", 100, 150)
 def test_window_is_the_longest_history_that_fits_and_starts_with_the_user(
-    oldest_first: list[Message], message: str, history_tokens: int, budget_tokens: int
+    oldest_first: list[Said], message: str, history_tokens: int, budget_tokens: int
 ) -> None:
     shown = window(
         "Be brief.",
@@ -47,16 +46,16 @@ def test_window_is_the_longest_history_that_fits_and_starts_with_the_user(
 
 
 def test_window_shows_everything_that_fits() -> None:
-    newest_first = [said(Role.ASSISTANT, "4"), said(Role.USER, "3"), said(Role.ASSISTANT, "2"), said(Role.USER, "1")]
+    newest_first = [Said(Role.ASSISTANT, "4"), Said(Role.USER, "3"), Said(Role.ASSISTANT, "2"), Said(Role.USER, "1")]
 
     shown = window("Be brief.", newest_first, "5", history_tokens=2_000, budget_tokens=4_000)
 
     assert shown == [
         SystemMessage("Be brief."),
         HumanMessage("1"),
-        AIMessage("2"),
+        ChatMessage(content="2", role="assistant"),
         HumanMessage("3"),
-        AIMessage("4"),
+        ChatMessage(content="4", role="assistant"),
         HumanMessage("5"),
     ]
 

@@ -13,7 +13,7 @@ from langchain_core.tools import BaseTool
 from mesh_common.postgres import Database
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
-from mesh_agent.domain import Claim, Message, Progress, RecalledMemory, ToolResult, Usage
+from mesh_agent.domain import Claim, Progress, RecalledMemory, Said, ToolResult, Usage
 from mesh_agent.graph.build import AgentGraph, build_graph
 from mesh_agent.graph.nodes import MAX_CALLS
 from mesh_agent.graph.state import RunContext
@@ -43,7 +43,7 @@ class LoopInput:
     allows_tool: Callable[[str], bool]
     history_tokens: int
     recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
-    recent_messages: Callable[[], Awaitable[Sequence[Message]]]
+    recent_messages: Callable[[], Awaitable[Sequence[Said]]]
 
 
 class AgentLoop:

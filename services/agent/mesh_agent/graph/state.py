@@ -8,7 +8,7 @@ from typing import Annotated, Protocol, TypedDict
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool
 
-from mesh_agent.domain import Message, RecalledMemory, ToolResult
+from mesh_agent.domain import RecalledMemory, Said, ToolResult
 from mesh_agent.llm.registry import Model
 from mesh_agent.tools.call import ToolCall
 
@@ -45,7 +45,7 @@ class RunContext:
     tools: tuple[BaseTool, ...]
     history_tokens: int
     recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
-    recent_messages: Callable[[], Awaitable[Sequence[Message]]]
+    recent_messages: Callable[[], Awaitable[Sequence[Said]]]
     system_prompt: Callable[[Sequence[str]], str]
     ask: AskModel
     call_tool: Callable[[ToolCall, str], Awaitable[ToolResult]]

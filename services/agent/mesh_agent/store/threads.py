@@ -10,7 +10,7 @@ from mesh_common.statements import Statement, to_json
 from sqlalchemy import Row, delete, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh_agent.domain import Claim, Message, Metadata, Outcome, Role, RunStatus, Thread
+from mesh_agent.domain import Claim, Message, Metadata, Outcome, Role, RunStatus, Said, Thread
 from mesh_agent.store.checkpoints import forget_thread
 from mesh_agent.tables import leases, messages, threads
 
@@ -166,31 +166,22 @@ async def list_messages(
     return [(_message(row), (row.position, row.part)) for row in await connection.execute(ordered)]
 
 
-async def recent_messages(
-    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, before: int, limit: int
-) -> Sequence[Message]:
-    """The last `limit` messages of runs before position `before`, newest first: what the window is cut from."""
-    parameters = {"user_id": user_id, "thread_id": thread_id, "before": before, "limit": limit}
-    rows = await _RECENT_MESSAGES.rows(connection, parameters)
-    return [Message(row[0], Role(row[1]), row[2], row[3], RunId(row[4]), row[5]) for row in rows]
+async def history_of(connection: AsyncConnection, claim: Claim) -> tuple[Said, ...]:
+    """What came before a claimed run, newest first, as far back as a window may reach."""
+    parameters = {"user_id": claim.user_id, "thread_id": claim.thread_id, "before": claim.position}
+    rows = await _HISTORY.rows(connection, parameters | {"limit": _MAX_HISTORY_MESSAGES})
+    return tuple(Said(_ROLES[row[0]], row[1]) for row in rows)
 
 
-_RECENT_MESSAGES = Statement(
-    "agent.recent_messages",
+_ROLES = {role.value: role for role in Role}
+_HISTORY = Statement(
+    "agent.history",
     """
-    SELECT id, role, content, created_at, run_id, is_partial FROM agent.messages
+    SELECT role, content FROM agent.messages
     WHERE thread_id = :thread_id AND user_id = :user_id AND position < :before AND content <> ''
     ORDER BY position DESC, part DESC LIMIT :limit
 """,
 )
-
-
-async def history_of(connection: AsyncConnection, claim: Claim) -> tuple[Message, ...]:
-    """What came before a claimed run, newest first, as far back as a window may reach."""
-    rows = await recent_messages(
-        connection, claim.user_id, claim.thread_id, before=claim.position, limit=_MAX_HISTORY_MESSAGES
-    )
-    return tuple(rows)
 
 
 async def messages_to_remember(
