@@ -21,9 +21,10 @@ _SETTLES_WITHIN_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`cpu_ms_per_turn` has the processes, `total` of the turn path, and the generator as `load_generator`."""
+    """By process, and `total` of the turn path; `cpu_ms_per_turn` also has the generator as `load_generator`."""
 
     cpu_ms_per_turn: Mapping[str, float]
+    switches_per_turn: Mapping[str, float]
     latency: Mapping[str, float]
     memory_mib: Mapping[str, float]
     turns_per_s: float
@@ -38,16 +39,21 @@ async def measure_batch(mesh: Mesh, generator: Generator, *, streams: int, turns
     # What a turn leaves to be delivered is part of it.
     await settled(mesh)
     after = held(mesh.pids)
-    cost = {name: (after[name].cpu_s - before[name].cpu_s) * 1_000 / turns for name in after}
-    cost |= {"total": sum(cost[name] for name in TURN_PATH), "load_generator": seen.cpu_s * 1_000 / turns}
+    cost = _with_total({name: (after[name].cpu_s - before[name].cpu_s) * 1_000 / turns for name in after})
+    switches = {name: (after[name].switches - before[name].switches) / turns for name in after}
     return Batch(
-        cpu_ms_per_turn=cost,
+        cpu_ms_per_turn=cost | {"load_generator": seen.cpu_s * 1_000 / turns},
+        switches_per_turn=_with_total(switches),
         latency=felt(seen.turns, mesh.pace),
         memory_mib=_memory(after),
         turns_per_s=_good(seen.turns) / seen.took_s,
         success=success(seen.turns),
         ends=ends(seen.turns),
     )
+
+
+def _with_total(by_process: Mapping[str, float]) -> dict[str, float]:
+    return {**by_process, "total": sum(by_process[name] for name in TURN_PATH)}
 
 
 def _good(turns: Sequence[Turn]) -> int:

@@ -36,11 +36,13 @@ async def run_costs(size: Size) -> dict[str, Any]:
     burst = await _batches(size, BURST, has_background=False)
     background = await _batches(size, PACED, has_background=True)
     cpu = spreads([batch.cpu_ms_per_turn for batch in paced])
+    switches = spreads([batch.switches_per_turn for batch in paced])
     cpu_burst = spreads([batch.cpu_ms_per_turn for batch in burst])
     cpu_background = spreads([batch.cpu_ms_per_turn for batch in background])
     table(f"CPU, ms a turn: {size.streams} streams at once, 100 tokens, 50 a second", cpu)
     table("the same with memories kept and a tenth of the turns judged", cpu_background)
     table("CPU, ms a turn: the whole answer in one burst", cpu_burst)
+    table("times a turn that a thread was given a core", switches)
     latency = spreads([batch.latency for batch in paced])
     table("what clients felt, ms", latency)
     return {
@@ -48,6 +50,7 @@ async def run_costs(size: Size) -> dict[str, Any]:
         "cpu_ms_per_turn_spread": as_json(cpu),
         "cpu_ms_per_turn_with_background": as_json(cpu_background),
         "cpu_ms_per_turn_burst": as_json(cpu_burst),
+        "switches_per_turn": as_json(switches),
         "latency_ms": as_json(latency),
         "memory_mib": paced[-1].memory_mib,
         "turns_per_s_burst": as_json(spreads([{"turns_per_s": batch.turns_per_s} for batch in burst])),

@@ -16,6 +16,8 @@ class Held:
     """Proportional: pages that processes share are divided among them."""
     sockets: int
     cpu_s: float
+    switches: int
+    """Times that a thread was given a core: each begins with what the last one left in the caches."""
 
 
 def held(pids: Mapping[str, int]) -> Mapping[str, Held]:
@@ -41,7 +43,8 @@ def _held(pids: list[int]) -> Held:
     stats = [_read(pid, "stat").rpartition(")")[2].split() for pid in pids]
     # Fields 14 to 17 of proc(5): own time in user and kernel mode, and that of children that were waited for.
     cpu_s = sum(int(stat[index]) for stat in stats if stat for index in (11, 12, 13, 14)) / _TICKS_S
-    return Held(memory_kib / 1_024, sockets, cpu_s)
+    switches = sum(_switches(pid, task) for pid in pids for task in _tasks(pid))
+    return Held(memory_kib / 1_024, sockets, cpu_s, switches)
 
 
 def _family(pid: int) -> list[int]:
@@ -59,6 +62,11 @@ def _tasks(pid: int) -> list[str]:
     with suppress(FileNotFoundError, ProcessLookupError):
         return [task.name for task in Path(f"/proc/{pid}/task").iterdir()]
     return []
+
+
+def _switches(pid: int, task: str) -> int:
+    lines = _read(pid, f"task/{task}/status").splitlines()
+    return sum(int(line.split()[1]) for line in lines if "_ctxt_switches" in line)
 
 
 def _memory_kib(pid: int) -> int:
