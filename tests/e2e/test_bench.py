@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[2]
 # Of a plain turn, without pace: a change that writes or sends more has to say so. WAL has room for pages that are
 # written whole after a checkpoint.
 BOUNDS = {
-    "statements": 28,
-    "commits": 10,
+    "statements": 22,
+    "commits": 7,
     "rows": 13,
     "wal_bytes": 25_000,
-    "redis_commands": 14,
+    "redis_commands": 13,
     "grpc_messages": 13,
 }
 
