@@ -21,7 +21,10 @@ return {{acquire(KEYS, ARGV), look(KEYS, {{ARGV[2]}})}}
 
 
 class SharedWindows:
-    """As SlidingWindowCounterRateLimiter on RedisStorage would: the same keys, counts and answers."""
+    """As SlidingWindowCounterRateLimiter on RedisStorage would: the same keys, counts and answers.
+
+    But for one: in the millisecond in which a window begins the library says that none of it is left.
+    """
 
     def __init__(self, redis: Redis, *, key_prefix: str) -> None:
         self._script: Any = redis.register_script(_SCRIPT)
@@ -45,5 +48,6 @@ def _stats(item: RateLimitItem, previous: int, previous_ttl_ms: int, current: in
     if previous:
         resets_ms.append(previous_ttl_ms % (window_ms / previous))
     if current:
-        resets_ms.append(current_ttl_ms % window_ms)
+        # Two windows long when it begins, and seen at that very moment: then a whole one is left, not none.
+        resets_ms.append(min(current_ttl_ms, 2 * window_ms - 1) % window_ms)
     return WindowStats(time.time() + min(resets_ms) / 1_000, max(0, item.amount - used))

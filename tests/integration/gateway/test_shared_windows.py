@@ -1,5 +1,6 @@
 """One trip gives what the library's two give, on the same keys."""
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,9 +63,12 @@ async def test_both_count_on_the_same_keys(both: Both) -> None:
     assert [stats.remaining for _, stats in answers] == [3, 2, 1, 0, 0, 0]
 
 
-@pytest.mark.parametrize("left_ms", [WINDOW_MS, 45_000, 10_000, 0, -20_000, -59_000])
+@pytest.mark.parametrize("left_ms", [59_000, 45_000, 10_000, 1_000, -1_000, -25_000, -59_000])
 async def test_a_window_that_goes_by_stands_as_the_library_says(both: Both, left_ms: int) -> None:
-    """Beyond its end a window is the one before, and weighs less the longer it is over."""
+    """Beyond its end a window is the one before, and weighs less the longer it is over.
+
+    At no border between two counts: a millisecond lies between the two looks.
+    """
     for _ in range(3):
         await both.hit_by_us()
     await both.leave_of_window(left_ms)
@@ -74,6 +78,12 @@ async def test_a_window_that_goes_by_stands_as_the_library_says(both: Both, left
 
     assert stats.remaining == of_library.remaining
     assert stats.reset_time == pytest.approx(of_library.reset_time, abs=0.5)
+
+
+async def test_the_first_hit_begins_a_whole_window(both: Both) -> None:
+    _, stats = await both.hit_by_us()
+
+    assert stats.reset_time == pytest.approx(time.time() + WINDOW_MS / 1_000, abs=5)
 
 
 async def test_a_hit_that_no_window_allows_leaves_it_as_it_is(both: Both) -> None:
