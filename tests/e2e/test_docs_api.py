@@ -2,43 +2,34 @@
 
 import asyncio
 import re
-import runpy
 import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from mesh_common.edges import ServiceName
 from mesh_dev.stack import Stack
 from support.api import User, new_user
+from support.examples import Script, frame, running, streamed
 from support.stack import open_stack
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "api"
 EXAMPLES: Final = DOCS / "examples"
 # Five seconds of text: some is out before the kill, and some comes after it.
 LONG: Final = "[[sim:itl=50]] [[sim:tokens=100]] Tell me."
-FINISHED: Final = "\n[run_finished]\n"
-AGAIN: Final = "\n[run_restarted]\n"
-EXAMPLE_ENDS_WITHIN_S: Final = 60.0
 NODE: Final = shutil.which("node")
-needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed: the JavaScript examples are not run")
-
-
-def _python(base_url: str, user: User, thread_id: str, message: str) -> list[str]:
-    return [sys.executable, str(EXAMPLES / "follow.py"), base_url, user.tokens["access_token"], thread_id, message]
-
-
-def _node(base_url: str, user: User, thread_id: str, message: str) -> list[str]:
-    return [str(NODE), str(EXAMPLES / "follow.mjs"), base_url, user.tokens["access_token"], thread_id, message]
-
-
-type ArgvOf = Callable[[str, User, str, str], list[str]]
-
-LANGUAGES: Final = [pytest.param(_python, id="python"), pytest.param(_node, id="javascript", marks=needs_node)]
+NPM: Final = shutil.which("npm")
+needs_node = pytest.mark.skipif(None in {NODE, NPM}, reason="no node or no npm: the JavaScript examples are not run")
+PYTHON_COMMAND: Final = [sys.executable, "follow.py"]
+NODE_COMMAND: Final = [str(NODE), "follow.mjs"]
+WATCH_COMMAND: Final = [str(NODE), "--experimental-eventsource", "watch.mjs"]
+LANGUAGES: Final = [
+    pytest.param(PYTHON_COMMAND, id="python"),
+    pytest.param(NODE_COMMAND, id="javascript", marks=needs_node),
+]
 
 
 @pytest.fixture(scope="module")
@@ -48,47 +39,20 @@ async def fragile_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         yield running
 
 
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the examples and the package that the JavaScript ones need."""
+    folder = tmp_path_factory.mktemp("examples") / "examples"
+    shutil.copytree(EXAMPLES, folder)
+    if NPM:
+        subprocess.run([NPM, "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
+    return folder
+
+
 @pytest.fixture
 async def client(fragile_stack: Stack) -> AsyncIterator[User]:
     async with new_user(fragile_stack.url) as user:
         yield user
-
-
-@dataclass
-class Example:
-    """A running example and what it has printed so far."""
-
-    process: asyncio.subprocess.Process
-    printed: str = ""
-    has_printed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def read(self) -> None:
-        assert self.process.stdout
-        while chunk := await self.process.stdout.read(4_096):
-            self.printed += chunk.decode()
-            self.has_printed.set()
-
-
-@asynccontextmanager
-async def running(argv: list[str]) -> AsyncIterator[Example]:
-    """The block ends when the example has; its errors are the test's."""
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    example = Example(process)
-    try:
-        async with asyncio.timeout(EXAMPLE_ENDS_WITHIN_S), asyncio.TaskGroup() as group:
-            group.create_task(example.read())
-            yield example
-            await process.wait()
-        assert process.stderr
-        errors = (await process.stderr.read()).decode()
-        # Node announces an experimental API there.
-        assert process.returncode == 0, errors
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 async def _answer(user: User, thread_id: str) -> str:
@@ -98,43 +62,45 @@ async def _answer(user: User, thread_id: str) -> str:
     return str(answer["content"])
 
 
-@pytest.mark.parametrize("argv_of", LANGUAGES)
+@pytest.mark.parametrize("command", LANGUAGES)
 @pytest.mark.parametrize("victim", ["gateway", "agent"])
 async def test_example_survives_the_kill_of(
-    fragile_stack: Stack, client: User, argv_of: ArgvOf, victim: ServiceName
+    fragile_stack: Stack, client: User, examples: Path, command: list[str], victim: ServiceName
 ) -> None:
     thread_id = await client.new_thread()
+    arguments = [fragile_stack.url, client.tokens["access_token"], thread_id, LONG]
 
-    async with running(argv_of(fragile_stack.url, client, thread_id, LONG)) as example:
-        await example.has_printed.wait()
+    async with running(examples, *command, *arguments) as example:
+        await example.has_text.wait()
         await fragile_stack.kill(victim)
         await fragile_stack.start(victim)
 
-    assert example.printed.endswith(FINISHED)
-    # What stood before a new beginning is void; a gateway's death needs none.
-    *void, text = example.printed.removesuffix(FINISHED).split(AGAIN)
+    assert example.has_finished
+    # A gateway's death needs no new beginning.
+    *void, text = example.texts
     assert text == await _answer(client, thread_id)
     assert len(void) == (1 if victim == "agent" else 0)
     assert len(await client.items(f"/threads/{thread_id}/runs")) == 1
 
 
-@pytest.mark.parametrize("argv_of", LANGUAGES)
+@pytest.mark.parametrize("command", LANGUAGES)
 async def test_example_prints_an_answer_with_odd_characters(
-    fragile_stack: Stack, client: User, argv_of: ArgvOf
+    fragile_stack: Stack, client: User, examples: Path, command: list[str]
 ) -> None:
     thread_id = await client.new_thread()
+    message = "[[sim:reply=Grüße\u2028and\x85more: data: x 🌍]]"
 
     async with running(
-        argv_of(fragile_stack.url, client, thread_id, "[[sim:reply=Grüße\u2028and\x85more: data: x 🌍]]")
+        examples, *command, fragile_stack.url, client.tokens["access_token"], thread_id, message
     ) as example:
         pass
 
-    assert example.printed == (await _answer(client, thread_id)) + FINISHED
+    assert example.has_finished
+    assert example.texts == [await _answer(client, thread_id)]
 
 
 def _in_python(base_url: str, user: User, thread_id: str) -> list[str]:
     code = f"""
-import sys; sys.path.insert(0, {str(EXAMPLES)!r})
 import follow, httpx
 get_token = lambda refresh: {user.tokens["access_token"]!r} if refresh else "expired"
 for event in follow.follow(httpx.Client(base_url={base_url!r}), get_token, {thread_id!r}, "Hello"):
@@ -145,7 +111,7 @@ for event in follow.follow(httpx.Client(base_url={base_url!r}), get_token, {thre
 
 def _in_node(base_url: str, user: User, thread_id: str) -> list[str]:
     code = f"""
-import {{ follow }} from "{(EXAMPLES / "follow.mjs").as_uri()}";
+import {{ follow }} from "./follow.mjs";
 const getToken = async (refresh) => (refresh ? "{user.tokens["access_token"]}" : "expired");
 for await (const {{ type, text }} of follow("{base_url}", getToken, "{thread_id}", "Hello"))
   if (type === "message_delta") process.stdout.write(text);
@@ -157,86 +123,101 @@ for await (const {{ type, text }} of follow("{base_url}", getToken, "{thread_id}
     "argv_of", [pytest.param(_in_python, id="python"), pytest.param(_in_node, id="javascript", marks=needs_node)]
 )
 async def test_example_asks_for_a_new_token_when_its_own_is_refused(
-    fragile_stack: Stack, client: User, argv_of: Callable[[str, User, str], list[str]]
+    fragile_stack: Stack, client: User, examples: Path, argv_of: Callable[[str, User, str], list[str]]
 ) -> None:
     thread_id = await client.new_thread()
 
-    async with running(argv_of(fragile_stack.url, client, thread_id)) as example:
+    async with running(examples, *argv_of(fragile_stack.url, client, thread_id)) as example:
         pass
 
     assert example.printed == await _answer(client, thread_id)
 
 
-@pytest.mark.parametrize("argv_of", LANGUAGES)
+@pytest.mark.parametrize("command", LANGUAGES)
 async def test_example_stops_when_a_new_token_is_refused_too(
-    fragile_stack: Stack, client: User, argv_of: ArgvOf
+    fragile_stack: Stack, client: User, examples: Path, command: list[str]
 ) -> None:
     thread_id = await client.new_thread()
-    stranger = User(fragile_stack.url, "nobody@example.com")
-    stranger.tokens = {"access_token": "none"}
 
     with pytest.raises(AssertionError, match="401"):
-        async with stranger, running(argv_of(fragile_stack.url, stranger, thread_id, "Hello")):
+        async with running(examples, *command, fragile_stack.url, "none", thread_id, "Hello"):
             pass
 
 
-def test_python_parser_passes_over_comments_and_keeps_odd_characters() -> None:
-    frame = 'id: r:1:2\nevent: message_delta\ndata: {"type":"message_delta","text":"a: b\u2028c\x85d"}\n\n'
-    stream = f":\n\n: ping\n\n:no space\n{frame}data:{{}}\nid:r:1:3\n\n: it stops\nretry: 300\n"
+@pytest.mark.parametrize("command", LANGUAGES)
+async def test_example_comes_back_after_a_refusal_and_half_aframe(examples: Path, command: list[str]) -> None:
+    refused = "503 Busy\r\nConnection: close\r\nRetry-After: 0\r\nContent-Length: 2\r\n\r\n{}"
+    script = Script(
+        [
+            refused,
+            streamed(": hello\n\n", frame(1, "run_started"), ": ping\n\n", frame(2, "void").removesuffix("\n")),
+            refused,
+            streamed("retry: 300\n\n", frame(2, "run_finished"), frame(3, "never")),
+        ]
+    )
 
-    found = list(_python_example()["events"](stream))
+    async with script.served() as url, running(examples, *command, url, "token", "thread", "Hello") as example:
+        pass
 
-    assert found == [("r:1:2", {"type": "message_delta", "text": "a: b\u2028c\x85d"}), ("r:1:3", {})]
+    assert example.printed == "\n[run_started]\n\n[run_finished]\n"
+    came_from = [re.findall(r"last-event-id: (\S+)", request) for request in script.asked]
+    assert came_from == [[], [], ["r:1:1"], ["r:1:1"]]
+    assert len({re.findall(r"idempotency-key: \S+", request)[0] for request in script.asked}) == 1
+
+
+@pytest.mark.parametrize("command", LANGUAGES)
+async def test_example_ends_when_no_event_comes_any_more(examples: Path, command: list[str]) -> None:
+    script = Script([streamed(frame(1, "run_started")), "204 No Content\r\n\r\n"])
+
+    async with script.served() as url, running(examples, *command, url, "token", "thread", "Hello") as example:
+        pass
+
+    assert example.printed == "\n[run_started]\n"
 
 
 @needs_node
-async def test_javascript_example_leaves_a_silent_stream_and_comes_back() -> None:
+async def test_javascript_example_leaves_a_silent_stream_and_comes_back(examples: Path) -> None:
     """The first answer says one thing and then nothing, as a connection that is half open; the second has the rest."""
-    answers = ['id: r:1:1\ndata: {"type":"run_started"}\n\n', 'id: r:1:2\ndata: {"type":"run_finished"}\n\n']
-    asked: list[str] = []
+    script = Script([streamed(frame(1, "run_started")), streamed(frame(2, "run_finished"))], closes=False)
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
-        writer.write(f"HTTP/1.1 200 OK\r\n\r\n{answers[len(asked) - 1]}".encode())
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with script.served() as url:
         code = f"""
-import {{ follow }} from "{(EXAMPLES / "follow.mjs").as_uri()}";
-for await (const {{ type }} of follow("http://127.0.0.1:{port}", () => "t", "x", "Hello", 200)) console.log(type);
+import {{ follow }} from "./follow.mjs";
+for await (const {{ type }} of follow("{url}", () => "t", "x", "Hello", 200)) console.log(type);
 """
-        async with running([str(NODE), "--input-type=module", "-e", code]) as example:
+        async with running(examples, str(NODE), "--input-type=module", "-e", code) as example:
             pass
 
     assert example.printed == "run_started\nrun_finished\n"
-    assert "last-event-id: r:1:1" in asked[1]
+    assert "last-event-id: r:1:1" in script.asked[1]
 
 
 @needs_node
-async def test_event_source_example_tells_when_it_gives_up(fragile_stack: Stack, client: User) -> None:
-    argv = [str(NODE), "--experimental-eventsource", str(EXAMPLES / "watch.mjs"), fragile_stack.url]
+async def test_event_source_example_tells_when_it_gives_up(fragile_stack: Stack, client: User, examples: Path) -> None:
+    arguments = [fragile_stack.url, client.tokens["access_token"], "0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f"]
 
     with pytest.raises(AssertionError, match="404"):
-        async with running([*argv, client.tokens["access_token"], "0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f"]):
+        async with running(examples, *WATCH_COMMAND, *arguments):
             pass
 
 
 @needs_node
-async def test_event_source_example_survives_the_kill_of_the_gateway(fragile_stack: Stack, client: User) -> None:
+async def test_event_source_example_survives_the_kill_of_the_gateway(
+    fragile_stack: Stack, client: User, examples: Path
+) -> None:
     if not await _has_event_source():
         pytest.skip("this node has no EventSource: the example is not run")
     thread_id = await client.new_thread()
     started = await client.post(f"/threads/{thread_id}/runs", {"message": LONG})
     arguments = [fragile_stack.url, client.tokens["access_token"], started.json()["run_id"]]
 
-    async with running([str(NODE), "--experimental-eventsource", str(EXAMPLES / "watch.mjs"), *arguments]) as example:
-        await example.has_printed.wait()
+    async with running(examples, *WATCH_COMMAND, *arguments) as example:
+        await example.has_text.wait()
         await fragile_stack.kill("gateway")
         await fragile_stack.start("gateway")
 
-    assert example.printed == (await _answer(client, thread_id)) + FINISHED
+    assert example.has_finished
+    assert example.texts == [await _answer(client, thread_id)]
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("**/*.md")), ids=lambda path: path.name)
@@ -259,11 +240,6 @@ async def test_every_address_in_the_docs_is_a_route(client: User) -> None:
 
     assert len(told) > 6
     assert told - routes == set()
-
-
-def _python_example() -> dict[str, Any]:
-    """Its names; nothing of it is run."""
-    return runpy.run_path(str(EXAMPLES / "follow.py"))
 
 
 async def _has_event_source() -> bool:

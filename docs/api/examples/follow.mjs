@@ -1,68 +1,51 @@
-// Start a run, print its answer as it is written, come back after every cut. Node 20 or newer; browsers too.
+// Start a run, print its events as they come, come back after every cut. Needs eventsource-parser; browsers or Node 20.
 //
 // node follow.mjs http://127.0.0.1:8000 "$token" "$thread_id" "Tell me one thing about tides."
 
-const TERMINAL = ["run_finished", "run_failed", "run_cancelled"];
-const TRY_AGAIN = [429, 502, 503, 504];
+import { EventSourceParserStream } from "eventsource-parser/stream";
 
-// The id and the content of every event; comments and frames without data are passed over.
-async function* events(body, onChunk) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = "", chunk; !(chunk = await reader.read()).done; ) {
-    onChunk();
-    const frames = (text + chunk.value).split("\n\n");
-    text = frames.pop();
-    for (const frame of frames) {
-      const fields = Object.fromEntries(frame.split("\n").map((line) => line.split(/: ?(.*)/s, 2)));
-      if (fields.data) yield [fields.id, JSON.parse(fields.data)];
-    }
-  }
-}
-
-// One request until the run has ended: its key starts one run only, the id of the last event says where to go on.
+// Its key starts one run only; the id of the last event says where to go on.
 // `getToken(refresh)` gives the access token: the one you have, or after a 401 the next, by POST /auth/refresh.
 export async function* follow(baseUrl, getToken, threadId, message, silenceMs = 60_000) {
   const url = `${baseUrl}/api/v1/threads/${threadId}/runs/stream`;
   const headers = { "Content-Type": "application/json", "Idempotency-Key": crypto.randomUUID() };
-  for (let failures = 0, status, before; failures < 30; failures += 1) {
+  const request = { method: "POST", headers, body: JSON.stringify({ message }) };
+  for (let failures = 0, status, timer; failures < 30; failures += 1) {
     let waitS = Math.min(0.2 * 2 ** failures, 5);
-    const controller = new AbortController();
-    let timer;
-    const renew = () => (clearTimeout(timer), (timer = setTimeout(() => controller.abort(), silenceMs)));
+    const [refresh, cut] = [status === 401, new AbortController()];
+    const leave = () => cut.abort(new TypeError("silent"));
+    const renew = () => (clearTimeout(timer), (timer = setTimeout(leave, silenceMs)));
     try {
-      headers.Authorization = `Bearer ${await getToken((before = status) === 401)}`;
-      const request = { method: "POST", headers, body: JSON.stringify({ message }), signal: controller.signal };
+      headers.Authorization = `Bearer ${await getToken(refresh)}`;
       renew();
-      const response = await fetch(url, request);
+      const response = await fetch(url, { ...request, signal: cut.signal });
       status = response.status;
-      if (status === 204) return; // All events were seen before, or the run ended more than 24 hours ago.
-      if (TRY_AGAIN.includes(status) || (status === 401 && before !== 401)) {
-        waitS = Number(response.headers.get("Retry-After") ?? waitS);
-      } else if (status !== 200) {
-        throw new Error(`${status} ${await response.text()}`);
-      } else {
-        for await (const [id, event] of events(response.body, renew)) {
-          [headers["Last-Event-ID"], failures] = [id, 0];
-          yield event;
-          if (TERMINAL.includes(event.type)) return;
-        }
+      const isAgain = [429, 502, 503, 504].includes(status) || (status === 401 && !refresh);
+      if (isAgain) waitS = response.headers.get("Retry-After") ?? waitS;
+      else if (status === 204) return; // All events were seen before, or the run ended more than 24 hours ago.
+      else if (status !== 200) throw new Error(`${status} ${await response.text()}`);
+      const parser = new EventSourceParserStream({ onComment: renew });
+      const events = isAgain ? [] : response.body.pipeThrough(new TextDecoderStream()).pipeThrough(parser);
+      for await (const { id, event, data } of events) {
+        renew();
+        [headers["Last-Event-ID"], failures] = [id, 0];
+        yield JSON.parse(data);
+        if (["run_finished", "run_failed", "run_cancelled"].includes(event)) return;
       }
     } catch (error) {
-      // fetch's word for a cut is TypeError; the other is ours, after a minute of silence. The run goes on.
-      if (!(error instanceof TypeError || controller.signal.aborted)) throw error;
+      if (!(error instanceof TypeError)) throw error; // fetch's word for a cut, and ours for a minute of silence.
     } finally {
+      leave();
       clearTimeout(timer);
-      controller.abort(); // Closes the connection when the caller leaves the loop.
     }
-    await new Promise((resolve) => setTimeout(resolve, waitS * 1000));
+    await new Promise((resolve) => setTimeout(resolve, waitS * 1_000));
   }
   throw new Error("the run cannot be followed");
 }
 
 if (globalThis.process?.argv[1]?.endsWith("follow.mjs")) {
   const [baseUrl, token, threadId, message] = process.argv.slice(2);
-  for await (const { type, text } of follow(baseUrl, () => token, threadId, message)) {
-    if (type === "message_delta") process.stdout.write(text);
-    if (["run_restarted", ...TERMINAL].includes(type)) console.log(`\n[${type}]`); // A restart voids what was printed.
-  }
+  // A run_restarted voids the text before it.
+  for await (const { type, text } of follow(baseUrl, () => token, threadId, message))
+    process.stdout.write(type === "message_delta" ? text : `\n[${type}]\n`);
 }

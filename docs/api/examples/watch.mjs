@@ -58,9 +58,7 @@ export async function watch(baseUrl, getToken, runId, onEvent, silenceMs = 60_00
 
 if (globalThis.process?.argv[1]?.endsWith("watch.mjs")) {
   const [baseUrl, token, runId] = process.argv.slice(2);
-  const run = await watch(baseUrl, () => token, runId, ({ type, text }) => {
-    if (type === "message_delta") process.stdout.write(text);
-    if (["run_restarted", ...TERMINAL].includes(type)) console.log(`\n[${type}]`); // A restart voids what was printed.
-  });
+  const print = ({ type, text }) => process.stdout.write(type === "message_delta" ? text : `\n[${type}]\n`);
+  const run = await watch(baseUrl, () => token, runId, print); // A run_restarted voids the text before it.
   if (run) console.log(`\n[run_restarted]\n${run.message?.content}\n[${run.status}]`);
 }
