@@ -4,14 +4,14 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from mesh_auth.hashing import argon2id
+from mesh_auth.argon2id import Argon2id
 
 from bench.load import PASSWORD
 
 
 def hashes_per_s(for_s: float) -> float:
     """Passwords verified in a second, by auth's own parameters, with a thread for each core. Blocks."""
-    hasher = argon2id()
+    hasher = Argon2id()
     password_hash = hasher.hash(PASSWORD)
     cores = len(os.sched_getaffinity(0))
     began_s = time.monotonic()

@@ -1,6 +1,6 @@
 """The bounded pool of threads that passwords are hashed on.
 
-argon2-cffi and bcrypt let go of the GIL, so threads are enough; the event loop goes on serving tokens and keys
+All the libraries that hash let go of the GIL, so threads are enough; the event loop goes on serving tokens and keys
 while logins queue up.
 """
 

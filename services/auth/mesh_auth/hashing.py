@@ -4,18 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import argon2
 import bcrypt
-from argon2.exceptions import InvalidHashError, VerificationError
 from mesh_common.clock import Clock
 
+from mesh_auth.argon2id import Argon2id
 from mesh_auth.domain import PasswordCheck
 from mesh_auth.hash_pool import Bounds, HashPool, open_hash_pool
 
-# OWASP Password Storage Cheat Sheet, second choice of its equal settings: 19 MiB, two passes, one lane; 20 ms here.
-_MEMORY_KIB: Final = 19 * 1024
-_TIME_COST: Final = 2
-_PARALLELISM: Final = 1
 _BCRYPT_PREFIXES: Final = ("$2a$", "$2b$", "$2y$")
 _KNOWN_PREFIXES: Final = ("$argon2", *_BCRYPT_PREFIXES)
 # What bcrypt reads; libraries before bcrypt 5 cut the rest off silently, and old hashes were made so.
@@ -27,7 +22,7 @@ _DUMMY_PASSWORD: Final = "no account has this password"  # noqa: S105 - and none
 class Argon2Hasher:
     """Hashes in the pool, in which nothing else runs."""
 
-    def __init__(self, pool: HashPool, argon2id: argon2.PasswordHasher) -> None:
+    def __init__(self, pool: HashPool, argon2id: Argon2id) -> None:
         self._pool = pool
         self._argon2id = argon2id
         self._dummy_hash = argon2id.hash(_DUMMY_PASSWORD)
@@ -43,23 +38,12 @@ class Argon2Hasher:
 
     def _verify(self, password: str, password_hash: str | None) -> PasswordCheck:
         if password_hash is None or not password_hash.startswith(_KNOWN_PREFIXES):
-            self._is_argon2_match(password, self._dummy_hash)
+            self._argon2id.verify(self._dummy_hash, password)
             return PasswordCheck(is_match=False)
         if password_hash.startswith(_BCRYPT_PREFIXES):
             return PasswordCheck(_is_bcrypt_match(password, password_hash), needs_rehash=True)
-        is_match = self._is_argon2_match(password, password_hash)
-        return PasswordCheck(is_match, needs_rehash=is_match and self._argon2id.check_needs_rehash(password_hash))
-
-    def _is_argon2_match(self, password: str, password_hash: str) -> bool:
-        try:
-            return self._argon2id.verify(password_hash, password)
-        except (VerificationError, InvalidHashError):
-            return False
-
-
-def argon2id() -> argon2.PasswordHasher:
-    """With the parameters that new hashes have."""
-    return argon2.PasswordHasher(time_cost=_TIME_COST, memory_cost=_MEMORY_KIB, parallelism=_PARALLELISM)
+        is_match = self._argon2id.verify(password_hash, password)
+        return PasswordCheck(is_match, needs_rehash=is_match and not self._argon2id.is_own(password_hash))
 
 
 def _is_bcrypt_match(password: str, password_hash: str) -> bool:
@@ -72,4 +56,4 @@ def _is_bcrypt_match(password: str, password_hash: str) -> bool:
 @asynccontextmanager
 async def open_hasher(bounds: Bounds, clock: Clock) -> AsyncIterator[Argon2Hasher]:
     async with open_hash_pool(bounds, clock) as pool:
-        yield Argon2Hasher(pool, argon2id())
+        yield Argon2Hasher(pool, Argon2id())

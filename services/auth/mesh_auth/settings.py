@@ -39,7 +39,7 @@ class AuthSettings(GrpcSettings):
     refresh_token_ttl_s: int = Field(default=30 * _DAY_S, ge=60, le=365 * _DAY_S, validate_default=True)
     """How long a refresh token is valid, counted anew with each rotation."""
     hash_workers: int = Field(default_factory=lambda: os.process_cpu_count() or 1, ge=1, le=64)
-    """Passwords hashed at once, 20 ms of one core and 19 MiB each; as many as there are cores by default."""
+    """Passwords hashed at once, 12 ms of one core and 19 MiB each; as many as there are cores by default."""
     hash_queue: int = Field(default=256, ge=0, le=10_000)
     """Passwords that may wait for a hashing thread; more are refused with `Retry-After`."""
     hash_wait_s: Seconds = 2.0

@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import orjson
@@ -40,6 +40,11 @@ class SigningKey:
 
     kid: str
     pem: str
+    _key: Any = field(init=False, repr=False, compare=False)
+    """python-jose's: read from the PEM once, which takes as long as signing."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_key", jose_jwk.construct(self.pem, ALGORITHM))
 
     @classmethod
     def from_pem(cls, pem: str) -> "SigningKey":
@@ -48,7 +53,7 @@ class SigningKey:
 
     def sign(self, claims: Claims, token_type: TokenType) -> str:
         headers = {"kid": self.kid, "typ": token_type}
-        return jose_jwt.encode(dict(claims), self.pem, algorithm=ALGORITHM, headers=headers)
+        return jose_jwt.encode(dict(claims), self._key, algorithm=ALGORITHM, headers=headers)
 
 
 def new_private_key_pem() -> str:

@@ -2,16 +2,15 @@
 
 import asyncio
 import threading
-from typing import Any
 
-import argon2
+from mesh_auth.argon2id import Argon2id
 
 
-class GatedArgon2(argon2.PasswordHasher):
+class GatedArgon2(Argon2id):
     """Counts what it does; between `hold` and `release` each thread that hashes or verifies stops."""
 
     def __init__(self) -> None:
-        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        super().__init__(memory_kib=8, passes=1)
         self.hashed = 0
         self.verified = 0
         self._gate = threading.Event()
@@ -29,15 +28,15 @@ class GatedArgon2(argon2.PasswordHasher):
         """Waits until a thread stands at the gate."""
         assert await asyncio.to_thread(self._is_reached.wait, 10)
 
-    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+    def hash(self, password: str) -> str:
         self.hashed += 1
         self._pass()
-        return super().hash(password, salt=salt)
+        return super().hash(password)
 
-    def verify(self, hash: str | bytes, password: str | bytes) -> Any:  # noqa: A002 - the library's name
+    def verify(self, password_hash: str, password: str) -> bool:
         self.verified += 1
         self._pass()
-        return super().verify(hash, password)
+        return super().verify(password_hash, password)
 
     def _pass(self) -> None:
         self._is_reached.set()

@@ -58,6 +58,38 @@ async def test_hash_of_weaker_parameters_is_to_be_replaced(hasher: Argon2Hasher)
     assert (check.is_match, check.needs_rehash) == (True, True)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        argon2.PasswordHasher(time_cost=1, memory_cost=32, parallelism=4),
+        argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1, type=argon2.Type.I),
+        argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1, type=argon2.Type.D),
+        argon2.PasswordHasher(time_cost=1, memory_cost=16, parallelism=1, salt_len=64, hash_len=64),
+    ],
+    ids=["lanes", "argon2i", "argon2d", "longer"],
+)
+async def test_argon2_of_other_systems_is_verified_and_to_be_replaced(
+    hasher: Argon2Hasher, other: argon2.PasswordHasher
+) -> None:
+    password_hash = other.hash(PASSWORD)
+
+    right = await hasher.verify(PASSWORD, password_hash)
+    wrong = await hasher.verify(f"{PASSWORD}!", password_hash)
+
+    assert (right.is_match, right.needs_rehash) == (True, True)
+    assert not wrong.is_match
+
+
+async def test_hash_of_the_reference_implementation_is_as_good_as_ours(hasher: Argon2Hasher) -> None:
+    made = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+
+    right = await hasher.verify(PASSWORD, made)
+    wrong = await hasher.verify(f"{PASSWORD}!", made)
+
+    assert (right.is_match, right.needs_rehash) == (True, False)
+    assert not wrong.is_match
+
+
 @pytest.mark.parametrize("password", [PASSWORD, "\u00e9" * 100])
 async def test_bcrypt_hash_is_verified_and_to_be_replaced(hasher: Argon2Hasher, password: str) -> None:
     """Old libraries cut passwords at 72 bytes; bcrypt 5 raises there."""
@@ -70,6 +102,8 @@ async def test_bcrypt_hash_is_verified_and_to_be_replaced(hasher: Argon2Hasher, 
     assert not wrong.is_match
 
 
-@pytest.mark.parametrize("password_hash", ["!", "", "$argon2id$broken", "$1$md5$crypt", "$2b$broken"])
+@pytest.mark.parametrize(
+    "password_hash", ["!", "", "$argon2id$broken", "$argon2id$v=19$m=8,t=1,p=1$a$b", "$1$md5$crypt", "$2b$broken"]
+)
 async def test_hash_of_unknown_form_never_matches(hasher: Argon2Hasher, password_hash: str) -> None:
     assert not (await hasher.verify(PASSWORD, password_hash)).is_match
