@@ -67,8 +67,8 @@ class AuthStore(Protocol):
 
     async def find_override(self, user_id: UserId) -> EntitlementOverride | None: ...
 
-    async def add_usage(self, user_id: UserId, usage: RunUsage) -> None:
-        """Changes nothing when the run was recorded before."""
+    async def add_usage(self, user_id: UserId, usage: RunUsage) -> bool:
+        """False when there is no such user. Changes nothing when the run was recorded before."""
         ...
 
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:

@@ -75,9 +75,14 @@ _START_SESSION = Statement(
 _ADD_USAGE = Statement(
     "auth.add_usage",
     """
-    INSERT INTO auth.usage (run_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at)
-    VALUES (:run_id, :user_id, :model, :input_tokens, :output_tokens, :cost_micro_usd, :ended_at)
-    ON CONFLICT (run_id) DO NOTHING
+    WITH known AS (SELECT user_id FROM auth.users WHERE user_id = :user_id), added AS (
+        INSERT INTO auth.usage (run_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at)
+        SELECT :run_id::uuid, user_id, :model::text, :input_tokens::bigint, :output_tokens::bigint,
+               :cost_micro_usd::bigint, :ended_at::timestamptz
+        FROM known
+        ON CONFLICT (run_id) DO NOTHING
+    )
+    SELECT EXISTS (SELECT FROM known) AS is_known
     """,
 )
 
@@ -236,7 +241,7 @@ class PostgresAuthStore:
             monthly_tokens=row.monthly_tokens,
         )
 
-    async def add_usage(self, user_id: UserId, usage_of_run: RunUsage) -> None:
+    async def add_usage(self, user_id: UserId, usage_of_run: RunUsage) -> bool:
         parameters = {
             "run_id": usage_of_run.run_id,
             "user_id": user_id,
@@ -246,7 +251,8 @@ class PostgresAuthStore:
             "cost_micro_usd": usage_of_run.cost_micro_usd,
             "ended_at": usage_of_run.ended_at,
         }
-        await _ADD_USAGE.count(self._connection, parameters)
+        row = await _ADD_USAGE.row(self._connection, parameters)
+        return bool(row and row["is_known"])
 
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
         statement = (

@@ -35,6 +35,7 @@ from mesh_auth.tokens import new_refresh_token, refresh_token_hash
 log = structlog.get_logger()
 
 REVOCATIONS_A_PAGE: Final = 1_000
+_NO_SUCH_USER: Final = "There is no such user."
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +217,8 @@ class RecordUsage:
 
     async def __call__(self, user_id: UserId, usage: RunUsage) -> None:
         async with self.database.as_user(user_id) as store:
-            await _require_user(store, user_id)
-            await store.add_usage(user_id, usage)
+            if not await store.add_usage(user_id, usage):
+                raise NotFound(_NO_SUCH_USER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,5 +235,5 @@ class GetUsage:
 async def _require_user(store: AuthStore, user_id: UserId) -> User:
     user = await store.find_user(user_id)
     if user is None:
-        raise NotFound("There is no such user.")
+        raise NotFound(_NO_SUCH_USER)
     return user

@@ -249,6 +249,19 @@ async def test_usage_of_a_run_counts_once_in_its_month(database: AuthDatabase) -
     assert found == [ModelUsage("a", 1, 1, 10, 100), ModelUsage("b", 2, 6, 60, 600)]
 
 
+async def test_usage_is_recorded_for_those_who_have_an_account_only(database: AuthDatabase) -> None:
+    user = await make_user(database)
+    nobody, usage = UserId(new_id()), some_usage()
+
+    async with database.as_user(nobody) as store:
+        assert not await store.add_usage(nobody, usage)
+        assert not await store.add_usage(user.id, usage)
+
+    async with database.as_user(user.id) as store:
+        assert [await store.add_usage(user.id, usage) for _ in range(2)] == [True, True]
+        assert [entry.runs for entry in await store.sum_usage(user.id, NOVEMBER)] == [1]
+
+
 async def test_a_run_recorded_for_one_user_is_not_moved_to_another(database: AuthDatabase) -> None:
     owner, stranger = await make_user(database), await make_user(database)
     usage = some_usage()

@@ -154,8 +154,11 @@ class InMemoryAuthStore:
     async def find_override(self, user_id: UserId) -> EntitlementOverride | None:
         return self._tables.overrides.get(user_id) if self._sees(user_id) else None
 
-    async def add_usage(self, user_id: UserId, usage: RunUsage) -> None:
+    async def add_usage(self, user_id: UserId, usage: RunUsage) -> bool:
+        if await self.find_user(user_id) is None:
+            return False
         self._tables.usage.setdefault(usage.run_id, (user_id, usage))
+        return True
 
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
         sums: dict[str, ModelUsage] = {}
