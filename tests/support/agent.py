@@ -14,7 +14,8 @@ from mesh_agent.settings import AgentSettings
 from mesh_common.grpc_client import ServiceCalls, open_channel
 from mesh_common.grpc_service import Drain
 from mesh_common.ids import UserId, new_id
-from mesh_common.postgres import with_driver
+from mesh_common.postgres import Database, with_driver
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from support.mesh import TestMesh
@@ -196,3 +197,11 @@ async def eventually[T](fetch: Callable[[], Awaitable[T]], holds: Callable[[T], 
 
 def some_user() -> UserId:
     return UserId(new_id())
+
+
+async def rows_of(database: Database, user_id: UserId) -> int:
+    """How many threads and runs the user has."""
+    async with database.as_user(user_id) as connection:
+        rows = text("SELECT (SELECT count(*) FROM agent.threads) + (SELECT count(*) FROM agent.runs)")
+        count: int = (await connection.execute(rows)).scalar_one()
+        return count

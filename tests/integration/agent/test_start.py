@@ -1,29 +1,17 @@
-"""Starting runs: what is refused and leaves nothing, what is the same run again, what waits its turn."""
+"""Starting runs: what is refused and leaves nothing, what is the same run again."""
 
 import asyncio
-import itertools
 from typing import Any
 
 import pytest
 from mesh.agent.v1 import agent_pb2
-from mesh_agent.backlog import Backlog
-from mesh_common.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound, Unavailable
-from mesh_common.ids import UserId, new_id
-from mesh_common.postgres import Database, open_database
+from mesh_common.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound
+from mesh_common.ids import new_id
+from mesh_common.postgres import Database
 from simulator.client import SimulatorAdmin
-from sqlalchemy import text
-from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
-from support.mesh import TestMesh
+from support.agent import AgentUnderTest, rows_of, some_user
 
 SLOW = "[[sim:itl=20000]]"
-TWO_PENDING = {"AGENT_MAX_PENDING_RUNS": "2"}
-
-
-async def rows_of(database: Database, user_id: UserId) -> int:
-    async with database.as_user(user_id) as connection:
-        rows = text("SELECT (SELECT count(*) FROM agent.threads) + (SELECT count(*) FROM agent.runs)")
-        count: int = (await connection.execute(rows)).scalar_one()
-        return count
 
 
 @pytest.mark.parametrize(
@@ -197,103 +185,6 @@ async def test_of_rejecting_starts_at_the_same_time_one_wins(agent: AgentUnderTe
     outcomes = await asyncio.gather(*(start() for _ in range(6)))
 
     assert sorted(outcomes) == ["THREAD_BUSY"] * 5 + ["done"]
-
-
-async def test_pending_runs_of_a_user_are_bounded(migrated_mesh: TestMesh, model_url: str) -> None:
-    user_id = some_user()
-    settings = agent_settings(migrated_mesh, model_url, AGENT_MAX_PENDING_RUNS_PER_USER="2")
-
-    async with running_agent(migrated_mesh, settings) as bounded, bounded.starting(user_id, SLOW) as running:
-        for _ in range(2):
-            async with bounded.starting(user_id, "waits", thread_id=running.thread_id):
-                pass
-        with pytest.raises(Unavailable) as refused:
-            await bounded.run(user_id, "too many", thread_id=running.thread_id)
-        await bounded.delete_thread(user_id, running.thread_id)
-
-    assert refused.value.reason == "TOO_MANY_PENDING_RUNS"
-    assert refused.value.retry_after_s
-
-
-async def test_pending_runs_of_all_users_are_bounded(own_mesh: TestMesh, model_url: str) -> None:
-    refused_id, settings = some_user(), agent_settings(own_mesh, model_url, AGENT_MAX_RUNS="1", **TWO_PENDING)
-
-    async with (
-        running_agent(own_mesh, settings) as bounded,
-        bounded.starting(some_user(), SLOW) as running,
-        open_database(settings, schema="agent") as database,
-    ):
-        await running.until("message_delta")
-        waiting = [(some_user(), str(new_id())) for _ in range(2)]
-        for user_id, run_id in waiting:
-            async with bounded.starting(user_id, "waits", run_id=run_id):
-                pass
-        with pytest.raises(Unavailable) as refused:
-            await bounded.run(refused_id, "too many")
-        async with bounded.starting(waiting[0][0], "waits", run_id=waiting[0][1]) as again:
-            pass
-        left = await rows_of(database, refused_id)
-        await bounded.drain()
-
-    assert (refused.value.reason, refused.value.retry_after_s) == ("TOO_MANY_PENDING_RUNS", 5.0)
-    assert left == 0
-    assert again.run_id == waiting[0][1]
-
-
-async def test_runs_that_wait_elsewhere_are_counted(own_mesh: TestMesh, model_url: str) -> None:
-    user_id = some_user()
-    settings = agent_settings(own_mesh, model_url)
-    async with (
-        running_agent(own_mesh, settings) as agent,
-        agent.starting(user_id, SLOW) as running,
-        open_database(settings, schema="agent") as database,
-    ):
-        for _ in range(2):
-            async with agent.starting(user_id, "waits", thread_id=running.thread_id):
-                pass
-        backlog = Backlog(database, 2)
-
-        await backlog.count()
-
-        with backlog.joining() as join, pytest.raises(Unavailable):
-            join()
-        await agent.delete_thread(user_id, running.thread_id)
-        await backlog.count()
-        with backlog.joining() as join:
-            join()
-
-
-async def test_place_of_a_run_that_waits_no_more_is_free_before_the_next_count(
-    own_mesh: TestMesh, model_url: str
-) -> None:
-    settings = agent_settings(own_mesh, model_url, AGENT_MAX_RUNS="1", AGENT_MAX_PENDING_RUNS="1")
-
-    async with running_agent(own_mesh, settings) as bounded:
-        for _ in range(2):
-            async with bounded.starting(some_user(), "[[sim:reply=a b]] [[sim:ttft=100]]"):
-                turn = await bounded.run(some_user(), "waits")
-
-    assert turn.last.HasField("run_finished")
-
-
-async def test_replica_with_room_for_one_takes_the_oldest_first(own_mesh: TestMesh, model_url: str) -> None:
-    user_id = some_user()
-    settings = agent_settings(own_mesh, model_url, AGENT_MAX_RUNS="1")
-    message = "[[sim:reply=a b]] [[sim:ttft=100]]"
-
-    async with running_agent(own_mesh, settings) as small:
-        run_ids = []
-        for _ in range(3):
-            async with small.starting(user_id, message) as started:
-                run_ids.append(started.run_id)
-        waiting = await small.get_run(user_id, run_ids[2])
-        for run_id in run_ids:
-            await small.follow(user_id, run_id)
-        ended = [await small.get_run(user_id, run_id) for run_id in run_ids]
-
-    assert waiting.status == agent_pb2.RUN_STATUS_PENDING
-    for before, after in itertools.pairwise(ended):
-        assert before.ended_at.ToNanoseconds() <= after.started_at.ToNanoseconds()
 
 
 async def test_run_goes_on_when_its_starter_goes_away(agent: AgentUnderTest) -> None:

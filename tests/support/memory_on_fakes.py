@@ -1,0 +1,46 @@
+"""The use cases of memory on fakes."""
+
+from fakes.memory.models import FakeEmbedder, FakeExtractor
+from fakes.memory.store import FakeUnitOfWork
+from mesh_common.ids import UserId, new_id
+from mesh_memory.domain import Message, Origin, Speaker, Turn
+from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits, Remember
+
+LIMITS = Limits(
+    recall_timeout_s=0.3,
+    embedding_timeout_s=5.0,
+    recall_min_similarity=0.3,
+    duplicate_similarity=0.95,
+    max_memories=3,
+    max_queued_turns=2,
+)
+USER = UserId(new_id())
+
+
+class MemoryOnFakes:
+    def __init__(self, origin: Origin = Origin.EXTRACTED) -> None:
+        self.unit_of_work = FakeUnitOfWork()
+        self.embedder = FakeEmbedder()
+        self.extractor = FakeExtractor(origin)
+        self.wakes = 0
+        self.find = FindMemories(self.unit_of_work, self.embedder, LIMITS)
+        self.remember = Remember(self.unit_of_work, self._wake, LIMITS)
+        self.keep = KeepTurn(self.unit_of_work, self.embedder, self.extractor, LIMITS)
+        self.edit = EditMemories(self.unit_of_work, self.embedder, LIMITS)
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    async def kept(self, *said: str) -> Turn:
+        """Remembers a turn and works it off."""
+        turn = turn_of(*said)
+        await self.remember(USER, turn)
+        await self.keep(USER, turn)
+        return turn
+
+    async def texts(self, user_id: UserId = USER) -> list[str]:
+        return [memory.text for memory in (await self.edit.page(user_id, 100, None)).memories]
+
+
+def turn_of(*said: str) -> Turn:
+    return Turn(new_id(), new_id(), tuple(Message(Speaker.USER, text) for text in said))

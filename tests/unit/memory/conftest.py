@@ -1,0 +1,7 @@
+import pytest
+from support.memory_on_fakes import MemoryOnFakes
+
+
+@pytest.fixture
+def service() -> MemoryOnFakes:
+    return MemoryOnFakes()
