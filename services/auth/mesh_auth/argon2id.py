@@ -6,13 +6,15 @@ Hashes with other parameters, from other systems or of older settings, are verif
 from typing import Final
 
 import argon2
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import VerificationError
 from nacl.exceptions import InvalidkeyError
 from nacl.pwhash import argon2id
 
 # OWASP Password Storage Cheat Sheet, second choice of its equal settings: 19 MiB, two passes, one lane.
 _MEMORY_KIB: Final = 19 * 1024
 _PASSES: Final = 2
+# 16 and 32 bytes in Base64 without padding, and a "$" between them. libsodium reads no longer ones.
+_SALT_AND_HASH_CHARS: Final = 22 + 1 + 43
 
 
 class Argon2id:
@@ -29,7 +31,8 @@ class Argon2id:
 
     def is_own(self, password_hash: str) -> bool:
         """Whether it has the parameters that new hashes have."""
-        return password_hash.startswith(self._own_prefix)
+        length = len(self._own_prefix) + _SALT_AND_HASH_CHARS
+        return len(password_hash) == length and password_hash.startswith(self._own_prefix)
 
     def verify(self, password_hash: str, password: str) -> bool:
         """Of any kind of Argon2, with the parameters that it names; False for what is no hash."""
@@ -37,5 +40,6 @@ class Argon2id:
             if self.is_own(password_hash):
                 return argon2id.verify(password_hash.encode(), password.encode())
             return self._any.verify(password_hash, password)
-        except (InvalidkeyError, InvalidHashError, VerificationError):
+        except (InvalidkeyError, VerificationError, ValueError):
+            # ValueError is what both libraries say of a hash that is none.
             return False

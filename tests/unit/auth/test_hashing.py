@@ -64,9 +64,10 @@ async def test_hash_of_weaker_parameters_is_to_be_replaced(hasher: Argon2Hasher)
         argon2.PasswordHasher(time_cost=1, memory_cost=32, parallelism=4),
         argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1, type=argon2.Type.I),
         argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1, type=argon2.Type.D),
-        argon2.PasswordHasher(time_cost=1, memory_cost=16, parallelism=1, salt_len=64, hash_len=64),
+        argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1, salt_len=64, hash_len=64),
+        argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1, salt_len=8, hash_len=16),
     ],
-    ids=["lanes", "argon2i", "argon2d", "longer"],
+    ids=["lanes", "argon2i", "argon2d", "longer", "shorter"],
 )
 async def test_argon2_of_other_systems_is_verified_and_to_be_replaced(
     hasher: Argon2Hasher, other: argon2.PasswordHasher
@@ -103,7 +104,16 @@ async def test_bcrypt_hash_is_verified_and_to_be_replaced(hasher: Argon2Hasher, 
 
 
 @pytest.mark.parametrize(
-    "password_hash", ["!", "", "$argon2id$broken", "$argon2id$v=19$m=8,t=1,p=1$a$b", "$1$md5$crypt", "$2b$broken"]
+    "password_hash",
+    [
+        "!",
+        "",
+        "$argon2id$broken",
+        "$argon2id$v=19$m=8,t=1,p=1$a$b",
+        f"$argon2id$v=19$m=8,t=1,p=1${'é' * 66}",
+        "$1$md5$crypt",
+        "$2b$broken",
+    ],
 )
 async def test_hash_of_unknown_form_never_matches(hasher: Argon2Hasher, password_hash: str) -> None:
     assert not (await hasher.verify(PASSWORD, password_hash)).is_match
