@@ -1,7 +1,8 @@
 """The events of one attempt while it runs: written by its owner alone, read by any number of followers."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from mesh_agent.domain import Claim
 from mesh_agent.events import EventBody, RunEvent
@@ -24,6 +25,7 @@ class AttemptLog:
         self.events: list[RunEvent] = []
         self.holds_lease: Callable[[], bool] = lambda: False
         self._changed = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
         self.is_closed = False
 
     def append(self, body: EventBody) -> RunEvent:
@@ -68,6 +70,23 @@ class AttemptLog:
                 return
             await changed.wait()
 
+    def after(self, seq: int) -> tuple[Sequence[RunEvent], bool]:
+        """Events after `seq` that may be told now, and whether no more will come."""
+        if not self.may_be_told:
+            return (), True
+        return self.events[seq:], self.is_closed
+
+    @contextmanager
+    def heard_by(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Calls `listener` at each change, while open: for one who follows many runs at once."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
     def _wake_followers(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+        for listener in self._listeners:
+            listener()

@@ -49,6 +49,7 @@ from mesh_agent.retention import Retention
 from mesh_agent.run import RunParts
 from mesh_agent.servicer import AgentServicer
 from mesh_agent.settings import AgentSettings, ModelSettings
+from mesh_agent.shared_streams import SharedStreams
 from mesh_agent.store.claims import Owner
 from mesh_agent.tables import outbox
 from mesh_agent.tools.calculate import calculate_tool
@@ -69,6 +70,8 @@ _OUTBOX_CONCURRENCY = 32
 # langgraph-checkpoint-postgres writes by psycopg, and only for turns with tools.
 _CHECKPOINTS_POOL_SHARE = 0.25
 _OUTBOX_TIMEOUT_S = 15.0
+# Of a connection's age: the runs that a shared stream takes last have the other half, and the grace, to end.
+_SHARED_STREAM_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,8 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         executor.after_end = worker.wake
         listener = PendingListener(settings.database_url.get_secret_value(), executor.wake)
         retention = Retention(database, settings.keep_events_s, settings.retention_interval_s)
-        servicer = _servicer(settings, database, executor, parts, neighbours.peers)
+        shared = SharedStreams(executor.owner.address, settings.grpc_max_connection_age_s * _SHARED_STREAM_SHARE)
+        servicer = _servicer(settings, database, executor, parts, neighbours.peers, shared)
         revision = newest_revision(MIGRATIONS)
         service = ServiceParts(
             service="agent",
@@ -147,9 +151,14 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
             register=lambda server: agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server),
             readiness=(lambda: database.not_ready_reason(revision),),
             background=(executor.run, worker.run, listener.run, retention.run),
-            before_stop=lambda: executor.drain(settings.drain_s),
+            before_stop=lambda: _drain(shared, executor, settings.drain_s),
         )
         yield await stack.enter_async_context(open_grpc_service(settings, service))
+
+
+async def _drain(shared: SharedStreams, executor: Executor, drain_s: float) -> None:
+    shared.stop()
+    await executor.drain(drain_s)
 
 
 async def _run_parts(
@@ -212,7 +221,12 @@ def _executor(settings: AgentSettings, database: Database, execution: Execution)
 
 
 def _servicer(
-    settings: AgentSettings, database: Database, executor: Executor, parts: RunParts, peers: PeerAgents
+    settings: AgentSettings,
+    database: Database,
+    executor: Executor,
+    parts: RunParts,
+    peers: PeerAgents,
+    shared: SharedStreams,
 ) -> AgentServicer:
     cancel = CancelRun(database, executor, peers)
     start_run = StartRun(
@@ -226,4 +240,4 @@ def _servicer(
     )
     runs = Runs(database, parts.entitlements, parts.models)
     follow = FollowRun(database, executor, peers)
-    return AgentServicer(Threads(database, cancel), runs, start_run, cancel, follow)
+    return AgentServicer(Threads(database, cancel), runs, start_run, cancel, follow, shared)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.agent.v1 import agent_pb2 as pb
@@ -54,6 +55,15 @@ def run_input(request: pb.StartRunRequest) -> RunInput:
         on_disconnect=_ON_DISCONNECT[request.on_disconnect],
         idempotency_key=idempotency_key(request.idempotency_key) if request.HasField("idempotency_key") else None,
     )
+
+
+def follower_id(request: pb.StartRunRequest) -> UUID | None:
+    return parse_id(request.follower_id, "follower_id") if request.HasField("follower_id") else None
+
+
+def follower(request: pb.FollowStartedRunsRequest) -> tuple[UUID, UUID]:
+    """The follower's id and the stream's."""
+    return parse_id(request.follower_id, "follower_id"), parse_id(request.stream_id, "stream_id")
 
 
 def run_id(value: str) -> RunId:

@@ -1,6 +1,7 @@
 """Events <-> proto: out to followers, in from another replica that relays."""
 
-from typing import assert_never
+from collections.abc import Iterator
+from typing import Final, assert_never
 from uuid import UUID
 
 from mesh.agent.v1 import agent_pb2 as pb
@@ -10,12 +11,36 @@ from mesh_agent import events
 from mesh_agent.convert import error_pb, usage_pb
 from mesh_agent.domain import RecalledMemory, RunError, ToolResult, Usage
 from mesh_agent.events import EventBody, RunEvent
+from mesh_agent.shared_streams import Carried
+
+# A gRPC message takes 1 MiB. One event may be nearly as large (a long answer), and most have a hundred bytes.
+_SHARED_BYTES: Final = 262_144
 
 
 def event_pb(event: RunEvent) -> pb.RunEvent:
     message = pb.RunEvent(run_id=str(event.run_id), attempt=event.attempt, seq=event.seq)
     _fill(message, event.body)
     return message
+
+
+def shared_pbs(carried: Carried) -> Iterator[pb.FollowStartedRunsResponse]:
+    """As few messages as they fit in. A run with an event larger than a message leaves: one too large for any must
+    end its own stream only."""
+    left_run_ids = [str(run_id) for run_id in carried.left]
+    response, size = pb.FollowStartedRunsResponse(), 0
+    for event in carried.events:
+        message = event_pb(event)
+        event_bytes = message.ByteSize()
+        if event_bytes > _SHARED_BYTES:
+            left_run_ids.append(message.run_id)
+            continue
+        if size + event_bytes > _SHARED_BYTES:
+            yield response
+            response, size = pb.FollowStartedRunsResponse(), 0
+        response.events.append(message)
+        size += event_bytes
+    response.left_run_ids.extend(left_run_ids)
+    yield response
 
 
 def _fill(message: pb.RunEvent, body: EventBody) -> None:  # noqa: C901 - one flat case an event

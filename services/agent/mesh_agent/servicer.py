@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from mesh.agent.v1 import agent_pb2 as pb
@@ -12,8 +12,9 @@ from mesh_common.ids import RunId, ThreadId
 from structlog.contextvars import bind_contextvars
 
 from mesh_agent import convert, domain
-from mesh_agent.convert_events import event_pb
+from mesh_agent.convert_events import event_pb, shared_pbs
 from mesh_agent.events import Position
+from mesh_agent.shared_streams import SharedStreams
 from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.follow import FollowRun
 from mesh_agent.usecases.runs import Runs
@@ -22,22 +23,54 @@ from mesh_agent.usecases.threads import Threads
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_EVENTS_ON: Final = "mesh-events-on"
+_FOLLOW_AT: Final = "mesh-follow-at"
+
 
 class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
-    def __init__(self, threads: Threads, runs: Runs, start_run: StartRun, cancel: CancelRun, follow: FollowRun) -> None:
+    def __init__(
+        self,
+        threads: Threads,
+        runs: Runs,
+        start_run: StartRun,
+        cancel: CancelRun,
+        follow: FollowRun,
+        shared: SharedStreams,
+    ) -> None:
         self._threads = threads
         self._runs = runs
         self._cancel = cancel
         self._follow = follow
         self._start_run = start_run
+        self._shared = shared
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> AsyncGenerator[pb.StartRunResponse]:
-        user_id = require_user()
+        user_id, follower_id = require_user(), convert.follower_id(request)
         started = await self._start_run(user_id, convert.run_input(request))
-        await _acknowledge(context, started.run_id, started.thread_id)
+        stream = self._shared.of(follower_id) if follower_id else None
+        # A run is on a shared stream once: another request for it is followed on its own call.
+        live = self._follow.live(user_id, started.run_id) if stream and started.is_new else None
+        if stream and live:
+            await _acknowledge(context, started.run_id, started.thread_id, (_EVENTS_ON, str(stream.id)))
+            await stream.carry(live)
+            return
+        invitation = () if stream or not follower_id else self._shared.invitation()
+        await _acknowledge(context, started.run_id, started.thread_id, *((_FOLLOW_AT, at) for at in invitation))
         async with aclosing(self._follow(user_id, started.run_id, Position())) as events:
             async for event in events:
                 yield pb.StartRunResponse(event=event_pb(event))
+
+    async def FollowStartedRuns(
+        self, request: pb.FollowStartedRunsRequest, context: Context
+    ) -> AsyncGenerator[pb.FollowStartedRunsResponse]:
+        follower_id, stream_id = convert.follower(request)
+        with self._shared.open(follower_id, stream_id) as stream:
+            # Told at once that the stream stands, however long the first run takes.
+            await context.send_initial_metadata((("mesh-stream-id", str(stream_id)),))
+            async with aclosing(stream.messages()) as messages:
+                async for carried in messages:
+                    for response in shared_pbs(carried):
+                        yield response
 
     async def FollowRun(self, request: pb.FollowRunRequest, context: Context) -> AsyncGenerator[pb.FollowRunResponse]:
         user_id, run_id = require_user(), convert.run_id(request.run_id)

@@ -25,6 +25,7 @@ ALLOWED_CALLERS: Final[dict[str, frozenset[str]]] = {
     "/mesh.auth.v1.AuthService/RecordUsage": _AGENT,
     "/mesh.agent.v1.AgentService/StartRun": _GATEWAY,
     "/mesh.agent.v1.AgentService/FollowRun": _BOTH,
+    "/mesh.agent.v1.AgentService/FollowStartedRuns": _GATEWAY,
     "/mesh.agent.v1.AgentService/CancelRun": _BOTH,
     "/mesh.agent.v1.AgentService/GetRun": _GATEWAY,
     "/mesh.agent.v1.AgentService/ListRuns": _GATEWAY,

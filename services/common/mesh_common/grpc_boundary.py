@@ -66,7 +66,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
                 try:
                     with acting(self._caller(method, context)):
                         response: Message = await behaviour(request, context)
-                        call.messages += 1
+                        call.sent()
                         return response
                 except Exception as error:  # noqa: BLE001 - the boundary
                     call.failed(error)
@@ -85,7 +85,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
                         async with aclosing(behaviour(request, context)) as responses:
                             async for response in responses:
                                 await context.write(response)
-                                call.messages += 1
+                                call.sent()
                 except Exception as error:  # noqa: BLE001 - the boundary
                     call.failed(error)
             if call.error:
@@ -114,8 +114,12 @@ class _Call:
         self._rpc = method.removeprefix("/")
         self._context = context
         self._span: Span | None = None
+        self._messages = RPC_SERVER_MESSAGES.labels(self._rpc)
         self.error: MeshError | None = None
-        self.messages = 1  # the request
+
+    def sent(self) -> None:
+        """Counted at once: a stream may be open for minutes."""
+        self._messages.inc()
 
     @contextmanager
     def observed(self) -> Iterator[None]:
@@ -123,6 +127,7 @@ class _Call:
         token = otel_context.attach(restored_context(_metadata(self._context)))
         open_calls = RPC_SERVER_OPEN.labels(self._rpc)
         open_calls.inc()
+        self._messages.inc()  # the request
         code = "CANCELLED"
         try:
             with tracer.start_as_current_span(
@@ -137,7 +142,6 @@ class _Call:
             raise
         finally:
             open_calls.dec()
-            RPC_SERVER_MESSAGES.labels(self._rpc).inc(self.messages)
             RPC_SERVER_SECONDS.labels(self._rpc, code).observe(time.perf_counter() - started_s)
             otel_context.detach(token)
 

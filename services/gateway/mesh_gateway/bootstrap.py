@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import grpc
@@ -28,6 +29,7 @@ from mesh_gateway.clients.auth import AuthClient
 from mesh_gateway.clients.backend import Backend
 from mesh_gateway.clients.evals import EvalClient
 from mesh_gateway.clients.memory import MemoryClient
+from mesh_gateway.clients.started_runs import StartedRuns
 from mesh_gateway.deps import Gateway
 from mesh_gateway.http_protocol import ConnectionBounds, protocol_within
 from mesh_gateway.rate_limit import RateLimiter
@@ -66,13 +68,14 @@ async def open_gateway(settings: GatewaySettings) -> AsyncIterator[GatewayProces
     async with AsyncExitStack() as stack:
         stack.enter_context(metrics_endpoint(settings.metrics_host, settings.metrics_port))
         redis = await stack.enter_async_context(open_redis(settings.redis_url))
-        gateway, revocations = await _wire(stack, settings, redis)
+        gateway, revocations, started_runs = await _wire(stack, settings, redis)
         # What can be known about tokens is known before the first request; auth away ends this at once.
         await asyncio.gather(gateway.keys.prepare(), revocations.poll())
         sock = stack.enter_context(_listening(settings.http_host, settings.http_port))
         server = _Server(_server_config(build_app(gateway), settings))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        watchers = [tasks.create_task(watch()) for watch in (gateway.keys.watch, revocations.watch)]
+        watches = (gateway.keys.watch, revocations.watch, started_runs.watch)
+        watchers = [tasks.create_task(watch()) for watch in watches]
         serving = tasks.create_task(server.serve(sockets=[sock]))
         await server.is_started.wait()
         log.info("http.listening", port=sock.getsockname()[1])
@@ -96,9 +99,13 @@ async def _drain(gateway: Gateway, server: "_Server", serving: "asyncio.Task[Non
     await asyncio.wait({serving})
 
 
-async def _wire(stack: AsyncExitStack, settings: GatewaySettings, redis: Redis) -> tuple[Gateway, Revocations]:
+async def _wire(
+    stack: AsyncExitStack, settings: GatewaySettings, redis: Redis
+) -> tuple[Gateway, Revocations, StartedRuns]:
     clock = SystemClock()
-    auth, agent, memory, evals = await _open_clients(stack, settings)
+    signer = ServiceTokenSigner("gateway", SigningKey.from_pem(settings.service_key.get_secret_value()))
+    started_runs = StartedRuns(ServiceCalls("agent", signer), partial(open_channel, tls=settings.tls_to("agent")))
+    auth, agent, memory, evals = await _open_clients(stack, settings, signer, started_runs)
     token_type: TokenType = "at+jwt"  # noqa: S105 - a type, no secret
     verifier = JWTVerifier({}, token_type=token_type, audience=settings.audience, issuer=settings.issuer)
     keys = SigningKeys(auth, redis, verifier, clock)
@@ -117,14 +124,12 @@ async def _wire(stack: AsyncExitStack, settings: GatewaySettings, redis: Redis) 
         addresses=ClientAddresses(settings.trusted_proxies),
         readiness=Readiness(keys),
     )
-    return gateway, revocations
+    return gateway, revocations, started_runs
 
 
 async def _open_clients(
-    stack: AsyncExitStack, settings: GatewaySettings
+    stack: AsyncExitStack, settings: GatewaySettings, signer: ServiceTokenSigner, started_runs: StartedRuns
 ) -> tuple[AuthClient, AgentClient, MemoryClient, EvalClient]:
-    signer = ServiceTokenSigner("gateway", SigningKey.from_pem(settings.service_key.get_secret_value()))
-
     def backend(callee: ServiceName) -> Backend:
         return Backend(ServiceCalls(callee, signer), settings.call_timeout_s)
 
@@ -137,7 +142,7 @@ async def _open_clients(
     evals = await channel_to("eval", settings.eval_target)
     return (
         AuthClient(backend("auth"), auth, login_timeout_s=settings.login_timeout_s),
-        AgentClient(backend("agent"), agent, start_timeout_s=settings.start_timeout_s),
+        AgentClient(backend("agent"), agent, started_runs, start_timeout_s=settings.start_timeout_s),
         MemoryClient(backend("memory"), memory),
         EvalClient(backend("eval"), evals),
     )

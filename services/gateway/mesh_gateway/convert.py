@@ -42,7 +42,7 @@ _ORIGIN: Final[dict[int, Literal["extracted", "verbatim", "written"]]] = {
 }
 
 
-def start_request(order: RunOrder) -> agent_pb2.StartRunRequest:
+def start_request(order: RunOrder, follower_id: str) -> agent_pb2.StartRunRequest:
     return agent_pb2.StartRunRequest(
         run_id=str(order.run_id),
         thread_id=order.thread_id,
@@ -54,6 +54,7 @@ def start_request(order: RunOrder) -> agent_pb2.StartRunRequest:
             agent_pb2.ON_DISCONNECT_CANCEL if order.cancels_on_disconnect else agent_pb2.ON_DISCONNECT_CONTINUE
         ),
         idempotency_key=order.idempotency_key,
+        follower_id=follower_id if order.is_followed else None,
     )
 
 

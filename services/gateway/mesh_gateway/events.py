@@ -80,3 +80,5 @@ class RunOrder:
     multitask: Multitask = "enqueue"
     cancels_on_disconnect: bool = False
     idempotency_key: str | None = None
+    is_followed: bool = True
+    """False when whoever starts it leaves as soon as it is acknowledged."""

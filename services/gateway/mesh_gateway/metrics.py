@@ -28,3 +28,11 @@ LIMITS_LOCAL: Final = Gauge("mesh_gateway_rate_limits_local", "1 while limits ar
 REFOLLOWS: Final = Counter(
     "mesh_gateway_refollows_total", "Cut streams of runs that were followed again, by outcome.", ("outcome",)
 )
+SHARED_STREAMS: Final = Gauge(
+    "mesh_gateway_shared_streams", "Streams from agents that carry the events of the runs started here."
+)
+SHARED_CUTS: Final = Counter(
+    "mesh_gateway_shared_cuts_total",
+    "Runs that left a shared stream before their end and were followed each on its own, by cause.",
+    ("cause",),
+)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from mesh_common.errors import Conflict, DeadlineExceeded, MeshError, PreconditionFailed
@@ -78,7 +78,7 @@ async def _cancel_when_left(gateway: Gateway, caller: Principal, turn: Turn) -> 
 
 async def start_only(gateway: Gateway, request: Request, caller: Principal, order: RunOrder) -> StartedRun:
     """Leaves as soon as the run is acknowledged. Raises as `start`."""
-    turn = await start(gateway, request, caller, order)
+    turn = await start(gateway, request, caller, replace(order, is_followed=False))
     await turn.resources.aclose()
     return StartedRun(run_id=str(turn.opened.run_id), thread_id=turn.opened.thread_id)
 

@@ -13,6 +13,8 @@ from mesh_common.caller import require_user
 from mesh_common.errors import InvalidInput, NotFound, PreconditionFailed, Unavailable
 from mesh_common.ids import new_id
 
+_SharedMessage = agent_pb2.FollowStartedRunsResponse
+
 WORDS = ("Pa", "ris", ".")
 _NOW = Timestamp(seconds=1_764_000_000)
 
@@ -45,7 +47,10 @@ class FakeRun:
 
 
 class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
-    """`plan` writes a run's events; `cut_after` breaks every stream once after that many events of it."""
+    """`plan` writes a run's events; `cut_after` breaks every stream once after that many events of it.
+
+    With an `address` it invites to shared streams, and carries new runs on the newest that its caller has open.
+    """
 
     def __init__(self) -> None:
         self.runs: dict[str, FakeRun] = {}
@@ -54,6 +59,8 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         self.follows: list[agent_pb2.FollowRunRequest] = []
         self.follow_ended = asyncio.Event()
         self.run_cancelled = asyncio.Event()
+        self.shared_opened = asyncio.Event()
+        self._shared: dict[str, tuple[str, asyncio.Queue[_SharedMessage | None]]] = {}
         self._writers: list[asyncio.Future[None]] = []
         self.reset()
 
@@ -62,11 +69,13 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         self.error: BaseException | None = None
         self.cut_after: int | None = None
         self.says_has_ended = True
+        self.address: str | None = None
         self.release = asyncio.Event()
         self.started.clear()
         self.follows.clear()
         self.follow_ended.clear()
         self.run_cancelled.clear()
+        self.shared_opened.clear()
 
     async def StartRun(
         self, request: agent_pb2.StartRunRequest, context: Any
@@ -78,16 +87,47 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         if request.HasField("thread_id"):
             self._thread(request.thread_id)
         run = self._run_of(request, user_id)
-        await context.send_initial_metadata((("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id)))
-        if run.id == request.run_id:
+        is_new = run.id == request.run_id
+        shared = self._shared.get(request.follower_id) if is_new and self.address else None
+        more = (("mesh-events-on", shared[0]),) if shared else ()
+        if self.address and request.follower_id and not shared:
+            more = (("mesh-follow-at", self.address),)
+        await context.send_initial_metadata((("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id), *more))
+        if is_new:
             # Beside the request, as in the real agent: a follower that leaves does not end the run.
             self._writers.append(asyncio.ensure_future(self.plan(run)))
         try:
             async for event in self._follow(run, 0):
-                yield agent_pb2.StartRunResponse(event=event)
-                self._cut(event)
+                if shared:
+                    shared[1].put_nowait(_SharedMessage(events=[event]))
+                else:
+                    yield agent_pb2.StartRunResponse(event=event)
+                    self._cut(event)
         finally:
             self.follow_ended.set()
+
+    async def FollowStartedRuns(
+        self, request: agent_pb2.FollowStartedRunsRequest, context: Any
+    ) -> AsyncIterator[agent_pb2.FollowStartedRunsResponse]:
+        queue: asyncio.Queue[_SharedMessage | None] = asyncio.Queue()
+        self._shared[request.follower_id] = request.stream_id, queue
+        await context.send_initial_metadata((("mesh-stream-id", request.stream_id),))
+        self.shared_opened.set()
+        try:
+            while message := await queue.get():
+                yield message
+        finally:
+            del self._shared[request.follower_id]
+
+    def leave_shared(self, run: FakeRun) -> None:
+        """Carries the run no longer."""
+        for _, queue in self._shared.values():
+            queue.put_nowait(_SharedMessage(left_run_ids=[run.id]))
+
+    def end_shared(self) -> None:
+        """Ends the shared streams, whatever they carry."""
+        for _, queue in self._shared.values():
+            queue.put_nowait(None)
 
     async def FollowRun(
         self, request: agent_pb2.FollowRunRequest, context: Any

@@ -8,9 +8,10 @@ from fakes.agent.any_event import run_events, tool_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_agent.convert_events import event_from_pb, event_pb
+from mesh_agent.convert_events import event_from_pb, event_pb, shared_pbs
 from mesh_agent.domain import RunError, ToolResult, Usage
-from mesh_agent.events import EventBody, MemoryRecalled, RunEvent, RunFailed, Terminal, ToolFinished
+from mesh_agent.events import EventBody, MemoryRecalled, MessageDelta, RunEvent, RunFailed, Terminal, ToolFinished
+from mesh_agent.shared_streams import Carried
 from mesh_common.ids import RunId, new_id
 
 _ONEOF = pb.RunEvent.DESCRIPTOR.oneofs_by_name["event"]
@@ -68,3 +69,38 @@ def test_domain_and_proto_have_the_same_kinds_under_the_same_names() -> None:
 def test_an_event_without_a_body_is_refused() -> None:
     with pytest.raises(ValueError, match="without a body"):
         event_from_pb(pb.RunEvent(run_id=str(new_id()), attempt=1, seq=1))
+
+
+def _delta(text: str) -> RunEvent:
+    return RunEvent(RunId(new_id()), 1, 1, MessageDelta("m", text))
+
+
+def test_shared_events_go_out_in_one_message_and_in_order() -> None:
+    events = [_delta("a"), _delta("b")]
+    gone = RunId(new_id())
+
+    (message,) = shared_pbs(Carried(events, [gone]))
+
+    assert [event_from_pb(event) for event in message.events] == events
+    assert message.left_run_ids == [str(gone)]
+
+
+def test_shared_events_go_out_in_more_messages_when_one_would_be_too_large() -> None:
+    events = [_delta("x" * 100_000) for _ in range(5)]
+    gone = RunId(new_id())
+
+    messages = list(shared_pbs(Carried(events, [gone])))
+
+    assert [event_from_pb(event) for message in messages for event in message.events] == events
+    assert max(message.ByteSize() for message in messages) < 300_000
+    # After its last event, wherever that went.
+    assert [list(message.left_run_ids) for message in messages] == [[], [], [str(gone)]]
+
+
+def test_run_with_an_event_too_large_to_share_leaves_and_the_others_stay() -> None:
+    small, large = _delta("a"), _delta("x" * 300_000)
+
+    (message,) = shared_pbs(Carried([large, small], []))
+
+    assert [event_from_pb(event) for event in message.events] == [small]
+    assert message.left_run_ids == [str(large.run_id)]

@@ -1,14 +1,20 @@
 """How a run counts as acknowledged: grpc.aio may lose the metadata of a stream that ended at once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
+from mesh.agent.v1 import agent_pb2
 from mesh_common.errors import Internal, NotFound
+from mesh_common.grpc_client import ServiceCalls
 from mesh_common.ids import RunId, UserId, new_id
+from mesh_common.jwt import SigningKey
+from mesh_common.secrets import make_secrets
+from mesh_common.service_tokens import ServiceTokenSigner
 from mesh_gateway.clients.agent import AgentClient
+from mesh_gateway.clients.started_runs import StartedRuns
 from mesh_gateway.events import RunOrder
 
 RUN = RunId(new_id())
@@ -16,18 +22,24 @@ USER = UserId(new_id())
 
 
 class FakeBackend:
-    """Each stream comes without metadata: its responses, then an error or the end."""
+    """Each stream comes without metadata: its responses, then an error or the end. `follows` has some of its own."""
 
-    def __init__(self, *responses: Any, error: Exception | None = None) -> None:
+    def __init__(
+        self, *responses: Any, error: Exception | None = None, follows: Mapping[str, str] | None = None
+    ) -> None:
         self._responses = responses
         self._error = error
+        self._follows = follows
+        self._metadata: Mapping[str, str] = {}
 
     @asynccontextmanager
-    async def stream(self, *_: Any, **__: Any) -> AsyncIterator["FakeBackend"]:
+    async def stream(self, _method: Any, request: Any, **_: Any) -> AsyncIterator["FakeBackend"]:
+        if self._follows and isinstance(request, agent_pb2.FollowRunRequest):
+            self._metadata = self._follows
         yield self
 
-    async def initial_metadata(self) -> dict[str, str]:
-        return {}
+    async def initial_metadata(self) -> Mapping[str, str]:
+        return self._metadata
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         for response in self._responses:
@@ -43,7 +55,19 @@ async def channel() -> AsyncIterator[grpc.aio.Channel]:
 
 
 def _client(backend: Any, channel: grpc.aio.Channel) -> AgentClient:
-    return AgentClient(backend, channel, start_timeout_s=5)
+    return AgentClient(backend, channel, _nobody_shares(), start_timeout_s=5)
+
+
+def _nobody_shares() -> StartedRuns:
+    def no_channel(_: str) -> grpc.aio.Channel:
+        raise AssertionError("nobody was invited")
+
+    return StartedRuns(
+        ServiceCalls(
+            "agent", ServiceTokenSigner("gateway", SigningKey.from_pem(make_secrets().service_keys["gateway"]))
+        ),
+        no_channel,
+    )
 
 
 async def test_followed_stream_without_anything_is_empty(channel: grpc.aio.Channel) -> None:
@@ -53,9 +77,21 @@ async def test_followed_stream_without_anything_is_empty(channel: grpc.aio.Chann
     assert (opened.run_id, events) == (RUN, [])
 
 
-async def test_started_stream_without_anything_is_a_fault(channel: grpc.aio.Channel) -> None:
+async def test_started_run_that_was_over_before_it_was_looked_at_is_followed(channel: grpc.aio.Channel) -> None:
+    """Its events are on a shared stream, and the metadata of its call is lost."""
+    backend = FakeBackend(follows={"mesh-run-id": str(RUN), "mesh-thread-id": "thread", "mesh-run-has-ended": "true"})
+
+    async with _client(backend, channel).start_run(USER, RunOrder(RUN, "Hi", {})) as opened:
+        assert (opened.run_id, opened.thread_id, opened.has_ended) == (RUN, "thread", True)
+
+
+async def test_started_stream_with_events_and_no_metadata_is_a_fault(channel: grpc.aio.Channel) -> None:
+    event = agent_pb2.RunEvent(run_id=str(RUN), attempt=1, seq=1, run_started=agent_pb2.RunStarted(thread_id="thread"))
+
     with pytest.raises(Internal):
-        async with _client(FakeBackend(), channel).start_run(USER, RunOrder(RUN, "Hi", {})):
+        async with _client(FakeBackend(agent_pb2.StartRunResponse(event=event)), channel).start_run(
+            USER, RunOrder(RUN, "Hi", {})
+        ):
             pass
 
 

@@ -9,6 +9,7 @@ from mesh_common.errors import NotFound, PreconditionFailed
 from mesh_common.ids import RunId, ThreadId, UserId
 from mesh_common.postgres import Database
 
+from mesh_agent.attempt_log import AttemptLog
 from mesh_agent.domain import FollowedRun
 from mesh_agent.events import Position, RunEvent
 from mesh_agent.executor import Executor
@@ -37,10 +38,15 @@ class FollowRun:
     executor: Executor
     peers: PeerAgents
 
+    def live(self, user_id: UserId, run_id: RunId) -> AttemptLog | None:
+        """The events of a user's run that is executed here."""
+        live = self.executor.log_of(run_id)
+        return live if live is not None and live.claim.user_id == user_id else None
+
     async def find(self, user_id: UserId, run_id: RunId) -> FoundRun:
         """The run, before its first event. Raises what following it would raise at once."""
-        live = self.executor.log_of(run_id)
-        if live is not None and live.claim.user_id == user_id:
+        live = self.live(user_id, run_id)
+        if live is not None:
             # Between its terminal event and its leaving, a run is both: here and ended.
             return FoundRun(live.claim.thread_id, has_ended=live.has_ended)
         run = await self._stored(user_id, run_id)

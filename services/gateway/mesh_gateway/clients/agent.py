@@ -1,9 +1,9 @@
 """agent over gRPC: threads, runs and the events of runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from mesh_common.ids import RunId, UserId
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
+from mesh_gateway.clients.started_runs import ExpectedRun, StartedRuns
 from mesh_gateway.events import EventPosition, EventSource, RunOrder, StreamEvent
 from mesh_gateway.schemas.catalogue import Model
 from mesh_gateway.schemas.common import Page
@@ -24,6 +25,8 @@ from mesh_gateway.schemas.threads import CreateThreadBody, Message, Thread, Upda
 _RUN_ID_METADATA: Final = "mesh-run-id"
 _THREAD_ID_METADATA: Final = "mesh-thread-id"
 _HAS_ENDED_METADATA: Final = "mesh-run-has-ended"
+_EVENTS_ON_METADATA: Final = "mesh-events-on"
+_FOLLOW_AT_METADATA: Final = "mesh-follow-at"
 
 type _Stream = ServerStream[agent_pb2.StartRunResponse] | ServerStream[agent_pb2.FollowRunResponse]
 
@@ -41,28 +44,49 @@ class OpenedRun:
 
 
 class AgentClient:
-    def __init__(self, backend: Backend, channel: grpc.aio.Channel, *, start_timeout_s: float) -> None:
+    def __init__(
+        self, backend: Backend, channel: grpc.aio.Channel, started_runs: StartedRuns, *, start_timeout_s: float
+    ) -> None:
         self._backend = backend
+        self._started_runs = started_runs
         self._stub = agent_pb2_grpc.AgentServiceStub(channel)
         self._start_timeout_s = start_timeout_s
 
     @asynccontextmanager
     async def start_run(self, user_id: UserId, order: RunOrder) -> AsyncIterator[OpenedRun]:
         """A run that is durable from here on; leaving the block ends the following only."""
-        async with self._backend.stream(self._stub.StartRun, convert.start_request(order), user_id=user_id) as stream:
-            yield await self._acknowledged(stream, None)
+        request = convert.start_request(order, self._started_runs.follower_id)
+        with self._started_runs.expecting(order.run_id) as expected:
+            async with self._backend.stream(self._stub.StartRun, request, user_id=user_id) as stream:
+                opened = await self._acknowledged(stream)
+                if opened:
+                    yield self._carried(opened, expected, await stream.initial_metadata())
+                    return
+        # Its events are on a shared stream, and it was over before this process looked at the call's metadata.
+        async with self.follow_run(user_id, order.run_id, None) as ended:
+            yield ended
+
+    def _carried(self, opened: OpenedRun, expected: ExpectedRun, metadata: Mapping[str, str]) -> OpenedRun:
+        """The run with its events from where the agent sends them: on the call that started it, or on a shared
+        stream."""
+        if _FOLLOW_AT_METADATA in metadata:
+            self._started_runs.invite(metadata[_FOLLOW_AT_METADATA])
+        if _EVENTS_ON_METADATA not in metadata or opened.run_id != expected.run_id:
+            return opened
+        return replace(opened, events=EventSource(self._started_runs.bind(expected, metadata[_EVENTS_ON_METADATA])))
 
     @asynccontextmanager
     async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:
         """The events after a position; opened as soon as the agent knows the run to be the user's."""
         request = convert.follow_request(run_id, after)
         async with self._backend.stream(self._stub.FollowRun, request, user_id=user_id) as stream:
-            yield await self._acknowledged(stream, run_id)
+            # None: it had ended, and all of it was seen.
+            yield await self._acknowledged(stream) or _seen_whole(stream, run_id)
 
-    async def _acknowledged(self, stream: _Stream, followed: RunId | None) -> OpenedRun:
+    async def _acknowledged(self, stream: _Stream) -> OpenedRun | None:
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                return await _opened(stream, followed)
+                return await _opened(stream)
         except TimeoutError:
             raise DeadlineExceeded("The run was not acknowledged in time.") from None
 
@@ -115,19 +139,24 @@ class AgentClient:
         return [convert.model(one) for one in response.models]
 
 
-async def _opened(stream: _Stream, followed: RunId | None) -> OpenedRun:
-    """Waits for the acknowledgement. Raises the agent's error when it sent that instead."""
+async def _opened(stream: _Stream) -> OpenedRun | None:
+    """Waits for the acknowledgement; None for a call that ended well and is not known to have given any: grpc.aio loses
+    the metadata of one that ends without a message before it looks. Raises the agent's error when it sent that instead.
+    """
     metadata = await stream.initial_metadata()
     events = EventSource(_events(stream))
     if _RUN_ID_METADATA in metadata:
         said = metadata.get(_HAS_ENDED_METADATA)
         has_ended = None if said is None else said == "true"
         return OpenedRun(RunId(UUID(metadata[_RUN_ID_METADATA])), metadata[_THREAD_ID_METADATA], events, has_ended)
-    # An error has no metadata of ours, and comes out of reading. And grpc.aio may lose the metadata of a stream that
-    # ended at once without an event: of a followed run that had ended, all of it seen.
-    if await events.peek() is None and followed:
-        return OpenedRun(followed, "", events, has_ended=True)
+    # An error has no metadata of ours, and comes out of reading.
+    if await events.peek() is None:
+        return None
     raise Internal("Something went wrong on our side.")
+
+
+def _seen_whole(stream: _Stream, run_id: RunId) -> OpenedRun:
+    return OpenedRun(run_id, "", EventSource(_events(stream)), has_ended=True)
 
 
 async def _events(stream: _Stream) -> AsyncIterator[StreamEvent]:

@@ -850,6 +850,7 @@ class StartRunRequest(_message.Message):
     MULTITASK_FIELD_NUMBER: _builtins.int
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    FOLLOWER_ID_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """UUIDv7, minted by the gateway."""
     thread_id: _builtins.str
@@ -866,6 +867,8 @@ class StartRunRequest(_message.Message):
     """
     idempotency_key: _builtins.str
     """1 to 255 visible ASCII characters; the same key gives the same run, another body INVALID_ARGUMENT."""
+    follower_id: _builtins.str
+    """UUID of the calling process, as in its FollowStartedRuns; absent to have the events on this call."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Kept with the run; limits as Thread.metadata."""
@@ -881,17 +884,22 @@ class StartRunRequest(_message.Message):
         multitask: Global___Multitask.ValueType = ...,
         on_disconnect: Global___OnDisconnect.ValueType = ...,
         idempotency_key: _builtins.str | None = ...,
+        follower_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "idempotency_key", b"idempotency_key", "model", b"model", "thread_id", b"thread_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_follower_id", b"_follower_id", "_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "follower_id", b"follower_id", "idempotency_key", b"idempotency_key", "model", b"model", "thread_id", b"thread_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "idempotency_key", b"idempotency_key", "message", b"message", "metadata", b"metadata", "model", b"model", "multitask", b"multitask", "on_disconnect", b"on_disconnect", "run_id", b"run_id", "thread_id", b"thread_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_follower_id", b"_follower_id", "_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "follower_id", b"follower_id", "idempotency_key", b"idempotency_key", "message", b"message", "metadata", b"metadata", "model", b"model", "multitask", b"multitask", "on_disconnect", b"on_disconnect", "run_id", b"run_id", "thread_id", b"thread_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__follower_id: _TypeAlias = _typing.Literal["follower_id"]  # noqa: Y015
+    _WhichOneofArgType__follower_id: _TypeAlias = _typing.Literal["_follower_id", b"_follower_id"]  # noqa: Y015
     _WhichOneofReturnType__idempotency_key: _TypeAlias = _typing.Literal["idempotency_key"]  # noqa: Y015
     _WhichOneofArgType__idempotency_key: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
     _WhichOneofReturnType__thread_id: _TypeAlias = _typing.Literal["thread_id"]  # noqa: Y015
     _WhichOneofArgType__thread_id: _TypeAlias = _typing.Literal["_thread_id", b"_thread_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__follower_id) -> _WhichOneofReturnType__follower_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__idempotency_key) -> _WhichOneofReturnType__idempotency_key | None: ...
     @_typing.overload
@@ -924,6 +932,64 @@ class StartRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StartRunResponse: _TypeAlias = StartRunResponse  # noqa: Y015
+
+@_typing.final
+class FollowStartedRunsRequest(_message.Message):
+    """FollowStartedRunsRequest says who follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLLOWER_ID_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    follower_id: _builtins.str
+    """UUID of the calling process; of its streams here the newest takes new runs."""
+    stream_id: _builtins.str
+    """UUID of this call, minted by the caller."""
+    def __init__(
+        self,
+        *,
+        follower_id: _builtins.str = ...,
+        stream_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follower_id", b"follower_id", "stream_id", b"stream_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowStartedRunsRequest: _TypeAlias = FollowStartedRunsRequest  # noqa: Y015
+
+@_typing.final
+class FollowStartedRunsResponse(_message.Message):
+    """FollowStartedRunsResponse carries what came since the message before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    LEFT_RUN_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunEvent]:
+        """In order within each run, from seq 1."""
+
+    @_builtins.property
+    def left_run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Runs that are followed here no longer, though no terminal event of theirs came: use FollowRun. All of their events
+        on this stream are in `events` or came before.
+        """
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___RunEvent] | None = ...,
+        left_run_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "left_run_ids", b"left_run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowStartedRunsResponse: _TypeAlias = FollowStartedRunsResponse  # noqa: Y015
 
 @_typing.final
 class FollowRunRequest(_message.Message):

@@ -41,6 +41,11 @@ class AgentServiceStub:
                 request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.StartRunRequest.SerializeToString,
                 response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.StartRunResponse.FromString,
                 _registered_method=True)
+        self.FollowStartedRuns = channel.unary_stream(
+                '/mesh.agent.v1.AgentService/FollowStartedRuns',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.FollowStartedRunsRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.FollowStartedRunsResponse.FromString,
+                _registered_method=True)
         self.FollowRun = channel.unary_stream(
                 '/mesh.agent.v1.AgentService/FollowRun',
                 request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.FollowRunRequest.SerializeToString,
@@ -110,6 +115,20 @@ class AgentServiceServicer:
         following; the run goes on.
         Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
         RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
+        To a caller that names itself (`follower_id`) the events of a new run may come on its FollowStartedRuns stream
+        instead: then initial metadata names that stream (`mesh-events-on`), and this call carries none. Without such a
+        stream here `mesh-follow-at` tells the address to open one at.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowStartedRuns(self, request, context):
+        """FollowStartedRuns carries the events of many runs: of those that the caller starts at this replica while it takes
+        new ones. One message for all that came meanwhile, since each wakes several threads on either side. It takes new
+        runs for half a connection's age, and ends after the last of them. Acts for no user: a run's events come here only
+        after StartRun has acknowledged it to its user's caller.
+        Errors: INVALID_ARGUMENT (names the field).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +222,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.StartRunRequest.FromString,
                     response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.StartRunResponse.SerializeToString,
             ),
+            'FollowStartedRuns': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowStartedRuns,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.FollowStartedRunsRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.FollowStartedRunsResponse.SerializeToString,
+            ),
             'FollowRun': grpc.unary_stream_rpc_method_handler(
                     servicer.FollowRun,
                     request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.FollowRunRequest.FromString,
@@ -288,6 +312,33 @@ class AgentService:
             '/mesh.agent.v1.AgentService/StartRun',
             mesh_dot_agent_dot_v1_dot_agent__pb2.StartRunRequest.SerializeToString,
             mesh_dot_agent_dot_v1_dot_agent__pb2.StartRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowStartedRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/FollowStartedRuns',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.FollowStartedRunsRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.FollowStartedRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,6 +25,16 @@ class AgentServiceStub:
     following; the run goes on.
     Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
     RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
+    To a caller that names itself (`follower_id`) the events of a new run may come on its FollowStartedRuns stream
+    instead: then initial metadata names that stream (`mesh-events-on`), and this call carries none. Without such a
+    stream here `mesh-follow-at` tells the address to open one at.
+    """
+    FollowStartedRuns: _aio.UnaryStreamMultiCallable[_agent_pb2.FollowStartedRunsRequest, _agent_pb2.FollowStartedRunsResponse]
+    """FollowStartedRuns carries the events of many runs: of those that the caller starts at this replica while it takes
+    new ones. One message for all that came meanwhile, since each wakes several threads on either side. It takes new
+    runs for half a connection's age, and ends after the last of them. Acts for no user: a run's events come here only
+    after StartRun has acknowledged it to its user's caller.
+    Errors: INVALID_ARGUMENT (names the field).
     """
     FollowRun: _aio.UnaryStreamMultiCallable[_agent_pb2.FollowRunRequest, _agent_pb2.FollowRunResponse]
     """FollowRun gives the events of a run's current attempt after a position, live until its terminal event.
@@ -70,6 +80,22 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         following; the run goes on.
         Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
         RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
+        To a caller that names itself (`follower_id`) the events of a new run may come on its FollowStartedRuns stream
+        instead: then initial metadata names that stream (`mesh-events-on`), and this call carries none. Without such a
+        stream here `mesh-follow-at` tells the address to open one at.
+        """
+
+    @_abc_1.abstractmethod
+    def FollowStartedRuns(
+        self,
+        request: _agent_pb2.FollowStartedRunsRequest,
+        context: _aio.ServicerContext[_agent_pb2.FollowStartedRunsRequest, _abc.AsyncIterator[_agent_pb2.FollowStartedRunsResponse]],
+    ) -> _abc.AsyncIterator[_agent_pb2.FollowStartedRunsResponse]:
+        """FollowStartedRuns carries the events of many runs: of those that the caller starts at this replica while it takes
+        new ones. One message for all that came meanwhile, since each wakes several threads on either side. It takes new
+        runs for half a connection's age, and ends after the last of them. Acts for no user: a run's events come here only
+        after StartRun has acknowledged it to its user's caller.
+        Errors: INVALID_ARGUMENT (names the field).
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,62 @@
+"""What is expected of a run that is being started, whatever comes first: its events, its acknowledgement or a cut."""
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from mesh.agent.v1 import agent_pb2
+from mesh_common.errors import Unavailable
+from mesh_common.grpc_client import ServiceCalls
+from mesh_common.ids import RunId, new_id
+from mesh_common.jwt import SigningKey
+from mesh_common.secrets import make_secrets
+from mesh_common.service_tokens import ServiceTokenSigner
+from mesh_gateway.clients.started_runs import MAX_UNREAD, ExpectedRun, StartedRuns
+from mesh_gateway.events import StreamEvent
+
+RUN = RunId(new_id())
+
+
+@pytest.fixture
+def started_runs() -> StartedRuns:
+    def no_channel(_: str) -> grpc.aio.Channel:
+        raise AssertionError("nobody was invited")
+
+    signer = ServiceTokenSigner("gateway", SigningKey.from_pem(make_secrets().service_keys["gateway"]))
+    return StartedRuns(ServiceCalls("agent", signer), no_channel)
+
+
+def _event(seq: int) -> agent_pb2.RunEvent:
+    delta = agent_pb2.MessageDelta(message_id="m", text="a")
+    return agent_pb2.RunEvent(run_id=str(RUN), attempt=1, seq=seq, message_delta=delta)
+
+
+async def _until_cut(events: AsyncIterator[StreamEvent]) -> list[int]:
+    seqs: list[int] = []
+    try:
+        while True:
+            seqs.append((await anext(events)).position.seq)
+    except Unavailable:
+        return seqs
+
+
+async def test_what_came_before_a_cut_is_given_and_what_came_after_is_not() -> None:
+    expected = ExpectedRun(RUN)
+    expected.put(_event(1))
+    expected.cut("stream")
+    expected.put(_event(2))
+
+    assert await _until_cut(expected.events()) == [1]
+
+
+async def test_reader_that_is_too_far_behind_is_cut_where_it_has_no_gap() -> None:
+    expected = ExpectedRun(RUN)
+    for seq in range(1, MAX_UNREAD + 10):
+        expected.put(_event(seq))
+
+    assert await _until_cut(expected.events()) == list(range(1, MAX_UNREAD + 1))
+
+
+async def test_run_acknowledged_on_a_stream_that_is_gone_is_cut_at_once(started_runs: StartedRuns) -> None:
+    with started_runs.expecting(RUN) as expected:
+        assert await _until_cut(started_runs.bind(expected, str(new_id()))) == []
