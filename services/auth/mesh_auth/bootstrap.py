@@ -32,6 +32,7 @@ from mesh_auth.usecases import (
     Login,
     Logout,
     RecordUsage,
+    RecordUsageBatch,
     Refresh,
     Register,
     TokenIssuer,
@@ -99,6 +100,7 @@ def _use_cases(
         get_user=GetUser(database),
         get_entitlements=GetEntitlements(database, clock, settings.default_allowances()),
         record_usage=RecordUsage(database),
+        record_usage_batch=RecordUsageBatch(database),
         get_usage=GetUsage(database, clock),
     )
 

@@ -1,7 +1,7 @@
 """Proto in, domain out, and back. Bounds are checked here; what is wrong is named by its field."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -9,7 +9,7 @@ from email_validator import EmailNotValidError, validate_email
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.auth.v1 import auth_pb2
 from mesh_common.errors import InvalidInput
-from mesh_common.ids import RunId, parse_id
+from mesh_common.ids import RunId, UserId, parse_id
 
 from mesh_auth import passwords
 from mesh_auth.domain import (
@@ -21,6 +21,7 @@ from mesh_auth.domain import (
     RunUsage,
     SessionId,
     TokenPair,
+    UsageEntry,
     User,
 )
 
@@ -34,6 +35,7 @@ _MAX_CURSOR_CHARS: Final = 50_000
 _MAX_MODEL_CHARS: Final = 200
 # Far beyond any run, and a month of them still fits PostgreSQL's bigint.
 _MAX_COUNT: Final = 10**15
+_MAX_USAGE_ENTRIES: Final = 100
 _MONTH: Final = re.compile(r"(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])")
 # Timestamps outside are mistakes of unit; datetime ends with 9999.
 _YEARS: Final = range(1970, 9999)
@@ -79,15 +81,22 @@ def cursor(request: auth_pb2.ListRevocationsRequest) -> str | None:
     return _bounded_text("cursor", request.cursor, _MAX_CURSOR_CHARS) if request.HasField("cursor") else None
 
 
-def run_usage(request: auth_pb2.RecordUsageRequest) -> RunUsage:
+def run_usage(request: auth_pb2.RecordUsageRequest, *, within: str = "") -> RunUsage:
+    """`within` goes before the name of a field that is wrong."""
     return RunUsage(
-        run_id=RunId(parse_id(request.run_id, "run_id")),
-        model=_bounded_text("model", request.model, _MAX_MODEL_CHARS),
-        input_tokens=_count("input_tokens", request.input_tokens),
-        output_tokens=_count("output_tokens", request.output_tokens),
-        cost_micro_usd=_count("cost_micro_usd", request.cost_micro_usd),
-        ended_at=_moment("ended_at", request.ended_at if request.HasField("ended_at") else None),
+        run_id=RunId(parse_id(request.run_id, f"{within}run_id")),
+        model=_bounded_text(f"{within}model", request.model, _MAX_MODEL_CHARS),
+        input_tokens=_count(f"{within}input_tokens", request.input_tokens),
+        output_tokens=_count(f"{within}output_tokens", request.output_tokens),
+        cost_micro_usd=_count(f"{within}cost_micro_usd", request.cost_micro_usd),
+        ended_at=_moment(f"{within}ended_at", request.ended_at if request.HasField("ended_at") else None),
     )
+
+
+def usage_entries(request: auth_pb2.RecordUsageBatchRequest) -> list[UsageEntry]:
+    if not 1 <= len(request.entries) <= _MAX_USAGE_ENTRIES:
+        raise InvalidInput.of_field("entries", f"must be 1 to {_MAX_USAGE_ENTRIES}")
+    return [_usage_entry(f"entries[{index}]", entry) for index, entry in enumerate(request.entries)]
 
 
 def month(request: auth_pb2.GetUsageRequest) -> Month | None:
@@ -133,6 +142,10 @@ def entitlements_to_proto(entitlements: Entitlements) -> auth_pb2.Entitlements:
     )
 
 
+def unknown_users_to_proto(users: Iterable[UserId]) -> auth_pb2.RecordUsageBatchResponse:
+    return auth_pb2.RecordUsageBatchResponse(unknown_user_ids=[str(user_id) for user_id in users])
+
+
 def usage_to_proto(of_month: Month, models: Sequence[ModelUsage]) -> auth_pb2.GetUsageResponse:
     return auth_pb2.GetUsageResponse(
         month=str(of_month),
@@ -147,6 +160,11 @@ def usage_to_proto(of_month: Month, models: Sequence[ModelUsage]) -> auth_pb2.Ge
             for entry in models
         ],
     )
+
+
+def _usage_entry(field: str, entry: auth_pb2.UsageEntry) -> UsageEntry:
+    user_id = UserId(parse_id(entry.user_id, f"{field}.user_id"))
+    return UsageEntry(user_id, run_usage(entry.usage, within=f"{field}.usage."))
 
 
 def _email(text: str) -> EmailAddress:

@@ -167,6 +167,14 @@ class RunUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageEntry:
+    """A run's usage, with the user it is booked for: one of a batch."""
+
+    user_id: UserId
+    usage: RunUsage
+
+
+@dataclass(frozen=True, slots=True)
 class ModelUsage:
     model: str
     runs: int

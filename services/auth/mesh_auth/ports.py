@@ -19,6 +19,7 @@ from mesh_auth.domain import (
     RunUsage,
     Session,
     SessionId,
+    UsageEntry,
     User,
 )
 
@@ -71,6 +72,13 @@ class AuthStore(Protocol):
         """False when there is no such user. Changes nothing when the run was recorded before."""
         ...
 
+    async def add_usage_batch(self, entries: Sequence[UsageEntry]) -> set[UserId]:
+        """The users of the entries who do not exist; the rest is added, the first of those with one run id.
+
+        Batches that overlap wait for each other and never in a circle.
+        """
+        ...
+
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
         """One entry a model, by name."""
         ...
@@ -88,7 +96,7 @@ class AuthDatabase(Protocol):
         ...
 
     def as_worker(self) -> AbstractAsyncContextManager[AuthStore]:
-        """One across users: login, refresh, revocations, retention."""
+        """One across users: login, refresh, revocations, batches of usage, retention."""
         ...
 
 

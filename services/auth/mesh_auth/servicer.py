@@ -17,6 +17,7 @@ from mesh_auth.usecases import (
     Login,
     Logout,
     RecordUsage,
+    RecordUsageBatch,
     Refresh,
     Register,
 )
@@ -36,6 +37,7 @@ class UseCases:
     get_user: GetUser
     get_entitlements: GetEntitlements
     record_usage: RecordUsage
+    record_usage_batch: RecordUsageBatch
     get_usage: GetUsage
 
 
@@ -85,6 +87,12 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     async def RecordUsage(self, request: auth_pb2.RecordUsageRequest, context: Context) -> auth_pb2.RecordUsageResponse:
         await self._use_cases.record_usage(require_user(), convert.run_usage(request))
         return auth_pb2.RecordUsageResponse()
+
+    async def RecordUsageBatch(
+        self, request: auth_pb2.RecordUsageBatchRequest, context: Context
+    ) -> auth_pb2.RecordUsageBatchResponse:
+        unknown = await self._use_cases.record_usage_batch(convert.usage_entries(request))
+        return convert.unknown_users_to_proto(unknown)
 
     async def GetUsage(self, request: auth_pb2.GetUsageRequest, context: Context) -> auth_pb2.GetUsageResponse:
         return convert.usage_to_proto(*await self._use_cases.get_usage(require_user(), convert.month(request)))

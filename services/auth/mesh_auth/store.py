@@ -1,6 +1,6 @@
-"""All SQL of auth."""
+"""All SQL of auth; that of usage stands in `usage_store`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -9,27 +9,22 @@ from asyncpg import Record
 from mesh_common.ids import UserId
 from mesh_common.postgres import Database
 from mesh_common.statements import Statement
-from mesh_common.telemetry import tracer
-from opentelemetry.trace import SpanKind
-from sqlalchemy import ColumnElement, Row, Table, delete, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Row, Table, delete, exists, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_auth.domain import (
     Credentials,
     EntitlementOverride,
-    ModelUsage,
-    Month,
     PresentedToken,
     Revocation,
     RevocationPage,
-    RunUsage,
     Session,
     SessionId,
     User,
 )
 from mesh_auth.revocation_cursor import RevocationCursor
-from mesh_auth.tables import credentials, entitlement_overrides, refresh_tokens, revocations, sessions, usage, users
+from mesh_auth.tables import credentials, entitlement_overrides, refresh_tokens, revocations, sessions, users
+from mesh_auth.usage_store import PostgresUsageStore
 
 _USER_COLUMNS = (users.c.user_id, users.c.email, users.c.created_at, users.c.is_admin)
 
@@ -72,19 +67,6 @@ _START_SESSION = Statement(
     VALUES (:token_hash, :session_id, :user_id, :created_at, :expires_at)
     """,
 )
-_ADD_USAGE = Statement(
-    "auth.add_usage",
-    """
-    WITH known AS (SELECT user_id FROM auth.users WHERE user_id = :user_id), added AS (
-        INSERT INTO auth.usage (run_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at)
-        SELECT :run_id::uuid, user_id, :model::text, :input_tokens::bigint, :output_tokens::bigint,
-               :cost_micro_usd::bigint, :ended_at::timestamptz
-        FROM known
-        ON CONFLICT (run_id) DO NOTHING
-    )
-    SELECT EXISTS (SELECT FROM known) AS is_known
-    """,
-)
 
 
 class PostgresAuthDatabase:
@@ -104,10 +86,7 @@ class PostgresAuthDatabase:
             yield PostgresAuthStore(connection)
 
 
-class PostgresAuthStore:
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
+class PostgresAuthStore(PostgresUsageStore):
     async def add_user(self, user: User, *, email_key: str, password_hash: str) -> bool:
         # RETURNING is not used: it would ask whether the row in the way is ours to see.
         added = await self._connection.execute(
@@ -240,39 +219,6 @@ class PostgresAuthStore:
             context_tokens=row.context_tokens,
             monthly_tokens=row.monthly_tokens,
         )
-
-    async def add_usage(self, user_id: UserId, usage_of_run: RunUsage) -> bool:
-        parameters = {
-            "run_id": usage_of_run.run_id,
-            "user_id": user_id,
-            "model": usage_of_run.model,
-            "input_tokens": usage_of_run.input_tokens,
-            "output_tokens": usage_of_run.output_tokens,
-            "cost_micro_usd": usage_of_run.cost_micro_usd,
-            "ended_at": usage_of_run.ended_at,
-        }
-        row = await _ADD_USAGE.row(self._connection, parameters)
-        return bool(row and row["is_known"])
-
-    async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
-        statement = (
-            select(
-                usage.c.model,
-                func.count().label("runs"),
-                func.sum(usage.c.input_tokens).label("input_tokens"),
-                func.sum(usage.c.output_tokens).label("output_tokens"),
-                func.sum(usage.c.cost_micro_usd).label("cost_micro_usd"),
-            )
-            .where(usage.c.user_id == user_id, usage.c.ended_at >= month.start, usage.c.ended_at < month.end)
-            .group_by(usage.c.model)
-            .order_by(usage.c.model)
-        )
-        with tracer.start_as_current_span("auth.sum_usage", kind=SpanKind.CLIENT):
-            rows = (await self._connection.execute(statement)).all()
-        return [
-            ModelUsage(row.model, row.runs, int(row.input_tokens), int(row.output_tokens), int(row.cost_micro_usd))
-            for row in rows
-        ]
 
     async def prune(self, *, expired_before: datetime, ended_before: datetime, limit: int) -> int:
         is_over = or_(sessions.c.expires_at < expired_before, sessions.c.ended_at < ended_before)

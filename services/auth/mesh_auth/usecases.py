@@ -25,6 +25,7 @@ from mesh_auth.domain import (
     Session,
     SessionId,
     TokenPair,
+    UsageEntry,
     User,
     Verdict,
 )
@@ -219,6 +220,16 @@ class RecordUsage:
         async with self.database.as_user(user_id) as store:
             if not await store.add_usage(user_id, usage):
                 raise NotFound(_NO_SUCH_USER)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordUsageBatch:
+    database: AuthDatabase
+
+    async def __call__(self, entries: Sequence[UsageEntry]) -> set[UserId]:
+        """Books what users have run, all of it or none; gives those of the users who do not exist."""
+        async with self.database.as_worker() as store:
+            return await store.add_usage_batch(entries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ ALLOWED_CALLERS: Final[dict[str, frozenset[str]]] = {
     "/mesh.auth.v1.AuthService/GetUsage": _GATEWAY,
     "/mesh.auth.v1.AuthService/GetEntitlements": _AGENT,
     "/mesh.auth.v1.AuthService/RecordUsage": _AGENT,
+    "/mesh.auth.v1.AuthService/RecordUsageBatch": _AGENT,
     "/mesh.agent.v1.AgentService/StartRun": _GATEWAY,
     "/mesh.agent.v1.AgentService/FollowRun": _BOTH,
     "/mesh.agent.v1.AgentService/FollowStartedRuns": _GATEWAY,

@@ -30,7 +30,16 @@ Metadata = tuple[tuple[str, str], ...]
 _IDEMPOTENT: Final = (
     (
         "mesh.auth.v1.AuthService",
-        ("GetSigningKeys", "ListRevocations", "GetUser", "GetEntitlements", "RecordUsage", "GetUsage", "Logout"),
+        (
+            "GetSigningKeys",
+            "ListRevocations",
+            "GetUser",
+            "GetEntitlements",
+            "RecordUsage",
+            "RecordUsageBatch",
+            "GetUsage",
+            "Logout",
+        ),
     ),
     (
         "mesh.agent.v1.AgentService",

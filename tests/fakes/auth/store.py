@@ -19,6 +19,7 @@ from mesh_auth.domain import (
     RunUsage,
     Session,
     SessionId,
+    UsageEntry,
     User,
 )
 from mesh_common.errors import InvalidInput
@@ -159,6 +160,9 @@ class InMemoryAuthStore:
             return False
         self._tables.usage.setdefault(usage.run_id, (user_id, usage))
         return True
+
+    async def add_usage_batch(self, entries: Sequence[UsageEntry]) -> set[UserId]:
+        return {entry.user_id for entry in entries if not await self.add_usage(entry.user_id, entry.usage)}
 
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
         sums: dict[str, ModelUsage] = {}

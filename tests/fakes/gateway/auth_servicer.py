@@ -117,6 +117,9 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
     async def RecordUsage(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
+    async def RecordUsageBatch(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     def _tokens(self, user_id: UUID, session_id: str) -> auth_pb2.TokenPair:
         refresh_token = str(new_id())
         self._refresh[refresh_token] = (user_id, session_id)

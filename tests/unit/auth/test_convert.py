@@ -132,6 +132,48 @@ def test_impossible_time_is_refused(seconds: int) -> None:
     assert caught.value.fields[0].field == "ended_at"
 
 
+def batch_request(entries: int = 3) -> auth_pb2.RecordUsageBatchRequest:
+    return auth_pb2.RecordUsageBatchRequest(
+        entries=[auth_pb2.UsageEntry(user_id=str(new_id()), usage=usage_request()) for _ in range(entries)]
+    )
+
+
+def test_batch_keeps_its_entries_in_order() -> None:
+    request = batch_request()
+
+    entries = convert.usage_entries(request)
+
+    assert [str(entry.user_id) for entry in entries] == [entry.user_id for entry in request.entries]
+    assert [entry.usage for entry in entries] == [convert.run_usage(entry.usage) for entry in request.entries]
+
+
+@pytest.mark.parametrize("entries", [0, 101])
+def test_batch_of_too_few_or_too_many_is_refused(entries: int) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        convert.usage_entries(batch_request(entries))
+
+    assert caught.value.fields[0].field == "entries"
+
+
+def test_largest_batch_is_taken() -> None:
+    assert len(convert.usage_entries(batch_request(100))) == 100
+
+
+def test_bad_entry_of_a_batch_is_named_by_its_place() -> None:
+    without_model, without_user, without_usage = batch_request(), batch_request(), batch_request()
+    without_model.entries[1].usage.model = ""
+    without_user.entries[2].user_id = "ada"
+    without_usage.entries[0].ClearField("usage")
+
+    faults = []
+    for request in (without_model, without_user, without_usage):
+        with pytest.raises(InvalidInput) as caught:
+            convert.usage_entries(request)
+        faults.append(caught.value.fields[0].field)
+
+    assert faults == ["entries[1].usage.model", "entries[2].user_id", "entries[0].usage.run_id"]
+
+
 def test_usage_without_a_time_is_refused() -> None:
     request = usage_request()
     request.ClearField("ended_at")

@@ -589,6 +589,82 @@ class RecordUsageResponse(_message.Message):
 Global___RecordUsageResponse: _TypeAlias = RecordUsageResponse  # noqa: Y015
 
 @_typing.final
+class UsageEntry(_message.Message):
+    """UsageEntry is what one run cost, and whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """UUID of the run's user."""
+    @_builtins.property
+    def usage(self) -> Global___RecordUsageRequest:
+        """The same as RecordUsage takes for that user."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        usage: Global___RecordUsageRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageEntry: _TypeAlias = UsageEntry  # noqa: Y015
+
+@_typing.final
+class RecordUsageBatchRequest(_message.Message):
+    """RecordUsageBatchRequest holds what runs of any users cost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageEntry]:
+        """1 to 100. Of those with the same run id the first counts."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___UsageEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordUsageBatchRequest: _TypeAlias = RecordUsageBatchRequest  # noqa: Y015
+
+@_typing.final
+class RecordUsageBatchResponse(_message.Message):
+    """RecordUsageBatchResponse says what was left out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNKNOWN_USER_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def unknown_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those users of the entries who do not exist, or not any more (UUIDs); all other entries are booked."""
+
+    def __init__(
+        self,
+        *,
+        unknown_user_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unknown_user_ids", b"unknown_user_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordUsageBatchResponse: _TypeAlias = RecordUsageBatchResponse  # noqa: Y015
+
+@_typing.final
 class GetUsageRequest(_message.Message):
     """GetUsageRequest names a month."""
 

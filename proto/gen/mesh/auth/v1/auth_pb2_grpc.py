@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class AuthServiceStub:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field.
+    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field; RecordUsageBatch alone
+    names the users of its entries, for they are many (docs/adr/0017).
     """
 
     def __init__(self, channel):
@@ -81,6 +82,11 @@ class AuthServiceStub:
                 request_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageRequest.SerializeToString,
                 response_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageResponse.FromString,
                 _registered_method=True)
+        self.RecordUsageBatch = channel.unary_unary(
+                '/mesh.auth.v1.AuthService/RecordUsageBatch',
+                request_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageBatchRequest.SerializeToString,
+                response_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageBatchResponse.FromString,
+                _registered_method=True)
         self.GetUsage = channel.unary_unary(
                 '/mesh.auth.v1.AuthService/GetUsage',
                 request_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.GetUsageRequest.SerializeToString,
@@ -90,7 +96,8 @@ class AuthServiceStub:
 
 class AuthServiceServicer:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field.
+    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field; RecordUsageBatch alone
+    names the users of its entries, for they are many (docs/adr/0017).
     """
 
     def Register(self, request, context):
@@ -158,6 +165,15 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordUsageBatch(self, request, context):
+        """RecordUsageBatch does for runs of many users what RecordUsage does for one, all or nothing, but for the runs of users
+        who do not exist: those are left out. Idempotent by run id. Errors: INVALID_ARGUMENT (names the entry's field, as
+        `entries[3].usage.model`); nothing of the batch is booked then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetUsage(self, request, context):
         """GetUsage sums the user's usage over a calendar month (UTC).
         """
@@ -213,6 +229,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageRequest.FromString,
                     response_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageResponse.SerializeToString,
             ),
+            'RecordUsageBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordUsageBatch,
+                    request_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageBatchRequest.FromString,
+                    response_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageBatchResponse.SerializeToString,
+            ),
             'GetUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUsage,
                     request_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.GetUsageRequest.FromString,
@@ -228,7 +249,8 @@ def add_AuthServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AuthService:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field.
+    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field; RecordUsageBatch alone
+    names the users of its entries, for they are many (docs/adr/0017).
     """
 
     @staticmethod
@@ -464,6 +486,33 @@ class AuthService:
             '/mesh.auth.v1.AuthService/RecordUsage',
             mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageRequest.SerializeToString,
             mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordUsageBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.auth.v1.AuthService/RecordUsageBatch',
+            mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageBatchRequest.SerializeToString,
+            mesh_dot_auth_dot_v1_dot_auth__pb2.RecordUsageBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

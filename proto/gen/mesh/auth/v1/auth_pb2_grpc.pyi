@@ -14,7 +14,8 @@ GRPC_VERSION: str
 
 class AuthServiceStub:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field.
+    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field; RecordUsageBatch alone
+    names the users of its entries, for they are many (docs/adr/0017).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -40,12 +41,18 @@ class AuthServiceStub:
     """GetEntitlements returns what the user may use: defaults of the settings, overridden per user."""
     RecordUsage: _aio.UnaryUnaryMultiCallable[_auth_pb2.RecordUsageRequest, _auth_pb2.RecordUsageResponse]
     """RecordUsage adds a run's tokens and cost to the user's usage. Idempotent by run id."""
+    RecordUsageBatch: _aio.UnaryUnaryMultiCallable[_auth_pb2.RecordUsageBatchRequest, _auth_pb2.RecordUsageBatchResponse]
+    """RecordUsageBatch does for runs of many users what RecordUsage does for one, all or nothing, but for the runs of users
+    who do not exist: those are left out. Idempotent by run id. Errors: INVALID_ARGUMENT (names the entry's field, as
+    `entries[3].usage.model`); nothing of the batch is booked then.
+    """
     GetUsage: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetUsageRequest, _auth_pb2.GetUsageResponse]
     """GetUsage sums the user's usage over a calendar month (UTC)."""
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field.
+    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field; RecordUsageBatch alone
+    names the users of its entries, for they are many (docs/adr/0017).
     """
 
     @_abc_1.abstractmethod
@@ -123,6 +130,17 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_auth_pb2.RecordUsageRequest, _abc.Awaitable[_auth_pb2.RecordUsageResponse]],
     ) -> _abc.Awaitable[_auth_pb2.RecordUsageResponse]:
         """RecordUsage adds a run's tokens and cost to the user's usage. Idempotent by run id."""
+
+    @_abc_1.abstractmethod
+    def RecordUsageBatch(
+        self,
+        request: _auth_pb2.RecordUsageBatchRequest,
+        context: _aio.ServicerContext[_auth_pb2.RecordUsageBatchRequest, _abc.Awaitable[_auth_pb2.RecordUsageBatchResponse]],
+    ) -> _abc.Awaitable[_auth_pb2.RecordUsageBatchResponse]:
+        """RecordUsageBatch does for runs of many users what RecordUsage does for one, all or nothing, but for the runs of users
+        who do not exist: those are left out. Idempotent by run id. Errors: INVALID_ARGUMENT (names the entry's field, as
+        `entries[3].usage.model`); nothing of the batch is booked then.
+        """
 
     @_abc_1.abstractmethod
     def GetUsage(
