@@ -13,6 +13,8 @@ from mesh_common import errors
 from mesh_common.errors import FieldFault, MeshError
 
 DOMAIN = "mesh"
+# The reason of the Internal that a call ends with which the other side does not know: it is of the release before.
+UNIMPLEMENTED = "UNIMPLEMENTED"
 
 # Most specific class first: the first that fits decides the code.
 _CODES: tuple[tuple[type[MeshError], grpc.StatusCode, int], ...] = (
@@ -94,7 +96,8 @@ def _transport_error(error: grpc.aio.AioRpcError) -> MeshError:
         return cls(_TRANSPORT_MESSAGES[code], retry_after_s=_RETRY_AFTER_UNAVAILABLE_S)
     if cls is errors.DeadlineExceeded:
         return cls(_TRANSPORT_MESSAGES[code])
-    return errors.Internal("Something went wrong on our side.")
+    reason = UNIMPLEMENTED if code is grpc.StatusCode.UNIMPLEMENTED else None
+    return errors.Internal("Something went wrong on our side.", reason=reason)
 
 
 def _packed(

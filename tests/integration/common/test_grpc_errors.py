@@ -6,6 +6,7 @@ import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh.eval.v1 import eval_pb2
 from mesh_common import errors
+from mesh_common.error_wire import UNIMPLEMENTED
 from mesh_common.errors import FieldFault, MeshError
 from mesh_common.grpc_client import open_channel
 from mesh_common.secrets import SecretSet
@@ -129,6 +130,19 @@ async def test_nobody_at_the_other_end_is_unavailable_with_a_wait(secrets: Secre
             await echo.calls("eval").unary(method, eval_pb2.ListScoresRequest(), timeout_s=5.0)
 
     assert raised.value.retry_after_s == 1.0
+
+
+async def test_a_call_that_the_release_before_does_not_know_has_a_reason_of_its_own(secrets: SecretSet) -> None:
+    async with open_echo(secrets, service="eval") as echo, open_channel(f"127.0.0.1:{echo.port}") as channel:
+        method = channel.unary_unary(
+            "/mesh.eval.v1.EvalService/ListNovelties",
+            request_serializer=eval_pb2.ListScoresRequest.SerializeToString,
+            response_deserializer=eval_pb2.ListScoresResponse.FromString,
+        )
+        with pytest.raises(errors.Internal) as raised:
+            await echo.calls("eval").unary(method, eval_pb2.ListScoresRequest(), timeout_s=5.0)
+
+    assert raised.value.reason == UNIMPLEMENTED
 
 
 async def test_a_message_over_the_limit_is_too_large(evals: Echo) -> None:
