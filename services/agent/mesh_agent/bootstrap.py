@@ -102,7 +102,7 @@ async def open_neighbours(settings: AgentSettings) -> AsyncIterator[Neighbours]:
         auth_channel = await channel_to("auth", settings.auth_target)
         memory_channel = await channel_to("memory", settings.memory_target)
         eval_channel = await channel_to("eval", settings.eval_target)
-        auth = AuthClient(ServiceCalls("auth", signer), auth_pb2_grpc.AuthServiceStub(auth_channel))
+        auth = AuthClient(ServiceCalls("auth", signer), auth_pb2_grpc.AuthServiceStub(auth_channel), SystemClock())
         memory_calls = ServiceCalls("memory", signer)
         memory_stub = memory_pb2_grpc.MemoryServiceStub(memory_channel)
         peers = PeerAgentClients(ServiceCalls("agent", signer), settings.tls_to("agent"))

@@ -1,14 +1,18 @@
 """auth, as the agent needs it."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.auth.v1 import auth_pb2 as pb
 from mesh.auth.v1 import auth_pb2_grpc
+from mesh_common.caller import acting
+from mesh_common.clock import Clock
 from mesh_common.grpc_client import ServiceCalls
 from mesh_common.ids import RunId, UserId
+from opentelemetry import trace
 
+from mesh_agent.clients.usage_batches import UsageBatches
 from mesh_agent.domain import Entitlements, Usage
 
 # Entitlements stand in the way of a run's start; the default does as well.
@@ -16,14 +20,15 @@ _ENTITLEMENTS_TIMEOUT_S = 1.0
 _USAGE_TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
 class AuthClient:
-    calls: ServiceCalls
-    stub: auth_pb2_grpc.AuthServiceStub
+    def __init__(self, calls: ServiceCalls, stub: auth_pb2_grpc.AuthServiceStub, clock: Clock) -> None:
+        self._calls = calls
+        self._stub = stub
+        self._batches = UsageBatches(self._record_batch, clock)
 
     async def get_entitlements(self, user_id: UserId) -> Entitlements:
-        response = await self.calls.unary(
-            self.stub.GetEntitlements, pb.GetEntitlementsRequest(), timeout_s=_ENTITLEMENTS_TIMEOUT_S, user_id=user_id
+        response = await self._calls.unary(
+            self._stub.GetEntitlements, pb.GetEntitlementsRequest(), timeout_s=_ENTITLEMENTS_TIMEOUT_S, user_id=user_id
         )
         told = response.entitlements
         return Entitlements(
@@ -45,4 +50,14 @@ class AuthClient:
             cost_micro_usd=usage.cost_micro_usd,
             ended_at=stamp,
         )
-        await self.calls.unary(self.stub.RecordUsage, request, timeout_s=_USAGE_TIMEOUT_S, user_id=user_id)
+        # The trace of a sampled run shows the whole turn: what it books stands in no other run's call.
+        is_traced = trace.get_current_span().is_recording()
+        if is_traced or not await self._batches.book(pb.UsageEntry(user_id=str(user_id), usage=request)):
+            await self._calls.unary(self._stub.RecordUsage, request, timeout_s=_USAGE_TIMEOUT_S, user_id=user_id)
+
+    async def _record_batch(self, entries: Sequence[pb.UsageEntry]) -> Collection[str]:
+        request = pb.RecordUsageBatchRequest(entries=entries)
+        # It is sent from one run's job, and acts for no user.
+        with acting(None):
+            response = await self._calls.unary(self._stub.RecordUsageBatch, request, timeout_s=_USAGE_TIMEOUT_S)
+        return response.unknown_user_ids
