@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Literal
 
+import httpx
 import psycopg
 import pytest
 from chaos.cluster import Cluster, names_of, open_cluster
@@ -17,6 +18,7 @@ from mesh_agent.settings import AgentSettings
 from mesh_common.ids import new_id
 from mesh_dev.mesh_client import API, Event, events_of
 from mesh_dev.wait import LOOPBACK
+from prometheus_client.parser import text_string_to_metric_families
 from support.api import User, eventually, new_user
 
 REPLY = " ".join(f"word{number}" for number in range(60))
@@ -72,6 +74,27 @@ _OWNER = """
 """
 
 
+async def shared(cluster: Cluster) -> dict[str, float]:
+    """What the first gateway counts of shared streams, by the metric's name, and by its cause of cuts."""
+    port = cluster.stack.environments.ports_of("gateway", 0).metrics
+    async with httpx.AsyncClient(trust_env=False) as http:
+        told = (await http.get(f"http://{LOOPBACK}:{port}/metrics")).raise_for_status().text
+    return {
+        sample.labels.get("cause", family.name): sample.value
+        for family in text_string_to_metric_families(told)
+        if family.name.startswith("mesh_gateway_shared_")
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+async def all_agents_shared(cluster: Cluster, user: User) -> None:
+    """From here on the first gateway follows what it starts on shared streams, whichever agent it is started at."""
+    async with asyncio.timeout(30):
+        while (await shared(cluster))["mesh_gateway_shared_streams"] < len(names_of("agent")):
+            await user.post("/chatbot/chat", {"message": "Hello"})
+
+
 async def take_away(cluster: Cluster, name: str, harm: Harm) -> None:
     agent = cluster.stack.replicas[name]
     if harm == "kill":
@@ -101,6 +124,8 @@ async def test_open_stream_bridges_the_death_of_the_owner(cluster: Cluster, gues
     events: list[Event] = []
     came_s: list[float] = []
     owner: str | None = None
+    await all_agents_shared(cluster, guest)
+    cuts = (await shared(cluster)).get("stream", 0)
 
     async with (
         put_right(cluster),
@@ -124,6 +149,7 @@ async def test_open_stream_bridges_the_death_of_the_owner(cluster: Cluster, gues
     assert all([event.seq for event in told] == list(range(1, len(told) + 1)) for told in attempts.values())
     assert "".join(event.fields["text"] for event in attempts[2] if event.type == "message_delta") == REPLY
     assert max(after - before for before, after in pairwise(came_s)) < PAUSE_S
+    assert (await shared(cluster))["stream"] == cuts + 1
     assert (run["status"], run["attempt"], run["message"]["content"]) == ("succeeded", 2, REPLY)
 
 
