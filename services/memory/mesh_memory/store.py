@@ -13,7 +13,7 @@ from mesh_common.ids import UserId, new_id
 from mesh_common.job_queue import JobQueue
 from mesh_common.postgres import Database
 from mesh_common.statements import Statement
-from sqlalchemy import Row, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -70,7 +70,11 @@ class PostgresMemoryStore:
         self._connection = connection
         self._user_id = user_id
         self._queue = queue
-        self._mine = memories.c.user_id == user_id
+
+    @property
+    def _mine(self) -> ColumnElement[bool]:
+        # Not for every store: a recall has one too, and needs none of it.
+        return memories.c.user_id == self._user_id
 
     async def lock(self) -> None:
         statement = select(func.pg_advisory_xact_lock(_LOCK_CLASS, func.hashtext(str(self._user_id))))
