@@ -1,6 +1,7 @@
 """What is expected of a run that is being started, whatever comes first: its events, its acknowledgement or a cut."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 import pytest
@@ -22,8 +23,12 @@ def started_runs() -> StartedRuns:
     def no_channel(_: str) -> grpc.aio.Channel:
         raise AssertionError("nobody was invited")
 
+    return _started_runs(no_channel)
+
+
+def _started_runs(open_channel: Callable[[str], grpc.aio.Channel]) -> StartedRuns:
     signer = ServiceTokenSigner("gateway", SigningKey.from_pem(make_secrets().service_keys["gateway"]))
-    return StartedRuns(ServiceCalls("agent", signer), no_channel)
+    return StartedRuns(ServiceCalls("agent", signer), open_channel)
 
 
 def _event(seq: int) -> agent_pb2.RunEvent:
@@ -60,3 +65,24 @@ async def test_reader_that_is_too_far_behind_is_cut_where_it_has_no_gap() -> Non
 async def test_run_acknowledged_on_a_stream_that_is_gone_is_cut_at_once(started_runs: StartedRuns) -> None:
     with started_runs.expecting(RUN) as expected:
         assert await _until_cut(started_runs.bind(expected, str(new_id()))) == []
+
+
+async def test_certificates_that_cannot_be_read_just_now_end_one_try_and_nothing_else() -> None:
+    tried: asyncio.Queue[str] = asyncio.Queue()
+
+    def open_channel(address: str) -> grpc.aio.Channel:
+        tried.put_nowait(address)
+        raise ValueError("holds no certificate in PEM")
+
+    started_runs = _started_runs(open_channel)
+    watching = asyncio.ensure_future(started_runs.watch())
+    started_runs.invite("10.0.0.1:1")
+    await tried.get()
+
+    started_runs.invite("10.0.0.2:1")
+
+    async with asyncio.timeout(5):
+        assert await tried.get() == "10.0.0.2:1"
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching

@@ -80,7 +80,8 @@ class StartedRuns:
         self._open_channel = open_channel
         self._expected: dict[str, ExpectedRun] = {}
         self._open: set[str] = set()
-        self._busy: set[str] = set()
+        # By address, the stream that does not stand yet; there is one at most.
+        self._opening: dict[str, str] = {}
         self._invitations: asyncio.Queue[str] = asyncio.Queue(_MAX_INVITATIONS)
 
     @contextmanager
@@ -102,8 +103,8 @@ class StartedRuns:
 
     def invite(self, address: str) -> None:
         """An agent that has no stream from here for new runs."""
-        if address not in self._busy and not self._invitations.full():
-            self._busy.add(address)
+        if address not in self._opening and not self._invitations.full():
+            self._opening[address] = str(new_id())
             self._invitations.put_nowait(address)
 
     async def watch(self) -> None:
@@ -112,20 +113,22 @@ class StartedRuns:
                 group.create_task(self._follow(await self._invitations.get()))
 
     async def _follow(self, address: str) -> None:
-        stream_id = str(new_id())
+        stream_id = self._opening[address]
         self._open.add(stream_id)
         try:
             with SHARED_STREAMS.track_inprogress():
                 await self._read(address, stream_id)
-        except (MeshError, TimeoutError) as error:
-            log.warning("started_runs.cut", reason=error.reason if isinstance(error, MeshError) else "TIMEOUT")
+        except (MeshError, TimeoutError, OSError, ValueError) as error:
+            # The last two: certificates that are being replaced at this moment.
+            reason = error.reason if isinstance(error, MeshError) else type(error).__name__
+            log.warning("started_runs.cut", reason=reason)
         finally:
             self._open.discard(stream_id)
             self._cut_all(stream_id)
-        if address in self._busy:
+        if self._opening.get(address) == stream_id:
             # It never stood. Agents invite with every run, and are not asked as often.
             await asyncio.sleep(_PAUSE_AFTER_CUT_S)
-            self._busy.discard(address)
+            del self._opening[address]
 
     async def _read(self, address: str, stream_id: str) -> None:
         request = agent_pb2.FollowStartedRunsRequest(follower_id=self.follower_id, stream_id=stream_id)
@@ -135,7 +138,7 @@ class StartedRuns:
                 async with asyncio.timeout(_OPEN_TIMEOUT_S):
                     await stream.initial_metadata()
                 # From here on an invitation means that this stream takes no new runs.
-                self._busy.discard(address)
+                del self._opening[address]
                 async for response in stream:
                     self._deliver(response)
 
