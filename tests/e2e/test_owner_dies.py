@@ -149,7 +149,7 @@ async def test_open_stream_bridges_the_death_of_the_owner(cluster: Cluster, gues
     assert all([event.seq for event in told] == list(range(1, len(told) + 1)) for told in attempts.values())
     assert "".join(event.fields["text"] for event in attempts[2] if event.type == "message_delta") == REPLY
     assert max(after - before for before, after in pairwise(came_s)) < PAUSE_S
-    assert (await shared(cluster))["stream"] == cuts + 1
+    assert (await shared(cluster)).get("stream", 0) > cuts
     assert (run["status"], run["attempt"], run["message"]["content"]) == ("succeeded", 2, REPLY)
 
 

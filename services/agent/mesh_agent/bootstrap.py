@@ -31,6 +31,7 @@ from mesh_agent.clients.auth import AuthClient
 from mesh_agent.clients.evaluation import EvalClient
 from mesh_agent.clients.memory import MemoryClient
 from mesh_agent.clients.peers import PeerAgentClients
+from mesh_agent.convert_events import SharedEvents
 from mesh_agent.cpu_share import CpuShare
 from mesh_agent.domain import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
@@ -72,6 +73,8 @@ _CHECKPOINTS_POOL_SHARE = 0.25
 _OUTBOX_TIMEOUT_S = 15.0
 # Of a connection's age: the runs that a shared stream takes last have the other half, and the grace, to end.
 _SHARED_STREAM_SHARE = 0.5
+# Where a server listens that listens everywhere; nobody reaches it there.
+_ANY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         executor.after_end = worker.wake
         listener = PendingListener(settings.database_url.get_secret_value(), executor.wake)
         retention = Retention(database, settings.keep_events_s, settings.retention_interval_s)
-        shared = SharedStreams(executor.owner.address, settings.grpc_max_connection_age_s * _SHARED_STREAM_SHARE)
+        shared = _shared_streams(settings, executor.owner.address)
         servicer = _servicer(settings, database, executor, parts, neighbours.peers, shared)
         revision = newest_revision(MIGRATIONS)
         service = ServiceParts(
@@ -156,7 +159,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         yield await stack.enter_async_context(open_grpc_service(settings, service))
 
 
-async def _drain(shared: SharedStreams, executor: Executor, drain_s: float) -> None:
+async def _drain(shared: SharedStreams[SharedEvents], executor: Executor, drain_s: float) -> None:
     shared.stop()
     await executor.drain(drain_s)
 
@@ -220,13 +223,22 @@ def _executor(settings: AgentSettings, database: Database, execution: Execution)
     return Executor(database, Owner(str(new_id()), address), execution, limits, CpuShare())
 
 
+def _shared_streams(settings: AgentSettings, address: str) -> SharedStreams[SharedEvents]:
+    host = address.rpartition(":")[0].strip("[]")
+    return SharedStreams(
+        SharedEvents,
+        address=None if host in _ANY_HOST else address,
+        takes_runs_for_s=settings.grpc_max_connection_age_s * _SHARED_STREAM_SHARE,
+    )
+
+
 def _servicer(
     settings: AgentSettings,
     database: Database,
     executor: Executor,
     parts: RunParts,
     peers: PeerAgents,
-    shared: SharedStreams,
+    shared: SharedStreams[SharedEvents],
 ) -> AgentServicer:
     cancel = CancelRun(database, executor, peers)
     start_run = StartRun(

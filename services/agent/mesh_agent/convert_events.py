@@ -1,6 +1,5 @@
 """Events <-> proto: out to followers, in from another replica that relays."""
 
-from collections.abc import Iterator
 from typing import Final, assert_never
 from uuid import UUID
 
@@ -11,7 +10,6 @@ from mesh_agent import events
 from mesh_agent.convert import error_pb, usage_pb
 from mesh_agent.domain import RecalledMemory, RunError, ToolResult, Usage
 from mesh_agent.events import EventBody, RunEvent
-from mesh_agent.shared_streams import Carried
 
 # A gRPC message takes 1 MiB. One event may be nearly as large (a long answer), and most have a hundred bytes.
 _SHARED_BYTES: Final = 262_144
@@ -23,24 +21,30 @@ def event_pb(event: RunEvent) -> pb.RunEvent:
     return message
 
 
-def shared_pbs(carried: Carried) -> Iterator[pb.FollowStartedRunsResponse]:
-    """As few messages as they fit in. A run with an event larger than a message leaves: one too large for any must
-    end its own stream only."""
-    left_run_ids = [str(run_id) for run_id in carried.left]
-    response, size = pb.FollowStartedRunsResponse(), 0
-    for event in carried.events:
+class SharedEvents:
+    """A message of FollowStartedRuns in the making (`shared_streams.SharedMessage`)."""
+
+    def __init__(self) -> None:
+        self.pb = pb.FollowStartedRunsResponse()
+        self._bytes = 0
+
+    def add(self, event: RunEvent) -> bool:
         message = event_pb(event)
-        event_bytes = message.ByteSize()
-        if event_bytes > _SHARED_BYTES:
-            left_run_ids.append(message.run_id)
-            continue
-        if size + event_bytes > _SHARED_BYTES:
-            yield response
-            response, size = pb.FollowStartedRunsResponse(), 0
-        response.events.append(message)
-        size += event_bytes
-    response.left_run_ids.extend(left_run_ids)
-    yield response
+        size = message.ByteSize()
+        if size > _SHARED_BYTES:
+            raise ValueError("larger than a shared message")
+        if self._bytes + size > _SHARED_BYTES:
+            return False
+        self.pb.events.append(message)
+        self._bytes += size
+        return True
+
+    def leave(self, run_id: RunId) -> None:
+        self.pb.left_run_ids.append(str(run_id))
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.pb.events and not self.pb.left_run_ids
 
 
 def _fill(message: pb.RunEvent, body: EventBody) -> None:  # noqa: C901 - one flat case an event

@@ -12,7 +12,7 @@ from mesh_common.ids import RunId, ThreadId
 from structlog.contextvars import bind_contextvars
 
 from mesh_agent import convert, domain
-from mesh_agent.convert_events import event_pb, shared_pbs
+from mesh_agent.convert_events import SharedEvents, event_pb
 from mesh_agent.events import Position
 from mesh_agent.shared_streams import SharedStreams
 from mesh_agent.usecases.cancel import CancelRun
@@ -35,7 +35,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         start_run: StartRun,
         cancel: CancelRun,
         follow: FollowRun,
-        shared: SharedStreams,
+        shared: SharedStreams[SharedEvents],
     ) -> None:
         self._threads = threads
         self._runs = runs
@@ -48,14 +48,17 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         user_id, follower_id = require_user(), convert.follower_id(request)
         started = await self._start_run(user_id, convert.run_input(request))
         stream = self._shared.of(follower_id) if follower_id else None
+        # Also beside a stream: its other end may be gone, and the follower know it sooner.
+        invitation = [(_FOLLOW_AT, address) for address in self._shared.invitation()] if follower_id else []
         # A run is on a shared stream once: another request for it is followed on its own call.
         live = self._follow.live(user_id, started.run_id) if stream and started.is_new else None
         if stream and live:
-            await _acknowledge(context, started.run_id, started.thread_id, (_EVENTS_ON, str(stream.id)))
-            await stream.carry(live)
+            with stream.carrying(live) as is_over:
+                events_on = (_EVENTS_ON, str(stream.id))
+                await _acknowledge(context, started.run_id, started.thread_id, events_on, *invitation)
+                await is_over.wait()
             return
-        invitation = () if stream or not follower_id else self._shared.invitation()
-        await _acknowledge(context, started.run_id, started.thread_id, *((_FOLLOW_AT, at) for at in invitation))
+        await _acknowledge(context, started.run_id, started.thread_id, *([] if stream else invitation))
         async with aclosing(self._follow(user_id, started.run_id, Position())) as events:
             async for event in events:
                 yield pb.StartRunResponse(event=event_pb(event))
@@ -68,9 +71,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             # Told at once that the stream stands, however long the first run takes.
             await context.send_initial_metadata((("mesh-stream-id", str(stream_id)),))
             async with aclosing(stream.messages()) as messages:
-                async for carried in messages:
-                    for response in shared_pbs(carried):
-                        yield response
+                async for message in messages:
+                    yield message.pb
 
     async def FollowRun(self, request: pb.FollowRunRequest, context: Context) -> AsyncGenerator[pb.FollowRunResponse]:
         user_id, run_id = require_user(), convert.run_id(request.run_id)

@@ -79,7 +79,8 @@ class AgentSettings(GrpcSettings):
     eval_target: str = "dns:///eval:50051"
     """gRPC target of eval."""
     advertised_address: str | None = None
-    """`host:port` under which other replicas reach this one (the pod's IP); the gRPC address when absent."""
+    """`host:port` under which other replicas and gateways reach this one (the pod's IP); the gRPC address when
+    absent."""
     max_runs: int = Field(default=200, ge=1, le=5_000)
     """Runs this replica executes at once; more wait as pending."""
     max_pending_runs: int = Field(default=5_000, ge=1)

@@ -1,14 +1,14 @@
 """Streams that carry the events of many runs to one follower, a gateway, in one message for all that came meanwhile.
 
 A gRPC message wakes three threads on either side, and a busy replica tells dozens of runs within one tick of 25 ms
-(`text_window`). Runs are read here when the stream can take more, never pushed: so nothing is buffered but the runs'
-own logs, and whether a lease still holds is asked at the last moment, as for a stream of one run.
+(`text_window`). Runs are read here when the stream can take a message, never pushed: so nothing is buffered but the
+runs' own logs, and whether a lease still holds is asked at the last moment, as for a stream of one run.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 from mesh_common.ids import RunId
@@ -18,12 +18,18 @@ from mesh_agent.events import RunEvent
 from mesh_agent.metrics import FOLLOWERS
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """Events in order within each run; `left` are runs that are carried no longer and of which no end was told."""
+class SharedMessage(Protocol):
+    """One message in the making: events in order within each run, and runs that are carried no longer though no end
+    of theirs was told."""
 
-    events: Sequence[RunEvent]
-    left: Sequence[RunId]
+    def add(self, event: RunEvent) -> bool:
+        """False when it is full. Raises ValueError for an event that fits into none."""
+        ...
+
+    def leave(self, run_id: RunId) -> None: ...
+
+    @property
+    def is_empty(self) -> bool: ...
 
 
 class _Place:
@@ -34,24 +40,35 @@ class _Place:
         self.seq = 0
         self.is_over = asyncio.Event()
 
-    def read(self) -> Sequence[RunEvent]:
-        events, is_over = self.log.after(self.seq)
-        self.seq += len(events)
-        if is_over:
+    def read_into(self, message: SharedMessage) -> bool:
+        """False when there is more than the message holds."""
+        if self.is_over.is_set():
+            return True
+        events, has_all = self.log.after(self.seq)
+        try:
+            for event in events:
+                if not message.add(event):
+                    return False
+                self.seq = event.seq
+        except ValueError:
+            # Its own stream fails alone.
+            has_all = True
+        if has_all:
             self.is_over.set()
-        return events
+        return True
 
     @property
     def has_told_end(self) -> bool:
         return self.log.has_ended and self.seq == len(self.log.events)
 
 
-class SharedStream:
-    """`carry` adds a run, `messages` is what the follower gets. Ends when it is retired and its last run is over."""
+class SharedStream[M: SharedMessage]:
+    """`carrying` adds a run, `messages` is what the follower gets."""
 
-    def __init__(self, stream_id: UUID) -> None:
+    def __init__(self, stream_id: UUID, new_message: Callable[[], M]) -> None:
         self.id = stream_id
         self.takes_runs = True
+        self._new_message = new_message
         self._places: set[_Place] = set()
         # In the order of their changes; a dict, for a set has none.
         self._changed_places: dict[_Place, None] = {}
@@ -59,28 +76,30 @@ class SharedStream:
         self._changed = asyncio.Event()
         self._is_closed = False
 
-    async def carry(self, log: AttemptLog) -> None:
-        """Carries a run from its first event; returns when it is over, or the stream is. Cancelled: carries it no
-        longer."""
+    @contextmanager
+    def carrying(self, log: AttemptLog) -> Iterator[asyncio.Event]:
+        """Carries a run from its first event, while open; the event comes when it is over, or the stream is."""
         place = _Place(log)
         self._places.add(place)
         try:
             with log.heard_by(lambda: self._mark(place)), FOLLOWERS.track_inprogress():
                 self._mark(place)
-                if not self._is_closed:
-                    await place.is_over.wait()
+                if self._is_closed:
+                    place.is_over.set()
+                yield place.is_over
         finally:
             self._drop(place)
 
-    async def messages(self) -> AsyncGenerator[Carried]:
+    async def messages(self) -> AsyncGenerator[M]:
+        """Ends when the stream takes no runs and its last one is over."""
         while not self._is_closed:
-            await self._changed.wait()
-            self._changed.clear()
-            carried = self._take()
-            if carried.events or carried.left:
-                yield carried
+            message = self._taken()
+            if not message.is_empty:
+                yield message
             elif not self.takes_runs and not self._places:
                 return
+            else:
+                await self._changed.wait()
 
     def retire(self) -> None:
         """Takes no new runs; those that are carried are, to their end."""
@@ -94,10 +113,18 @@ class SharedStream:
         for place in self._places:
             place.is_over.set()
 
-    def _take(self) -> Carried:
-        places, self._changed_places = self._changed_places, {}
-        left, self._left = self._left, []
-        return Carried([event for place in places for event in place.read()], left)
+    def _taken(self) -> M:
+        self._changed.clear()
+        message = self._new_message()
+        # Only those who left before anything is read here: all that was told of them came before.
+        for run_id in self._left:
+            message.leave(run_id)
+        self._left.clear()
+        for place in list(self._changed_places):
+            if not place.read_into(message):
+                break
+            del self._changed_places[place]
+        return message
 
     def _mark(self, place: _Place) -> None:
         self._changed_places[place] = None
@@ -112,22 +139,23 @@ class SharedStream:
             self._changed.set()
 
 
-class SharedStreams:
+class SharedStreams[M: SharedMessage]:
     """The open streams of this replica, by follower."""
 
-    def __init__(self, address: str, takes_runs_for_s: float) -> None:
-        """`address` of this replica. `takes_runs_for_s`: a connection is cut when it is old, so a stream takes runs
-        only while it is young."""
+    def __init__(self, new_message: Callable[[], M], *, address: str | None, takes_runs_for_s: float) -> None:
+        """`address` of this replica as others reach it, None when it is not known: then nobody is invited.
+        `takes_runs_for_s`: a connection is cut when it is old, so a stream takes runs only while it is young."""
+        self._new_message = new_message
         self._address = address
         self._takes_runs_for_s = takes_runs_for_s
         self._is_stopping = False
-        self._open: set[SharedStream] = set()
-        self._newest: dict[UUID, SharedStream] = {}
+        self._open: set[SharedStream[M]] = set()
+        self._newest: dict[UUID, SharedStream[M]] = {}
 
     @contextmanager
-    def open(self, follower_id: UUID, stream_id: UUID) -> Iterator[SharedStream]:
+    def open(self, follower_id: UUID, stream_id: UUID) -> Iterator[SharedStream[M]]:
         """From here on the one that takes the follower's new runs."""
-        stream = SharedStream(stream_id)
+        stream = SharedStream(stream_id, self._new_message)
         before = self.of(follower_id)
         if before:
             before.retire()
@@ -145,14 +173,14 @@ class SharedStreams:
             if self._newest.get(follower_id) is stream:
                 del self._newest[follower_id]
 
-    def of(self, follower_id: UUID) -> SharedStream | None:
+    def of(self, follower_id: UUID) -> SharedStream[M] | None:
         """The follower's stream that takes new runs."""
         stream = self._newest.get(follower_id)
         return stream if stream and stream.takes_runs else None
 
     def invitation(self) -> tuple[str, ...]:
         """The address to open a stream at; none while this replica stops."""
-        return () if self._is_stopping else (self._address,)
+        return () if self._is_stopping or self._address is None else (self._address,)
 
     def stop(self) -> None:
         """Takes no new runs; every stream ends with the last it has."""

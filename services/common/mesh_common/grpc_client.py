@@ -104,15 +104,23 @@ _CHANNEL_OPTIONS: Final = (
 )
 
 
-def open_channel(target: str, *, tls: ChannelTls | None = None, max_message_bytes: int = 1_048_576) -> grpc.aio.Channel:
+def open_channel(
+    target: str,
+    *,
+    tls: ChannelTls | None = None,
+    max_message_bytes: int = 1_048_576,
+    shares_connections: bool = True,
+) -> grpc.aio.Channel:
     """A channel to all replicas behind `target` (`dns:///name:port`, or `ipv4:…`). The caller closes it.
 
     With `tls` both sides show certificates, and the other must be the service that `tls` names, whatever its address.
+    `shares_connections`: gRPC gives channels to one address one connection, which may be old already.
     """
     options: tuple[tuple[str, Any], ...] = (
         *_CHANNEL_OPTIONS,
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.use_local_subchannel_pool", int(not shares_connections)),
     )
     if tls is None:
         return grpc.aio.insecure_channel(target, options=options)  # noqa: TID251 - the one place
@@ -216,6 +224,10 @@ class ServerStream[R: Message]:
         if not metadata and self._call.done():
             await self._raise_status()
         return metadata
+
+    def cancel(self) -> None:
+        """Ends the call before its block is left."""
+        self._call.cancel()
 
     async def __aiter__(self) -> AsyncIterator[R]:
         try:

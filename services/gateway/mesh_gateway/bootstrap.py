@@ -104,7 +104,9 @@ async def _wire(
 ) -> tuple[Gateway, Revocations, StartedRuns]:
     clock = SystemClock()
     signer = ServiceTokenSigner("gateway", SigningKey.from_pem(settings.service_key.get_secret_value()))
-    started_runs = StartedRuns(ServiceCalls("agent", signer), partial(open_channel, tls=settings.tls_to("agent")))
+    started_runs = StartedRuns(
+        ServiceCalls("agent", signer), partial(open_channel, tls=settings.tls_to("agent"), shares_connections=False)
+    )
     auth, agent, memory, evals = await _open_clients(stack, settings, signer, started_runs)
     token_type: TokenType = "at+jwt"  # noqa: S105 - a type, no secret
     verifier = JWTVerifier({}, token_type=token_type, audience=settings.audience, issuer=settings.issuer)

@@ -8,10 +8,9 @@ from fakes.agent.any_event import run_events, tool_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_agent.convert_events import event_from_pb, event_pb, shared_pbs
+from mesh_agent.convert_events import SharedEvents, event_from_pb, event_pb
 from mesh_agent.domain import RunError, ToolResult, Usage
 from mesh_agent.events import EventBody, MemoryRecalled, MessageDelta, RunEvent, RunFailed, Terminal, ToolFinished
-from mesh_agent.shared_streams import Carried
 from mesh_common.ids import RunId, new_id
 
 _ONEOF = pb.RunEvent.DESCRIPTOR.oneofs_by_name["event"]
@@ -75,32 +74,29 @@ def _delta(text: str) -> RunEvent:
     return RunEvent(RunId(new_id()), 1, 1, MessageDelta("m", text))
 
 
-def test_shared_events_go_out_in_one_message_and_in_order() -> None:
+def test_shared_events_come_out_in_order_with_those_who_left() -> None:
     events = [_delta("a"), _delta("b")]
     gone = RunId(new_id())
+    message = SharedEvents()
+    assert message.is_empty
 
-    (message,) = shared_pbs(Carried(events, [gone]))
+    taken = [message.add(event) for event in events]
+    message.leave(gone)
 
-    assert [event_from_pb(event) for event in message.events] == events
-    assert message.left_run_ids == [str(gone)]
-
-
-def test_shared_events_go_out_in_more_messages_when_one_would_be_too_large() -> None:
-    events = [_delta("x" * 100_000) for _ in range(5)]
-    gone = RunId(new_id())
-
-    messages = list(shared_pbs(Carried(events, [gone])))
-
-    assert [event_from_pb(event) for message in messages for event in message.events] == events
-    assert max(message.ByteSize() for message in messages) < 300_000
-    # After its last event, wherever that went.
-    assert [list(message.left_run_ids) for message in messages] == [[], [], [str(gone)]]
+    assert (taken, message.is_empty) == ([True, True], False)
+    assert [event_from_pb(event) for event in message.pb.events] == events
+    assert message.pb.left_run_ids == [str(gone)]
 
 
-def test_run_with_an_event_too_large_to_share_leaves_and_the_others_stay() -> None:
-    small, large = _delta("a"), _delta("x" * 300_000)
+def test_shared_message_takes_no_more_than_grpc_does() -> None:
+    message = SharedEvents()
 
-    (message,) = shared_pbs(Carried([large, small], []))
+    taken = [message.add(_delta("x" * 100_000)) for _ in range(5)]
 
-    assert [event_from_pb(event) for event in message.events] == [small]
-    assert message.left_run_ids == [str(large.run_id)]
+    assert taken == [True, True, False, False, False]
+    assert message.pb.ByteSize() < 300_000
+
+
+def test_event_that_fits_into_no_shared_message_is_refused() -> None:
+    with pytest.raises(ValueError, match="larger"):
+        SharedEvents().add(_delta("x" * 300_000))

@@ -8,10 +8,36 @@ from fakes.agent.runs import an_owned_log
 from mesh_agent.attempt_log import AttemptLog
 from mesh_agent.domain import Usage
 from mesh_agent.events import MessageDelta, RunEvent, RunFinished
-from mesh_agent.shared_streams import Carried, SharedStream, SharedStreams
-from mesh_common.ids import new_id
+from mesh_agent.shared_streams import SharedStream, SharedStreams
+from mesh_common.ids import RunId, new_id
 
 FOLLOWER = new_id()
+ADDRESS = "10.0.0.1:50051"
+_MAX_EVENTS = 4
+_LARGE = "large"
+
+
+class FewEvents:
+    """A message that holds four events, and none that says it is large."""
+
+    def __init__(self) -> None:
+        self.events: list[RunEvent] = []
+        self.left: list[RunId] = []
+
+    def add(self, event: RunEvent) -> bool:
+        if event.body == MessageDelta("m", _LARGE):
+            raise ValueError(_LARGE)
+        if len(self.events) == _MAX_EVENTS:
+            return False
+        self.events.append(event)
+        return True
+
+    def leave(self, run_id: RunId) -> None:
+        self.left.append(run_id)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.events and not self.left
 
 
 def _tell(log: AttemptLog, *texts: str) -> None:
@@ -23,28 +49,33 @@ def _end(log: AttemptLog) -> None:
     log.finish(RunEvent(log.claim.run_id, log.claim.attempt, len(log.events) + 1, RunFinished("stop", Usage())))
 
 
-def _seqs(carried: Carried, log: AttemptLog) -> list[int]:
+def _seqs(carried: FewEvents, log: AttemptLog) -> list[int]:
     return [event.seq for event in carried.events if event.run_id == log.claim.run_id]
 
 
 @pytest.fixture
-def streams() -> SharedStreams:
-    return SharedStreams("10.0.0.1:50051", takes_runs_for_s=60)
+def streams() -> SharedStreams[FewEvents]:
+    return SharedStreams(FewEvents, address=ADDRESS, takes_runs_for_s=60)
 
 
 @pytest.fixture
-async def stream(streams: SharedStreams) -> AsyncIterator[SharedStream]:
+async def stream(streams: SharedStreams[FewEvents]) -> AsyncIterator[SharedStream[FewEvents]]:
     with streams.open(FOLLOWER, new_id()) as stream:
         yield stream
 
 
-async def _carried(group: asyncio.TaskGroup, stream: SharedStream, log: AttemptLog) -> "asyncio.Task[None]":
-    task = group.create_task(stream.carry(log))
+async def _carried(group: asyncio.TaskGroup, stream: SharedStream[FewEvents], log: AttemptLog) -> "asyncio.Task[None]":
+    task = group.create_task(_carry(stream, log))
     await asyncio.sleep(0)
     return task
 
 
-async def test_what_several_runs_told_meanwhile_comes_in_one_message(stream: SharedStream) -> None:
+async def _carry(stream: SharedStream[FewEvents], log: AttemptLog) -> None:
+    with stream.carrying(log) as is_over:
+        await is_over.wait()
+
+
+async def test_what_several_runs_told_meanwhile_comes_in_one_message(stream: SharedStream[FewEvents]) -> None:
     first, second = an_owned_log(), an_owned_log()
     messages = stream.messages()
     async with asyncio.TaskGroup() as group:
@@ -61,7 +92,7 @@ async def test_what_several_runs_told_meanwhile_comes_in_one_message(stream: Sha
     assert (_seqs(rest, first), _seqs(rest, second)) == ([3], [3])
 
 
-async def test_what_was_told_before_the_run_came_is_carried_too(stream: SharedStream) -> None:
+async def test_what_was_told_before_the_run_came_is_carried_too(stream: SharedStream[FewEvents]) -> None:
     log = an_owned_log()
     _tell(log, "a")
     _end(log)
@@ -73,7 +104,7 @@ async def test_what_was_told_before_the_run_came_is_carried_too(stream: SharedSt
     assert (_seqs(carried, log), carried.left) == ([1, 2], [])
 
 
-async def test_run_is_carried_until_its_end_was_read(stream: SharedStream) -> None:
+async def test_run_is_carried_until_its_end_was_read(stream: SharedStream[FewEvents]) -> None:
     log = an_owned_log()
     async with asyncio.TaskGroup() as group:
         task = await _carried(group, stream, log)
@@ -84,7 +115,7 @@ async def test_run_is_carried_until_its_end_was_read(stream: SharedStream) -> No
         await anext(stream.messages())
 
 
-async def test_nothing_is_told_once_the_lease_is_lost(stream: SharedStream) -> None:
+async def test_nothing_is_told_once_the_lease_is_lost(stream: SharedStream[FewEvents]) -> None:
     """An owner that was paused between the event and its sending: another attempt may be under way."""
     log = an_owned_log()
     messages = stream.messages()
@@ -98,7 +129,7 @@ async def test_nothing_is_told_once_the_lease_is_lost(stream: SharedStream) -> N
     assert (carried.events, carried.left) == ([], [log.claim.run_id])
 
 
-async def test_run_that_is_closed_without_an_end_leaves_after_its_last_event(stream: SharedStream) -> None:
+async def test_run_that_is_closed_without_an_end_leaves_after_its_last_event(stream: SharedStream[FewEvents]) -> None:
     log = an_owned_log()
     messages = stream.messages()
     async with asyncio.TaskGroup() as group:
@@ -112,7 +143,7 @@ async def test_run_that_is_closed_without_an_end_leaves_after_its_last_event(str
     assert (_seqs(told, log), told.left, left.left) == ([1], [], [log.claim.run_id])
 
 
-async def test_run_whose_start_was_cut_leaves(stream: SharedStream) -> None:
+async def test_run_whose_start_was_cut_leaves(stream: SharedStream[FewEvents]) -> None:
     log = an_owned_log()
     async with asyncio.TaskGroup() as group:
         task = await _carried(group, stream, log)
@@ -125,7 +156,7 @@ async def test_run_whose_start_was_cut_leaves(stream: SharedStream) -> None:
 
 
 async def test_older_stream_of_a_follower_carries_what_it_has_and_ends(
-    streams: SharedStreams, stream: SharedStream
+    streams: SharedStreams[FewEvents], stream: SharedStream[FewEvents]
 ) -> None:
     log = an_owned_log()
     async with asyncio.TaskGroup() as group:
@@ -140,16 +171,16 @@ async def test_older_stream_of_a_follower_carries_what_it_has_and_ends(
 
 
 async def test_stream_takes_no_runs_when_it_is_old() -> None:
-    streams = SharedStreams("10.0.0.1:50051", takes_runs_for_s=0)
+    streams = SharedStreams(FewEvents, address=ADDRESS, takes_runs_for_s=0)
     with streams.open(FOLLOWER, new_id()) as stream:
         assert [message async for message in stream.messages()] == []
 
         assert streams.of(FOLLOWER) is None
-        assert streams.invitation() == ("10.0.0.1:50051",)
+        assert streams.invitation() == (ADDRESS,)
 
 
 async def test_replica_that_stops_takes_no_runs_and_invites_nobody(
-    streams: SharedStreams, stream: SharedStream
+    streams: SharedStreams[FewEvents], stream: SharedStream[FewEvents]
 ) -> None:
     log = an_owned_log()
     async with asyncio.TaskGroup() as group:
@@ -165,17 +196,91 @@ async def test_replica_that_stops_takes_no_runs_and_invites_nobody(
         assert not late.takes_runs
 
 
-async def test_nobody_waits_for_a_stream_whose_follower_is_gone(streams: SharedStreams) -> None:
+async def test_nobody_waits_for_a_stream_whose_follower_is_gone(streams: SharedStreams[FewEvents]) -> None:
     log = an_owned_log()
     async with asyncio.TaskGroup() as group:
         with streams.open(FOLLOWER, new_id()) as stream:
             task = await _carried(group, stream, log)
         await task
-        await stream.carry(log)
+        await _carry(stream, log)
 
     assert streams.of(FOLLOWER) is None
 
 
-async def test_another_follower_has_no_part_in_it(streams: SharedStreams, stream: SharedStream) -> None:
+async def test_another_follower_has_no_part_in_it(
+    streams: SharedStreams[FewEvents], stream: SharedStream[FewEvents]
+) -> None:
     assert streams.of(FOLLOWER) is stream
     assert streams.of(new_id()) is None
+
+
+async def test_stream_that_is_retired_ends_when_its_last_run_left(stream: SharedStream[FewEvents]) -> None:
+    """Else a replica that stops would wait for it as long as it may."""
+    log = an_owned_log()
+    async with asyncio.TaskGroup() as group:
+        task = await _carried(group, stream, log)
+        stream.retire()
+        task.cancel()
+
+        async with asyncio.timeout(5):
+            messages = [message async for message in stream.messages()]
+
+    assert [message.left for message in messages] == [[log.claim.run_id]]
+
+
+async def test_what_a_message_cannot_hold_comes_in_the_next(stream: SharedStream[FewEvents]) -> None:
+    logs = [an_owned_log(), an_owned_log()]
+    messages = stream.messages()
+    async with asyncio.TaskGroup() as group:
+        for log in logs:
+            await _carried(group, stream, log)
+            _tell(log, "a", "b", "c")
+            _end(log)
+
+        carried = [await anext(messages) for _ in range(2)]
+
+    assert [len(message.events) for message in carried] == [4, 4]
+    for log in logs:
+        assert [seq for message in carried for seq in _seqs(message, log)] == [1, 2, 3, 4]
+
+
+async def test_lease_is_asked_for_again_before_what_a_message_could_not_hold(stream: SharedStream[FewEvents]) -> None:
+    log = an_owned_log()
+    messages = stream.messages()
+    async with asyncio.TaskGroup() as group:
+        await _carried(group, stream, log)
+        _tell(log, *"abcdef")
+        first = await anext(messages)
+        log.holds_lease = lambda: False
+
+        second = await anext(messages)
+
+    assert (_seqs(first, log), second.events, second.left) == ([1, 2, 3, 4], [], [log.claim.run_id])
+
+
+async def test_run_leaves_before_an_event_that_fits_into_no_message_and_the_others_stay(
+    stream: SharedStream[FewEvents],
+) -> None:
+    large, small = an_owned_log(), an_owned_log()
+    messages = stream.messages()
+    async with asyncio.TaskGroup() as group:
+        for log in (large, small):
+            await _carried(group, stream, log)
+        _tell(large, "a", _LARGE, "b")
+        _end(large)
+        _tell(small, "a")
+
+        first = await anext(messages)
+        await asyncio.sleep(0)
+        _tell(small, "b")
+        second = await anext(messages)
+        _end(small)
+        third = await anext(messages)
+
+    assert (_seqs(first, large), _seqs(first, small)) == ([1], [1])
+    assert (second.left, _seqs(second, large), _seqs(third, large)) == ([large.claim.run_id], [], [])
+    assert (_seqs(second, small), _seqs(third, small)) == ([2], [3])
+
+
+def test_replica_whose_address_nobody_knows_invites_nobody() -> None:
+    assert SharedStreams(FewEvents, address=None, takes_runs_for_s=60).invitation() == ()

@@ -1,7 +1,7 @@
 """agent over gRPC: threads, runs and the events of runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -9,7 +9,7 @@ from uuid import UUID
 
 import grpc
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
-from mesh_common.errors import DeadlineExceeded, Internal
+from mesh_common.errors import DeadlineExceeded, Internal, MeshError
 from mesh_common.grpc_client import ServerStream
 from mesh_common.ids import RunId, UserId
 
@@ -60,20 +60,22 @@ class AgentClient:
             async with self._backend.stream(self._stub.StartRun, request, user_id=user_id) as stream:
                 opened = await self._acknowledged(stream)
                 if opened:
-                    yield self._carried(opened, expected, await stream.initial_metadata())
+                    yield await self._carried(opened, expected, stream)
                     return
         # Its events are on a shared stream, and it was over before this process looked at the call's metadata.
         async with self.follow_run(user_id, order.run_id, None) as ended:
             yield ended
 
-    def _carried(self, opened: OpenedRun, expected: ExpectedRun, metadata: Mapping[str, str]) -> OpenedRun:
+    async def _carried(self, opened: OpenedRun, expected: ExpectedRun, call: _Stream) -> OpenedRun:
         """The run with its events from where the agent sends them: on the call that started it, or on a shared
         stream."""
-        if _FOLLOW_AT_METADATA in metadata:
+        metadata = await call.initial_metadata()
+        stream_id = metadata.get(_EVENTS_ON_METADATA)
+        if _FOLLOW_AT_METADATA in metadata and not (stream_id and self._started_runs.is_open(stream_id)):
             self._started_runs.invite(metadata[_FOLLOW_AT_METADATA])
-        if _EVENTS_ON_METADATA not in metadata or opened.run_id != expected.run_id:
+        if stream_id is None or opened.run_id != expected.run_id:
             return opened
-        return replace(opened, events=EventSource(self._started_runs.bind(expected, metadata[_EVENTS_ON_METADATA])))
+        return replace(opened, events=EventSource(_until_cut(self._started_runs.bind(expected, stream_id), call)))
 
     @asynccontextmanager
     async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:
@@ -153,6 +155,16 @@ async def _opened(stream: _Stream) -> OpenedRun | None:
     if await events.peek() is None:
         return None
     raise Internal("Something went wrong on our side.")
+
+
+async def _until_cut(events: AsyncIterator[StreamEvent], call: _Stream) -> AsyncIterator[StreamEvent]:
+    try:
+        async for event in events:
+            yield event
+    except MeshError:
+        # It is followed otherwise from here on, and the agent need carry it no longer.
+        call.cancel()
+        raise
 
 
 def _seen_whole(stream: _Stream, run_id: RunId) -> OpenedRun:

@@ -27,10 +27,12 @@ log = structlog.get_logger()
 # What a client may be behind with: some 20 s of a quick model. One that is slower is followed on a stream of its own,
 # where it slows down nobody but itself.
 MAX_UNREAD: Final = 256
+MAX_UNREAD_BYTES: Final = 1_048_576
 # More agents than a mesh has.
 _MAX_INVITATIONS: Final = 100
 _OPEN_TIMEOUT_S: Final = 5.0
-_PAUSE_AFTER_CUT_S: Final = 1.0
+# Agents invite with every run; to each at most one stream is opened that often.
+_BETWEEN_STREAMS_S: Final = 1.0
 
 
 class ExpectedRun:
@@ -39,31 +41,49 @@ class ExpectedRun:
     def __init__(self, run_id: RunId) -> None:
         self.run_id = run_id
         self.stream_id: str | None = None
-        self._unread: deque[agent_pb2.RunEvent] = deque()
+        self._unread: deque[tuple[StreamEvent, int]] = deque()
+        self._unread_bytes = 0
+        self._has_ended = False
         self._changed = asyncio.Event()
         self._cut: MeshError | None = None
 
     def put(self, event: agent_pb2.RunEvent) -> None:
         if self._cut:
             return
-        if len(self._unread) >= MAX_UNREAD:
+        size = event.ByteSize()
+        if len(self._unread) >= MAX_UNREAD or self._unread_bytes + size > MAX_UNREAD_BYTES:
             self.cut("slow")
             return
-        self._unread.append(event)
+        try:
+            # Here and not when it is read: a part of a message keeps the whole of it in memory.
+            converted = convert.event(event)
+        except MeshError as error:
+            self._end(error)
+            return
+        self._has_ended = converted.is_terminal
+        self._unread.append((converted, size))
+        self._unread_bytes += size
         self._changed.set()
 
     def cut(self, cause: str) -> None:
         """No more of it will come; what came is still given."""
-        if self._cut is None:
+        if self._cut or self._has_ended:
+            return
+        if self.stream_id:
             SHARED_CUTS.labels(cause).inc()
-            self._cut = Unavailable("The stream that carried the run was cut.")
-            self._changed.set()
+        self._end(Unavailable("The stream that carried the run was cut."))
+
+    def _end(self, error: MeshError) -> None:
+        self._cut = error
+        self._changed.set()
 
     async def events(self) -> AsyncGenerator[StreamEvent]:
         """In order, from the first. Raises Unavailable when it is carried no longer."""
         while True:
             while self._unread:
-                yield convert.event(self._unread.popleft())
+                event, size = self._unread.popleft()
+                self._unread_bytes -= size
+                yield event
             if self._cut:
                 raise self._cut
             self._changed.clear()
@@ -74,14 +94,14 @@ class StartedRuns:
     """`expecting` before a run is started, `bind` when it is acknowledged; `watch` reads the streams."""
 
     def __init__(self, calls: ServiceCalls, open_channel: Callable[[str], grpc.aio.Channel]) -> None:
-        """`open_channel` to an agent's address."""
+        """`open_channel` to an agent's address, on a connection of its own: one of before is closed before this."""
         self.follower_id: Final = str(new_id())
         self._calls = calls
         self._open_channel = open_channel
         self._expected: dict[str, ExpectedRun] = {}
         self._open: set[str] = set()
-        # By address, the stream that does not stand yet; there is one at most.
-        self._opening: dict[str, str] = {}
+        # Addresses to which a stream is being opened, or was a moment ago.
+        self._invited: set[str] = set()
         self._invitations: asyncio.Queue[str] = asyncio.Queue(_MAX_INVITATIONS)
 
     @contextmanager
@@ -94,17 +114,20 @@ class StartedRuns:
         finally:
             del self._expected[str(run_id)]
 
+    def is_open(self, stream_id: str) -> bool:
+        return stream_id in self._open
+
     def bind(self, expected: ExpectedRun, stream_id: str) -> AsyncGenerator[StreamEvent]:
         """Its events, which come on this stream."""
         expected.stream_id = stream_id
-        if stream_id not in self._open:
+        if not self.is_open(stream_id):
             expected.cut("stream")
         return expected.events()
 
     def invite(self, address: str) -> None:
-        """An agent that has no stream from here for new runs."""
-        if address not in self._opening and not self._invitations.full():
-            self._opening[address] = str(new_id())
+        """An agent that has no stream from here for new runs, or one that is gone."""
+        if address not in self._invited and not self._invitations.full():
+            self._invited.add(address)
             self._invitations.put_nowait(address)
 
     async def watch(self) -> None:
@@ -113,11 +136,10 @@ class StartedRuns:
                 group.create_task(self._follow(await self._invitations.get()))
 
     async def _follow(self, address: str) -> None:
-        stream_id = self._opening[address]
+        stream_id = str(new_id())
         self._open.add(stream_id)
         try:
-            with SHARED_STREAMS.track_inprogress():
-                await self._read(address, stream_id)
+            await self._read(address, stream_id)
         except (MeshError, TimeoutError, OSError, ValueError) as error:
             # The last two: certificates that are being replaced at this moment.
             reason = error.reason if isinstance(error, MeshError) else type(error).__name__
@@ -125,10 +147,7 @@ class StartedRuns:
         finally:
             self._open.discard(stream_id)
             self._cut_all(stream_id)
-        if self._opening.get(address) == stream_id:
-            # It never stood. Agents invite with every run, and are not asked as often.
-            await asyncio.sleep(_PAUSE_AFTER_CUT_S)
-            del self._opening[address]
+            self._may_be_invited_again(address)
 
     async def _read(self, address: str, stream_id: str) -> None:
         request = agent_pb2.FollowStartedRunsRequest(follower_id=self.follower_id, stream_id=stream_id)
@@ -138,9 +157,13 @@ class StartedRuns:
                 async with asyncio.timeout(_OPEN_TIMEOUT_S):
                     await stream.initial_metadata()
                 # From here on an invitation means that this stream takes no new runs.
-                del self._opening[address]
-                async for response in stream:
-                    self._deliver(response)
+                self._may_be_invited_again(address)
+                with SHARED_STREAMS.track_inprogress():
+                    async for response in stream:
+                        self._deliver(response)
+
+    def _may_be_invited_again(self, address: str) -> None:
+        asyncio.get_running_loop().call_later(_BETWEEN_STREAMS_S, self._invited.discard, address)
 
     def _deliver(self, response: agent_pb2.FollowStartedRunsResponse) -> None:
         for event in response.events:
