@@ -20,7 +20,8 @@ EDGES = {
     (("agent", f"{AUTH}/GetEntitlements"), ("agent", f"{AGENT}/StartRun")),
     (("auth", f"{AUTH}/GetEntitlements"), ("agent", f"{AUTH}/GetEntitlements")),
     (("agent", "invoke_agent"), ("agent", f"{AGENT}/StartRun")),
-    (("agent", "search_memory"), ("agent", "invoke_agent")),
+    # Asked while the run is being stored.
+    (("agent", "search_memory"), ("agent", f"{AGENT}/StartRun")),
     (("agent", f"{MEMORY}/Recall"), ("agent", "search_memory")),
     (("memory", f"{MEMORY}/Recall"), ("agent", f"{MEMORY}/Recall")),
     (("agent", "chat sim-large"), ("agent", "invoke_agent")),

@@ -21,6 +21,7 @@ from mesh_agent.events import (
 )
 from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import FIRST_TOKEN_SECONDS
+from mesh_agent.recall_ahead import RecallAhead
 from mesh_agent.text_window import TextWindow, text_window
 from mesh_agent.tools.call import ToolCall
 
@@ -31,10 +32,17 @@ _CUT = "The call was cut before it gave a result; it may have acted all the same
 class Attempt:
     """Deltas joined are the answer, always; text of several rounds is set apart by an empty line."""
 
-    def __init__(self, log: AttemptLog, load: Callable[[], float], claimed_at_s: float) -> None:
-        """`claimed_at_s`: the monotonic time before the claim was sent."""
+    def __init__(
+        self,
+        log: AttemptLog,
+        load: Callable[[], float],
+        claimed_at_s: float,
+        recall_ahead: RecallAhead | None = None,
+    ) -> None:
+        """`claimed_at_s`: the monotonic time before the claim was sent. `recall_ahead` goes with the attempt."""
         self.log = log
         self.claim = log.claim
+        self.recall_ahead = recall_ahead
         self.message_id = new_id()
         self._load = load
         self._parts: list[str] = []
@@ -66,6 +74,12 @@ class Attempt:
             self._say(text)
         self._bill = Bill(progress.usage)
         self.model = progress.model or self.model
+
+    def close(self) -> None:
+        """Nobody executes it any more, however it ended."""
+        if self.recall_ahead:
+            self.recall_ahead.cancel()
+        self.log.close()
 
     def recalled(self, memories: Sequence[RecalledMemory], *, is_unavailable: bool) -> None:
         self._tell(MemoryRecalled(tuple(memories), is_unavailable=is_unavailable))

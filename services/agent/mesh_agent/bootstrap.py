@@ -246,6 +246,7 @@ def _servicer(
         executor,
         parts.entitlements,
         parts.models,
+        parts.memories,
         cancel,
         settings.max_pending_runs_per_user,
         message_tokens(parts.loop.prompts.system(())),

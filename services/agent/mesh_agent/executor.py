@@ -23,6 +23,7 @@ from mesh_agent.execution import Execution
 from mesh_agent.handle import Handle, Stop
 from mesh_agent.heartbeat import Heartbeat, valid_until_s
 from mesh_agent.metrics import RUNS_RUNNING
+from mesh_agent.recall_ahead import RecallAhead
 from mesh_agent.store import claims
 from mesh_agent.store.claims import Owner
 
@@ -116,9 +117,12 @@ class Executor:
             self._reserved -= places
             self._tell_drain()
 
-    def launch(self, claim: Claim, claimed_at_s: float) -> None:
-        """Starts a claimed run. `claimed_at_s`: the monotonic time before the claim was sent."""
-        handle = self._handle(claim, claimed_at_s)
+    def launch(self, claim: Claim, claimed_at_s: float, recall_ahead: RecallAhead | None = None) -> None:
+        """Starts a claimed run. `claimed_at_s`: the monotonic time before the claim was sent.
+
+        A recall that was asked ahead is the run's from here on, and ends with it.
+        """
+        handle = self._handle(claim, claimed_at_s, recall_ahead)
         before = self._handles.get(claim.run_id)
         if before:
             # An attempt of ours whose lease ran out unnoticed: this claim is the notice.
@@ -202,11 +206,11 @@ class Executor:
         for claim in claimed:
             self.launch(claim, asked_at_s)
 
-    def _handle(self, claim: Claim, claimed_at_s: float) -> Handle:
+    def _handle(self, claim: Claim, claimed_at_s: float, recall_ahead: RecallAhead | None) -> Handle:
         # The log asks the handle and the handle has the log: one is told after.
         attempt_log = AttemptLog(claim)
         valid_s = valid_until_s(claimed_at_s, self.limits.lease_ttl_s)
-        handle = Handle(claim, Attempt(attempt_log, self.load, claimed_at_s), valid_s)
+        handle = Handle(claim, Attempt(attempt_log, self.load, claimed_at_s, recall_ahead), valid_s)
         attempt_log.holds_lease = handle.holds_lease
         return handle
 
@@ -217,7 +221,7 @@ class Executor:
         self.after_end()
 
     def _forget(self, handle: Handle) -> None:
-        handle.attempt.log.close()
+        handle.attempt.close()
         if not self._room(1):
             self.wake()
         if self._handles.get(handle.claim.run_id) is handle:

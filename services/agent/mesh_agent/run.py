@@ -103,7 +103,7 @@ def _loop_input(attempt: Attempt, parts: RunParts, entitlements: Entitlements) -
 async def _recall(attempt: Attempt, memories: Memories) -> Sequence[RecalledMemory]:
     """Memory gone or at odds with itself: the answer comes without it, and says so."""
     try:
-        recalled = await memories.recall(attempt.claim.user_id, attempt.claim.message)
+        recalled = await (attempt.recall_ahead or memories.recall(attempt.claim.user_id, attempt.claim.message))
     except MeshError as error:
         log.warning("run.not_recalled", reason=error.reason)
         RECALLS.labels("unavailable").inc()

@@ -5,10 +5,12 @@ import time
 from typing import Any, cast
 
 import pytest
+from fakes.agent.held_memories import HeldMemories
 from mesh_agent.domain import Claim
 from mesh_agent.execution import Execution
 from mesh_agent.executor import Executor, ExecutorLimits
 from mesh_agent.handle import Handle, Stop
+from mesh_agent.recall_ahead import ask_ahead
 from mesh_agent.store.claims import Owner
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 
@@ -104,3 +106,17 @@ async def test_drain_lets_a_run_end_that_was_being_started_when_it_began() -> No
     assert has_room
     assert not is_over
     assert stops == [Stop.CANCELLED]
+
+
+async def test_recall_ahead_ends_with_a_run_that_never_came_to_it() -> None:
+    runs, claim, memories = executor(), claimed(), HeldMemories()
+    recall = ask_ahead(runs.spawn, memories, claim.user_id, claim.message)
+    await memories.asked.get()
+
+    runs.launch(claim, 0.0, recall)
+    runs.cancel(claim.run_id)
+    async with asyncio.timeout(5):
+        await runs.drain(60.0)
+
+    assert recall.cancelled()
+    assert not runs._tasks

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,6 +25,8 @@ from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.executor import Executor
 from mesh_agent.graph.window import message_tokens
 from mesh_agent.llm.registry import ModelRegistry
+from mesh_agent.ports import Memories
+from mesh_agent.recall_ahead import ask_ahead
 from mesh_agent.store import Connection, claims, runs, threads
 from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.threads import request_hash
@@ -52,6 +55,7 @@ class StartRun:
     executor: Executor
     entitlements: CachedEntitlements
     models: ModelRegistry
+    memories: Memories
     cancel: CancelRun
     max_pending_per_user: int
     prompt_tokens: int
@@ -77,6 +81,14 @@ class StartRun:
                 self.executor.spawn(self.cancel.stop(user_id, interrupted))
         return started
 
+    def _refusal(self, run: RunInput, entitlements: Entitlements) -> MeshError | None:
+        """What stands against it if it is new. Known before the database is asked whether it is."""
+        try:
+            self._check(run, entitlements)
+        except MeshError as refusal:
+            return refusal
+        return None
+
     def _check(self, run: RunInput, entitlements: Entitlements) -> None:
         """Of a new run only: a repeated one has passed already."""
         models = self.models.order_for(run.model, entitlements)
@@ -88,21 +100,34 @@ class StartRun:
 
     async def _store_and_launch(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
         digest = _digest(run)
+        try:
+            return await self._store_new(user_id, run, digest, self._refusal(run, entitlements))
+        except _REFUSALS_OF_NEW as refusal:
+            return await self._repeated(user_id, run, digest, refusal)
+
+    async def _store_new(self, user_id: UserId, run: RunInput, digest: bytes, refusal: MeshError | None) -> StartedRun:
         asked_at_s = time.monotonic()
-        with self.executor.reserved() as has_room, self.executor.backlog.joining() as join:
-            try:
-                async with self.database.as_user(user_id) as connection:
-                    await self._refuse_repeated(connection, user_id, run)
-                    self._check(run, entitlements)
-                    thread_id = await self._thread(connection, user_id, run)
-                    await self._insert(connection, user_id, thread_id, run, digest)
-                    claim = await self._claim(connection, run) if has_room else None
-                    if claim is None:
-                        await self._keep_pending(connection, user_id, run, join)
-            except _REFUSALS_OF_NEW as refusal:
-                return await self._repeated(user_id, run, digest, refusal)
+        with (
+            self.executor.reserved() as has_room,
+            self.executor.backlog.joining() as join,
+            ExitStack() as unless_launched,
+        ):
+            recall = None
+            if has_room and refusal is None:
+                recall = ask_ahead(self.executor.spawn, self.memories, user_id, run.message)
+                unless_launched.callback(recall.cancel)
+            async with self.database.as_user(user_id) as connection:
+                await self._refuse_repeated(connection, user_id, run)
+                if refusal:
+                    raise refusal
+                thread_id = await self._thread(connection, user_id, run)
+                await self._insert(connection, user_id, thread_id, run, digest)
+                claim = await self._claim(connection, run) if has_room else None
+                if claim is None:
+                    await self._keep_pending(connection, user_id, run, join)
             if claim:
-                self.executor.launch(claim, asked_at_s)
+                self.executor.launch(claim, asked_at_s, recall)
+                unless_launched.pop_all()
         return StartedRun(run.run_id, thread_id, is_new=True)
 
     async def _refuse_repeated(self, connection: Connection, user_id: UserId, run: RunInput) -> None:

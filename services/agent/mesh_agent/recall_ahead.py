@@ -1,0 +1,32 @@
+"""A recall asked for beside the transaction that stores its run: the first token then waits for the longer of the two.
+
+Either takes some 4 ms. A recall writes nothing, so one whose run does not come about is only dropped.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from mesh_common.caller import Caller, acting
+from mesh_common.ids import UserId
+
+from mesh_agent.domain import RecalledMemory
+from mesh_agent.ports import Memories
+
+type RecallAhead = asyncio.Task[Sequence[RecalledMemory]]
+"""Whoever has it awaits it, and is told what `Memories.recall` raises, or cancels it.
+
+Also one that is over already: asyncio then does not complain of an error that nobody heard.
+"""
+type Spawn = Callable[[Coroutine[Any, Any, Sequence[RecalledMemory]]], RecallAhead]
+
+
+def ask_ahead(spawn: Spawn, memories: Memories, user_id: UserId, message: str) -> RecallAhead:
+    """Its budget counts from now."""
+    return spawn(_as_the_run(memories, user_id, message))
+
+
+async def _as_the_run(memories: Memories, user_id: UserId, message: str) -> Sequence[RecalledMemory]:
+    # The run outlives the request that starts it, and is not held to its deadline.
+    with acting(Caller("agent", user_id, None)):
+        return await memories.recall(user_id, message)

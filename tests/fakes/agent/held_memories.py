@@ -1,0 +1,27 @@
+"""A memory that answers when a test lets it, and notes who asked what, and who gave up waiting."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fakes.agent.neighbours import FakeReceivers
+from mesh_agent.domain import RecalledMemory
+from mesh_common.ids import UserId
+
+
+@dataclass
+class HeldMemories(FakeReceivers):
+    """Once `let_go` is set it answers at once."""
+
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Queue[tuple[UserId, str]] = field(default_factory=asyncio.Queue)
+    cancelled: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+
+    async def recall(self, user_id: UserId, message: str) -> Sequence[RecalledMemory]:
+        self.asked.put_nowait((user_id, message))
+        try:
+            await self.let_go.wait()
+        except asyncio.CancelledError:
+            self.cancelled.put_nowait(message)
+            raise
+        return await super().recall(user_id, message)

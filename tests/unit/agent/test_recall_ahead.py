@@ -1,0 +1,57 @@
+"""A recall beside the start of its run: whose it is, and that nobody hears of one that nobody waits for."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from fakes.agent.held_memories import HeldMemories
+from fakes.agent.neighbours import AWAY
+from mesh_agent.domain import RecalledMemory
+from mesh_agent.recall_ahead import ask_ahead
+from mesh_common import caller
+from mesh_common.caller import Caller, acting
+from mesh_common.errors import Unavailable
+from mesh_common.ids import UserId, new_id
+
+ADA = UserId(new_id())
+
+
+class NotingMemories(HeldMemories):
+    callers: list[Caller | None]
+
+    async def recall(self, user_id: UserId, message: str) -> Sequence[RecalledMemory]:
+        self.callers = [caller._current.get()]
+        return await super().recall(user_id, message)
+
+
+async def test_recall_acts_for_the_run_and_not_until_the_starting_requests_deadline() -> None:
+    memories = NotingMemories()
+    memories.let_go.set()
+
+    with acting(Caller("gateway", ADA, deadline_s=1.0)):
+        await ask_ahead(asyncio.ensure_future, memories, ADA, "Hello")
+
+    assert memories.callers == [Caller("agent", ADA, None)]
+
+
+async def test_whoever_awaits_a_recall_is_told_that_memory_is_away() -> None:
+    memories = HeldMemories(away=AWAY)
+    memories.let_go.set()
+
+    with pytest.raises(Unavailable):
+        await ask_ahead(asyncio.ensure_future, memories, ADA, "Hello")
+
+
+async def test_failed_recall_that_was_dropped_is_not_complained_of() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    memories = HeldMemories(away=AWAY)
+    memories.let_go.set()
+
+    recall = ask_ahead(asyncio.ensure_future, memories, ADA, "Hello")
+    await asyncio.wait([recall])
+    recall.cancel()
+    del recall
+
+    assert complaints == []
