@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Final
 
 from mesh_common.errors import (
     Conflict,
@@ -31,7 +30,6 @@ from mesh_agent.store import Connection, claims, runs, threads
 from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.threads import request_hash
 
-_NO_THREAD: Final = "There is no such thread."
 # Until the month ends a used-up budget stays used up; an hour keeps clients from asking all the time.
 _QUOTA_RETRY_AFTER_S = 3_600.0
 _PENDING_RETRY_AFTER_S = 5.0
@@ -139,18 +137,22 @@ class StartRun:
             thread_id = ThreadId(new_id())
             await threads.insert_thread(connection, user_id, thread_id)
             return thread_id
-        if not await threads.lock_thread(connection, user_id, run.thread_id):
-            raise NotFound(_NO_THREAD)
-        if run.multitask is Multitask.REJECT and await runs.is_thread_busy(
-            connection, run.thread_id, besides=run.run_id
-        ):
-            raise Conflict("The thread is busy with another run.", reason="THREAD_BUSY")
+        if run.multitask is Multitask.REJECT:
+            await self._refuse_busy(connection, user_id, run.thread_id, run.run_id)
         return run.thread_id
+
+    async def _refuse_busy(self, connection: Connection, user_id: UserId, thread_id: ThreadId, run_id: RunId) -> None:
+        is_there = await threads.lock_thread(connection, user_id, thread_id)
+        if is_there and await runs.is_thread_busy(connection, thread_id, besides=run_id):
+            raise Conflict("The thread is busy with another run.", reason="THREAD_BUSY")
 
     async def _insert(
         self, connection: Connection, user_id: UserId, thread_id: ThreadId, run: RunInput, digest: bytes
     ) -> None:
-        if not await runs.insert_run(connection, user_id, thread_id, run, digest):
+        is_new = await runs.insert_run(connection, user_id, thread_id, run, digest)
+        if is_new is None:
+            raise NotFound("There is no such thread.")
+        if not is_new:
             raise _taken()
 
     async def _claim(self, connection: Connection, run: RunInput) -> Claim | None:
