@@ -27,7 +27,7 @@ from mesh_agent.llm.provider_errors import ProviderError, run_error_of
 from mesh_agent.llm.registry import ModelRegistry
 from mesh_agent.metrics import RECALLS
 from mesh_agent.ports import Memories
-from mesh_agent.store import threads
+from mesh_agent.store.history import history_of
 
 log = structlog.get_logger()
 
@@ -119,4 +119,4 @@ async def _recent_messages(claim: Claim, database: Database) -> Sequence[Said]:
     if claim.history is not None:
         return claim.history
     async with database.as_user(claim.user_id) as connection:
-        return await threads.history_of(connection, claim)
+        return await history_of(connection, claim)

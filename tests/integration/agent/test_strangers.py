@@ -8,6 +8,7 @@ import pytest
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.domain import Claim, RunInput
 from mesh_agent.store import claims, runs, threads
+from mesh_agent.store.history import history_of
 from mesh_agent.store.once_calls import begin_call
 from mesh_common.errors import NotFound
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
@@ -138,7 +139,7 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("update_thread", lambda c, u, t, _: threads.update_thread(c, u, t, title="x", metadata=None), None),
     ("delete_thread", lambda c, u, t, _: threads.delete_thread(c, u, t), None),
     ("list_messages", lambda c, u, t, _: threads.list_messages(c, u, t, limit=9, after=None), []),
-    ("history_of", lambda c, u, t, r: threads.history_of(c, Claim(r, t, u, 10**9, 1, 1, "", None, {})), ()),
+    ("history_of", lambda c, u, t, r: history_of(c, Claim(r, t, u, 10**9, 1, 1, "", None, {})), ()),
     ("messages_to_remember", lambda c, u, t, _: threads.messages_to_remember(c, u, t, limit=9), []),
     ("assistant_message", lambda c, u, _, r: threads.assistant_message(c, u, r), None),
     ("get_run", lambda c, u, _, r: runs.get_run(c, u, r), None),

@@ -10,12 +10,9 @@ from mesh_common.statements import Statement, to_json
 from sqlalchemy import Row, delete, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh_agent.domain import Claim, Message, Metadata, Outcome, Role, RunStatus, Said, Thread
+from mesh_agent.domain import Claim, Message, Metadata, Outcome, Role, RunStatus, Thread
 from mesh_agent.store.checkpoints import forget_thread
 from mesh_agent.tables import leases, messages, threads
-
-# A window of 2,000 tokens rarely holds more than 40 messages; the thread itself may have thousands.
-_MAX_HISTORY_MESSAGES = 60
 
 _THREAD = (threads.c.id, threads.c.title, threads.c.metadata, threads.c.created_at, threads.c.updated_at)
 _MESSAGE = (
@@ -164,24 +161,6 @@ async def list_messages(
         statement = statement.where(tuple_(messages.c.position, messages.c.part) > after)
     ordered = statement.order_by(messages.c.position, messages.c.part).limit(limit)
     return [(_message(row), (row.position, row.part)) for row in await connection.execute(ordered)]
-
-
-async def history_of(connection: AsyncConnection, claim: Claim) -> tuple[Said, ...]:
-    """What came before a claimed run, newest first, as far back as a window may reach."""
-    parameters = {"user_id": claim.user_id, "thread_id": claim.thread_id, "before": claim.position}
-    rows = await _HISTORY.rows(connection, parameters | {"limit": _MAX_HISTORY_MESSAGES})
-    return tuple(Said(_ROLES[row[0]], row[1]) for row in rows)
-
-
-_ROLES = {role.value: role for role in Role}
-_HISTORY = Statement(
-    "agent.history",
-    """
-    SELECT role, content FROM agent.messages
-    WHERE thread_id = :thread_id AND user_id = :user_id AND position < :before AND content <> ''
-    ORDER BY position DESC, part DESC LIMIT :limit
-""",
-)
 
 
 async def messages_to_remember(

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mesh_common.errors import (
     Conflict,
@@ -120,7 +120,7 @@ class StartRun:
                     raise refusal
                 thread_id = await self._thread(connection, user_id, run)
                 await self._insert(connection, user_id, thread_id, run, digest)
-                claim = await self._claim(connection, run) if has_room else None
+                claim = await self._claim(connection, run.run_id) if has_room else None
                 if claim is None:
                     await self._keep_pending(connection, user_id, run, join)
             if claim:
@@ -155,15 +155,8 @@ class StartRun:
         if not is_new:
             raise _taken()
 
-    async def _claim(self, connection: Connection, run: RunInput) -> Claim | None:
-        """With the history, which cannot change while the claim holds: reading it here saves a transaction."""
-        ttl_s = self.executor.limits.lease_ttl_s
-        claim = await claims.claim_run(connection, self.executor.owner, run.run_id, ttl_s=ttl_s)
-        if claim is None:
-            return None
-        if run.thread_id is None:
-            return replace(claim, history=())
-        return replace(claim, history=await threads.history_of(connection, claim))
+    async def _claim(self, connection: Connection, run_id: RunId) -> Claim | None:
+        return await claims.claim_run(connection, self.executor.owner, run_id, ttl_s=self.executor.limits.lease_ttl_s)
 
     async def _keep_pending(
         self, connection: Connection, user_id: UserId, run: RunInput, join: Callable[[], None]

@@ -1,0 +1,30 @@
+"""SQL of a thread's history: what came before a run, newest first, as far back as a window may reach."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from mesh_common.statements import Statement
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_agent.domain import Claim, Role, Said
+
+# A window of 2,000 tokens rarely holds more than 40 messages; the thread itself may have thousands.
+_MAX_MESSAGES: Final = 60
+_SQL: Final = """
+    SELECT {said} FROM agent.messages
+    WHERE thread_id = {run}thread_id AND user_id = {run}user_id AND position < {run}position AND content <> ''
+    ORDER BY position DESC, part DESC LIMIT {limit}
+"""
+OF_CLAIMED: Final = f"ARRAY({_SQL.format(said='ARRAY[role, content]', run='r.', limit=_MAX_MESSAGES)})"
+"""Within a statement that claims the run `r`: pairs of role and content, for `said`."""
+_HISTORY: Final = Statement("agent.history", _SQL.format(said="role, content", run=":", limit=_MAX_MESSAGES))
+_ROLES: Final = {role.value: role for role in Role}
+
+
+async def history_of(connection: AsyncConnection, claim: Claim) -> tuple[Said, ...]:
+    parameters = {"user_id": claim.user_id, "thread_id": claim.thread_id, "position": claim.position}
+    return said(await _HISTORY.rows(connection, parameters))
+
+
+def said(pairs: Iterable[Sequence[str]]) -> tuple[Said, ...]:
+    return tuple(Said(_ROLES[role], content) for role, content in pairs)
