@@ -188,8 +188,12 @@ async def cancel_unclaimed(connection: AsyncConnection, user_id: UserId, run_id:
 
 
 async def end_run(connection: AsyncConnection, claim: Claim, outcome: Outcome, frames: bytes) -> bool:
-    """False when the run is gone or in another attempt by now."""
+    """Stores how it ended and the answer there is, and touches the thread, which is locked after the run.
+
+    False when the run is gone or in another attempt by now; then nothing is stored.
+    """
     error, usage = outcome.error, outcome.usage
+    is_whole = outcome.status is RunStatus.SUCCEEDED
     parameters = {
         "run_id": claim.run_id,
         "attempt": claim.attempt,
@@ -203,19 +207,33 @@ async def end_run(connection: AsyncConnection, claim: Claim, outcome: Outcome, f
         "error_detail": error.detail if error else None,
         "error_is_retryable": error.is_retryable if error else None,
         "frames": frames,
+        "message_id": outcome.message_id,
+        "answer": outcome.answer,
+        "has_answer": is_whole or bool(outcome.answer),
+        "is_partial": not is_whole,
     }
-    return await _END_RUN.count(connection, parameters) == 1
+    return await _END_RUN.row(connection, parameters) is not None
 
 
 _END_RUN = Statement(
     "agent.end_run",
     """
-    UPDATE agent.runs SET
-        status = :status, model = :model, ended_at = clock_timestamp(), finish_reason = :finish_reason,
-        input_tokens = :input_tokens, output_tokens = :output_tokens, cost_micro_usd = :cost_micro_usd,
-        error_reason = :error_reason, error_detail = :error_detail, error_is_retryable = :error_is_retryable,
-        frames = :frames
-    WHERE id = :run_id AND status = 'running' AND attempt = :attempt
+    WITH ended AS (
+        UPDATE agent.runs SET
+            status = :status, model = :model, ended_at = clock_timestamp(), finish_reason = :finish_reason,
+            input_tokens = :input_tokens, output_tokens = :output_tokens, cost_micro_usd = :cost_micro_usd,
+            error_reason = :error_reason, error_detail = :error_detail, error_is_retryable = :error_is_retryable,
+            frames = :frames
+        WHERE id = :run_id AND status = 'running' AND attempt = :attempt
+        RETURNING id, user_id, thread_id, position
+    ), touched AS (
+        UPDATE agent.threads SET updated_at = clock_timestamp() FROM ended WHERE threads.id = ended.thread_id
+    ), answer AS (
+        INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content, is_partial)
+        SELECT :message_id, user_id, thread_id, id, position, 1, 'assistant', :answer, :is_partial
+        FROM ended WHERE :has_answer
+    )
+    SELECT id FROM ended
 """,
 )
 

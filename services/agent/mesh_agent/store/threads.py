@@ -10,7 +10,7 @@ from mesh_common.statements import Statement, to_json
 from sqlalchemy import Row, delete, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh_agent.domain import Claim, Message, Metadata, Outcome, Role, RunStatus, Thread
+from mesh_agent.domain import Message, Metadata, Role, Thread
 from mesh_agent.store.checkpoints import forget_thread
 from mesh_agent.tables import leases, messages, threads
 
@@ -119,10 +119,6 @@ async def update_thread(
     return _thread(row) if row else None
 
 
-async def touch_thread(connection: AsyncConnection, thread_id: ThreadId) -> None:
-    await connection.execute(update(threads).where(threads.c.id == thread_id).values(updated_at=func.clock_timestamp()))
-
-
 async def delete_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> dict[RunId, str] | None:
     """Deletes it with its messages, runs, leases, checkpoints and queued work; the addresses of its runs' owners.
 
@@ -185,30 +181,6 @@ _TO_REMEMBER = text("""
 async def set_remembered(connection: AsyncConnection, thread_id: ThreadId, position: int) -> None:
     statement = update(threads).where(threads.c.id == thread_id, threads.c.remembered_position < position)
     await connection.execute(statement.values(remembered_position=position))
-
-
-async def insert_answer(connection: AsyncConnection, claim: Claim, outcome: Outcome) -> None:
-    """Also touches the thread."""
-    parameters = {
-        "id": outcome.message_id,
-        "user_id": claim.user_id,
-        "thread_id": claim.thread_id,
-        "run_id": claim.run_id,
-        "position": claim.position,
-        "content": outcome.answer,
-        "is_partial": outcome.status is not RunStatus.SUCCEEDED,
-    }
-    await _INSERT_ANSWER.count(connection, parameters)
-
-
-_INSERT_ANSWER = Statement(
-    "agent.insert_answer",
-    """
-    WITH touched AS (UPDATE agent.threads SET updated_at = clock_timestamp() WHERE id = :thread_id)
-    INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content, is_partial)
-    VALUES (:id, :user_id, :thread_id, :run_id, :position, 1, 'assistant', :content, :is_partial)
-""",
-)
 
 
 async def assistant_message(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> Message | None:

@@ -10,7 +10,7 @@ from mesh_common.postgres import Database
 
 from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import Claim, Outcome, RunStatus
-from mesh_agent.store import Connection, checkpoints, claims, runs, threads
+from mesh_agent.store import Connection, checkpoints, claims, runs
 
 RECORD_USAGE = "record_usage"
 REMEMBER = "remember"
@@ -35,10 +35,6 @@ class EndRun:
         async with self.database.as_user(claim.user_id) as connection:
             if not await runs.end_run(connection, claim, outcome, frames):
                 raise LeaseLostError
-            if outcome.answer or outcome.status is RunStatus.SUCCEEDED:
-                await threads.insert_answer(connection, claim, outcome)
-            else:
-                await threads.touch_thread(connection, claim.thread_id)
             await self._fill_outbox(connection, claim, outcome)
             if has_checkpoints:
                 await checkpoints.forget_run(connection, claim.run_id)
