@@ -181,3 +181,21 @@ async def test_memory_away_is_told_counted_and_logged_once(
     assert turn.text == "Fine."
     assert (recalls("unavailable"), recalls("ok")) == (before[0] + 1, before[1])
     assert f"run_id={turn.run_id}" in line
+
+
+async def test_memory_that_says_nothing_is_waited_for_no_longer_than_the_budget(
+    own_mesh: TestMesh, model_url: str
+) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        target = f"ipv4:127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        settings = agent_settings(own_mesh, model_url, AGENT_MEMORY_TARGET=target)
+        before = recalls("unavailable")
+        async with running_agent(own_mesh, settings, entitlements=FakeEntitlements()) as agent, asyncio.timeout(5):
+            turn = await agent.run(some_user(), "Hello [[sim:reply=Fine.]]")
+
+    assert turn.text == "Fine."
+    assert recalls("unavailable") == before + 1
