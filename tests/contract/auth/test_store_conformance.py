@@ -1,44 +1,17 @@
 """One suite for the store in memory and the one on PostgreSQL: what unit tests believe, the database does."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
-from fakes.auth.store import InMemoryAuthDatabase
-from mesh_auth.bootstrap import MIGRATIONS
-from mesh_auth.domain import ModelUsage, Month, Revocation, RunUsage, Session, SessionId, UsageEntry, User
+from mesh_auth.domain import Month, Revocation, Session, SessionId, User
 from mesh_auth.ports import AuthDatabase, AuthStore
-from mesh_auth.store import PostgresAuthDatabase
 from mesh_common.errors import InvalidInput
-from mesh_common.ids import RunId, UserId, new_id
-from mesh_common.postgres import open_database
-from support.auth import settings_for, some_email
-from support.mesh import TestMesh
+from mesh_common.ids import UserId, new_id
+from support.auth import some_email
+from support.auth_stores import HASH, NOW, make_user, some_usage
 
-NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=30)
 NOVEMBER = Month(2026, 11)
-HASH = "hash"
-
-
-@pytest.fixture(scope="module")
-async def real(test_mesh: TestMesh) -> AsyncIterator[AuthDatabase]:
-    await asyncio.to_thread(test_mesh.migrate, "auth", MIGRATIONS)
-    async with open_database(settings_for(test_mesh), schema="auth") as database:
-        yield PostgresAuthDatabase(database)
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def database(request: pytest.FixtureRequest) -> AuthDatabase:
-    return InMemoryAuthDatabase() if request.param == "memory" else request.getfixturevalue("real")
-
-
-async def make_user(database: AuthDatabase, *, password_hash: str = HASH) -> User:
-    user = User(UserId(new_id()), some_email(), NOW)
-    async with database.as_user(user.id) as store:
-        assert await store.add_user(user, email_key=user.email, password_hash=password_hash)
-    return user
 
 
 async def make_session(
@@ -52,10 +25,6 @@ async def make_session(
 
 def some_hash() -> bytes:
     return new_id().bytes * 2
-
-
-def some_usage(*, model: str = "m", ended_at: datetime = NOW, tokens: int = 1) -> RunUsage:
-    return RunUsage(RunId(new_id()), model, tokens, 10 * tokens, 100 * tokens, ended_at)
 
 
 async def all_revocations(store: AuthStore, cursor: str | None, limit: int) -> tuple[list[Revocation], str]:
@@ -233,107 +202,6 @@ async def test_cursor_that_was_never_given_is_refused(database: AuthDatabase, cu
             await store.list_revocations(cursor, now=NOW, limit=1)
 
     assert caught.value.fields[0].field == "cursor"
-
-
-async def test_usage_of_a_run_counts_once_in_its_month(database: AuthDatabase) -> None:
-    user = await make_user(database)
-    small, large = some_usage(model="b", tokens=1), some_usage(model="b", tokens=5)
-    before = some_usage(ended_at=NOVEMBER.start - timedelta(microseconds=1))
-    first_instant, after = some_usage(model="a", ended_at=NOVEMBER.start), some_usage(ended_at=NOVEMBER.end)
-
-    async with database.as_user(user.id) as store:
-        for usage in (small, large, small, before, first_instant, after):
-            await store.add_usage(user.id, usage)
-        found = list(await store.sum_usage(user.id, NOVEMBER))
-
-    assert found == [ModelUsage("a", 1, 1, 10, 100), ModelUsage("b", 2, 6, 60, 600)]
-
-
-async def test_usage_is_recorded_for_those_who_have_an_account_only(database: AuthDatabase) -> None:
-    user = await make_user(database)
-    nobody, usage = UserId(new_id()), some_usage()
-
-    async with database.as_user(nobody) as store:
-        assert not await store.add_usage(nobody, usage)
-        assert not await store.add_usage(user.id, usage)
-
-    async with database.as_user(user.id) as store:
-        assert [await store.add_usage(user.id, usage) for _ in range(2)] == [True, True]
-        assert [entry.runs for entry in await store.sum_usage(user.id, NOVEMBER)] == [1]
-
-
-async def test_a_run_recorded_for_one_user_is_not_moved_to_another(database: AuthDatabase) -> None:
-    owner, stranger = await make_user(database), await make_user(database)
-    usage = some_usage()
-    async with database.as_user(owner.id) as store:
-        await store.add_usage(owner.id, usage)
-
-    async with database.as_user(stranger.id) as store:
-        await store.add_usage(stranger.id, usage)
-        of_stranger = await store.sum_usage(stranger.id, NOVEMBER)
-
-    async with database.as_user(owner.id) as store:
-        assert [entry.runs for entry in await store.sum_usage(owner.id, NOVEMBER)] == [1]
-    assert list(of_stranger) == []
-
-
-async def test_a_batch_is_booked_for_all_its_users_but_those_who_do_not_exist(database: AuthDatabase) -> None:
-    ada, bob = await make_user(database), await make_user(database)
-    nobody = UserId(new_id())
-    entries = [
-        UsageEntry(user_id, some_usage(model=model, tokens=tokens))
-        for user_id, model, tokens in ((ada.id, "b", 1), (nobody, "b", 7), (bob.id, "b", 2), (ada.id, "a", 3))
-    ]
-
-    async with database.as_worker() as store:
-        unknown = await store.add_usage_batch(entries)
-        of_ada, of_bob, of_nobody = [
-            list(await store.sum_usage(user_id, NOVEMBER)) for user_id in (ada.id, bob.id, nobody)
-        ]
-
-    assert unknown == {nobody}
-    assert of_ada == [ModelUsage("a", 1, 3, 30, 300), ModelUsage("b", 1, 1, 10, 100)]
-    assert of_bob == [ModelUsage("b", 1, 2, 20, 200)]
-    assert of_nobody == []
-
-
-async def test_a_run_is_booked_once_within_a_batch_and_over_batches(database: AuthDatabase) -> None:
-    user = await make_user(database)
-    known, new, twice = some_usage(tokens=1), some_usage(tokens=2), some_usage(tokens=4)
-    async with database.as_user(user.id) as store:
-        await store.add_usage(user.id, known)
-    entries = [UsageEntry(user.id, usage) for usage in (twice, known, new, twice)]
-
-    async with database.as_worker() as store:
-        assert [await store.add_usage_batch(entries) for _ in range(2)] == [set(), set()]
-    async with database.as_user(user.id) as store:
-        assert await store.add_usage(user.id, new)
-        found = list(await store.sum_usage(user.id, NOVEMBER))
-
-    assert found == [ModelUsage("m", 3, 7, 70, 700)]
-
-
-async def test_of_one_run_twice_in_a_batch_the_first_counts(database: AuthDatabase) -> None:
-    owner, stranger = await make_user(database), await make_user(database)
-    usage = some_usage()
-    entries = [UsageEntry(owner.id, usage), UsageEntry(stranger.id, usage)]
-
-    async with database.as_worker() as store:
-        await store.add_usage_batch(entries)
-        of_owner, of_stranger = [list(await store.sum_usage(user.id, NOVEMBER)) for user in (owner, stranger)]
-
-    assert [entry.runs for entry in of_owner] == [1]
-    assert of_stranger == []
-
-
-async def test_a_batch_of_strangers_does_nothing_for_a_user(database: AuthDatabase) -> None:
-    owner, stranger = await make_user(database), await make_user(database)
-
-    async with database.as_user(stranger.id) as store:
-        assert await store.add_usage_batch([UsageEntry(owner.id, some_usage())]) == {owner.id}
-
-    async with database.as_user(owner.id) as store:
-        assert list(await store.sum_usage(owner.id, NOVEMBER)) == []
 
 
 async def test_user_without_override_has_none(database: AuthDatabase) -> None:

@@ -94,7 +94,7 @@ class StartedRuns:
     """`expecting` before a run is started, `bind` when it is acknowledged; `watch` reads the streams."""
 
     def __init__(self, calls: ServiceCalls, open_channel: Callable[[str], grpc.aio.Channel]) -> None:
-        """`open_channel` to an agent's address, on a connection of its own: one of before is closed before this."""
+        """`open_channel` to an agent's address, on a connection of its own: an older one would be closed sooner."""
         self.follower_id: Final = str(new_id())
         self._calls = calls
         self._open_channel = open_channel
