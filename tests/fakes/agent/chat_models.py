@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
-from mesh_agent.llm.chat_model import StreamingChatModel
-from mesh_agent.llm.completion_stream import TextListener
+from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel, ToolSchema
+from mesh_agent.llm.completion_stream import Completion, TextListener
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.text_window import TextWindow
@@ -44,27 +42,22 @@ class ScriptedChatModel:
     script: list[str | ProviderError] = field(default_factory=list)
     usage: tuple[int, int] | None = (10, 20)
     asked_at: list[float] = field(default_factory=list)
-    bound: Sequence[BaseTool] = ()
     asked_with: tuple[str, ...] = ()
     """The tools of the last question."""
     now: Callable[[], float] = lambda: 0.0
 
-    def bind_tools(self, tools: Sequence[BaseTool]) -> Runnable[Any, Any]:
-        self.bound = tools
-        return cast("Runnable[Any, Any]", _WithTools(self, tuple(tool.name for tool in tools)))
-
-    async def ainvoke(
-        self, _messages: list[BaseMessage], *, listener: TextListener, tools: tuple[str, ...] = ()
-    ) -> AIMessage:
+    async def ask(
+        self, _messages: list[BaseMessage], listener: TextListener, tools: Sequence[ToolSchema] = ()
+    ) -> ChatAnswer:
         self.asked_at.append(self.now())
-        self.asked_with = tools
+        self.asked_with = tuple(tool["function"]["name"] for tool in tools)
         step = self.script.pop(0)
         if isinstance(step, ProviderError):
             if step.has_spoken:
                 listener.on_text("Well")
             raise step
         listener.on_text(step)
-        message = AIMessage(step, response_metadata={"finish_reason": "stop", "chunks": 1})
+        message = AIMessage(step)
         if self.usage is not None:
             read, written = self.usage
             message.usage_metadata = {
@@ -72,16 +65,7 @@ class ScriptedChatModel:
                 "output_tokens": written,
                 "total_tokens": read + written,
             }
-        return message
-
-
-@dataclass(frozen=True)
-class _WithTools:
-    model: ScriptedChatModel
-    tools: tuple[str, ...]
-
-    async def ainvoke(self, messages: list[BaseMessage], *, listener: TextListener) -> AIMessage:
-        return await self.model.ainvoke(messages, listener=listener, tools=self.tools)
+        return ChatAnswer(message, Completion(parts=[step], finish_reason="stop", chunks=1))
 
 
 def by_name(**models: ScriptedChatModel) -> dict[str, StreamingChatModel]:

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from fakes.agent.chat_models import Heard
 from fakes.agent.runs import a_model
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from mesh_agent.llm.chat_model import StreamingChatModel
+from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.text_window import TextWindow
 from simulator.server import open_simulator
@@ -37,9 +37,10 @@ class Provider:
     listener: Heard = field(default_factory=Heard)
 
     async def ask(self, messages: list[BaseMessage] = QUESTION) -> AIMessage:
-        message = await self.chat_model.ainvoke(messages, listener=self.listener)
-        assert isinstance(message, AIMessage)
-        return message
+        return (await self.answer(messages)).message
+
+    async def answer(self, messages: list[BaseMessage] = QUESTION) -> ChatAnswer:
+        return await self.chat_model.ask(messages, self.listener)
 
     async def failure(self) -> ProviderError:
         with pytest.raises(ProviderError) as caught:
@@ -88,14 +89,14 @@ async def test_an_answer_tells_its_text_usage_and_why_it_ended() -> None:
     usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}}
     body = _line({"content": "Forty"}) + _line({"content": "-two"}) + _line({}, "length")
     async with _provider(_answering(body + b"data:" + orjson.dumps(usage) + b"\n\ndata:[DONE]\n\n")) as provider:
-        message = await provider.ask()
+        answer = await provider.answer()
 
+    message = answer.message
     assert provider.listener.texts == ["Forty", "-two"]
     assert message.content == "Forty-two"
     assert message.usage_metadata is not None
     assert (message.usage_metadata["input_tokens"], message.usage_metadata["output_tokens"]) == (7, 2)
-    assert message.response_metadata["finish_reason"] == "length"
-    assert message.response_metadata["chunks"] == 2
+    assert (answer.completion.finish_reason, answer.completion.chunks) == ("length", 2)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ async def test_faults_of_the_simulator_are_known(fault: str, reason: str, has_sp
     async with open_simulator(SimulatorSettings(port=0)) as url, aiohttp.ClientSession(timeout=timeout) as session:
         chat_model = StreamingChatModel.of(a_model(base_url=f"{url}/v1"), session)
         with pytest.raises(ProviderError) as caught:
-            await chat_model.ainvoke([HumanMessage(f"[[sim:fault={fault}]]")], listener=Heard())
+            await chat_model.ask([HumanMessage(f"[[sim:fault={fault}]]")], Heard())
 
     assert (caught.value.reason, caught.value.has_spoken) == (reason, has_spoken)
 

@@ -214,12 +214,11 @@ async def test_a_refusal_shows_that_a_broken_model_is_back() -> None:
 
 
 async def test_tools_are_offered_to_models_that_can_use_them() -> None:
-    tools = (calculate_tool(),)
     run = Run(large=ScriptedChatModel([_refused()]), small=ScriptedChatModel(["Fine."]))
 
-    await run.answer(tools=tools)
+    await run.answer(tools=(calculate_tool(),))
 
-    assert (run.large.bound, run.small.bound) == (tools, ())
+    assert (run.large.asked_with, run.small.asked_with) == (("calculate",), ())
 
 
 async def test_each_set_of_tools_is_offered_as_it_is_also_after_another() -> None:

@@ -34,6 +34,7 @@ class Surroundings:
     memories: Sequence[RecalledMemory] = ()
     tool_fails: bool = False
     happened: list[str] = field(default_factory=list)
+    asked: list[list[BaseMessage]] = field(default_factory=list)
     offered: list[Sequence[BaseTool]] = field(default_factory=list)
 
     @property
@@ -58,7 +59,8 @@ class Surroundings:
     async def _recent_messages(self) -> Sequence[Said]:
         return self.history
 
-    async def _ask(self, messages: list[BaseMessage], tools: Sequence[BaseTool]) -> AIMessage:  # noqa: ARG002 - the port's
+    async def _ask(self, messages: list[BaseMessage], tools: Sequence[BaseTool]) -> AIMessage:
+        self.asked.append(messages)
         self.offered.append(tools)
         return self.answer
 
@@ -79,35 +81,41 @@ def _broken(call_id: str | None, name: str | None, arguments: str | None) -> dic
     return {"type": "invalid_tool_call", "id": call_id, "name": name, "args": arguments, "error": None}
 
 
-async def test_recall_keeps_the_texts_best_first() -> None:
+async def test_first_round_asks_with_memories_best_first_history_and_message() -> None:
     memories = [RecalledMemory("1", "likes tea", 0.9), RecalledMemory("2", "lives in Rome", 0.5)]
-
-    state = await nodes.recall({}, runtime=Surroundings(memories=memories).runtime)
-
-    assert state == {"memories": ["likes tea", "lives in Rome"]}
-
-
-async def test_window_starts_the_rounds_with_prompt_history_and_message() -> None:
     history = [Said(Role.ASSISTANT, "Hello!"), Said(Role.USER, "Hi")]
+    around = Surroundings(memories=memories, history=history)
 
-    state = await nodes.make_window({"memories": ["likes tea"]}, runtime=Surroundings(history=history).runtime)
+    state = await nodes.model({"messages": [], "rounds": 0}, runtime=around.runtime)
 
-    assert state["rounds"] == 0
-    assert state["messages"] == [
-        SystemMessage("Be brief.|likes tea"),
+    window = [
+        SystemMessage("Be brief.|likes tea|lives in Rome"),
         HumanMessage("Hi"),
         ChatMessage(content="Hello!", role="assistant"),
         HumanMessage("Now"),
     ]
+    assert around.asked == [window]
+    assert state["messages"] == [*window, around.answer]
 
 
-async def test_window_fits_the_smallest_model_that_may_be_asked() -> None:
+async def test_first_round_fits_the_smallest_model_that_may_be_asked() -> None:
     history = [Said(Role.USER, "x" * 200)]
     models = (a_model(), a_model("tiny", context_tokens=60, max_output_tokens=30))
+    around = Surroundings(history=history, models=models)
 
-    state = await nodes.make_window({"memories": []}, runtime=Surroundings(history=history, models=models).runtime)
+    await nodes.model({"messages": [], "rounds": 0}, runtime=around.runtime)
 
-    assert state["messages"] == [SystemMessage("Be brief."), HumanMessage("Now")]
+    assert around.asked == [[SystemMessage("Be brief."), HumanMessage("Now")]]
+
+
+async def test_later_round_asks_with_what_the_rounds_before_left() -> None:
+    around = Surroundings(memories=[RecalledMemory("1", "likes tea", 0.9)], history=[Said(Role.USER, "Hi")])
+    before: list[BaseMessage] = [HumanMessage("Now"), _said_by_model("", tool_calls=[_call("a")])]
+
+    state = await nodes.model({"messages": before, "rounds": 1}, runtime=around.runtime)
+
+    assert around.asked == [before]
+    assert state["messages"] == [around.answer]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +134,7 @@ async def test_a_model_may_end_for_the_reasons_of_the_contract_only(told: str | 
 
     state = await nodes.model({"messages": [], "rounds": 0}, runtime=around.runtime)
 
-    assert state == {"messages": [around.answer], "rounds": 1, "finish_reason": finish_reason}
+    assert (state["rounds"], state["finish_reason"]) == (1, finish_reason)
     assert around.offered == [(CALCULATE,)]
 
 
@@ -192,26 +200,26 @@ def test_calls_without_an_id_get_one_each(valid: int, broken: int) -> None:
     assert all(ids)
 
 
-def test_an_answer_without_calls_ends_the_run() -> None:
-    assert after_model({"messages": [HumanMessage("Hi"), AIMessage("Fine.")], "rounds": 1}) == "__end__"
+async def test_an_answer_without_calls_ends_the_run() -> None:
+    assert await after_model({"messages": [HumanMessage("Hi"), AIMessage("Fine.")], "rounds": 1}) == "__end__"
 
 
-def test_each_call_becomes_a_task_with_the_answer_it_stands_in() -> None:
+async def test_each_call_becomes_a_task_with_the_answer_it_stands_in() -> None:
     answer = AIMessage("", tool_calls=[_call("a"), _call("b")], invalid_tool_calls=[_broken("c", "x", "{")])
 
-    tasks = after_model({"messages": [HumanMessage("Hi"), answer], "rounds": 1})
+    tasks = await after_model({"messages": [HumanMessage("Hi"), answer], "rounds": 1})
 
     assert tasks == [Send("tools", {"call_index": index, "round": 1, "messages": [answer]}) for index in range(3)]
 
 
-def test_an_answer_whose_only_call_cannot_be_read_goes_to_the_tools() -> None:
+async def test_an_answer_whose_only_call_cannot_be_read_goes_to_the_tools() -> None:
     answer = AIMessage("", invalid_tool_calls=[_broken("c", "x", "{")])
 
-    assert after_model({"messages": [answer], "rounds": 1}) != "__end__"
+    assert await after_model({"messages": [answer], "rounds": 1}) != "__end__"
 
 
 @pytest.mark.parametrize(("rounds", "ends"), [(MAX_ROUNDS - 1, False), (MAX_ROUNDS, True), (MAX_ROUNDS + 1, True)])
-def test_after_the_last_round_calls_are_not_followed(rounds: int, ends: bool) -> None:  # noqa: FBT001 - a parameter of pytest
+async def test_after_the_last_round_calls_are_not_followed(rounds: int, ends: bool) -> None:  # noqa: FBT001 - a parameter of pytest
     answer = AIMessage("", tool_calls=[_call("a")])
 
-    assert (after_model({"messages": [answer], "rounds": rounds}) == "__end__") == ends
+    assert (await after_model({"messages": [answer], "rounds": rounds}) == "__end__") == ends

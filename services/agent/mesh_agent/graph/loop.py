@@ -23,7 +23,7 @@ from mesh_agent.llm.registry import Model
 from mesh_agent.prompts import Prompts
 from mesh_agent.tools.registry import ToolRegistry
 
-# Two steps a round and three at the start; the rounds have a bound of their own, this one is for bugs.
+# Two steps a round; the rounds have a bound of their own, this one is for bugs.
 _RECURSION_LIMIT: Final = 50
 
 
@@ -87,7 +87,7 @@ class AttemptLoop:
     async def run(self, attempt: LoopInput, listener: Listener) -> str:
         """The finish reason. Goes on from the last safe point when `progress` found one."""
         state = await self._graph.ainvoke(
-            None if self._has_progress else {"memories": []},
+            None if self._has_progress else {"rounds": 0},
             self._config,
             context=self._context(attempt, listener),
             durability="sync",

@@ -1,8 +1,8 @@
-"""The nodes of the graph: recall, window, model, tools. What they need of the outside comes with the run's context."""
+"""The nodes of the graph: model and tools. What they need of the outside comes with the run's context."""
 
 from typing import Any
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.runtime import Runtime
 
 from mesh_agent.graph.state import RunContext, State, ToolTask
@@ -18,30 +18,27 @@ MAX_CALLS = 8
 _FINISH_REASONS = ("stop", "length", "content_filter")
 
 
-async def recall(state: State, *, runtime: Runtime[RunContext]) -> State:  # noqa: ARG001 - LangGraph calls by name
-    return {"memories": [memory.text for memory in await runtime.context.recall()]}
-
-
-async def make_window(state: State, *, runtime: Runtime[RunContext]) -> State:
+async def model(state: State, *, runtime: Runtime[RunContext]) -> State:
     context = runtime.context
+    rounds = state["rounds"] + 1
+    opening = await _window(context) if rounds == 1 else []
+    is_last = rounds >= MAX_ROUNDS
+    answer = await context.ask([*state["messages"], *opening], () if is_last else context.tools)
+    told = answer.response_metadata["finish_reason"]
+    finish_reason = "tool_rounds" if is_last else told if told in _FINISH_REASONS else "stop"
+    return {"messages": [*opening, answer], "rounds": rounds, "finish_reason": finish_reason}
+
+
+async def _window(context: RunContext) -> list[BaseMessage]:
+    memories = [memory.text for memory in await context.recall()]
     budget_tokens = min(model.input_budget_tokens for model in context.models)
-    messages = window(
-        fitting_prompt(context.system_prompt, state["memories"], context.message, budget_tokens),
+    return window(
+        fitting_prompt(context.system_prompt, memories, context.message, budget_tokens),
         await context.recent_messages(),
         context.message,
         history_tokens=context.history_tokens,
         budget_tokens=budget_tokens,
     )
-    return {"messages": messages, "rounds": 0}
-
-
-async def model(state: State, *, runtime: Runtime[RunContext]) -> State:
-    rounds = state["rounds"] + 1
-    is_last = rounds >= MAX_ROUNDS
-    answer = await runtime.context.ask(state["messages"], () if is_last else runtime.context.tools)
-    told = answer.response_metadata["finish_reason"]
-    finish_reason = "tool_rounds" if is_last else told if told in _FINISH_REASONS else "stop"
-    return {"messages": [answer], "rounds": rounds, "finish_reason": finish_reason}
 
 
 async def tools(state: ToolTask, *, runtime: Runtime[RunContext]) -> dict[str, Any]:

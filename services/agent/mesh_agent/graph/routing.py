@@ -8,7 +8,8 @@ from mesh_agent.graph.nodes import MAX_ROUNDS, tool_calls
 from mesh_agent.graph.state import State
 
 
-def after_model(state: State) -> list[Send] | Literal["__end__"]:
+async def after_model(state: State) -> list[Send] | Literal["__end__"]:
+    """A coroutine without an await: LangGraph hands a plain function to a thread, each time."""
     messages = state["messages"]
     calls = tool_calls(messages[-1])
     if not calls or state["rounds"] >= MAX_ROUNDS:

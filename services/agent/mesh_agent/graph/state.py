@@ -16,7 +16,6 @@ from mesh_agent.tools.call import ToolCall
 class State(TypedDict, total=False):
     """`messages` is the trimmed window and the tool loop of this run; the thread's truth is in the database."""
 
-    memories: list[str]
     messages: Annotated[list[BaseMessage], operator.add]
     rounds: int
     finish_reason: str

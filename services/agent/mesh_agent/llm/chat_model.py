@@ -1,28 +1,37 @@
-"""The chat model of the graph: langchain-openai's request and answer, our stream reader in between.
+"""The chat model: langchain-openai's request and answer, our stream reader in between.
 
-langchain-openai knows how messages and tools are put for OpenAI-compatible servers and how answers are read; its own
-streaming costs 13 ms a turn in per-token objects and callbacks (measured). So text goes to a plain function.
+langchain-openai knows how messages and tools are put for OpenAI-compatible servers and how answers are read. Its own
+streaming costs 13 ms a turn in per-token objects and callbacks (measured), so text goes to a plain function; and
+`ainvoke`, with callbacks that nobody hears and a task of its own, four times what the request and the answer cost.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatResult
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_openai import ChatOpenAI
 from opentelemetry import propagate
 from pydantic import PrivateAttr, SecretStr
 
-from mesh_agent.llm.completion_stream import TextListener, read_completion
+from mesh_agent.llm.completion_stream import Completion, TextListener, read_completion
 from mesh_agent.llm.registry import Model
 
-_LISTENER = "listener"
-"""Name of the invocation argument that hears the text: `model.ainvoke(messages, listener=…)`, a TextListener."""
+type ToolSchema = dict[str, Any]
+"""A tool as OpenAI's API describes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """An answer as LangChain reads it, and what came of the stream."""
+
+    message: AIMessage
+    completion: Completion
 
 
 class StreamingChatModel(ChatOpenAI):
-    """`ainvoke(messages, listener=…)` streams. Raises ProviderError; never retries by itself."""
+    """Asked by `ask`, which streams."""
 
     _session: aiohttp.ClientSession = PrivateAttr()
     _url: str = PrivateAttr()
@@ -44,21 +53,19 @@ class StreamingChatModel(ChatOpenAI):
             chat_model._headers["Authorization"] = f"Bearer {model.api_key}"
         return chat_model
 
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - no per-token callbacks
-        **kwargs: Any,
-    ) -> ChatResult:
-        listener: TextListener = kwargs.pop(_LISTENER)
-        payload = self._get_request_payload(messages, stop=stop, **kwargs)
+    async def ask(
+        self, messages: list[BaseMessage], listener: TextListener, tools: Sequence[ToolSchema] = ()
+    ) -> ChatAnswer:
+        """Raises ProviderError; never retries by itself."""
+        offered: dict[str, Any] = {"tools": list(tools)} if tools else {}
+        payload = self._get_request_payload(messages, **offered)
         payload |= {"stream": True, "stream_options": {"include_usage": True}}
         headers = dict(self._headers)
         propagate.inject(headers)
         completion = await read_completion(
             self._session, self._url, headers=headers, payload=payload, listener=listener
         )
-        result = self._create_chat_result(completion.as_response())
-        result.generations[0].message.response_metadata["chunks"] = completion.chunks
-        return result
+        message = self._create_chat_result(completion.as_response()).generations[0].message
+        if not isinstance(message, AIMessage):
+            raise TypeError("an answer is read as an AIMessage")
+        return ChatAnswer(message, completion)

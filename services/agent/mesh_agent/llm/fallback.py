@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import structlog
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from mesh_common.telemetry import tracer
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -16,7 +16,7 @@ from tenacity.wait import wait_base
 
 from mesh_agent.domain import Usage
 from mesh_agent.llm.breaker import Breaker
-from mesh_agent.llm.chat_model import StreamingChatModel
+from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel, ToolSchema
 from mesh_agent.llm.completion_stream import TextListener
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
@@ -28,7 +28,7 @@ _TRIES = 3
 # A provider that asks for more patience than this is passed over for the next model.
 _MAX_RETRY_AFTER_S = 2.0
 # There are as many sets of tools as entitlements tell apart: a handful.
-_MAX_BOUND = 100
+_MAX_TOOL_SETS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class FallbackModel:
     def __init__(self, chat_models: dict[str, StreamingChatModel], breaker: Breaker) -> None:
         self._chat_models = chat_models
         self._breaker = breaker
-        self._bound: dict[tuple[str, ...], Runnable[Any, Any]] = {}
+        self._schemas: dict[tuple[str, ...], Sequence[ToolSchema]] = {}
 
     async def answer(
         self,
@@ -116,39 +116,39 @@ class FallbackModel:
         tools: Sequence[BaseTool],
         listener: ModelListener,
     ) -> ModelAnswer:
-        chat_model = self._with_tools(model, tools)
+        chat_model = self._chat_models[model.name]
+        schemas = self._schemas_of(tools) if "tools" in model.capabilities else ()
         with tracer.start_as_current_span(
             f"chat {model.provider_model}", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
         ) as span:
             _describe_request(span, model)
             try:
-                message = await chat_model.ainvoke(messages, listener=listener)
+                told = await chat_model.ask(messages, listener, schemas)
             except ProviderError as error:
                 span.set_status(Status(StatusCode.ERROR, error.reason))
                 MODEL_CALLS.labels(model.name, error.reason).inc()
                 raise
-            return _observed(span, _answer(model, messages, message))
+            answer = _answer(model, messages, told)
+            _observe(span, answer, told.completion.model or model.provider_model)
+            return answer
 
-    def _with_tools(self, model: Model, tools: Sequence[BaseTool]) -> Runnable[Any, Any]:
-        """Bound once for each set of tools: their schemas made anew cost 3 % of a turn."""
-        chat_model = self._chat_models[model.name]
-        if not tools or "tools" not in model.capabilities:
-            return chat_model
+    def _schemas_of(self, tools: Sequence[BaseTool]) -> Sequence[ToolSchema]:
+        """Made once for each set of tools: made anew they cost 3 % of a turn."""
         # A name means the same tool for as long as the process lives.
-        key = (model.name, *(tool.name for tool in tools))
-        if key not in self._bound:
-            if len(self._bound) >= _MAX_BOUND:
-                self._bound.clear()
-            self._bound[key] = chat_model.bind_tools(tools)
-        return self._bound[key]
+        key = tuple(tool.name for tool in tools)
+        if key not in self._schemas:
+            if len(self._schemas) >= _MAX_TOOL_SETS:
+                self._schemas.clear()
+            self._schemas[key] = [convert_to_openai_tool(tool) for tool in tools]
+        return self._schemas[key]
 
 
-def _answer(model: Model, messages: list[BaseMessage], message: AIMessage) -> ModelAnswer:
-    told = message.usage_metadata
-    input_tokens = told["input_tokens"] if told else count_tokens_approximately(messages)
-    output_tokens = told["output_tokens"] if told else message.response_metadata["chunks"]
-    finish_reason = message.response_metadata.get("finish_reason") or "stop"
-    return ModelAnswer(message, model, model.usage(input_tokens, output_tokens), finish_reason)
+def _answer(model: Model, messages: list[BaseMessage], told: ChatAnswer) -> ModelAnswer:
+    usage = told.message.usage_metadata
+    input_tokens = usage["input_tokens"] if usage else count_tokens_approximately(messages)
+    output_tokens = usage["output_tokens"] if usage else told.completion.chunks
+    finish_reason = told.completion.finish_reason or "stop"
+    return ModelAnswer(told.message, model, model.usage(input_tokens, output_tokens), finish_reason)
 
 
 def _describe_request(span: Span, model: Model) -> None:
@@ -163,18 +163,17 @@ def _describe_request(span: Span, model: Model) -> None:
     )
 
 
-def _observed(span: Span, answer: ModelAnswer) -> ModelAnswer:
+def _observe(span: Span, answer: ModelAnswer, response_model: str) -> None:
     usage = answer.usage
     span.set_attributes(
         {
-            "gen_ai.response.model": answer.message.response_metadata.get("model_name") or answer.model.provider_model,
+            "gen_ai.response.model": response_model,
             "gen_ai.response.finish_reasons": [answer.finish_reason],
             "gen_ai.usage.input_tokens": usage.input_tokens,
             "gen_ai.usage.output_tokens": usage.output_tokens,
         }
     )
     MODEL_CALLS.labels(answer.model.name, "OK").inc()
-    return answer
 
 
 def _is_worth_a_retry(error: BaseException) -> bool:
