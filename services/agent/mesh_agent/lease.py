@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from mesh_common.errors import Unavailable
+from mesh_common.retrying import with_retries
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from mesh_agent.attempt_log import LeaseLostError
@@ -17,18 +18,15 @@ async def while_lease_holds[T](holds_lease: Callable[[], bool], action: Callable
     def lease_is_over(_: RetryCallState) -> bool:
         return not holds_lease()
 
-    # tenacity awaits coroutine functions only: what a lambda returns it would give back unawaited.
-    async def attempt() -> T:
-        return await action()
+    def retrying() -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception_type(Unavailable),
+            wait=wait_exponential(multiplier=0.1, max=1.0),
+            stop=lease_is_over,
+            reraise=True,
+        )
 
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(Unavailable),
-        wait=wait_exponential(multiplier=0.1, max=1.0),
-        stop=lease_is_over,
-        reraise=True,
-    )
     try:
-        result: T = await retrying(attempt)
+        return await with_retries(action, retrying, on=Unavailable)
     except Unavailable as error:
         raise LeaseLostError from error
-    return result

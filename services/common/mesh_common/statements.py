@@ -6,12 +6,13 @@ SQLAlchemy prepares, adapts and wraps each anew. What is built from parts (filte
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import asyncpg
 import orjson
 from asyncpg import Record
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, get_current_span
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_common.telemetry import tracer
@@ -42,7 +43,7 @@ class Statement:
         return f"${self._names.index(name) + 1}"
 
     async def rows(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[Record]:
-        driver = await driver_of(connection)
+        driver = driver_of(connection)
         with self._span():
             rows: list[Record] = await driver.fetch(self.sql, *self._ordered(values))
         return rows
@@ -56,7 +57,7 @@ class Statement:
 
     async def count(self, connection: AsyncConnection, values: Mapping[str, Any]) -> int:
         """How many rows were written."""
-        driver = await driver_of(connection)
+        driver = driver_of(connection)
         with self._span():
             # The command's tag: INSERT 0 1, UPDATE 2, DELETE 3.
             tag: str = await driver.execute(self.sql, *self._ordered(values))
@@ -64,7 +65,7 @@ class Statement:
 
     async def rows_of_each(self, connection: AsyncConnection, values: Sequence[Mapping[str, Any]]) -> list[Record]:
         """The rows of one run for each of `values`, all in one round trip."""
-        driver = await driver_of(connection)
+        driver = driver_of(connection)
         with self._span():
             rows: list[Record] = await driver.fetchmany(self.sql, [self._ordered(each) for each in values])
         return rows
@@ -72,16 +73,19 @@ class Statement:
     def _ordered(self, values: Mapping[str, Any]) -> list[Any]:
         return [values[name] for name in self._names]
 
-    def _span(self) -> Any:
+    def _span(self) -> AbstractContextManager[Any]:
+        # Within a trace that is not recorded there is nothing to tell; a span of nothing costs as much as any.
+        if not get_current_span().is_recording():
+            return nullcontext()
         return tracer.start_as_current_span(
             self.name, kind=SpanKind.CLIENT, attributes=self._span_attributes, record_exception=False
         )
 
 
-async def driver_of(connection: AsyncConnection) -> asyncpg.Connection:
-    """What is beneath SQLAlchemy's connection."""
-    raw = await connection.get_raw_connection()
-    driver = raw.driver_connection
+def driver_of(connection: AsyncConnection) -> asyncpg.Connection:
+    """What is beneath SQLAlchemy's connection. `get_raw_connection` gives the same, and makes a greenlet for it."""
+    proxied = connection.sync_connection
+    driver = proxied.connection.driver_connection if proxied else None
     if not isinstance(driver, asyncpg.Connection):
         raise TypeError("a Statement runs on asyncpg")
     return driver

@@ -72,18 +72,18 @@ class AsyncpgTransactions:
 
     async def begin(self, connection: AsyncConnection, role: str, user_id: UserId | None) -> None:
         user = str(UUID(int=user_id.int)) if user_id else ""
-        driver = await driver_of(connection)
+        driver = driver_of(connection)
         await driver.execute(_BEGIN.format(role=role, user_id=user))
 
     async def commit(self, connection: AsyncConnection) -> None:
-        driver = await driver_of(connection)
+        driver = driver_of(connection)
         # PostgreSQL answers ROLLBACK, and no error, when a statement failed and the caller went on.
         if await driver.execute("COMMIT") != "COMMIT":
             raise AssertionError("a transaction was committed in which a statement had failed")
 
     async def release(self, connection: AsyncConnection, *, is_cut: bool) -> None:
         if not connection.invalidated:
-            driver = await driver_of(connection)
+            driver = driver_of(connection)
             if is_cut:
                 driver.terminate()
             elif driver.is_in_transaction():

@@ -7,11 +7,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
 import orjson
 from mesh_common.errors import Unavailable
+from mesh_common.retrying import with_retries
 from mesh_common.telemetry import tracer
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -83,19 +85,22 @@ class HttpEmbedder:
             return vectors
 
     async def _post(self, body: dict[str, Any]) -> Any:
-        retrying = AsyncRetrying(
+        content = orjson.dumps(body)
+        answer = await with_retries(partial(self._post_once, content), self._retrying, on=_RETRIED)
+        return orjson.loads(answer)
+
+    async def _post_once(self, content: bytes) -> bytes:
+        async with self._session.post(self._url, data=content, allow_redirects=False) as response:
+            response.raise_for_status()
+            return await response.read()
+
+    def _retrying(self) -> AsyncRetrying:
+        return AsyncRetrying(
             stop=stop_after_attempt(self._tries),
             wait=wait_random_exponential(_BACKOFF_BASE_S, _BACKOFF_MAX_S),
             retry=retry_if_exception_type(_RETRIED),
             reraise=True,
         )
-        async for attempt in retrying:
-            with attempt:
-                content = orjson.dumps(body)
-                async with self._session.post(self._url, data=content, allow_redirects=False) as response:
-                    response.raise_for_status()
-                    answer = await response.read()
-        return orjson.loads(answer)
 
 
 @asynccontextmanager

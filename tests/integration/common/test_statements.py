@@ -125,7 +125,7 @@ async def test_a_cancelled_statement_costs_its_connection_and_no_place_in_the_po
 
 async def _sleep(database: Database, begun: asyncio.Event) -> None:
     async with database.as_worker() as connection:
-        driver = await driver_of(connection)
+        driver = driver_of(connection)
         asyncio.get_running_loop().call_soon(begun.set)
         await driver.execute("SELECT pg_sleep(60)")
 
@@ -154,7 +154,7 @@ class ConfusedOnce(AsyncpgTransactions):
         self.drivers: list[asyncpg.Connection] = []
 
     async def begin(self, connection: AsyncConnection, role: str, user_id: UserId | None) -> None:
-        self.drivers.append(await driver_of(connection))
+        self.drivers.append(driver_of(connection))
         if len(self.drivers) == 1:
             raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
         await super().begin(connection, role, user_id)

@@ -64,7 +64,7 @@ async def test_search_reads_the_vector_that_it_is_given_once(database: Database)
     """After five searches PostgreSQL may keep one plan for all vectors: a cast in it is made for each memory."""
     user_id = new_user()
     async with database.as_user(user_id) as connection:
-        driver = await driver_of(connection)
+        driver = driver_of(connection)
         await driver.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         await driver.execute(f"PREPARE search AS {SEARCH.sql}")
         plan = await driver.fetch(f"EXPLAIN EXECUTE search('[1]', '{user_id}', 'space', 1.0, 1)")

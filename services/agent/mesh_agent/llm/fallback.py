@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -9,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from mesh_common.retrying import with_retries
 from mesh_common.telemetry import tracer
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -93,14 +95,9 @@ class FallbackModel:
         tools: Sequence[BaseTool],
         listener: ModelListener,
     ) -> ModelAnswer:
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(_TRIES),
-            wait=_wait_as_told(),
-            retry=retry_if_exception(_is_worth_a_retry),
-            reraise=True,
-        )
+        ask_once = partial(self._ask_once, model, messages, tools, listener)
         try:
-            answer: ModelAnswer = await retrying(self._ask_once, model, messages, tools, listener)
+            answer = await with_retries(ask_once, _retrying, on=ProviderError)
         except ProviderError as error:
             # A refusal says something about the request, which may be one user's; the model is well.
             note = self._breaker.failed if error.is_retryable else self._breaker.succeeded
@@ -174,6 +171,15 @@ def _observe(span: Span, answer: ModelAnswer, response_model: str) -> None:
         }
     )
     MODEL_CALLS.labels(answer.model.name, "OK").inc()
+
+
+def _retrying() -> AsyncRetrying:
+    return AsyncRetrying(
+        stop=stop_after_attempt(_TRIES),
+        wait=_wait_as_told(),
+        retry=retry_if_exception(_is_worth_a_retry),
+        reraise=True,
+    )
 
 
 def _is_worth_a_retry(error: BaseException) -> bool:
