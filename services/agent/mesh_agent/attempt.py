@@ -44,6 +44,7 @@ class Attempt:
         self.claim = log.claim
         self.recall_ahead = recall_ahead
         self.message_id = new_id()
+        self._message_id = str(self.message_id)
         self._load = load
         self._parts: list[str] = []
         self._untold: list[str] = []
@@ -89,11 +90,11 @@ class Attempt:
         self._round_has_text = False
         self._bill.begin_round(prompt_tokens)
 
-    def on_text(self, text: str) -> None:
+    def on_text(self, text: str, chunks: int = 1) -> None:
         if not self._has_spoken:
             FIRST_TOKEN_SECONDS.observe(time.monotonic() - self._claimed_at_s)
         self._has_spoken = True
-        self._bill.on_text()
+        self._bill.on_text(chunks)
         self._say(text)
 
     def next_window(self) -> TextWindow:
@@ -121,7 +122,7 @@ class Attempt:
         self._tell(ToolFinished(result))
 
     def succeeded(self, finish_reason: str) -> Outcome:
-        self._tell(MessageCompleted(str(self.message_id), self.answer, self.model))
+        self._tell(MessageCompleted(self._message_id, self.answer, self.model))
         return self._outcome(RunStatus.SUCCEEDED, finish_reason=finish_reason)
 
     def failed(self, error: RunError) -> Outcome:
@@ -162,7 +163,7 @@ class Attempt:
         if self._untold:
             text = "".join(self._untold)
             self._untold.clear()
-            self.log.append(MessageDelta(str(self.message_id), text))
+            self.log.append(MessageDelta(self._message_id, text))
 
     def _tell(self, body: EventBody) -> None:
         self._tell_text()

@@ -24,7 +24,7 @@ class AttemptLog:
         self.claim = claim
         self.events: list[RunEvent] = []
         self.holds_lease: Callable[[], bool] = lambda: False
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None  # made when somebody waits for it
         self._listeners: list[Callable[[], None]] = []
         self.is_closed = False
 
@@ -60,7 +60,7 @@ class AttemptLog:
         """Events after `after_seq`, in order, until the log is closed or the lease is lost."""
         seen = after_seq
         while True:
-            changed = self._changed
+            changed = self._changed = self._changed or asyncio.Event()
             while seen < len(self.events):
                 if not self.may_be_told:
                     return
@@ -86,7 +86,8 @@ class AttemptLog:
             self._listeners.remove(listener)
 
     def _wake_followers(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._changed:
+            self._changed.set()
+            self._changed = None
         for listener in self._listeners:
             listener()

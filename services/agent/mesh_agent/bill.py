@@ -7,7 +7,7 @@ from mesh_agent.llm.registry import Model
 
 
 class Bill:
-    """`begin_round`, `on_model` for each model that is asked, `on_text` a chunk, then one of `end_round`, `fail_round`.
+    """`begin_round`, `on_model` for each model that is asked, `on_text`, then `end_round` or `fail_round`.
 
     A round that neither ended nor failed was cut by us, in the middle of an answer or of the wait for one.
     """
@@ -26,8 +26,8 @@ class Bill:
     def on_model(self, model: Model) -> None:
         self._asked = model
 
-    def on_text(self) -> None:
-        self._chunks += 1
+    def on_text(self, chunks: int) -> None:
+        self._chunks += chunks
 
     def end_round(self, usage: Usage) -> None:
         self._usage = self._usage.plus(usage)

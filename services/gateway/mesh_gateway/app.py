@@ -52,7 +52,8 @@ def build_app(gateway: Gateway) -> FastAPI:
     )
     app.state.gateway = gateway
     install_handlers(app)
-    for module in (auth, threads, thread_runs, runs, chatbot, memories, catalogue, meta):
+    # In the order in which they are looked through: what is asked most comes first.
+    for module in (chatbot, thread_runs, runs, threads, memories, auth, catalogue, meta):
         app.include_router(module.router)
     _describe(app)
     return app

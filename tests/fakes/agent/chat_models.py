@@ -17,6 +17,7 @@ class Heard:
     """What was heard of models. `windows` counts how often text might gather, for as long as `window` says."""
 
     texts: list[str] = field(default_factory=list)
+    chunks: int = 0
     models: list[str] = field(default_factory=list)
     window: TextWindow = field(default_factory=lambda: TextWindow(0.0, is_busy=False))
     windows: int = 0
@@ -24,8 +25,9 @@ class Heard:
     def on_model(self, model: Model) -> None:
         self.models.append(model.name)
 
-    def on_text(self, text: str) -> None:
+    def on_text(self, text: str, chunks: int = 1) -> None:
         self.texts.append(text)
+        self.chunks += chunks
 
     def next_window(self) -> TextWindow:
         self.windows += 1

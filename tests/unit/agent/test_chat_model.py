@@ -92,7 +92,7 @@ async def test_an_answer_tells_its_text_usage_and_why_it_ended() -> None:
         answer = await provider.answer()
 
     message = answer.message
-    assert provider.listener.texts == ["Forty", "-two"]
+    assert ("".join(provider.listener.texts), provider.listener.chunks) == ("Forty-two", 2)
     assert message.content == "Forty-two"
     assert message.usage_metadata is not None
     assert (message.usage_metadata["input_tokens"], message.usage_metadata["output_tokens"]) == (7, 2)

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fakes.agent.chat_models import Heard
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mesh_agent.llm.completion_stream import Completion, read_chunks
@@ -39,9 +40,9 @@ async def pieces(data: bytes, cuts: Sequence[int]) -> AsyncIterator[bytes]:
         yield data[start:stop]
 
 
-async def read(data: bytes, cuts: Sequence[int] = ()) -> tuple[Completion, list[str]]:
-    completion, heard = Completion(), list[str]()
-    await read_chunks(pieces(data, cuts), completion, heard.append)
+async def read(data: bytes, cuts: Sequence[int] = ()) -> tuple[Completion, Heard]:
+    completion, heard = Completion(), Heard()
+    await read_chunks(pieces(data, cuts), completion, heard.on_text)
     return completion, heard
 
 
@@ -55,12 +56,20 @@ async def read(data: bytes, cuts: Sequence[int] = ()) -> tuple[Completion, list[
 async def test_cuts_change_nothing(texts: list[str], cuts: Sequence[int], end: bytes) -> None:
     completion, heard = await read(body(texts, end), cuts)
 
-    assert heard == texts
+    assert ("".join(heard.texts), heard.chunks) == ("".join(texts), len(texts))
     assert completion.as_response()["choices"][0]["message"]["content"] == "".join(texts)
     assert completion.tool_calls[0]["function"] == {"name": "calculate", "arguments": '{"expression": "1"}'}
     assert completion.finish_reason == "stop"
     assert completion.chunks == len(texts)
     assert completion.usage == {"prompt_tokens": 7, "completion_tokens": len(texts), "total_tokens": 9}
+
+
+async def test_chunks_that_are_read_at_once_are_heard_at_once() -> None:
+    first, rest = line({"content": "Well"}), body(["Fi", "ne", "."])
+
+    _, heard = await read(first + rest, [len(first)])
+
+    assert (heard.texts, heard.chunks) == (["Well", "Fine."], 4)
 
 
 async def test_tool_calls_are_joined_by_their_index() -> None:
@@ -106,11 +115,12 @@ async def test_stream_that_is_none_says_why_and_whether_it_spoke(
     """Only before the first token may another model be asked: so each fault has to know."""
     before = line({"content": "Hi"}) if has_spoken else b""
 
-    with pytest.raises(ProviderError) as failed:
-        await read(before + data, [len(before)])
+    for cuts in ([len(before)], []):
+        with pytest.raises(ProviderError) as failed:
+            await read(before + data, cuts)
 
-    assert failed.value.reason == reason
-    assert failed.value.has_spoken == has_spoken
+        assert failed.value.reason == reason
+        assert failed.value.has_spoken == has_spoken
 
 
 @pytest.mark.parametrize("usage", [5, {"prompt_tokens": "7"}, {"prompt_tokens": -1}, {"prompt_tokens": 2**63}, [], "x"])
@@ -125,4 +135,4 @@ async def test_usage_that_is_none_is_passed_over(usage: object) -> None:
 async def test_nul_is_replaced() -> None:
     _, heard = await read(line({"content": "a\x00b"}) + line({}, "stop"))
 
-    assert heard == ["a\ufffdb"]
+    assert heard.texts == ["a\ufffdb"]

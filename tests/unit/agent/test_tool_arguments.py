@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fakes.agent.chat_models import Heard
 from fakes.agent.runs import a_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ async def _read(*calls: object) -> AIMessage:
             choice = {"delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
             yield b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n"
 
-    await read_chunks(received(), completion, print)
+    await read_chunks(received(), completion, Heard().on_text)
     message = CHAT_MODEL._create_chat_result(completion.as_response()).generations[0].message
     assert isinstance(message, AIMessage)
     return message

@@ -6,7 +6,7 @@ SDK's models as much again (measured; DESIGN §7).
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -56,11 +56,14 @@ class Completion:
 
 
 class TextListener(Protocol):
-    def on_text(self, text: str) -> None:
-        """A piece of the answer, of those that were read at once."""
+    def on_text(self, text: str, chunks: int = 1) -> None:
+        """A piece of the answer, of so many chunks that were read at once."""
 
     def next_window(self) -> TextWindow:
         """Says, when a read has been told, for how long more may gather."""
+
+
+type OnText = Callable[[str, int], None]
 
 
 async def read_completion(
@@ -88,16 +91,17 @@ async def read_completion(
     return completion
 
 
-async def read_chunks(received: AsyncIterable[bytes], completion: Completion, on_text: Callable[[str], None]) -> None:
+async def read_chunks(received: AsyncIterable[bytes], completion: Completion, on_text: OnText) -> None:
     """Takes a server-sent stream in, cut into pieces anywhere. Raises ProviderError unless it ends as it should."""
-    async for line in _lines(received, completion):
-        if not line.startswith(b"data:"):
-            continue
-        # The blank after the colon is optional, and some providers leave it out.
-        data = line[5:].strip()
-        if data == b"[DONE]":
+    rest = b""
+    async for data in received:
+        *lines, rest = (rest + data).split(b"\n")
+        if _take(lines, completion, on_text):
             break
-        _apply(completion, data, on_text)
+        if len(rest) > _MAX_LINE_BYTES:
+            raise ProviderError("MODEL_INVALID_ANSWER", is_retryable=True, has_spoken=completion.has_spoken)
+    else:
+        _take([rest], completion, on_text)
     if completion.finish_reason is None:
         # The stream ended cleanly but early; OpenAI's own SDK takes that for success.
         raise ProviderError("MODEL_CUT_OFF", is_retryable=True, has_spoken=completion.has_spoken)
@@ -113,6 +117,9 @@ async def _at_leisure(
         yield data
         if completion.has_spoken and not has_ended.is_set():
             await _gather(response, listener.next_window(), has_ended)
+        else:
+            # iter_any never yields to the loop while data is buffered; a burst must not starve other runs.
+            await asyncio.sleep(0)
 
 
 async def _gather(response: aiohttp.ClientResponse, window: TextWindow, has_ended: asyncio.Event) -> None:
@@ -156,50 +163,73 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
     return min(float(text), _MAX_RETRY_AFTER_S) if text.isdigit() else None
 
 
-async def _lines(received: AsyncIterable[bytes], completion: Completion) -> AsyncIterator[bytes]:
-    rest = b""
-    async for data in received:
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield line
-        if len(rest) > _MAX_LINE_BYTES:
-            raise ProviderError("MODEL_INVALID_ANSWER", is_retryable=True, has_spoken=completion.has_spoken)
-        # iter_any never yields to the loop while data is buffered; a burst must not starve other runs.
-        if len(lines) > 1:
-            await asyncio.sleep(0)
-    if rest:
-        yield rest
+class _ToldError(Exception):
+    """The provider tells of an error in its stream."""
 
 
-def _apply(completion: Completion, data: bytes, on_text: Callable[[str], None]) -> None:
+# Whatever reading a chunk raises that is none of this API's.
+_NO_CHUNK = (orjson.JSONDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+def _take(lines: Sequence[bytes], completion: Completion, on_text: OnText) -> bool:
+    """Takes whole lines in, and tells their text at once, also what came before a fault; whether the stream is over.
+
+    Raises ProviderError.
+    """
+    texts: list[str] = []
+    is_over = False
+    failure: tuple[str, Exception] | None = None
     try:
-        text, is_error = _merge(completion, orjson.loads(data))
-    except (orjson.JSONDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ProviderError("MODEL_INVALID_ANSWER", is_retryable=True, has_spoken=completion.has_spoken) from error
-    if is_error:
-        raise ProviderError("MODEL_CUT_OFF", is_retryable=True, has_spoken=completion.has_spoken)
-    if text:
-        completion.chunks += 1
-        completion.parts.append(text)
-        on_text(text)
+        is_over = _merge_lines(lines, completion, texts)
+    except _ToldError as error:
+        failure = "MODEL_CUT_OFF", error
+    except _NO_CHUNK as error:
+        failure = "MODEL_INVALID_ANSWER", error
+    if texts:
+        completion.chunks += len(texts)
+        completion.parts += texts
+        on_text("".join(texts), len(texts))
+    if failure:
+        reason, cause = failure
+        raise ProviderError(reason, is_retryable=True, has_spoken=completion.has_spoken) from cause
+    return is_over
 
 
-def _merge(completion: Completion, chunk: dict[str, Any]) -> tuple[str, bool]:
-    """Takes a chunk in; its text, and whether it tells of an error instead. Any exception: no chunk of this API."""
+def _merge_lines(lines: Sequence[bytes], completion: Completion, texts: list[str]) -> bool:
+    for line in lines:
+        if not line.startswith(b"data:"):
+            continue
+        # The blank after the colon is optional, and some providers leave it out.
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            return True
+        if text := _merge(completion, orjson.loads(data)):
+            texts.append(text)
+    return False
+
+
+def _merge(completion: Completion, chunk: dict[str, Any]) -> str:
+    """Takes a chunk in; its text. Once a token: what is not there costs one look."""
     if chunk.get("error"):
-        return "", True
-    completion.id = completion.id or str(chunk.get("id") or "")
-    completion.model = completion.model or str(chunk.get("model") or "")
-    completion.usage = _usage(chunk.get("usage")) or completion.usage
-    choices = chunk.get("choices") or ()
+        raise _ToldError
+    if not completion.id:
+        completion.id = str(chunk.get("id") or "")
+    if not completion.model:
+        completion.model = str(chunk.get("model") or "")
+    if usage := chunk.get("usage"):
+        completion.usage = _usage(usage) or completion.usage
+    choices = chunk.get("choices")
     if not choices:
-        return "", False
-    delta = choices[0].get("delta") or {}
-    completion.finish_reason = choices[0].get("finish_reason") or completion.finish_reason
-    for call in delta.get("tool_calls") or ():
-        _merge_tool_call(completion.tool_calls, call)
+        return ""
+    choice = choices[0]
+    if finish_reason := choice.get("finish_reason"):
+        completion.finish_reason = finish_reason
+    delta = choice.get("delta") or {}
+    if calls := delta.get("tool_calls"):
+        for call in calls:
+            _merge_tool_call(completion.tool_calls, call)
     # PostgreSQL stores no NUL, and an answer that cannot be stored would be tried again and again.
-    return (delta.get("content") or "").replace("\x00", "\ufffd"), False
+    return (delta.get("content") or "").replace("\x00", "\ufffd")
 
 
 def _usage(told: Any) -> dict[str, int] | None:
