@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from mesh_common.ids import UserId, new_id
-from mesh_common.job_queue import Job, JobQueue
+from mesh_common.job_queue import Job, JobQueue, NewJob
 from mesh_common.job_worker import JobWorker
 from mesh_common.postgres import Database
 from sqlalchemy import func, select, update
@@ -22,9 +22,7 @@ async def add_job(
 ) -> bool:
     user_id = UserId(new_id())
     async with database.as_user(user_id) as connection:
-        return await QUEUE.add(
-            connection, kind="work", key=key, user_id=user_id, payload=payload or {}, delay_s=delay_s
-        )
+        return await QUEUE.add(connection, NewJob("work", key, user_id, payload or {}, delay_s))
 
 
 async def claim_jobs(database: Database, *, limit: int = 10, lease_s: float = 60.0) -> list[Job]:

@@ -29,6 +29,17 @@ _MAX_DELAYS = 10
 
 
 @dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be queued; `delay_s` from now."""
+
+    kind: str
+    key: str
+    user_id: UserId
+    payload: dict[str, Any]
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One claimed job. `attempt` counts from 1; `trace_context` are the W3C headers of the call that queued it."""
 
@@ -93,36 +104,18 @@ class JobQueue:
     def __init__(self, table: Table) -> None:
         self._sql = JobStatements.of(table.fullname)
 
-    async def add(
-        self,
-        connection: AsyncConnection,
-        *,
-        kind: str,
-        key: str,
-        user_id: UserId,
-        payload: dict[str, Any],
-        delay_s: float = 0.0,
-    ) -> bool:
+    async def add(self, connection: AsyncConnection, job: NewJob) -> bool:
         """Queues a job; False when one of this (kind, key) is queued already, which then stays as it is."""
-        parameters = _new_job(kind, key, user_id, payload, delay_s)
-        return await self._sql.add.count(connection, parameters) == 1
+        return await self._sql.add.count(connection, _parameters(job)) == 1
 
-    async def renew(
-        self,
-        connection: AsyncConnection,
-        *,
-        kind: str,
-        key: str,
-        user_id: UserId,
-        payload: dict[str, Any],
-        delay_s: float,
-    ) -> None:
-        """Queues a job, or puts a queued one off by `delay_s` more (debounce), at most to ten delays after its birth.
+    async def renew(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+        """Queues jobs, or puts queued ones off by `delay_s` more (debounce), at most to ten delays after their birth.
 
         A job renewed while it is worked on is worked on once more; one in back-off stays in it.
         """
-        parameters = _new_job(kind, key, user_id, payload, delay_s)
-        await self._sql.renew.count(connection, {**parameters, "longest_s": delay_s * _MAX_DELAYS})
+        await self._sql.renew.rows_of_each(
+            connection, [{**_parameters(job), "longest_s": job.delay_s * _MAX_DELAYS} for job in jobs]
+        )
 
     async def claim(self, connection: AsyncConnection, *, limit: int, lease_s: float) -> Sequence[Job]:
         """Up to `limit` due jobs, oldest first, leased to the caller. Needs the worker role."""
@@ -158,13 +151,13 @@ class JobQueue:
         return float((row and row["age_s"]) or 0.0)
 
 
-def _new_job(kind: str, key: str, user_id: UserId, payload: dict[str, Any], delay_s: float) -> dict[str, Any]:
+def _parameters(job: NewJob) -> dict[str, Any]:
     return {
         "id": new_id(),
-        "kind": kind,
-        "key": key,
-        "user_id": user_id,
-        "payload": to_json(payload),
+        "kind": job.kind,
+        "key": job.key,
+        "user_id": job.user_id,
+        "payload": to_json(job.payload),
         "trace_context": to_json(carried_context()),
-        "delay_s": float(delay_s),
+        "delay_s": float(job.delay_s),
     }

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from mesh_common.ids import UserId
-from mesh_common.job_queue import JobQueue
+from mesh_common.job_queue import JobQueue, NewJob
 from mesh_common.postgres import Database
 from sqlalchemy import Row, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -48,9 +48,7 @@ class PostgresEvalStore:
     async def queue(self, run: JudgedRun) -> bool:
         if await self.is_judged(run.id):
             return False
-        return await JOBS.add(
-            self._connection, kind=_KIND, key=self._key(run.id), user_id=self._user_id, payload=run.as_payload()
-        )
+        return await JOBS.add(self._connection, NewJob(_KIND, self._key(run.id), self._user_id, run.as_payload()))
 
     async def count_queued(self) -> int:
         statement = select(func.count()).select_from(jobs).where(jobs.c.user_id == self._user_id)

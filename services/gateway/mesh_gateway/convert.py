@@ -1,6 +1,7 @@
 """Protobuf <-> what the API speaks. Pure functions."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, assert_never
 from uuid import UUID
 
@@ -77,8 +78,14 @@ def event(message: agent_pb2.RunEvent) -> StreamEvent:
     if name is None:
         # An agent that is newer than this gateway.
         raise Internal("The run tells of something unknown.", reason="UNKNOWN_EVENT")
-    position = EventPosition(RunId(UUID(message.run_id)), message.attempt, message.seq)
+    position = EventPosition(_run_id(message.run_id), message.attempt, message.seq)
     return StreamEvent(position, name, _event_fields(message, name), name in _TERMINAL)
+
+
+@lru_cache(maxsize=1_024)
+def _run_id(text: str) -> RunId:
+    """Of a run that is told event by event."""
+    return RunId(UUID(text))
 
 
 def _event_fields(  # noqa: C901, PLR0911 - one case an event, checked to be complete

@@ -10,7 +10,7 @@ import orjson
 from asyncpg import Record
 from mesh_common.errors import AlreadyExists
 from mesh_common.ids import UserId, new_id
-from mesh_common.job_queue import JobQueue
+from mesh_common.job_queue import JobQueue, NewJob
 from mesh_common.postgres import Database
 from mesh_common.statements import Statement
 from sqlalchemy import ColumnElement, Row, delete, func, select, tuple_, update
@@ -157,13 +157,8 @@ class PostgresMemoryStore:
         statement = insert(remembered_runs).values(user_id=self._user_id, run_id=turn.run_id).on_conflict_do_nothing()
         if (await self._connection.execute(statement)).rowcount == 0:
             return False
-        await self._queue.add(
-            self._connection,
-            kind=KEEP_TURN,
-            key=f"{self._user_id}:{turn.run_id}",
-            user_id=self._user_id,
-            payload=turn_payload(turn),
-        )
+        key = f"{self._user_id}:{turn.run_id}"
+        await self._queue.add(self._connection, NewJob(KEEP_TURN, key, self._user_id, turn_payload(turn)))
         return True
 
     async def count_queued(self) -> int:

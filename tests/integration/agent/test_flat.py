@@ -3,16 +3,15 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, cast
 from uuid import UUID
 
 import pytest
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
 from mesh_agent.store import threads
-from mesh_common.ids import ThreadId, UserId
+from mesh_common.ids import UserId
 from mesh_common.postgres import Database
-from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from mesh_common.statements import driver_of
+from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, owner_connection, running_agent, some_user
 from support.mesh import TestMesh
 from support.statements import counted
@@ -106,29 +105,13 @@ async def test_turn_1000_costs_what_turn_10_does(own_mesh: TestMesh, own_agent: 
     assert late.wal_bytes == pytest.approx(early.wal_bytes, rel=0.1), (early, late)
 
 
-class Explaining:
-    """Stands for a connection: what is executed on it is explained."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-        self.blocks = 0
-
-    async def execute(self, statement: TextClause, parameters: dict[str, Any]) -> list[Any]:
-        explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.text}")
-        [found] = (await self._connection.execute(explained, parameters)).scalar_one()
-        self.blocks += found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"]
-        return []
-
-
 async def blocks_to_remember_a_turn(database: Database, user_id: UserId, thread_id: str) -> int:
     """What PostgreSQL looks at when memory is told of the last turn."""
     async with database.as_user(user_id) as connection:
         await connection.execute(_REMEMBER_ALL_BUT_ONE, {"thread_id": thread_id})
-        explaining = Explaining(connection)
-        await threads.messages_to_remember(
-            cast("AsyncConnection", explaining), user_id, ThreadId(UUID(thread_id)), limit=50
-        )
-    return explaining.blocks
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {threads.TO_REMEMBER.sql}"
+        [found] = await driver_of(connection).fetchval(explain, UUID(thread_id), user_id, 50)
+    return int(found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"])
 
 
 _REMEMBER_ALL_BUT_ONE = text("""

@@ -14,7 +14,7 @@ from mesh_common.caller import Caller, acting
 from mesh_common.clock import utc_now
 from mesh_common.errors import InvalidInput, NotFound
 from mesh_common.ids import RunId, UserId, new_id
-from mesh_common.job_queue import JobQueue
+from mesh_common.job_queue import JobQueue, NewJob
 from mesh_common.job_worker import JobWorker
 from mesh_common.postgres import Database
 from mesh_common.telemetry import restored_context, tracer
@@ -51,8 +51,7 @@ async def add_job(database: Database, user_id: UserId) -> None:
     }
     with use_span(_UNSAMPLED):
         async with database.as_user(user_id) as connection:
-            key = payload["run_id"]
-            await JobQueue(outbox).add(connection, kind=RECORD_USAGE, key=key, user_id=user_id, payload=payload)
+            await JobQueue(outbox).add(connection, NewJob(RECORD_USAGE, str(payload["run_id"]), user_id, payload))
 
 
 async def test_runs_of_one_moment_are_one_call_that_acts_for_nobody(test_mesh: TestMesh) -> None:

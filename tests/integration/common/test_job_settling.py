@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from mesh_common.job_queue import Job, JobQueue
+from mesh_common.job_queue import Job, JobQueue, NewJob
 from mesh_common.job_worker import JobWorker
 from mesh_common.postgres import Database
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -51,9 +51,7 @@ async def test_a_job_renewed_while_it_is_worked_on_is_due_before_the_next_poll(d
         payloads.append(job.payload)
         if not job.payload:
             async with database.as_user(job.user_id) as connection:
-                await QUEUE.renew(
-                    connection, kind="work", key="k", user_id=job.user_id, payload={"turn": 2}, delay_s=0.0
-                )
+                await QUEUE.renew(connection, [NewJob("work", "k", job.user_id, {"turn": 2})])
 
     async with running_worker(
         JobWorker(database, QUEUE, handle, name="test", concurrency=2, timeout_s=30.0, max_attempts=20, poll_s=3_600.0)

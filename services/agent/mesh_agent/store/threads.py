@@ -164,23 +164,35 @@ async def messages_to_remember(
 ) -> Sequence[tuple[Message, int]]:
     """Messages of succeeded runs that memory was not told of yet, oldest first, each with its run's position."""
     parameters = {"user_id": user_id, "thread_id": thread_id, "limit": limit}
-    return [(_message(row), row.position) for row in await connection.execute(_TO_REMEMBER, parameters)]
+    rows = await TO_REMEMBER.rows(connection, parameters)
+    return [(Message(id_, Role(role), *others), position) for id_, role, *others, position in rows]
 
 
 # The position comes from a subquery, which PostgreSQL runs first: joined with the thread it was compared last, after
 # all of the thread's runs and messages were read.
-_TO_REMEMBER = text("""
+TO_REMEMBER = Statement(
+    "agent.messages_to_remember",
+    """
     SELECT m.id, m.role, m.content, m.created_at, m.run_id, m.is_partial, m.position
     FROM agent.messages m JOIN agent.runs r ON r.id = m.run_id AND r.status = 'succeeded'
     WHERE m.thread_id = :thread_id AND m.user_id = :user_id
       AND m.position > (SELECT remembered_position FROM agent.threads WHERE id = :thread_id)
     ORDER BY m.position, m.part LIMIT :limit
-""")
+""",
+)
 
 
 async def set_remembered(connection: AsyncConnection, thread_id: ThreadId, position: int) -> None:
-    statement = update(threads).where(threads.c.id == thread_id, threads.c.remembered_position < position)
-    await connection.execute(statement.values(remembered_position=position))
+    await _SET_REMEMBERED.count(connection, {"thread_id": thread_id, "position": position})
+
+
+_SET_REMEMBERED = Statement(
+    "agent.set_remembered",
+    """
+    UPDATE agent.threads SET remembered_position = :position
+    WHERE id = :thread_id AND remembered_position < :position
+""",
+)
 
 
 async def assistant_message(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> Message | None:

@@ -56,6 +56,9 @@ class DeliverOutbox:
             await self.memories.remember(user_id, messages[-1].run_id, thread_id, messages)
             async with self.database.as_user(user_id) as connection:
                 await threads.set_remembered(connection, thread_id, position)
+            if len(messages) == len(turns) < _MAX_MESSAGES:
+                # All there was. Turns that ended meanwhile have queued this anew.
+                return
 
     async def _submit_run(self, user_id: UserId, run_id: RunId) -> None:
         async with self.database.as_user(user_id) as connection:

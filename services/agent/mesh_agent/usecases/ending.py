@@ -1,16 +1,16 @@
 """The end of a run: one transaction for messages, status, usage, frames, outbox and lease (DESIGN §6, point 6)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mesh_common.clock import utc_now
 from mesh_common.ids import RunId
-from mesh_common.job_queue import JobQueue
+from mesh_common.job_queue import JobQueue, NewJob
 from mesh_common.postgres import Database
 
 from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import Claim, Outcome, RunStatus
-from mesh_agent.store import Connection, checkpoints, claims, runs
+from mesh_agent.store import checkpoints, claims, runs
 
 RECORD_USAGE = "record_usage"
 REMEMBER = "remember"
@@ -35,7 +35,8 @@ class EndRun:
         async with self.database.as_user(claim.user_id) as connection:
             if not await runs.end_run(connection, claim, outcome, frames):
                 raise LeaseLostError
-            await self._fill_outbox(connection, claim, outcome)
+            if jobs := list(self._jobs(claim, outcome)):
+                await self.outbox.renew(connection, jobs)
             if has_checkpoints:
                 await checkpoints.forget_run(connection, claim.run_id)
             has_waiting = await claims.drop_lease(connection, claim)
@@ -53,41 +54,34 @@ class EndRun:
             # The clock is asked last: a lease that holds now was nobody else's before the run went.
             if await runs.is_there(connection, claim.run_id) or not holds_lease():
                 raise LeaseLostError
-            await self._add_usage(connection, claim, outcome)
+            for job in _usage_job(claim, outcome):
+                await self.outbox.add(connection, job)
 
-    async def _fill_outbox(self, connection: Connection, claim: Claim, outcome: Outcome) -> None:
-        """Rows hold ids and numbers only; texts are read when they are delivered."""
-        await self._add_usage(connection, claim, outcome)
+    def _jobs(self, claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
+        """What others are to be told. Rows hold ids and numbers only; texts are read when they are delivered."""
+        yield from _usage_job(claim, outcome)
         if outcome.status is not RunStatus.SUCCEEDED:
             return
         payload = {"run_id": str(claim.run_id), "thread_id": str(claim.thread_id)}
-        await self.outbox.renew(
-            connection,
-            kind=REMEMBER,
-            key=str(claim.thread_id),
-            user_id=claim.user_id,
-            payload=payload,
-            delay_s=self.remember_delay_s,
-        )
+        yield NewJob(REMEMBER, str(claim.thread_id), claim.user_id, payload, self.remember_delay_s)
         if is_sampled(claim.run_id, self.eval_sample_ratio):
-            key = str(claim.run_id)
-            await self.outbox.add(connection, kind=SUBMIT_RUN, key=key, user_id=claim.user_id, payload=payload)
+            yield NewJob(SUBMIT_RUN, str(claim.run_id), claim.user_id, payload)
 
-    async def _add_usage(self, connection: Connection, claim: Claim, outcome: Outcome) -> None:
-        """What was used was used, whatever becomes of the thread: so the numbers themselves are queued."""
-        usage = outcome.usage
-        if not usage.input_tokens and not usage.output_tokens:
-            return
-        payload = {
-            "run_id": str(claim.run_id),
-            "model": outcome.model,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "cost_micro_usd": usage.cost_micro_usd,
-            "ended_at": utc_now().isoformat(),
-        }
-        key = str(claim.run_id)
-        await self.outbox.add(connection, kind=RECORD_USAGE, key=key, user_id=claim.user_id, payload=payload)
+
+def _usage_job(claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
+    """What was used was used, whatever becomes of the thread: so the numbers themselves are queued."""
+    usage = outcome.usage
+    if not usage.input_tokens and not usage.output_tokens:
+        return
+    payload = {
+        "run_id": str(claim.run_id),
+        "model": outcome.model,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_micro_usd": usage.cost_micro_usd,
+        "ended_at": utc_now().isoformat(),
+    }
+    yield NewJob(RECORD_USAGE, str(claim.run_id), claim.user_id, payload)
 
 
 def is_sampled(run_id: RunId, ratio: float) -> bool:
