@@ -12,8 +12,9 @@ from hypothesis.stateful import invariant, precondition, rule
 from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import Claim, Outcome, RunInput, RunStatus, Usage
 from mesh_agent.frames import encode_frames
-from mesh_agent.store import claims, runs, threads
+from mesh_agent.store import claims, starts, threads
 from mesh_agent.store.claims import Owner
+from mesh_agent.store.starts import Claimant
 from mesh_agent.tables import outbox
 from mesh_agent.usecases.ending import EndRun
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
@@ -71,6 +72,20 @@ class Leases(LoopMachine):
         run_id = RunId(new_id())
         self.do(self._add(run_id, thread))
         self.model.runs.append(ModelRun(run_id, thread))
+
+    @rule(thread=st.integers(0, THREADS - 1), owner=st.sampled_from(OWNERS))
+    def start(self, thread: int, owner: Owner) -> None:
+        """Claimed at once where nothing stands on the thread, not even a lease that ran out."""
+        is_free = self.model.first_unended(thread) is None
+        run = ModelRun(RunId(new_id()), thread)
+
+        claim = self.do(self._add(run.run_id, thread, Claimant(owner, TTL_S)))
+
+        self.model.runs.append(run)
+        assert (claim is not None) == is_free
+        if claim:
+            assert claim.run_id == run.run_id
+            self._take(run, claim)
 
     @rule(owner=st.sampled_from(OWNERS), limit=st.integers(1, 3))
     def claim(self, owner: Owner, limit: int) -> None:
@@ -156,14 +171,19 @@ class Leases(LoopMachine):
 
     # --- what they do to PostgreSQL
 
-    async def _add(self, run_id: RunId, thread: int) -> None:
+    async def _add(self, run_id: RunId, thread: int, claimant: Claimant | None = None) -> Claim | None:
         async with self.database.as_user(self.user_id) as connection:
             if not self.are_threads_made:
                 for thread_id in self.threads:
                     await threads.insert_thread(connection, self.user_id, thread_id)
                 self.are_threads_made = True
             thread_id = self.threads[thread]
-            await runs.insert_run(connection, self.user_id, thread_id, RunInput(run_id, thread_id, "Hi"), b"")
+            assert await threads.lock_thread(connection, self.user_id, thread_id)
+            run = RunInput(run_id, thread_id, "Hi")
+            inserted = await starts.insert_run(connection, self.user_id, thread_id, run, b"", claimant)
+        assert inserted
+        assert inserted.is_new
+        return inserted.claim
 
     async def _claim(self, owner: Owner, limit: int) -> list[Claim]:
         async with self.database.as_worker() as connection:

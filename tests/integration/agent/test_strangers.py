@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.domain import Claim, RunInput
-from mesh_agent.store import claims, runs, threads
+from mesh_agent.store import claims, runs, starts, threads
 from mesh_agent.store.history import history_of
 from mesh_agent.store.once_calls import begin_call
 from mesh_common.errors import NotFound
@@ -133,7 +133,7 @@ type Query = Callable[[AsyncConnection, UserId, ThreadId, RunId], Awaitable[obje
 QUERIES: list[tuple[str, Query, object]] = [
     ("get_thread", lambda c, u, t, _: threads.get_thread(c, u, t), None),
     ("lock_thread", lambda c, u, t, _: threads.lock_thread(c, u, t), False),
-    ("insert_run", lambda c, u, t, _: runs.insert_run(c, u, t, RunInput(RunId(new_id()), t, "Hi"), b""), None),
+    ("insert_run", lambda c, u, t, _: starts.insert_run(c, u, t, RunInput(RunId(new_id()), t, "Hi"), b""), None),
     ("list_threads", lambda c, u, _, __: threads.list_threads(c, u, limit=9, after=None, query=None), []),
     ("thread_by_key", lambda c, u, _, __: threads.thread_by_key(c, u, "key"), None),
     ("update_thread", lambda c, u, t, _: threads.update_thread(c, u, t, title="x", metadata=None), None),

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mesh_common.ids import RunId, ThreadId, UserId, new_id
-from mesh_common.statements import Statement, to_json
-from mesh_common.telemetry import carried_context
+from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.statements import Statement
 from sqlalchemy import Row, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh_agent.domain import Claim, FollowedRun, Outcome, Run, RunError, RunInput, RunStatus, Usage
+from mesh_agent.domain import Claim, FollowedRun, Outcome, Run, RunError, RunStatus, Usage
 from mesh_agent.tables import leases, runs
 
 _RUN = (
@@ -31,52 +30,6 @@ _RUN = (
     runs.c.metadata,
 )
 _UNENDED = (RunStatus.PENDING, RunStatus.RUNNING)
-
-
-async def insert_run(
-    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, run: RunInput, request_hash: bytes
-) -> bool | None:
-    """Stores a pending run and its message; False when a run of this id or idempotency key is there already.
-
-    None when the user has no such thread. Locks the thread first: runs start on it one after the other until this
-    transaction ends.
-    """
-    parameters = {
-        "id": run.run_id,
-        "user_id": user_id,
-        "thread_id": thread_id,
-        "model": run.model,
-        "metadata": to_json(run.metadata),
-        "idempotency_key": run.idempotency_key,
-        "request_hash": request_hash,
-        "trace_context": to_json(carried_context()),
-        "message_id": new_id(),
-        "content": run.message,
-    }
-    row = await _INSERT_RUN.row(connection, parameters)
-    return row["is_new"] if row else None
-
-
-# The run's position is taken when the thread's row comes, which is when it is locked.
-_INSERT_RUN = Statement(
-    "agent.insert_run",
-    """
-    WITH thread AS MATERIALIZED (
-        SELECT id FROM agent.threads WHERE id = :thread_id AND user_id = :user_id FOR NO KEY UPDATE
-    ), new_run AS (
-        INSERT INTO agent.runs (id, user_id, thread_id, status, model, metadata, idempotency_key, request_hash,
-                                trace_context)
-        SELECT :id, :user_id, thread.id, 'pending', :model, :metadata, :idempotency_key, :request_hash, :trace_context
-        FROM thread
-        ON CONFLICT DO NOTHING
-        RETURNING id, user_id, thread_id, position
-    ), message AS (
-        INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content)
-        SELECT :message_id, user_id, thread_id, id, position, 0, 'user', :content FROM new_run
-    )
-    SELECT EXISTS (SELECT 1 FROM new_run) AS is_new FROM thread
-""",
-)
 
 
 async def run_by_id_or_key(

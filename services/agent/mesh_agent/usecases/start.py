@@ -26,7 +26,8 @@ from mesh_agent.graph.window import message_tokens
 from mesh_agent.llm.registry import ModelRegistry
 from mesh_agent.ports import Memories
 from mesh_agent.recall_ahead import ask_ahead
-from mesh_agent.store import Connection, claims, runs, threads
+from mesh_agent.store import Connection, claims, runs, starts, threads
+from mesh_agent.store.starts import Claimant
 from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.threads import request_hash
 
@@ -119,8 +120,7 @@ class StartRun:
                 if refusal:
                     raise refusal
                 thread_id = await self._thread(connection, user_id, run)
-                await self._insert(connection, user_id, thread_id, run, digest)
-                claim = await self._claim(connection, run.run_id) if has_room else None
+                claim = await self._insert(connection, user_id, thread_id, run, digest, may_claim=has_room)
                 if claim is None:
                     await self._keep_pending(connection, user_id, run, join)
             if claim:
@@ -133,30 +133,42 @@ class StartRun:
             raise _taken()
 
     async def _thread(self, connection: Connection, user_id: UserId, run: RunInput) -> ThreadId:
+        """Made or locked: runs start on it one after the other."""
         if run.thread_id is None:
             thread_id = ThreadId(new_id())
             await threads.insert_thread(connection, user_id, thread_id)
             return thread_id
+        if not await threads.lock_thread(connection, user_id, run.thread_id):
+            raise _no_thread()
         if run.multitask is Multitask.REJECT:
-            await self._refuse_busy(connection, user_id, run.thread_id, run.run_id)
+            await self._refuse_busy(connection, run.thread_id, run.run_id)
         return run.thread_id
 
-    async def _refuse_busy(self, connection: Connection, user_id: UserId, thread_id: ThreadId, run_id: RunId) -> None:
-        is_there = await threads.lock_thread(connection, user_id, thread_id)
-        if is_there and await runs.is_thread_busy(connection, thread_id, besides=run_id):
+    async def _refuse_busy(self, connection: Connection, thread_id: ThreadId, run_id: RunId) -> None:
+        if await runs.is_thread_busy(connection, thread_id, besides=run_id):
             raise Conflict("The thread is busy with another run.", reason="THREAD_BUSY")
 
     async def _insert(
-        self, connection: Connection, user_id: UserId, thread_id: ThreadId, run: RunInput, digest: bytes
-    ) -> None:
-        is_new = await runs.insert_run(connection, user_id, thread_id, run, digest)
-        if is_new is None:
-            raise NotFound("There is no such thread.")
-        if not is_new:
+        self,
+        connection: Connection,
+        user_id: UserId,
+        thread_id: ThreadId,
+        run: RunInput,
+        digest: bytes,
+        *,
+        may_claim: bool,
+    ) -> Claim | None:
+        """The claim, or none for a run that waits."""
+        claimant = Claimant(self.executor.owner, self.executor.limits.lease_ttl_s) if may_claim else None
+        inserted = await starts.insert_run(connection, user_id, thread_id, run, digest, claimant)
+        if inserted is None:
+            raise _no_thread()
+        if not inserted.is_new:
             raise _taken()
-
-    async def _claim(self, connection: Connection, run_id: RunId) -> Claim | None:
-        return await claims.claim_run(connection, self.executor.owner, run_id, ttl_s=self.executor.limits.lease_ttl_s)
+        if inserted.claim or claimant is None:
+            return inserted.claim
+        # What stands on the thread may be a lease that ran out.
+        return await claims.claim_run(connection, claimant.owner, run.run_id, ttl_s=claimant.ttl_s)
 
     async def _keep_pending(
         self, connection: Connection, user_id: UserId, run: RunInput, join: Callable[[], None]
@@ -186,6 +198,10 @@ class StartRun:
         if digest_before != digest:
             raise IdempotencyKeyReused("This Idempotency-Key was used with another request.")
         return StartedRun(run_id, thread_id, is_new=False)
+
+
+def _no_thread() -> NotFound:
+    return NotFound("There is no such thread.")
 
 
 def _taken() -> Conflict:

@@ -1,0 +1,122 @@
+"""SQL of starts: a run and its message, claimed in the same statement where the thread is free."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from mesh_common.ids import ThreadId, UserId, new_id
+from mesh_common.statements import Statement, to_json
+from mesh_common.telemetry import carried_context
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_agent.domain import Claim, RunInput
+from mesh_agent.store import history
+from mesh_agent.store.claims import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """The replica that may have the run at once, and for how long without a heartbeat."""
+
+    owner: Owner
+    ttl_s: float
+
+
+_NOBODY: Final = Claimant(Owner("", ""), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class InsertedRun:
+    """`is_new` is False when a run of this id or idempotency key is there already, and nothing was stored. `claim` is
+    None for a run that waits."""
+
+    is_new: bool
+    claim: Claim | None
+
+
+async def insert_run(
+    connection: AsyncConnection,
+    user_id: UserId,
+    thread_id: ThreadId,
+    run: RunInput,
+    request_hash: bytes,
+    claimant: Claimant | None = None,
+) -> InsertedRun | None:
+    """Stores a run with its message, on a thread whose row this transaction has locked or made.
+
+    Claimed by the claimant when the thread has no unended run and no lease: nobody else can have a claim on it then,
+    for nobody sees this run before the commit. Else it is pending. None when the user has no such thread.
+    """
+    trace_context = carried_context()
+    by = claimant or _NOBODY
+    parameters = {
+        "id": run.run_id,
+        "user_id": user_id,
+        "thread_id": thread_id,
+        "model": run.model,
+        "metadata": to_json(run.metadata),
+        "idempotency_key": run.idempotency_key,
+        "request_hash": request_hash,
+        "trace_context": to_json(trace_context),
+        "message_id": new_id(),
+        "content": run.message,
+        "is_to_be_claimed": claimant is not None,
+        "owner": by.owner.name,
+        "address": by.owner.address,
+        "ttl_s": by.ttl_s,
+    }
+    row = await _INSERT.row(connection, parameters)
+    if row is None:
+        return None
+    position, fence, said = row
+    if position is None:
+        return InsertedRun(is_new=False, claim=None)
+    if fence is None:
+        return InsertedRun(is_new=True, claim=None)
+    claim = Claim(
+        run.run_id,
+        thread_id,
+        user_id,
+        position,
+        attempt=1,
+        fence=fence,
+        message=run.message,
+        model=run.model,
+        trace_context=trace_context,
+        history=history.said(said),
+    )
+    return InsertedRun(is_new=True, claim=claim)
+
+
+# A statement after the one that locks the thread: this one's snapshot then has all runs that started there before.
+_SQL: Final = """
+    WITH thread AS MATERIALIZED (
+        SELECT id, :is_to_be_claimed::boolean
+               AND NOT EXISTS (SELECT 1 FROM agent.leases WHERE thread_id = :thread_id)
+               AND NOT EXISTS (SELECT 1 FROM agent.runs
+                               WHERE thread_id = :thread_id AND status IN ('pending', 'running')) AS is_free
+        FROM agent.threads WHERE id = :thread_id AND user_id = :user_id
+    ), new_run AS (
+        INSERT INTO agent.runs (id, user_id, thread_id, status, attempt, started_at, model, metadata, idempotency_key,
+                                request_hash, trace_context)
+        SELECT :id, :user_id, id,
+               CASE WHEN is_free THEN 'running' ELSE 'pending' END,
+               CASE WHEN is_free THEN 1 ELSE 0 END,
+               CASE WHEN is_free THEN clock_timestamp() END,
+               :model, :metadata, :idempotency_key, :request_hash, :trace_context
+        FROM thread
+        ON CONFLICT DO NOTHING
+        RETURNING id, user_id, thread_id, position
+    ), leased AS (
+        INSERT INTO agent.leases (thread_id, user_id, run_id, owner, owner_address, fence, expires_at)
+        SELECT new_run.thread_id, new_run.user_id, new_run.id, :owner, :address, nextval('agent.fences'),
+               clock_timestamp() + make_interval(secs => :ttl_s)
+        FROM new_run, thread WHERE is_free
+        RETURNING fence
+    ), message AS (
+        INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content)
+        SELECT :message_id, user_id, thread_id, id, position, 0, 'user', :content FROM new_run
+    )
+    SELECT r.position, fence, CASE WHEN is_free THEN {history} END
+    FROM thread LEFT JOIN new_run r ON true LEFT JOIN leased ON true
+"""
+_INSERT: Final = Statement("agent.insert_run", _SQL.format(history=history.OF_CLAIMED))
