@@ -3,9 +3,11 @@
 import asyncio
 from uuid import UUID
 
+import pytest
 from fakes.agent.neighbours import AWAY, FakeReceivers
 from mesh_agent.domain import RecalledMemory
 from support.agent import agent_settings, running_agent, some_user
+from support.grown_threads import grow
 from support.mesh import TestMesh
 
 _WITHIN_S = 10
@@ -72,6 +74,28 @@ async def test_quick_turns_are_remembered_in_one_call(own_mesh: TestMesh, model_
     assert str(remembered.run_id) == second.run_id
     assert [message.content for message in later.messages][1::2] == ["3"]
     assert str(later.run_id) == third.run_id
+
+
+@pytest.mark.parametrize(("turns_before", "calls"), [(24, [50]), (60, [50, 50, 22])])
+async def test_more_turns_than_a_call_takes_are_remembered_in_several(
+    own_mesh: TestMesh, model_url: str, turns_before: int, calls: list[int]
+) -> None:
+    user_id = some_user()
+    receivers = FakeReceivers(only=user_id)
+    settings = agent_settings(own_mesh, model_url, AGENT_REMEMBER_DELAY_S="0")
+
+    async with running_agent(own_mesh, settings, memories=receivers) as agent:
+        thread_id = (await agent.create_thread(user_id)).id
+        await grow(own_mesh, thread_id, user_id, turns_before)
+        await agent.run(user_id, "The last [[sim:reply=yes]]", thread_id=thread_id)
+        remembered = [await received(receivers.remembered) for _ in calls]
+        await agent.run(user_id, "One more [[sim:reply=no]]", thread_id=thread_id)
+        later = await received(receivers.remembered)
+
+    assert [len(call.messages) for call in remembered] == calls
+    assert len({message.id for call in remembered for message in call.messages}) == sum(calls)
+    assert remembered[-1].messages[-1].content == "yes"
+    assert [message.content for message in later.messages][1:] == ["no"]
 
 
 async def test_cancelled_run_is_billed_but_neither_remembered_nor_judged(own_mesh: TestMesh, model_url: str) -> None:
