@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,12 @@ from deploy.programs import ROOT
 
 CONFIGURATION: Final = ROOT / "deploy/compose/nginx/nginx.conf"
 _PATIENCE_S: Final = 20
+# A port that was free a moment ago may be somebody's by the time nginx wants it.
+_TRIES: Final = 3
+
+
+class PortTakenError(Exception):
+    """nginx found a port in use."""
 
 
 @dataclass(eq=False)
@@ -87,16 +93,25 @@ async def open_edge(
     """nginx with the committed configuration, but for the addresses and paths of a container; `change` edits it."""
     authority = new_authority()
     authority.issue(folder / "tls", "127.0.0.1")
-    edge = Edge(
-        gateway=PlayedGateway(),
-        authority=authority,
-        https_port=free_port(),
-        http_port=free_port(),
-        access_log=folder / "access.log",
-    )
     path = folder / "nginx.conf"
-    path.write_text(change(_on_loopback(edge, folder)))
-    async with edge.gateway.serving(), _running(nginx, path, edge.access_log):
+    async with AsyncExitStack() as stack:
+        for tries_left in reversed(range(_TRIES)):
+            edge = Edge(
+                gateway=PlayedGateway(),
+                authority=authority,
+                https_port=free_port(),
+                http_port=free_port(),
+                access_log=folder / "access.log",
+            )
+            path.write_text(change(_on_loopback(edge, folder)))
+            try:
+                await stack.enter_async_context(_running(nginx, path, edge.access_log))
+            except PortTakenError:
+                if not tries_left:
+                    raise
+            else:
+                break
+        await stack.enter_async_context(edge.gateway.serving())
         yield edge
 
 
@@ -143,6 +158,8 @@ async def _until_ready(stderr: asyncio.StreamReader) -> None:
     said = b""
     while b"start worker process " not in said:
         line = await stderr.readline()
+        if not line and b"Address already in use" in said:
+            raise PortTakenError(said.decode())
         assert line, f"nginx ended: {said.decode()}"
         said += line
 
