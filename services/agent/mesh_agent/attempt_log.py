@@ -20,10 +20,10 @@ class AttemptLog:
     not speak (fencing), and one that was paused may have written what nobody has read yet.
     """
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: Claim, holds_lease: Callable[[], bool]) -> None:
         self.claim = claim
         self.events: list[RunEvent] = []
-        self.holds_lease: Callable[[], bool] = lambda: False
+        self.holds_lease = holds_lease
         self._changed: asyncio.Event | None = None  # made when somebody waits for it
         self._listeners: list[Callable[[], None]] = []
         self.is_closed = False

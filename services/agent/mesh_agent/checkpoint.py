@@ -1,6 +1,6 @@
 """LangGraph's checkpoints, kept back until a safe point, written under the run's lease.
 
-langgraph-checkpoint-postgres writes each step; a plain turn would pay for steps nobody resumes (17 rows). So this
+langgraph-checkpoint-postgres writes each step; a plain turn would pay for steps nobody resumes. So this
 saver buffers, and flushes before a tool starts and after each tool result, on a connection whose transaction first
 locks the lease's row and compares the fencing number: a stale owner cannot write. A fresh AsyncPostgresSaver per
 flush, because one serialises all its calls behind a lock (langgraph#7259).
@@ -106,11 +106,13 @@ class BufferedSaver(BaseCheckpointSaver[str]):
     @asynccontextmanager
     async def open(self, claim: Claim, holds_lease: Callable[[], bool]) -> AsyncIterator[RunCheckpoints]:
         """Takes checkpoints of this attempt while open; what was not flushed is dropped with it."""
-        self._open[claim.fence] = RunCheckpoints(claim, holds_lease, self._database)
+        checkpoints = self._open[claim.fence] = RunCheckpoints(claim, holds_lease, self._database)
         try:
-            yield self._open[claim.fence]
+            yield checkpoints
         finally:
             del self._open[claim.fence]
+            # What waits knows the graph's context, which knows the attempt and so these checkpoints: a cycle.
+            checkpoints.waiting.clear()
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The last safe point of the attempts before; a first attempt has none, and asks nobody."""

@@ -107,11 +107,11 @@ class Execution:
         Raises LeaseLostError for the latter.
         """
         handle.is_ending = True
-        if not handle.holds_lease():
+        if not handle.lease.holds():
             raise LeaseLostError
         ended = outcome or handle.attempt.cancelled()
         await while_lease_holds(
-            handle.holds_lease, lambda: self.end_run.discard(handle.claim, ended, handle.holds_lease)
+            handle.lease.holds, lambda: self.end_run.discard(handle.claim, ended, handle.lease.holds)
         )
         handle.attempt.log.finish(_terminal(handle, ended))
         _count(ended)
@@ -125,7 +125,7 @@ class Execution:
         frames = encode_frames([*attempt_log.events, terminal])
         try:
             has_waiting = await while_lease_holds(
-                handle.holds_lease,
+                handle.lease.holds,
                 lambda: self.end_run(claim, outcome, frames, has_checkpoints=handle.attempt.has_checkpoints),
             )
         except LeaseLostError:

@@ -21,7 +21,8 @@ from mesh_agent.backlog import Backlog
 from mesh_agent.domain import Claim, FollowedRun
 from mesh_agent.execution import Execution
 from mesh_agent.handle import Handle, Stop
-from mesh_agent.heartbeat import Heartbeat, valid_until_s
+from mesh_agent.heartbeat import Heartbeat
+from mesh_agent.lease import HeldLease
 from mesh_agent.metrics import RUNS_RUNNING
 from mesh_agent.recall_ahead import RecallAhead
 from mesh_agent.store import claims
@@ -126,7 +127,7 @@ class Executor:
         before = self._handles.get(claim.run_id)
         if before:
             # An attempt of ours whose lease ran out unnoticed: this claim is the notice.
-            before.valid_until_s = 0.0
+            before.lease.give_up()
             before.stop_by(Stop.LEASE_LOST)
         self._handles[claim.run_id] = handle
         RUNS_RUNNING.set(len(self._handles))
@@ -207,12 +208,9 @@ class Executor:
             self.launch(claim, asked_at_s)
 
     def _handle(self, claim: Claim, claimed_at_s: float, recall_ahead: RecallAhead | None) -> Handle:
-        # The log asks the handle and the handle has the log: one is told after.
-        attempt_log = AttemptLog(claim)
-        valid_s = valid_until_s(claimed_at_s, self.limits.lease_ttl_s)
-        handle = Handle(claim, Attempt(attempt_log, self.load, claimed_at_s, recall_ahead), valid_s)
-        attempt_log.holds_lease = handle.holds_lease
-        return handle
+        lease = HeldLease.asked_for(claimed_at_s, self.limits.lease_ttl_s)
+        attempt_log = AttemptLog(claim, lease.holds)
+        return Handle(claim, Attempt(attempt_log, self.load, claimed_at_s, recall_ahead), lease)
 
     async def _execute(self, handle: Handle) -> None:
         handle.begin()

@@ -1,12 +1,12 @@
 """One run being executed here, and why it may be stopped from outside."""
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mesh_agent.attempt import Attempt
 from mesh_agent.domain import Claim
+from mesh_agent.lease import HeldLease
 
 
 class Stop(StrEnum):
@@ -21,19 +21,14 @@ class Stop(StrEnum):
 
 @dataclass(slots=True)
 class Handle:
-    """`valid_until_s` is on the monotonic clock."""
-
     claim: Claim
     attempt: Attempt
-    valid_until_s: float
+    lease: HeldLease
     task: asyncio.Task[None] | None = None
     stop: Stop | None = None
     has_begun: bool = False
     is_ending: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def holds_lease(self) -> bool:
-        return time.monotonic() < self.valid_until_s
 
     def stop_by(self, reason: Stop) -> bool:
         """Stops the run unless it is stopped or ending already."""

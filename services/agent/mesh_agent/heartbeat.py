@@ -18,13 +18,6 @@ log = structlog.get_logger()
 
 # A heartbeat may fail once before a lease is lost.
 _HEARTBEATS_PER_TTL = 3
-# What a clock may drift against the database's within one lease, and what sending takes.
-_LEASE_MARGIN = 0.85
-
-
-def valid_until_s(asked_at_s: float, lease_ttl_s: float) -> float:
-    """Until when an owner may trust a lease it asked for at `asked_at_s` (monotonic)."""
-    return asked_at_s + lease_ttl_s * _LEASE_MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +68,11 @@ class Heartbeat:
                 handle.stop_by(Stop.LEASE_LOST)
                 continue
             if state.is_renewed:
-                # Answers may overtake each other.
-                handle.valid_until_s = max(handle.valid_until_s, valid_until_s(asked_at_s, self.lease_ttl_s))
+                handle.lease.renewed(asked_at_s, self.lease_ttl_s)
             if state.is_cancel_requested:
                 handle.stop_by(Stop.CANCELLED)
 
     def _stop_expired(self) -> None:
         for handle in list(self.handles.values()):
-            if not handle.holds_lease():
+            if not handle.lease.holds():
                 handle.stop_by(Stop.LEASE_LOST)

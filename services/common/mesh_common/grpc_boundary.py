@@ -60,7 +60,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
         )
 
     def _unary(self, method: str, behaviour: Any) -> Any:
-        async def serve(request: Message, context: Context) -> Message:
+        async def serve(request: Message, context: Context) -> Message | None:
             call = _Call(method, context)
             with call.observed():
                 try:
@@ -70,7 +70,8 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
                         return response
                 except Exception as error:  # noqa: BLE001 - the boundary
                     call.failed(error)
-            return await context.abort_with_status(call.status())
+            await call.abort()
+            return None
 
         return serve
 
@@ -89,7 +90,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
                 except Exception as error:  # noqa: BLE001 - the boundary
                     call.failed(error)
             if call.error:
-                await context.abort_with_status(call.status())
+                await call.abort()
 
         return serve
 
@@ -148,16 +149,23 @@ class _Call:
     def failed(self, error: Exception) -> None:
         """Keeps a MeshError as it is; logs anything else with its text, which never leaves the process."""
         if isinstance(error, MeshError):
-            self.error = error
+            # Its traceback holds frames that hold this call: a cycle, with the whole request in it.
+            self.error = error.with_traceback(None)
         else:
             log.error("rpc.crashed", rpc=self._rpc, exc_info=error)
             self.error = Internal("Something went wrong on our side.")
-            self.error.__cause__ = error
         if self._span:
             self._span.set_status(Status(StatusCode.ERROR, self.error.reason))
 
-    def status(self) -> Any:
-        return to_status(self.error or Internal("Something went wrong on our side."))
+    async def abort(self) -> None:
+        """Ends the call by its error; gRPC raises its AbortError again once the servicer's coroutine is through."""
+        try:
+            await self._context.abort_with_status(
+                to_status(self.error or Internal("Something went wrong on our side."))
+            )
+        except grpc.aio.AbortError as aborted:
+            # gRPC keeps it beside the context, which frames of its traceback hold: a cycle, as above.
+            aborted.__traceback__ = None
 
     def _log(self, code: str, seconds: float) -> None:
         level = log.warning if code in _SERVER_FAULTS else log.info

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -180,36 +180,45 @@ class ServiceCalls:
         token = ("authorization", f"Bearer {self.signer.token_for(self.callee)}")
         return (token, *on_behalf, *headers.items())
 
-    @contextmanager
-    def _observed(self, request: Message) -> Iterator[dict[str, str]]:
-        rpc = self._rpc_name(request)
-        started_s = time.perf_counter()
-        code = "OK"
-        with tracer.start_as_current_span(
-            rpc, kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
-        ) as span:
-            headers: dict[str, str] = {}
-            propagate.inject(headers)
-            try:
-                yield headers
-            except grpc.aio.AioRpcError as error:
-                code = error.code().name
-                span.set_status(Status(StatusCode.ERROR, code))
-                raise from_rpc_error(error) from error
-            except MeshError as error:
-                code = code_of(error).name
-                span.set_status(Status(StatusCode.ERROR, code))
-                raise
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            finally:
-                RPC_CLIENT_SECONDS.labels(rpc, code).observe(time.perf_counter() - started_s)
+    def _observed(self, request: Message) -> "_Observed":
+        return _Observed(self._rpc_name(request))
 
     def _rpc_name(self, request: Message) -> str:
         # buf's STANDARD rules hold that the request of RPC `Verb` is `VerbRequest`.
         verb = request.DESCRIPTOR.name.removesuffix("Request")
         return f"mesh.{self.callee}.v1.{self.callee.capitalize()}Service/{verb}"
+
+
+class _Observed:
+    """One call as its caller sees it: its span, its metric, and what the other side raised as a MeshError.
+
+    Not a generator: contextlib would keep the error that another is raised from in a frame which that error refers to,
+    a cycle of everything the caller's request held.
+    """
+
+    def __init__(self, rpc: str) -> None:
+        self._rpc = rpc
+        self._started_s = time.perf_counter()
+        self._scope = tracer.start_as_current_span(
+            rpc, kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
+        )
+
+    def __enter__(self) -> dict[str, str]:
+        """Headers that carry the trace on."""
+        self._span = self._scope.__enter__()
+        headers: dict[str, str] = {}
+        propagate.inject(headers)
+        return headers
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        code = "CANCELLED" if isinstance(error, asyncio.CancelledError) else "OK"
+        if isinstance(error, (grpc.aio.AioRpcError, MeshError)):
+            code = (error.code() if isinstance(error, grpc.aio.AioRpcError) else code_of(error)).name
+            self._span.set_status(Status(StatusCode.ERROR, code))
+        self._scope.__exit__(None, None, None)
+        RPC_CLIENT_SECONDS.labels(self._rpc, code).observe(time.perf_counter() - self._started_s)
+        if isinstance(error, grpc.aio.AioRpcError):
+            raise from_rpc_error(error) from error
 
 
 class ServerStream[R: Message]:

@@ -1,6 +1,7 @@
 """Retries by tenacity, which is asked only when something went wrong."""
 
 from collections.abc import Awaitable, Callable
+from traceback import clear_frames
 
 from tenacity import AsyncRetrying
 
@@ -24,5 +25,10 @@ async def with_retries[T](
             raise failures.pop()
         return await action()
 
-    result: T = await retrying()(again)
+    try:
+        result: T = await retrying()(again)
+    except on as error:
+        # tenacity keeps it in frames that its traceback holds: a cycle, with all that the action knew.
+        clear_frames(error.__traceback__)
+        raise
     return result

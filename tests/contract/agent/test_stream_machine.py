@@ -37,8 +37,7 @@ class Agents:
         self.cuts = asyncio.Event()
 
     def _log(self, attempt: int) -> AttemptLog:
-        log = AttemptLog(Claim(RUN, THREAD, USER, 1, attempt, attempt, "Hi", None, {}))
-        log.holds_lease = lambda: True
+        log = AttemptLog(Claim(RUN, THREAD, USER, 1, attempt, attempt, "Hi", None, {}), lambda: True)
         log.append(RunStarted(str(THREAD)) if attempt == 1 else RunRestarted(str(THREAD), ()))
         return log
 

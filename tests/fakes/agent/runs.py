@@ -26,9 +26,7 @@ def a_claim(message: str = "hello", *, attempt: int = 1) -> Claim:
 
 def an_owned_log(*, attempt: int = 1) -> AttemptLog:
     """The log of an attempt whose lease holds."""
-    log = AttemptLog(a_claim(attempt=attempt))
-    log.holds_lease = lambda: True
-    return log
+    return AttemptLog(a_claim(attempt=attempt), lambda: True)
 
 
 def a_model(

@@ -31,8 +31,8 @@ def test_seq_has_no_gaps_and_names_the_attempt() -> None:
     assert [(event.attempt, event.seq) for event in events] == [(2, 1), (2, 2), (2, 3)]
 
 
-def test_a_log_nobody_gave_a_lease_to_takes_nothing() -> None:
-    log = AttemptLog(a_claim())
+def test_a_log_whose_lease_does_not_hold_takes_nothing() -> None:
+    log = AttemptLog(a_claim(), lambda: False)
 
     with pytest.raises(LeaseLostError):
         log.append(_delta("a"))
@@ -53,7 +53,7 @@ def test_what_was_refused_for_a_lost_lease_leaves_no_gap() -> None:
 
 
 async def test_end_is_told_whatever_became_of_the_lease() -> None:
-    log = AttemptLog(a_claim())
+    log = AttemptLog(a_claim(), lambda: False)
     async with asyncio.TaskGroup() as group:
         follower = group.create_task(_all(log))
         await asyncio.sleep(0)

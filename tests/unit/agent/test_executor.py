@@ -84,7 +84,7 @@ async def test_log_of_a_run_whose_lease_ran_out_is_not_given() -> None:
     before = runs.log_of(claim.run_id)
 
     # As after a pause: the clock went on, and nothing here did.
-    runs._handles[claim.run_id].valid_until_s = time.monotonic() - 1.0
+    runs._handles[claim.run_id].lease.valid_until_s = time.monotonic() - 1.0
 
     assert before is not None
     assert runs.log_of(claim.run_id) is None

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from mesh_agent.handle import Handle, Stop
 from mesh_agent.heartbeat import Heartbeat
+from mesh_agent.lease import HeldLease
 from mesh_agent.store.claims import LeaseState, Owner
 from mesh_common.ids import RunId, new_id
 from mesh_common.postgres import Database
@@ -30,16 +31,18 @@ class MuteAtFirst(Heartbeat):
         raise asyncio.CancelledError
 
 
+class StillHeld(HeldLease):
+    def holds(self) -> bool:
+        return True
+
+
 class LeasedHandle:
     """What a heartbeat asks and tells of a run."""
 
     def __init__(self) -> None:
         self.claim = type("Claim", (), {"fence": 1})()
-        self.valid_until_s = 0.0
+        self.lease = StillHeld(0.0)
         self.stops: list[Stop] = []
-
-    def holds_lease(self) -> bool:
-        return True
 
     def stop_by(self, reason: Stop) -> bool:
         self.stops.append(reason)
@@ -59,5 +62,5 @@ async def test_beat_that_hangs_holds_up_no_other() -> None:
         beating.cancel()
         await asyncio.wait([beating])
 
-    assert handle.valid_until_s > 0
+    assert handle.lease.valid_until_s > 0
     assert handle.stops == []

@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from traceback import clear_frames
 from typing import Final, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
+from mesh_common.errors import MeshError
 from mesh_common.postgres import Database
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
@@ -19,6 +21,7 @@ from mesh_agent.graph.nodes import MAX_CALLS
 from mesh_agent.graph.state import RunContext
 from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
 from mesh_agent.llm.fallback import FallbackModel, ModelListener
+from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.prompts import Prompts
 from mesh_agent.tools.registry import ToolRegistry
@@ -85,13 +88,18 @@ class AttemptLoop:
         return _progress([*messages, *done])
 
     async def run(self, attempt: LoopInput, listener: Listener) -> str:
-        """The finish reason. Goes on from the last safe point when `progress` found one."""
-        state = await self._graph.ainvoke(
-            None if self._has_progress else {"rounds": 0},
-            self._config,
-            context=self._context(attempt, listener),
-            durability="sync",
-        )
+        """The finish reason. Goes on from the last safe point when `progress` found one. Raises ProviderError."""
+        try:
+            state = await self._graph.ainvoke(
+                None if self._has_progress else {"rounds": 0},
+                self._config,
+                context=self._context(attempt, listener),
+                durability="sync",
+            )
+        except (MeshError, ProviderError) as error:
+            # LangGraph keeps it in frames that its traceback holds: a cycle, with the history in it.
+            clear_frames(error.__traceback__)
+            raise
         finish_reason: str = state["finish_reason"]
         return finish_reason
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from langchain_core.messages import AIMessage, BaseMessage
@@ -72,7 +72,11 @@ class FallbackModel:
                 if error.has_spoken:
                     raise
                 failure = error
-        raise failure or AssertionError("no model to ask")
+        try:
+            raise failure or AssertionError("no model to ask")
+        finally:
+            # Its traceback is about to hold this frame: a cycle, with the run and its history in it.
+            del failure
 
     def _candidates(self, models: Sequence[Model]) -> Iterator[Model]:
         """Those whose breaker lets them through, or all when none is.
@@ -176,7 +180,7 @@ def _observe(span: Span, answer: ModelAnswer, response_model: str) -> None:
 def _retrying() -> AsyncRetrying:
     return AsyncRetrying(
         stop=stop_after_attempt(_TRIES),
-        wait=_wait_as_told(),
+        wait=_WAIT,
         retry=retry_if_exception(_is_worth_a_retry),
         reraise=True,
     )
@@ -201,3 +205,6 @@ class _wait_as_told(wait_base):  # noqa: N801 - tenacity names its waits so
         error = retry_state.outcome.exception()
         told_s: float | None = getattr(error, "retry_after_s", None)
         return told_s if told_s is not None else self._backoff(retry_state)
+
+
+_WAIT: Final = _wait_as_told()
