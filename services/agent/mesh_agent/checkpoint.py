@@ -24,7 +24,8 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from mesh_common.postgres import Database, database_away
+from mesh_common.postgres import Database
+from mesh_common.unit_of_work import database_away
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.attempt_log import LeaseLostError

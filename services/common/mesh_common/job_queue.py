@@ -111,6 +111,8 @@ class JobQueue:
     async def renew(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
         """Queues jobs, or puts queued ones off by `delay_s` more (debounce), at most to ten delays after their birth.
 
+        All in one round trip.
+
         A job renewed while it is worked on is worked on once more; one in back-off stays in it.
         """
         await self._sql.renew.rows_of_each(

@@ -1,48 +1,31 @@
-"""PostgreSQL: the pool, and the unit of work that names its role and its user.
+"""PostgreSQL: the pool of a service, and its two roles.
 
 A login of a service may do nothing by itself (NOINHERIT): each transaction takes the role `<svc>_app` with a user,
 whose rows alone it then sees, or `<svc>_worker` for work across users (DESIGN §5).
 """
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from enum import StrEnum
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Literal
 
 import asyncpg
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from mesh_common.errors import MeshError, Unavailable
+from mesh_common.errors import MeshError
 from mesh_common.ids import UserId
 from mesh_common.metrics import DATABASE_POOL
 from mesh_common.settings import GrpcSettings
-from mesh_common.transactions import (
-    DRIVER_ERRORS,
-    AsyncpgTransactions,
-    SqlAlchemyTransactions,
-    Transactions,
-    has_cut,
-    is_dead,
-)
+from mesh_common.transactions import DRIVER_ERRORS, AsyncpgTransactions, SqlAlchemyTransactions, Transactions
+from mesh_common.unit_of_work import UNMIGRATED_CLASSES, UnitOfWork, sqlstate
 
 Driver = Literal["asyncpg", "psycopg"]
-_RETRY_AFTER_S = 1.0
-# Class 08: connection; 40: rolled back by a deadlock; 53: resources; 57: the operator stopped us.
-# https://www.postgresql.org/docs/18/errcodes-appendix.html
-# Class 28: a password that is being rotated.
-# 25P03: our transaction stood still for too long.
-_UNMIGRATED_CLASSES = ("3F000", "42P01")
-_AWAY_CLASSES = ("08", "25P03", "28", "40", "53", "57", *_UNMIGRATED_CLASSES)
 # A process that is frozen in a transaction must not hold its locks for as long as its connection lives.
 _IDLE_IN_TRANSACTION_PER_TIMEOUT = 2
-
 
 # psycopg has no deadline of its own on a statement, and a listener only hears: a server that is gone without a word (a
 # pulled cable, a NAT that forgot the connection) is noticed by the system's probes alone. After 10 s of silence one
@@ -55,11 +38,6 @@ LIBPQ_KEEPALIVE: Final[dict[str, Any]] = {
 }
 
 
-class Role(StrEnum):
-    APP = "app"
-    WORKER = "worker"
-
-
 class Database:
     """The pool of one service. Bounded, with a deadline on waiting, connecting and each statement."""
 
@@ -68,65 +46,13 @@ class Database:
         self.schema = schema
         self._transactions = transactions
 
-    @asynccontextmanager
-    async def as_user(self, user_id: UserId) -> AsyncIterator[AsyncConnection]:
+    def as_user(self, user_id: UserId) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction that sees and writes this user's rows alone; commits at the end of the block."""
-        async with self._transaction(Role.APP, user_id) as connection:
-            yield connection
+        return UnitOfWork(self.engine, self._transactions, f"{self.schema}_app", user_id)
 
-    @asynccontextmanager
-    async def as_worker(self) -> AsyncIterator[AsyncConnection]:
+    def as_worker(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction across users: claims, queues, retention, login. Never for a request's own reads."""
-        async with self._transaction(Role.WORKER, None) as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _transaction(self, role: Role, user_id: UserId | None) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with self._with_role(role, user_id) as connection:
-                yield connection
-                await self._transactions.commit(connection)
-        except MeshError:
-            raise
-        except (PoolTimeoutError, OSError, TimeoutError) as error:
-            raise database_away() from error
-        except (DBAPIError, *DRIVER_ERRORS) as error:
-            # SQLAlchemy does not wrap what asyncpg raises on connecting, nor what passes it by (`statements`).
-            if is_database_away(error):
-                raise database_away() from error
-            raise
-
-    @asynccontextmanager
-    async def _with_role(self, role: Role, user_id: UserId | None) -> AsyncIterator[AsyncConnection]:
-        """A connection of the pool in a transaction that has its role; rolled back when left without a commit.
-
-        Whether it lives is seen by that first statement, and a dead one is replaced: pinging each before would cost
-        every transaction one more round trip.
-        """
-        try:
-            connection = await self._take(role, user_id)
-        except (DBAPIError, *DRIVER_ERRORS) as error:
-            if not is_dead(error):
-                raise
-            connection = await self._take(role, user_id)
-        try:
-            yield connection
-        finally:
-            await self._give_back(connection)
-
-    async def _take(self, role: Role, user_id: UserId | None) -> AsyncConnection:
-        connection = await self.engine.connect()
-        try:
-            await self._transactions.begin(connection, f"{self.schema}_{role}", user_id)
-        except BaseException:
-            await self._give_back(connection)
-            raise
-        return connection
-
-    async def _give_back(self, connection: AsyncConnection) -> None:
-        # To its end, also when the task is cancelled: half given back it would be lost to the pool.
-        is_cut = has_cut(sys.exception())
-        await asyncio.shield(self._transactions.release(connection, is_cut=is_cut))
+        return UnitOfWork(self.engine, self._transactions, f"{self.schema}_worker", None)
 
     async def not_ready_reason(self, required_revision: str, timeout_s: float = 2.0) -> str | None:
         """None when the schema is at least at `required_revision`; ahead is fine, so that a rollback can start."""
@@ -135,7 +61,7 @@ class Database:
                 statement = text(f"SELECT version_num FROM {self.schema}.alembic_version")  # noqa: S608 - our own name
                 revision = (await connection.execute(statement)).scalar_one_or_none()
         except (MeshError, TimeoutError) as error:
-            is_missing = _sqlstate(error.__cause__).startswith(_UNMIGRATED_CLASSES)
+            is_missing = sqlstate(error.__cause__).startswith(UNMIGRATED_CLASSES)
             return "the schema is not migrated" if is_missing else "PostgreSQL cannot be reached"
         except (DBAPIError, *DRIVER_ERRORS):
             return "the schema is not migrated"
@@ -196,25 +122,6 @@ def with_driver(url: str, driver: Driver) -> str:
     return f"postgresql+{driver}://{rest}"
 
 
-def is_database_away(error: Exception) -> bool:
-    """Whether the database itself is the trouble (gone, restarting, full), not the statement."""
-    if not isinstance(error, DBAPIError):
-        return is_dead(error) or _sqlstate(error).startswith(_AWAY_CLASSES)
-    if error.connection_invalidated or isinstance(error, InterfaceError):
-        return True
-    code = _sqlstate(error)
-    if not code and error.statement is None:
-        # The driver complains before there is a statement: of the connection that the pool had for us. The pool has
-        # closed it by now.
-        return True
-    return code.startswith(_AWAY_CLASSES) or (not code and isinstance(error, OperationalError))
-
-
-def _sqlstate(error: BaseException | None) -> str:
-    """Five characters, or none where PostgreSQL was not heard at all."""
-    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
-
-
 def _connect_args(driver: Driver, timeout_s: float) -> dict[str, object]:
     timeout_ms = int(timeout_s * 1000)
     server_settings = {
@@ -233,8 +140,3 @@ def _observe_pool(engine: AsyncEngine) -> None:
     if isinstance(pool, AsyncAdaptedQueuePool):
         DATABASE_POOL.labels("in_use").set_function(pool.checkedout)
         DATABASE_POOL.labels("idle").set_function(pool.checkedin)
-
-
-def database_away() -> Unavailable:
-    """What callers are told, whatever the driver said."""
-    return Unavailable("The database is not reachable right now. Try again.", retry_after_s=_RETRY_AFTER_S)

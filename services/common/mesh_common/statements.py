@@ -74,8 +74,9 @@ class Statement:
         return [values[name] for name in self._names]
 
     def _span(self) -> AbstractContextManager[Any]:
-        # Within a trace that is not recorded there is nothing to tell; a span of nothing costs as much as any.
-        if not get_current_span().is_recording():
+        # Within a trace that is not recorded there is nothing to tell; a span of nothing costs as much as any. Asked of
+        # the trace: the span around this may have ended.
+        if not get_current_span().get_span_context().trace_flags.sampled:
             return nullcontext()
         return tracer.start_as_current_span(
             self.name, kind=SpanKind.CLIENT, attributes=self._span_attributes, record_exception=False

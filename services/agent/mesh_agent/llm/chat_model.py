@@ -31,7 +31,7 @@ class ChatAnswer:
 
 
 class StreamingChatModel(ChatOpenAI):
-    """Asked by `ask`, which streams."""
+    """Asked by `ask`, which streams. LangChain's own ways to ask would go round the listener and the session."""
 
     _session: aiohttp.ClientSession = PrivateAttr()
     _url: str = PrivateAttr()

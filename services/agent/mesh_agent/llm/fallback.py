@@ -135,7 +135,8 @@ class FallbackModel:
 
     def _schemas_of(self, tools: Sequence[BaseTool]) -> Sequence[ToolSchema]:
         """Made once for each set of tools: made anew they cost 3 % of a turn."""
-        # A name means the same tool for as long as the process lives.
+        # A name means the same tool for as long as the process lives. Of a tool's `extras`, which `bind_tools` would
+        # pass on for some providers, none of ours has any.
         key = tuple(tool.name for tool in tools)
         if key not in self._schemas:
             if len(self._schemas) >= _MAX_TOOL_SETS:

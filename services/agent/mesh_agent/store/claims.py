@@ -93,7 +93,7 @@ async def claim_runs(connection: AsyncConnection, owner: Owner, *, limit: int, t
 
 
 async def claim_run(connection: AsyncConnection, owner: Owner, run_id: RunId, *, ttl_s: float) -> Claim | None:
-    """This run with its history, in the transaction that made it, when its thread is free.
+    """This run with its history, when its turn on the thread has come and nobody has it.
 
     The history cannot change while the claim holds: reading it here saves a round trip, and later a transaction.
     """

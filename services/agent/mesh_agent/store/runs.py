@@ -1,4 +1,4 @@
-"""SQL of runs: starting them, reading them, ending them."""
+"""SQL of runs: reading them, cancelling them, ending them. `starts` has their beginning."""
 
 from collections.abc import Sequence
 from typing import Any

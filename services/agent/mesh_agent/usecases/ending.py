@@ -58,7 +58,11 @@ class EndRun:
                 await self.outbox.add(connection, job)
 
     def _jobs(self, claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
-        """What others are to be told. Rows hold ids and numbers only; texts are read when they are delivered."""
+        """What others are to be told. Rows hold ids and numbers only; texts are read when they are delivered.
+
+        All are renewed, which puts off what is remembered of a busy thread; the keys of the rest are the run's own, and
+        nothing is queued by them yet.
+        """
         yield from _usage_job(claim, outcome)
         if outcome.status is not RunStatus.SUCCEEDED:
             return

@@ -165,10 +165,7 @@ class StartRun:
             raise _no_thread()
         if not inserted.is_new:
             raise _taken()
-        if inserted.claim or claimant is None:
-            return inserted.claim
-        # What stands on the thread may be a lease that ran out.
-        return await claims.claim_run(connection, claimant.owner, run.run_id, ttl_s=claimant.ttl_s)
+        return inserted.claim
 
     async def _keep_pending(
         self, connection: Connection, user_id: UserId, run: RunInput, join: Callable[[], None]
