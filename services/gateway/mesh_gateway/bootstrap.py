@@ -12,7 +12,7 @@ import grpc
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from mesh_common.clock import SystemClock
+from mesh_common.clock import Clock, SystemClock
 from mesh_common.edges import ServiceName
 from mesh_common.grpc_client import ServiceCalls, open_channel
 from mesh_common.jwt import JWTVerifier, SigningKey, TokenType
@@ -107,7 +107,7 @@ async def _wire(
     started_runs = StartedRuns(
         ServiceCalls("agent", signer), partial(open_channel, tls=settings.tls_to("agent"), shares_connections=False)
     )
-    auth, agent, memory, evals = await _open_clients(stack, settings, signer, started_runs)
+    auth, agent, memory, evals = await _open_clients(stack, settings, signer, started_runs, clock)
     token_type: TokenType = "at+jwt"  # noqa: S105 - a type, no secret
     verifier = JWTVerifier({}, token_type=token_type, audience=settings.audience, issuer=settings.issuer)
     keys = SigningKeys(auth, redis, verifier, clock)
@@ -130,7 +130,11 @@ async def _wire(
 
 
 async def _open_clients(
-    stack: AsyncExitStack, settings: GatewaySettings, signer: ServiceTokenSigner, started_runs: StartedRuns
+    stack: AsyncExitStack,
+    settings: GatewaySettings,
+    signer: ServiceTokenSigner,
+    started_runs: StartedRuns,
+    clock: Clock,
 ) -> tuple[AuthClient, AgentClient, MemoryClient, EvalClient]:
     def backend(callee: ServiceName) -> Backend:
         return Backend(ServiceCalls(callee, signer), settings.call_timeout_s)
@@ -143,7 +147,7 @@ async def _open_clients(
     memory = await channel_to("memory", settings.memory_target)
     evals = await channel_to("eval", settings.eval_target)
     return (
-        AuthClient(backend("auth"), auth, login_timeout_s=settings.login_timeout_s),
+        AuthClient(backend("auth"), auth, login_timeout_s=settings.login_timeout_s, clock=clock),
         AgentClient(backend("agent"), agent, started_runs, start_timeout_s=settings.start_timeout_s),
         MemoryClient(backend("memory"), memory),
         EvalClient(backend("eval"), evals),

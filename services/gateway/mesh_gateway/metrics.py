@@ -20,6 +20,10 @@ FIRST_TOKEN_SECONDS: Final = Histogram(
     "From the arrival of the request to the first piece of the answer.",
     buckets=LATENCY_BUCKETS_S,
 )
+LOGINS_HELD_BACK: Final = Counter(
+    "mesh_gateway_logins_held_back_total",
+    "Logins and new accounts refused without asking auth, which had no room a moment before.",
+)
 REFUSALS: Final = Counter("mesh_gateway_rate_limit_refusals_total", "Requests refused by a limit.", ("limit",))
 CUT_CONNECTIONS: Final = Counter(
     "mesh_gateway_cut_connections_total", "Connections cut because the client was too slow, or too many.", ("cause",)

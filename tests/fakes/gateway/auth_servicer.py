@@ -25,6 +25,7 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
         self.key = SigningKey.from_pem(new_private_key_pem())
         self.keys_given = 0
         self.is_hashing_pool_full = False
+        self.hashes_asked = 0
         self._accounts: dict[str, tuple[UUID, str]] = {}
         self._refresh: dict[str, tuple[UUID, str]] = {}
         self._revoked: list[tuple[str, int]] = []
@@ -56,6 +57,7 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
         self._revoked.append((session_id, int(time.time()) + _TTL_S))
 
     async def Register(self, request: auth_pb2.RegisterRequest, context: Any) -> auth_pb2.RegisterResponse:
+        self.hashes_asked += 1
         if self.is_hashing_pool_full:
             raise Unavailable("Too many logins at once.", reason="LOGIN_CAPACITY", retry_after_s=3)
         if request.email.casefold() in self._accounts:
@@ -65,6 +67,7 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
         return auth_pb2.RegisterResponse(user=_user(user_id, request.email))
 
     async def Login(self, request: auth_pb2.LoginRequest, context: Any) -> auth_pb2.LoginResponse:
+        self.hashes_asked += 1
         user_id, password = self._accounts.get(request.email.casefold(), (None, None))
         if user_id is None or password != request.password:
             raise Unauthenticated("E-mail or password is wrong.", reason="WRONG_CREDENTIALS")

@@ -14,6 +14,7 @@ from jose import jwt as jose_jwt
 from mesh_common.ids import new_id
 from mesh_common.jwt import SigningKey, new_private_key_pem, public_jwk
 from mesh_dev.valkey import EmbeddedValkey
+from mesh_gateway import login_room
 from support.gateway import Client, FakeMesh, eventually, running_gateway
 from support.net import free_port
 
@@ -135,14 +136,24 @@ async def test_taken_email_is_409(gateway: Client) -> None:
     assert (response.status_code, response.json()["reason"]) == (409, "EMAIL_TAKEN")
 
 
-async def test_full_hashing_pool_is_503_with_its_wait(gateway: Client) -> None:
-    gateway.mesh.auth.is_hashing_pool_full = True
+async def test_full_hashing_pool_is_503_with_its_wait_and_auth_is_not_asked_for_the_next(
+    mesh: FakeMesh, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(login_room, "_PAUSE_S", 60.0)
+    form = {"username": "a@b.de", "password": PASSWORD}
+    mesh.auth.is_hashing_pool_full = True
+    asked_before = mesh.auth.hashes_asked
     try:
-        response = await gateway.http.post("/api/v1/auth/register", json={"email": "a@b.de", "password": PASSWORD})
+        async with running_gateway(mesh, valkey.url) as gateway:
+            refused = await gateway.http.post("/api/v1/auth/register", json={"email": "a@b.de", "password": PASSWORD})
+            held_back = await gateway.http.post("/api/v1/auth/login", data=form)
     finally:
-        gateway.mesh.auth.is_hashing_pool_full = False
+        mesh.auth.is_hashing_pool_full = False
 
-    assert (response.status_code, response.headers["retry-after"]) == (503, "3")
+    assert [response.status_code for response in (refused, held_back)] == [503, 503]
+    assert [response.headers["retry-after"] for response in (refused, held_back)] == ["3", "3"]
+    assert held_back.json()["reason"] == "LOGIN_CAPACITY"
+    assert mesh.auth.hashes_asked == asked_before + 1
 
 
 async def test_refresh_gives_the_next_tokens_once(gateway: Client) -> None:

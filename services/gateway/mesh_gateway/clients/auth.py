@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 
 import grpc
 from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
+from mesh_common.clock import Clock
 from mesh_common.ids import UserId
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
+from mesh_gateway.login_room import LoginRoom
 from mesh_gateway.schemas.auth import Tokens, User
 from mesh_gateway.schemas.catalogue import MonthUsage
 
@@ -27,22 +29,22 @@ class RevocationPage:
 
 
 class AuthClient:
-    def __init__(self, backend: Backend, channel: grpc.aio.Channel, *, login_timeout_s: float) -> None:
+    def __init__(self, backend: Backend, channel: grpc.aio.Channel, *, login_timeout_s: float, clock: Clock) -> None:
+        self.room = LoginRoom(clock)
+        """Asked before anything is done for a login or a new account."""
         self._backend = backend
         self._stub = auth_pb2_grpc.AuthServiceStub(channel)
         self._login_timeout_s = login_timeout_s
 
     async def register(self, email: str, password: str) -> User:
         request = auth_pb2.RegisterRequest(email=email, password=password)
-        response = await self._backend.unary(self._stub.Register, request, timeout_s=self._login_timeout_s)
-        return convert.user(response.user)
+        asked = self._backend.unary(self._stub.Register, request, timeout_s=self._login_timeout_s)
+        return convert.user((await self.room.heard(asked)).user)
 
     async def login(self, email: str, password: str) -> Tokens:
         request = auth_pb2.LoginRequest(email=email, password=password)
-        response = await self._backend.unary(
-            self._stub.Login, request, timeout_s=self._login_timeout_s, checks_credentials=True
-        )
-        return convert.tokens(response.tokens)
+        asked = self._backend.unary(self._stub.Login, request, timeout_s=self._login_timeout_s, checks_credentials=True)
+        return convert.tokens((await self.room.heard(asked)).tokens)
 
     async def refresh(self, refresh_token: str) -> Tokens:
         request = auth_pb2.RefreshRequest(refresh_token=refresh_token)

@@ -20,6 +20,7 @@ router = APIRouter(prefix="/api/v1/auth", tags=["auth"])
     responses=problems(403, 409, 413, 422, 429),
 )
 async def register(body: RegisterBody, gateway: GatewayDep, address: ClientKeyDep, record: RecordDep) -> User:
+    gateway.auth.room.require()
     await gateway.limits.charge(_limit(gateway, "register"), address, record)
     return await gateway.auth.register(body.email, body.password.get_secret_value())
 
@@ -33,6 +34,7 @@ async def register(body: RegisterBody, gateway: GatewayDep, address: ClientKeyDe
 async def login(
     form: Annotated[LoginForm, Form()], gateway: GatewayDep, address: ClientKeyDep, record: RecordDep
 ) -> Tokens:
+    gateway.auth.room.require()
     await gateway.limits.charge(_limit(gateway, "login-address"), address, record)
     await gateway.limits.charge(_limit(gateway, "login-account"), form.username.casefold(), record)
     return await gateway.auth.login(form.username, form.password.get_secret_value())
