@@ -27,7 +27,7 @@ async def with_retries[T](
 
     try:
         result: T = await retrying()(again)
-    except on as error:
+    except BaseException as error:
         # tenacity keeps it in frames that its traceback holds: a cycle, with all that the action knew.
         clear_frames(error.__traceback__)
         raise

@@ -12,7 +12,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 from asyncpg import Record
-from opentelemetry.trace import SpanKind, get_current_span
+from opentelemetry.trace import NonRecordingSpan, SpanKind, get_current_span
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_common.telemetry import tracer
@@ -74,9 +74,9 @@ class Statement:
         return [values[name] for name in self._names]
 
     def _span(self) -> AbstractContextManager[Any]:
-        # Within a trace that is not recorded there is nothing to tell; a span of nothing costs as much as any. Asked of
-        # the trace: the span around this may have ended.
-        if not get_current_span().get_span_context().trace_flags.sampled:
+        # Within a trace that is not recorded there is nothing to tell; a span of nothing costs as much as any. One that
+        # ended, which records no more either, is none of nothing: what comes after it belongs to its trace.
+        if isinstance(get_current_span(), NonRecordingSpan):
             return nullcontext()
         return tracer.start_as_current_span(
             self.name, kind=SpanKind.CLIENT, attributes=self._span_attributes, record_exception=False

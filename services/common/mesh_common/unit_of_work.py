@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
+from traceback import clear_frames
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -45,7 +46,7 @@ class UnitOfWork(AbstractAsyncContextManager[AsyncConnection]):
             self._connection = await self._begun()
         except Exception as error:
             if _is_away(error):
-                raise database_away() from error
+                raise _away(error) from error
             raise
         return self._connection
 
@@ -54,10 +55,10 @@ class UnitOfWork(AbstractAsyncContextManager[AsyncConnection]):
             await self._end(error)
         except Exception as failure:
             if _is_away(failure):
-                raise database_away() from failure
+                raise _away(failure) from failure
             raise
         if error is not None and _is_away(error):
-            raise database_away() from error
+            raise _away(error) from error
 
     async def _begun(self) -> AsyncConnection:
         """Whether the connection lives is seen by the first statement, which takes the role, and a dead one is
@@ -95,6 +96,12 @@ class UnitOfWork(AbstractAsyncContextManager[AsyncConnection]):
 def database_away() -> Unavailable:
     """What callers are told, whatever the driver said."""
     return Unavailable("The database is not reachable right now. Try again.", retry_after_s=_RETRY_AFTER_S)
+
+
+def _away(error: BaseException) -> Unavailable:
+    # asyncpg, asyncio and SQLAlchemy keep it in frames that its traceback holds: cycles, with all that the block knew.
+    clear_frames(error.__traceback__)
+    return database_away()
 
 
 def sqlstate(error: BaseException | None) -> str:

@@ -55,7 +55,9 @@ async def follow_to_end(
             else:
                 cut = Unavailable("The stream ended before the run.")
             outage = outage or _Outage()
-            if not await outage.may_try_again(cut):
+            may_try_again = await outage.may_try_again(cut)
+            del cut  # its traceback holds this frame: a cycle
+            if not may_try_again:
                 return
             await stack.aclose()
             source = _refollowed(stack, agent.follow_run(user_id, opened.run_id, after), outage)

@@ -116,9 +116,14 @@ async def while_connected[T](receive: Receive, slot: StreamSlot, work: Coroutine
     if task.cancelled():
         return None
     result, error = task.result()
-    if error:
-        raise error
-    return result
+    try:
+        if error:
+            raise error
+        return result
+    finally:
+        # Its traceback holds this frame, and the slot would hold the task, which holds it as well: cycles.
+        slot.when_closed(lambda: None)
+        del error, task
 
 
 async def cancel_on_disconnect(receive: Receive, slot: StreamSlot, task: "asyncio.Task[Any]") -> None:

@@ -1,8 +1,10 @@
 """What a run leaves behind goes with its last reference, and not when the collector comes by."""
 
+from functools import partial
+
 import pytest
 from support.agent import AgentUnderTest, some_user
-from support.cycles import cycles_left
+from support.cycles import cycles_left_by
 
 TURNS = {
     "answered": "[[sim:tokens=20]]",
@@ -13,13 +15,7 @@ TURNS = {
 
 @pytest.mark.parametrize("message", TURNS.values(), ids=TURNS)
 async def test_run_leaves_no_cycle(agent: AgentUnderTest, message: str) -> None:
-    user_id = some_user()
-    await agent.run(user_id, message)
-
-    with cycles_left() as left:
-        await agent.run(user_id, message)
-
-    assert not left
+    assert not await cycles_left_by(partial(agent.run, some_user(), message))
 
 
 async def test_cancelled_run_leaves_no_cycle(agent: AgentUnderTest) -> None:
@@ -31,9 +27,4 @@ async def test_cancelled_run_leaves_no_cycle(agent: AgentUnderTest) -> None:
             await agent.cancel(user_id, started.run_id)
             await started.rest()
 
-    await cancel_one()
-
-    with cycles_left() as left:
-        await cancel_one()
-
-    assert not left
+    assert not await cycles_left_by(cancel_one)

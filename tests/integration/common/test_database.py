@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mesh_common.secrets import make_secrets
 from mesh_dev.postgres import EmbeddedPostgres
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from support.cycles import cycles_left_by
 from support.mesh import TestMesh
 from support.net import free_port
 from support.scratch import SCHEMA, bootstrapped, notes, open_scratch, settings_for, write_migrations
@@ -110,6 +111,17 @@ async def test_a_pool_with_no_connection_left_is_unavailable(scratch_mesh: TestM
             await _count(small, new_user())
 
     assert raised.value.retry_after_s
+
+
+async def test_a_database_that_is_away_leaves_no_cycle(scratch_mesh: TestMesh) -> None:
+    url = f"postgresql://nobody@127.0.0.1:{free_port()}/scratch"
+    async with open_database(settings_for(scratch_mesh, "scratch", database_url=url), schema=SCHEMA) as away:
+
+        async def ask() -> None:
+            with suppress(Unavailable):
+                await _count(away, new_user())
+
+        assert not await cycles_left_by(ask)
 
 
 async def test_a_statement_that_takes_too_long_is_ended(scratch_mesh: TestMesh) -> None:

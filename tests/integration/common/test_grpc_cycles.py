@@ -1,13 +1,17 @@
-"""A refused call leaves nothing to the collector of cycles: in a storm of refusals its pauses would stop all others."""
+"""A call that fails leaves nothing to the collector of cycles: in a storm of refusals its pauses stop all others."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh.eval.v1 import eval_pb2
 from mesh_common.errors import MeshError, Unavailable
-from support.cycles import cycles_left
+from support.cycles import cycles_left_by
 from support.grpc_echo import Echo
+
+ERRORS = {"refused": partial(Unavailable, "Full."), "crashed": partial(RuntimeError, "a bug")}
 
 
 async def _ask(echo: Echo) -> None:
@@ -24,29 +28,25 @@ async def _follow(echo: Echo) -> None:
                 pass
 
 
-@pytest.mark.parametrize("error", [Unavailable("Full."), RuntimeError("a bug")], ids=["refused", "crashed"])
-async def test_a_call_that_fails_leaves_no_cycle_on_either_side(evals: Echo, error: Exception) -> None:
+@pytest.mark.parametrize("new_error", ERRORS.values(), ids=ERRORS)
+async def test_a_call_that_fails_leaves_no_cycle_on_either_side(
+    evals: Echo, new_error: Callable[[], Exception]
+) -> None:
     async def fail() -> None:
-        raise error.with_traceback(None)
+        raise new_error()
 
     evals.script.unary = fail
-    await _ask(evals)
 
-    with cycles_left() as left:
-        await _ask(evals)
-
-    assert not left
+    assert not await cycles_left_by(partial(_ask, evals))
 
 
-@pytest.mark.parametrize("error", [Unavailable("Full."), RuntimeError("a bug")], ids=["refused", "crashed"])
-async def test_a_stream_that_fails_leaves_no_cycle_on_either_side(agents: Echo, error: Exception) -> None:
+@pytest.mark.parametrize("new_error", ERRORS.values(), ids=ERRORS)
+async def test_a_stream_that_fails_leaves_no_cycle_on_either_side(
+    agents: Echo, new_error: Callable[[], Exception]
+) -> None:
     async def fail() -> None:
-        raise error.with_traceback(None)
+        raise new_error()
 
     agents.script.stream = fail
-    await _follow(agents)
 
-    with cycles_left() as left:
-        await _follow(agents)
-
-    assert not left
+    assert not await cycles_left_by(partial(_follow, agents))

@@ -20,6 +20,7 @@ from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.current_time import current_time_tool
+from support.cycles import cycles_left_by
 
 LARGE, SMALL = a_model("large"), a_model("small", capabilities=())
 QUESTION: list[BaseMessage] = [HumanMessage("How are you?")]
@@ -201,6 +202,17 @@ async def test_refusals_say_nothing_about_a_model() -> None:
     run.large.script.append("Fine.")
 
     assert (await run.answer()).model == LARGE
+
+
+async def test_an_answer_after_a_failure_leaves_no_cycle() -> None:
+    run = Run()
+
+    async def ask() -> None:
+        run.large.script.append(_refused())
+        run.small.script.append("Fine.")
+        await run.answer()
+
+    assert not await cycles_left_by(ask)
 
 
 async def test_a_refusal_shows_that_a_broken_model_is_back() -> None:

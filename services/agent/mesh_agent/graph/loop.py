@@ -11,7 +11,6 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
-from mesh_common.errors import MeshError
 from mesh_common.postgres import Database
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
@@ -21,7 +20,6 @@ from mesh_agent.graph.nodes import MAX_CALLS
 from mesh_agent.graph.state import RunContext
 from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
 from mesh_agent.llm.fallback import FallbackModel, ModelListener
-from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.prompts import Prompts
 from mesh_agent.tools.registry import ToolRegistry
@@ -88,7 +86,10 @@ class AttemptLoop:
         return _progress([*messages, *done])
 
     async def run(self, attempt: LoopInput, listener: Listener) -> str:
-        """The finish reason. Goes on from the last safe point when `progress` found one. Raises ProviderError."""
+        """The finish reason. Goes on from the last safe point when `progress` found one.
+
+        Raises ProviderError, MeshError, LeaseLostError, and what nobody foresaw.
+        """
         try:
             state = await self._graph.ainvoke(
                 None if self._has_progress else {"rounds": 0},
@@ -96,7 +97,7 @@ class AttemptLoop:
                 context=self._context(attempt, listener),
                 durability="sync",
             )
-        except (MeshError, ProviderError) as error:
+        except BaseException as error:
             # LangGraph keeps it in frames that its traceback holds: a cycle, with the history in it.
             clear_frames(error.__traceback__)
             raise

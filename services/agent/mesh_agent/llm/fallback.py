@@ -63,19 +63,19 @@ class FallbackModel:
     ) -> ModelAnswer:
         """The first model's answer that comes whole. Raises the last ProviderError when none gives one."""
         failure: ProviderError | None = None
-        for model in self._candidates(models):
-            listener.on_model(model)
-            try:
-                return await self._ask(model, messages, tools, listener)
-            except ProviderError as error:
-                log.warning("model.failed", model=model.name, reason=error.reason, spoke=error.has_spoken)
-                if error.has_spoken:
-                    raise
-                failure = error
         try:
+            for model in self._candidates(models):
+                listener.on_model(model)
+                try:
+                    return await self._ask(model, messages, tools, listener)
+                except ProviderError as error:
+                    log.warning("model.failed", model=model.name, reason=error.reason, spoke=error.has_spoken)
+                    if error.has_spoken:
+                        raise
+                    failure = error
             raise failure or AssertionError("no model to ask")
         finally:
-            # Its traceback is about to hold this frame: a cycle, with the run and its history in it.
+            # Its traceback holds this frame: a cycle, with the run and its history in it.
             del failure
 
     def _candidates(self, models: Sequence[Model]) -> Iterator[Model]:

@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Final
 
 import grpc
@@ -74,7 +75,7 @@ class ExpectedRun:
         self._end(Unavailable("The stream that carried the run was cut."))
 
     def _end(self, error: MeshError) -> None:
-        self._cut = error
+        self._cut = error.with_traceback(None)
         self._changed.set()
 
     async def events(self) -> AsyncGenerator[StreamEvent]:
@@ -85,7 +86,8 @@ class ExpectedRun:
                 self._unread_bytes -= size
                 yield event
             if self._cut:
-                raise self._cut
+                # A new one each time: the traceback of one that is kept would hold this frame.
+                raise copy(self._cut)
             self._changed.clear()
             await self._changed.wait()
 
