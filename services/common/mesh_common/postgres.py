@@ -138,5 +138,5 @@ def _connect_args(driver: Driver, timeout_s: float) -> dict[str, object]:
 def _observe_pool(engine: AsyncEngine) -> None:
     pool = engine.pool
     if isinstance(pool, AsyncAdaptedQueuePool):
-        DATABASE_POOL.labels("in_use").set_function(pool.checkedout)
-        DATABASE_POOL.labels("idle").set_function(pool.checkedin)
+        DATABASE_POOL.labels(engine.driver, "in_use").set_function(pool.checkedout)
+        DATABASE_POOL.labels(engine.driver, "idle").set_function(pool.checkedin)

@@ -45,6 +45,8 @@ async def redis_call[T](call: Awaitable[T]) -> T:
     except asyncio.CancelledError:
         # Ends within the client's own short timeout, so that nothing outlives its caller.
         await asyncio.wait({running})
+        if not running.cancelled():
+            running.exception()  # asyncio would log it, for nobody else asks
         raise
     except (RedisError, OSError, TimeoutError) as error:
         raise Unavailable("Redis is not reachable.", reason="REDIS_UNAVAILABLE") from error

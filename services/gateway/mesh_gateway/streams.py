@@ -106,24 +106,29 @@ async def while_connected[T](receive: Receive, slot: StreamSlot, work: Coroutine
 
     Raises the work's MeshError; Unavailable when the replica stops first.
     """
+    result, error = await _raced(receive, slot, work)
+    try:
+        if error:
+            raise error
+    finally:
+        del error  # its traceback holds this frame: a cycle
+    return result
+
+
+async def _raced[T](
+    receive: Receive, slot: StreamSlot, work: Coroutine[Any, Any, T]
+) -> tuple[T | None, MeshError | None]:
     async with asyncio.TaskGroup() as group:
         task = group.create_task(_outcome(work))
         watcher = group.create_task(cancel_on_disconnect(receive, slot, task))
         slot.when_closed(task.cancel)
         task.add_done_callback(lambda _: watcher.cancel())
-    if slot.is_closed and task.cancelled():
-        raise Unavailable("This replica stops; the run goes on.", reason="REPLICA_STOPS")
-    if task.cancelled():
-        return None
-    result, error = task.result()
-    try:
-        if error:
-            raise error
-        return result
-    finally:
-        # Its traceback holds this frame, and the slot would hold the task, which holds it as well: cycles.
-        slot.when_closed(lambda: None)
-        del error, task
+    slot.when_closed(lambda: None)  # or it would hold the task, and with it the error
+    if not task.cancelled():
+        return task.result()
+    if slot.is_closed:
+        return None, Unavailable("This replica stops; the run goes on.", reason="REPLICA_STOPS")
+    return None, None
 
 
 async def cancel_on_disconnect(receive: Receive, slot: StreamSlot, task: "asyncio.Task[Any]") -> None:

@@ -18,6 +18,7 @@ from mesh_common.migrate import migrate
 from mesh_common.postgres import Database, Driver, open_database, with_driver
 from mesh_common.secrets import make_secrets
 from mesh_dev.postgres import EmbeddedPostgres
+from prometheus_client import REGISTRY
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from support.cycles import cycles_left_by
@@ -111,6 +112,18 @@ async def test_a_pool_with_no_connection_left_is_unavailable(scratch_mesh: TestM
             await _count(small, new_user())
 
     assert raised.value.retry_after_s
+
+
+async def test_each_pool_of_a_service_shows_its_own_connections(scratch_mesh: TestMesh) -> None:
+    def in_use(driver: Driver) -> float | None:
+        return REGISTRY.get_sample_value("mesh_database_pool_connections", {"driver": driver, "state": "in_use"})
+
+    async with (
+        open_scratch(scratch_mesh, "scratch", "asyncpg") as first,
+        open_scratch(scratch_mesh, "scratch", "psycopg"),
+        first.as_user(new_user()),
+    ):
+        assert (in_use("asyncpg"), in_use("psycopg")) == (1.0, 0.0)
 
 
 async def test_a_database_that_is_away_leaves_no_cycle(scratch_mesh: TestMesh) -> None:

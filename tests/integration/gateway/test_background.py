@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 import httpx
 import pytest
-from fakes.gateway.agent_servicer import FakeRun, answer_begin
+from fakes.gateway.fake_runs import FakeRun, answer_begin
 from mesh.agent.v1 import agent_pb2
 from mesh_common.errors import Conflict, Unavailable
 from mesh_common.ids import new_id

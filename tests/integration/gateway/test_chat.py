@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 import httpx
 import pytest
-from fakes.gateway.agent_servicer import FakeRun, answer_begin, answer_whole, failing_with
+from fakes.gateway.fake_runs import FakeRun, answer_begin, answer_whole, failing_with
 from mesh.agent.v1 import agent_pb2
 from mesh_common.errors import Conflict, QuotaExceeded
 from mesh_common.ids import new_id

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from fakes.gateway.agent_servicer import FakeRun
+from fakes.gateway.fake_runs import FakeRun
 from mesh.agent.v1 import agent_pb2
 from mesh_dev.valkey import EmbeddedValkey
 from support.gateway import Client, FakeMesh, running_gateway

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 
-from fakes.gateway.agent_servicer import FakeRun, answer_begin
+from fakes.gateway.fake_runs import FakeRun, answer_begin
 from mesh.agent.v1 import agent_pb2
 from mesh_dev.valkey import EmbeddedValkey
 from support.gateway import FakeMesh, read_frames, running_gateway

@@ -4,7 +4,7 @@ import asyncio
 from http import HTTPStatus
 
 import pytest
-from fakes.gateway.agent_servicer import FakeRun, answer_begin, answer_whole
+from fakes.gateway.fake_runs import FakeRun, answer_begin, answer_whole
 from mesh.agent.v1 import agent_pb2
 from mesh_common.ids import new_id
 from mesh_dev.valkey import EmbeddedValkey

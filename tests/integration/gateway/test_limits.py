@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from http import HTTPStatus
 
 import pytest
-from fakes.gateway.agent_servicer import answer_begin
+from fakes.gateway.fake_runs import answer_begin
 from mesh_common.ids import new_id
 from mesh_dev.valkey import EmbeddedValkey
 from support.gateway import Client, FakeMesh, running_gateway

@@ -8,7 +8,7 @@ from http import HTTPStatus
 import httpx
 import pytest
 import structlog
-from fakes.gateway.agent_servicer import FakeRun, answer_begin
+from fakes.gateway.fake_runs import FakeRun, answer_begin
 from mesh.agent.v1 import agent_pb2
 from mesh_common.ids import new_id
 from mesh_dev.valkey import EmbeddedValkey

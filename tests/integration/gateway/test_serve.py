@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import orjson
-from fakes.gateway.agent_servicer import answer_begin
+from fakes.gateway.fake_runs import answer_begin
 from mesh_dev.valkey import EmbeddedValkey
 from support.gateway import Client, FakeMesh, read_frames
 from support.net import free_port

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 import structlog
-from fakes.gateway.agent_servicer import FakeRun
+from fakes.gateway.fake_runs import FakeRun
 from mesh_common.ids import new_id
 from mesh_common.redis import open_redis
 from mesh_dev.valkey import EmbeddedValkey

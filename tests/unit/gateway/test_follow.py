@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import copy
 from itertools import pairwise
 
 from fakes.agent.loop_time import in_jumping_time, loop_time_ms
@@ -11,6 +12,7 @@ from mesh_common.ids import RunId, UserId, new_id
 from mesh_gateway.clients.agent import OpenedRun
 from mesh_gateway.events import EventPosition, EventSource, StreamEvent
 from mesh_gateway.follow import follow_to_end
+from support.cycles import cycles_left_by
 
 RUN = RunId(new_id())
 USER = UserId(new_id())
@@ -52,11 +54,18 @@ class FakeFollower:
         for event in events:
             yield event
         if error:
-            raise error
+            raise copy(error)
 
 
 async def _seqs(follower: FakeFollower) -> list[int]:
     return [event.position.seq async for event in follow_to_end(follower, USER, follower.opened(), None)]
+
+
+async def test_a_stream_that_cannot_be_followed_again_leaves_no_cycle() -> None:
+    async def follow() -> None:
+        assert await _seqs(FakeFollower(([_event(1)], NotFound("gone")))) == [1]
+
+    assert not await cycles_left_by(follow)
 
 
 @in_jumping_time

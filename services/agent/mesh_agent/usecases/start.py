@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import structlog
 from mesh_common.errors import (
     Conflict,
     IdempotencyKeyReused,
@@ -30,6 +31,8 @@ from mesh_agent.store import Connection, claims, runs, starts, threads
 from mesh_agent.store.starts import Claimant
 from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.threads import request_hash
+
+log = structlog.get_logger()
 
 # Until the month ends a used-up budget stays used up; an hour keeps clients from asking all the time.
 _QUOTA_RETRY_AFTER_S = 3_600.0
@@ -68,7 +71,11 @@ class StartRun:
         entitlements = await self.entitlements.of(user_id)
         # What was committed must be executed, also when the caller goes away between the two.
         storing = self.executor.spawn(self._start(user_id, run, entitlements))
-        return await asyncio.shield(storing)
+        try:
+            return await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            storing.add_done_callback(_tell_unheard)
+            raise
 
     async def _start(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
         started = await self._store_and_launch(user_id, run, entitlements)
@@ -195,6 +202,15 @@ class StartRun:
         if digest_before != digest:
             raise IdempotencyKeyReused("This Idempotency-Key was used with another request.")
         return StartedRun(run_id, thread_id, is_new=False)
+
+
+def _tell_unheard(storing: "asyncio.Task[StartedRun]") -> None:
+    """How a start failed whose caller has gone: nobody else hears of it."""
+    error = None if storing.cancelled() else storing.exception()
+    if isinstance(error, MeshError):
+        log.warning("start.failed", reason=error.reason)
+    elif error:
+        log.error("start.crashed", exc_info=error)
 
 
 def _no_thread() -> NotFound:
