@@ -66,7 +66,7 @@ check: $(TEST_STAMP) deploy-tools ## format, lint, proto, import rules, types an
 	@cd proto && ../.venv/bin/buf lint
 	@PYTHON=../.venv/bin/python proto/generate.sh --check
 	@.venv/bin/lint-imports
-	@.venv/bin/mypy --strict $(PACKAGES) loadtest/simulator loadtest/bench tests
+	@.venv/bin/mypy --strict $(PACKAGES) loadtest/simulator loadtest/bench loadtest/bare tests
 	@$(PYTHON) -m pytest --quiet tests/deploy
 
 deploy-tools: $(TEST_STAMP) ## get the programs that check the chart, the images' recipe, Compose and the workflows

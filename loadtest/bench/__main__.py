@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import plot
+from bench.bare import run_bare
 from bench.baseline import compare
 from bench.parts import run_costs, run_counts, run_frontier, run_recall, run_storm
 from bench.report import RESULTS, machine, say, write
 from bench.size import FULL, SMALL, Size
 
-PARTS: Final = ("counts", "turns", "frontier", "recall", "storm")
+PARTS: Final = ("counts", "turns", "frontier", "recall", "storm", "bare")
 
 
 async def bench(size: Size, parts: Sequence[str], baseline: str | None, results: Path) -> int:
@@ -36,6 +37,8 @@ async def bench(size: Size, parts: Sequence[str], baseline: str | None, results:
         figures["baseline"] = (await compare(size, baseline)).as_json()
     if "storm" in parts:
         figures["login_storm"] = await run_storm(size)
+    if "bare" in parts:
+        figures["bare"] = await run_bare(size)
     path = write(figures, results)
     say(f"\nwritten: {path}")
     for plotted in plot.draw(figures, path.with_suffix("")):
@@ -46,7 +49,7 @@ async def bench(size: Size, parts: Sequence[str], baseline: str | None, results:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all unless said")
-    parser.add_argument("--small", action="store_true", help="two minutes, for the plumbing: no figure counts")
+    parser.add_argument("--small", action="store_true", help="three minutes, for the plumbing: no figure counts")
     parser.add_argument(
         "--baseline", metavar="COMMIT", help="what a turn costs beside this commit; alone, nothing else"
     )

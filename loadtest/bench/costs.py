@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import psycopg
 
@@ -11,12 +11,25 @@ from bench.generator import Generator
 from bench.latency import ends, felt, success
 from bench.load import Plan
 from bench.resources import Held, held
-from bench.stack import Mesh
+from bench.stack import Pace
 from bench.wire import Turn
 
 TURN_PATH: Final = ("gateway", "agent", "auth", "memory", "eval", "postgres", "valkey")
 _SETTLED: Final = b"SELECT count(*) FROM agent.outbox WHERE kind = 'record_usage'"
 _SETTLES_WITHIN_S: Final = 30.0
+
+
+class Measured(Protocol):
+    """A mesh: what may be driven, whose processes are known, and whose database knows when all is done."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def pids(self) -> Mapping[str, int]: ...
+    @property
+    def database_url(self) -> str: ...
+    @property
+    def pace(self) -> Pace: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +45,10 @@ class Batch:
     ends: Mapping[str, int]
 
 
-async def measure_batch(mesh: Mesh, generator: Generator, *, streams: int, turns: int, users: int = 50) -> Batch:
+async def measure_batch(mesh: Measured, generator: Generator, *, streams: int, turns: int, users: int = 50) -> Batch:
     await settled(mesh)
     before = held(mesh.pids)
-    seen = await generator.run(Plan(mesh.stack.url, users, turns, streams=streams), threads=streams)
+    seen = await generator.run(Plan(mesh.url, users, turns, streams=streams), threads=streams)
     # What a turn leaves to be delivered is part of it.
     await settled(mesh)
     after = held(mesh.pids)
@@ -53,7 +66,7 @@ async def measure_batch(mesh: Mesh, generator: Generator, *, streams: int, turns
 
 
 def _with_total(by_process: Mapping[str, float]) -> dict[str, float]:
-    return {**by_process, "total": sum(by_process[name] for name in TURN_PATH)}
+    return {**by_process, "total": sum(by_process.get(name, 0.0) for name in TURN_PATH)}
 
 
 def _good(turns: Sequence[Turn]) -> int:
@@ -64,7 +77,7 @@ def _memory(processes: Mapping[str, Held]) -> dict[str, float]:
     return {name: round(process.memory_mib, 1) for name, process in processes.items()}
 
 
-async def settled(mesh: Mesh) -> None:
+async def settled(mesh: Measured) -> None:
     """No turn's usage waits for delivery any more."""
     async with (
         asyncio.timeout(_SETTLES_WITHIN_S),

@@ -57,7 +57,7 @@ async def _counted(mesh: Mesh, generator: Generator, turns: int, idle: Mapping[s
 
 async def _turns(mesh: Mesh, generator: Generator, turns: int) -> None:
     """One after the other in one thread."""
-    seen = await generator.run(Plan(mesh.stack.url, 1, turns, streams=1), threads=1)
+    seen = await generator.run(Plan(mesh.url, 1, turns, streams=1), threads=1)
     if failed := [turn.end for turn in seen.turns if not turn.has_succeeded]:
         raise RuntimeError(f"{len(failed)} turns failed: {failed[0]}")
     await settled(mesh)

@@ -39,7 +39,7 @@ async def _locust(mesh: Mesh, arguments: argparse.Namespace, report: Path) -> in
         f"--locustfile={_LOADTEST / 'locustfile.py'}",
         "--headless",
         "--only-summary",
-        f"--host={mesh.stack.url}",
+        f"--host={mesh.url}",
         f"--users={arguments.users}",
         f"--spawn-rate={arguments.rate}",
         f"--run-time={arguments.duration}",

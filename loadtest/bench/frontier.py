@@ -30,7 +30,7 @@ async def climb(mesh: Mesh, generator: Generator, rates: Sequence[float], step_s
     for rate in rates:
         turns = int(rate * step_s)
         threads = int(rate * mesh.pace.turn_s * _SLACK) + 20
-        plan = Plan(mesh.stack.url, max(1, threads // _TURNS_PER_USER), turns, rate=rate)
+        plan = Plan(mesh.url, max(1, threads // _TURNS_PER_USER), turns, rate=rate)
         await generator.run(Plan(plan.url, plan.users, turns=0, streams=1), threads)
         seen = await generator.run(plan, threads)
         step = Step(rate, felt(seen.turns, mesh.pace), success(seen.turns), ends(seen.turns), seen.cpu_s / seen.took_s)

@@ -104,7 +104,7 @@ async def run_storm(size: Size) -> dict[str, Any]:
         async with (
             open_mesh(Path(folder), PACED) as mesh,
             open_generator() as generator,
-            open_people(mesh.stack.url, size.logins) as people,
+            open_people(mesh.url, size.logins) as people,
         ):
             reached = spread([await logins_per_s(people, size.logins) for _ in range(size.repeats)])
             chat = Chat(mesh, generator, size.storm_turns_per_s, size.storm_s)

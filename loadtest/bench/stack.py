@@ -56,6 +56,10 @@ class Mesh:
     pace: Pace
 
     @property
+    def url(self) -> str:
+        return self.stack.url
+
+    @property
     def pids(self) -> Mapping[str, int]:
         stack = self.stack
         services = {name: part.child.pid for name, part in stack.services.items()}

@@ -38,7 +38,7 @@ class Chat:
 
     async def warm_up(self) -> None:
         """Makes users and threads, and has a turn in each of them."""
-        plan = Plan(self.mesh.stack.url, self._plan(0).users, turns=self._threads, streams=self._threads)
+        plan = Plan(self.mesh.url, self._plan(0).users, turns=self._threads, streams=self._threads)
         await self.generator.run(plan, self._threads)
 
     @property
@@ -51,7 +51,7 @@ class Chat:
         return int(self.rate * self.mesh.pace.turn_s * 3) + 10
 
     def _plan(self, turns: int) -> Plan:
-        return Plan(self.mesh.stack.url, max(1, self._threads // _TURNS_PER_USER), turns, rate=self.rate)
+        return Plan(self.mesh.url, max(1, self._threads // _TURNS_PER_USER), turns, rate=self.rate)
 
 
 @dataclass(frozen=True, slots=True)

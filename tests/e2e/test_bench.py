@@ -42,7 +42,7 @@ async def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_a_turn_writes_and_sends_no_more_than_it_has_to(figures: dict[str, Any]) -> None:
     early = figures["counts_per_turn"]["early"]
 
@@ -67,3 +67,9 @@ async def test_storm_of_logins_is_counted_by_answer(figures: dict[str, Any]) -> 
     assert storm["answers"]["200"] > 0
     assert storm["per_s"]["logins"]["median"] > 0
     assert set(storm["chat_ends"]) == {"run_finished"}
+
+
+async def test_turns_of_the_least_mesh_are_whole(figures: dict[str, Any]) -> None:
+    for way in ("paced", "burst"):
+        assert set(figures["bare"][way]["ends"]) == {"run_finished"}
+        assert figures["bare"][way]["cpu_ms_per_turn_bare"]["total"]["median"] > 0

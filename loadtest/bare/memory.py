@@ -1,0 +1,57 @@
+"""`python -m bare.memory`: the nearest memories of a user, by one request for a vector and one statement."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import asyncpg
+import grpc
+import orjson
+import uvloop
+from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
+from mesh_common.collector import pause_collector, resume_collector
+from mesh_common.grpc_client import USER_METADATA
+
+from bare.schema import RECALL
+from bare.settings import JSON_HEADERS, BareSettings
+
+_CONNECTIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BareMemory(memory_pb2_grpc.MemoryServiceServicer):
+    pool: Any
+    session: aiohttp.ClientSession
+    embeddings_url: str
+
+    async def Recall(self, request: memory_pb2.RecallRequest, context: Any) -> memory_pb2.RecallResponse:  # noqa: N802 - the proto's name
+        user_id = UUID(dict(context.invocation_metadata())[USER_METADATA])
+        body = orjson.dumps({"model": "sim-embedding", "input": [request.query], "encoding_format": "float"})
+        async with self.session.post(self.embeddings_url, data=body) as response:
+            vector = orjson.loads(await response.read())["data"][0]["embedding"]
+        async with self.pool.acquire() as connection:
+            found = await connection.fetch(RECALL, user_id, orjson.dumps(vector).decode())
+        return memory_pb2.RecallResponse(
+            memories=[memory_pb2.Memory(id=str(one["id"]), text=one["text"]) for one in found]
+        )
+
+
+async def main(settings: BareSettings) -> None:
+    async with (
+        asyncpg.create_pool(settings.database_url, min_size=_CONNECTIONS, max_size=_CONNECTIONS) as pool,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=JSON_HEADERS) as session,
+    ):
+        server = grpc.aio.server()
+        embeddings_url = f"{settings.provider_url}/embeddings"
+        memory = BareMemory(pool, session, embeddings_url)  # type: ignore[abstract]  # one call of many
+        memory_pb2_grpc.add_MemoryServiceServicer_to_server(memory, server)
+        server.add_insecure_port(settings.memory_address)
+        await server.start()
+        resume_collector()
+        await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    pause_collector()
+    uvloop.run(main(BareSettings()))
