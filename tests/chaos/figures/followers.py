@@ -3,33 +3,24 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
-import psycopg
-from bench.resources import Held, held
 
 from chaos.client import ChaosUser
 from chaos.cluster import Cluster, ServiceEnv, names_of, open_cluster
+from chaos.figures.at_rest import at_rest, compare
 from chaos.figures.crowd import Follower
 from chaos.figures.report import Report, spread
 from chaos.history import History, Order
 
 _PER_RUN = 10
 _BOUND_S = 10.0
-# What happens to be open at the moment of counting: a scrape, a ping.
-_PASSING = 2
-_JOBS = "SELECT (SELECT count(*) FROM agent.outbox) + (SELECT count(*) FROM memory.jobs)"
-_DONE_WITHIN_S = 300.0
 # One word a second: a thousand streams are a thousand events a second, which is what two cores carry beside all else.
 _PACE = "[[sim:itl=1000]]"
-# A pool of 20 database connections fills as chance has it, and stays so: one of 5 is full after the first storm.
-_SMALL_POOL = "5"
 _ENV: ServiceEnv = {
-    "auth": {"AUTH_DATABASE_POOL_SIZE": _SMALL_POOL},
-    "memory": {"MEMORY_DATABASE_POOL_SIZE": _SMALL_POOL},
     "agent": {
         "AGENT_LEASE_TTL_S": "6",
         "AGENT_EVAL_SAMPLE_RATIO": "0",
@@ -55,9 +46,12 @@ async def drop(report: Report, data_dir: Path, count: int, seed: int) -> None:
     async with open_cluster(data_dir, _ENV) as cluster:
         # The first storm fills pools up and loads modules; what a second one like it leaves behind is a leak.
         await _drop_once(report, cluster, count, harm)
-        before = await _at_rest(cluster)
+        before = await at_rest(cluster)
         await _drop_once(report, cluster, count, harm)
-        _tell_resources(report, before, await _at_rest(cluster))
+        after = await at_rest(cluster)
+        # Of the processes that lived through it.
+        del after[names_of("gateway")[0]]
+        compare(report, before, after)
 
 
 async def _drop_once(report: Report, cluster: Cluster, count: int, harm: Callable[[Cluster], Awaitable[float]]) -> None:
@@ -147,29 +141,3 @@ async def _until_all_follow(followers: list[Follower]) -> None:
     async with asyncio.timeout(60):
         while not all(follower.places for follower in followers):  # noqa: ASYNC110 - other tasks' doing has no event
             await asyncio.sleep(0.1)
-
-
-async def _at_rest(cluster: Cluster) -> Mapping[str, Held]:
-    """Once all that a storm left to do is done, remembering too, and its connections are gone."""
-    async with (
-        asyncio.timeout(_DONE_WITHIN_S),
-        await psycopg.AsyncConnection.connect(cluster.stack.postgres.url_of("mesh"), autocommit=True) as connection,
-    ):
-        while await _jobs(connection):  # noqa: ASYNC110 - another process' doing has no event
-            await asyncio.sleep(1.0)
-    await asyncio.sleep(40.0)
-    return held(cluster.pids)
-
-
-async def _jobs(connection: psycopg.AsyncConnection) -> int:
-    found = await (await connection.execute(_JOBS)).fetchone()
-    return int(found[0]) if found else 0
-
-
-def _tell_resources(report: Report, before: Mapping[str, Held], after: Mapping[str, Held]) -> None:
-    """Of the processes that lived through it."""
-    for name in after.keys() - {names_of("gateway")[0]}:
-        was, now = before[name], after[name]
-        report.say(f"{name}: {was.memory_mib:.0f} to {now.memory_mib:.0f} MiB, {was.sockets} to {now.sockets} sockets")
-        report.require(now.sockets <= was.sockets + _PASSING, f"{name} has its connections back to the start")
-        report.require(now.memory_mib <= 1.2 * was.memory_mib + 20, f"{name} has its memory back to the start")
