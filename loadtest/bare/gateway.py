@@ -1,5 +1,6 @@
 """`python -m bare.gateway`: the three calls that the load generator prepares with, and a turn as a stream of events."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -22,7 +23,8 @@ from redis.asyncio import Redis
 from bare.settings import BareSettings
 
 _NAME: Final = "bare"
-_NEVER_S: Final = 4_000_000_000
+# In the year 2096.
+_FAR_OFF_EPOCH_S: Final = 4_000_000_000
 
 
 class Said(BaseModel):
@@ -41,12 +43,15 @@ def build_app(settings: BareSettings) -> FastAPI:
 
     @asynccontextmanager
     async def opened(app: FastAPI) -> AsyncIterator[None]:
-        channel = grpc.aio.insecure_channel(settings.agent_address)  # noqa: TID251 - nothing of the mesh's own
+        channel = grpc.aio.insecure_channel(settings.agent_address)  # noqa: TID251 - without the mesh's interceptors
         async with channel, Redis.from_url(settings.redis_url) as redis:
             app.state.redis = redis
             app.state.agent = agent_pb2_grpc.AgentServiceStub(channel)
+            app.state.runs = Runs()
+            reading = asyncio.ensure_future(app.state.runs.read(app.state.agent))
             resume_collector()
             yield
+            reading.cancel()
 
     app = FastAPI(lifespan=opened)
 
@@ -56,7 +61,7 @@ def build_app(settings: BareSettings) -> FastAPI:
 
     @app.post("/api/v1/auth/login")
     async def login() -> dict[str, str]:
-        claims = {"sub": str(new_id()), "aud": _NAME, "iss": _NAME, "exp": _NEVER_S}
+        claims = {"sub": str(new_id()), "aud": _NAME, "iss": _NAME, "exp": _FAR_OFF_EPOCH_S}
         return {"access_token": key.sign(claims, "at+jwt")}
 
     @app.post("/api/v1/threads", status_code=HTTPStatus.CREATED)
@@ -68,17 +73,44 @@ def build_app(settings: BareSettings) -> FastAPI:
         user_id = verifier.verify(request.headers["authorization"].removeprefix("Bearer "))["sub"]
         await request.app.state.redis.incr(f"{_NAME}:{user_id}")
         order = agent_pb2.StartRunRequest(run_id=str(new_id()), thread_id=str(said.thread_id), message=said.message)
-        call = request.app.state.agent.StartRun(order, metadata=((USER_METADATA, user_id),))
-        return StreamingResponse(_frames(call, order.run_id), media_type="text/event-stream")
+        events = request.app.state.runs.expect(order.run_id)
+        async for _ in request.app.state.agent.StartRun(order, metadata=((USER_METADATA, user_id),)):
+            pass
+        return StreamingResponse(_frames(events, order.run_id), media_type="text/event-stream")
 
     return app
 
 
-async def _frames(call: Any, run_id: str) -> AsyncIterator[bytes]:
-    async for response in call:
-        event = response.event
+class Runs:
+    """Their events, by the one stream that carries them all."""
+
+    def __init__(self) -> None:
+        self._expected: dict[str, asyncio.Queue[agent_pb2.RunEvent]] = {}
+
+    def expect(self, run_id: str) -> AsyncIterator[agent_pb2.RunEvent]:
+        queue = self._expected[run_id] = asyncio.Queue()
+        return self._events(run_id, queue)
+
+    async def read(self, agent: Any) -> None:
+        async for response in agent.FollowStartedRuns(agent_pb2.FollowStartedRunsRequest()):
+            for event in response.events:
+                self._expected[event.run_id].put_nowait(event)
+
+    async def _events(
+        self, run_id: str, queue: "asyncio.Queue[agent_pb2.RunEvent]"
+    ) -> AsyncIterator[agent_pb2.RunEvent]:
+        while True:
+            event = await queue.get()
+            yield event
+            if event.HasField("run_finished"):
+                del self._expected[run_id]
+                return
+
+
+async def _frames(events: AsyncIterator[agent_pb2.RunEvent], run_id: str) -> AsyncIterator[bytes]:
+    async for event in events:
         name = event.WhichOneof("event")
-        fields = {"type": name, "seq": event.seq}
+        fields: dict[str, Any] = {"type": name, "seq": event.seq}
         if name == "message_delta":
             fields["text"] = event.message_delta.text
         elif name == "message_completed":

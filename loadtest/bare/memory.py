@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 import aiohttp
-import asyncpg
 import grpc
 import orjson
 import uvloop
@@ -13,9 +12,11 @@ from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
 from mesh_common.collector import pause_collector, resume_collector
 from mesh_common.grpc_client import USER_METADATA
 
+from bare.outside import open_pool, open_session
 from bare.schema import RECALL
-from bare.settings import JSON_HEADERS, BareSettings
+from bare.settings import BareSettings
 
+# More than are in use at once.
 _CONNECTIONS = 5
 
 
@@ -38,10 +39,7 @@ class BareMemory(memory_pb2_grpc.MemoryServiceServicer):
 
 
 async def main(settings: BareSettings) -> None:
-    async with (
-        asyncpg.create_pool(settings.database_url, min_size=_CONNECTIONS, max_size=_CONNECTIONS) as pool,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=JSON_HEADERS) as session,
-    ):
+    async with open_pool(settings, _CONNECTIONS) as pool, open_session() as session:
         server = grpc.aio.server()
         embeddings_url = f"{settings.provider_url}/embeddings"
         memory = BareMemory(pool, session, embeddings_url)  # type: ignore[abstract]  # one call of many

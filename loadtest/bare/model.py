@@ -1,7 +1,7 @@
 """A graph of one step, which asks the provider and tells its text in windows of a tenth of a second."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypedDict
 
@@ -25,7 +25,7 @@ class Turn:
     session: aiohttp.ClientSession
     url: str
     messages: Sequence[dict[str, str]]
-    tell: Callable[[str], Awaitable[None]]
+    tell: Callable[[str], None]
 
 
 type Graph = CompiledStateGraph[State, Turn, State, State]
@@ -52,7 +52,7 @@ async def _model(state: State, runtime: Runtime[Turn]) -> State:
             *lines, rest = (rest + data).split(b"\n")
             if text := "".join(map(_text, lines)):
                 parts.append(text)
-                await turn.tell(text)
+                turn.tell(text)
             if parts and not has_ended.is_set():
                 await _until_window_ends(response)
     return {"answer": "".join(parts)}

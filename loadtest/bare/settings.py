@@ -1,10 +1,4 @@
-from collections.abc import Mapping
-from typing import Final
-
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-# Of what is sent to the provider.
-JSON_HEADERS: Final[Mapping[str, str]] = {"content-type": "application/json"}
 
 
 class BareSettings(BaseSettings):

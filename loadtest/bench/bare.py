@@ -7,7 +7,7 @@ driven, and count as its PostgreSQL's.
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,15 @@ from mesh_dev.ports import PORTS_PER_STACK, PortPlan, free_base
 from mesh_dev.process import ChildProcess, Program
 from mesh_dev.wait import LOOPBACK, Waiter, tcp_accepts
 
-from bench.costs import measure_batch
+from bench.costs import Batch, measure_batch
 from bench.generator import open_generator
 from bench.report import say, table
 from bench.size import Size
 from bench.stack import BURST, PACED, Mesh, Pace, open_mesh
-from bench.statistics import Spread, as_json, spreads
+from bench.statistics import as_json, ratios, spreads
 
 _LOADTEST: Final = Path(__file__).parents[1]
-_BASES: Final = range(23_000, 24_000, PORTS_PER_STACK)
+_BASES: Final = range(25_000, 26_000, PORTS_PER_STACK)
 _SHARED: Final = ("postgres", "valkey", "simulator")
 
 
@@ -55,34 +55,36 @@ async def _beside_mesh(size: Size, pace: Pace) -> dict[str, Any]:
             both = ((mesh, of_mesh), (bare, of_bare))
             for one, generator in both:
                 await measure_batch(one, generator, streams=size.streams, turns=size.streams)
-            pairs, ends = [], Counter[str]()
-            for _ in range(size.repeats):
+            pairs = []
+            for number in range(size.repeats):
+                # What one leaves to PostgreSQL falls on the other: on each as often.
+                turned = number % 2
                 batches = [
                     await measure_batch(one, generator, streams=size.streams, turns=size.turns)
-                    for one, generator in both
+                    for one, generator in (both[::-1] if turned else both)
                 ]
-                costs = [batch.cpu_ms_per_turn for batch in batches]
-                say(f"total {costs[0]['total']:.1f} ms a turn, the least mesh {costs[1]['total']:.1f}")
-                pairs.append(costs)
-                for batch in batches:
-                    ends.update(batch.ends)
-    how = "in one burst" if pace is BURST else "paced"
-    return {
-        "cpu_ms_per_turn": _told(f"CPU, ms a turn, {how}", [mesh for mesh, _ in pairs]),
-        "cpu_ms_per_turn_bare": _told("the least mesh", [bare for _, bare in pairs]),
-        "ratio": _told("ratio", [_ratio(*pair) for pair in pairs]),
-        "ends": dict(ends),
+                pairs.append((batches[turned], batches[1 - turned]))
+                totals = [batch.cpu_ms_per_turn["total"] for batch in pairs[-1]]
+                say(f"total {totals[0]:.1f} ms a turn, the least mesh {totals[1]:.1f}")
+    return _figures("in one burst" if pace is BURST else "paced", pairs)
+
+
+def _figures(how: str, pairs: Sequence[tuple[Batch, Batch]]) -> dict[str, Any]:
+    of_mesh, of_bare = [mesh for mesh, _ in pairs], [bare for _, bare in pairs]
+    costs = {
+        "cpu_ms_per_turn": spreads([batch.cpu_ms_per_turn for batch in of_mesh]),
+        "cpu_ms_per_turn_bare": spreads([batch.cpu_ms_per_turn for batch in of_bare]),
+        "ratio": ratios([(mesh.cpu_ms_per_turn, bare.cpu_ms_per_turn) for mesh, bare in pairs]),
+        # How busy the cores were: a turn costs less where more come at once.
+        "turns_per_s": spreads([{"mesh": mesh.turns_per_s, "bare": bare.turns_per_s} for mesh, bare in pairs]),
     }
-
-
-def _ratio(mesh: Mapping[str, float], bare: Mapping[str, float]) -> dict[str, float]:
-    return {name: cost / mesh[name] for name, cost in bare.items() if mesh[name]}
-
-
-def _told(title: str, costs: list[Mapping[str, float]]) -> dict[str, Any]:
-    figures: dict[str, Spread] = spreads(costs)
-    table(title, figures)
-    return as_json(figures)
+    for name, figures in costs.items():
+        table(f"{name}, {how}", figures)
+    ends = Counter[str]()
+    for batch in (*of_mesh, *of_bare):
+        ends.update(batch.ends)
+    tokens = min(batch.tokens_per_turn for batch in of_bare)
+    return {**{name: as_json(one) for name, one in costs.items()}, "ends": dict(ends), "tokens_bare": tokens}
 
 
 @asynccontextmanager

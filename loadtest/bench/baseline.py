@@ -15,7 +15,7 @@ from bench.generator import open_generator
 from bench.report import say, table
 from bench.size import Size
 from bench.stack import PACED, open_mesh
-from bench.statistics import Spread, as_json, spreads
+from bench.statistics import Spread, as_json, ratios, spreads
 
 _ROOT: Final = Path(__file__).parents[2]
 
@@ -66,14 +66,11 @@ async def compare(size: Size, baseline: str) -> Comparison:
 
 def compared(baseline: str, pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> Comparison:
     names = [*TURN_PATH, "total"]
-    ratios = [{name: after[name] / before[name] for name in names if before[name] > 0} for before, after in pairs]
     comparison = Comparison(
         baseline,
         before=spreads([{name: before[name] for name in names} for before, _ in pairs]),
         after=spreads([{name: after[name] for name in names} for _, after in pairs]),
-        ratio=spreads(
-            [{name: ratio[name] for name in names if all(name in one for one in ratios)} for ratio in ratios]
-        ),
+        ratio=ratios([({name: before[name] for name in names}, after) for before, after in pairs]),
     )
     table(f"CPU, ms a turn, at {baseline}", comparison.before)
     table("here", comparison.after)

@@ -1,8 +1,9 @@
 """CPU of one turn by process, from whole batches of turns in a closed loop."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import mean
 from typing import Final, Protocol
 
 import psycopg
@@ -12,7 +13,6 @@ from bench.latency import ends, felt, success
 from bench.load import Plan
 from bench.resources import Held, held
 from bench.stack import Pace
-from bench.wire import Turn
 
 TURN_PATH: Final = ("gateway", "agent", "auth", "memory", "eval", "postgres", "valkey")
 _SETTLED: Final = b"SELECT count(*) FROM agent.outbox WHERE kind = 'record_usage'"
@@ -41,6 +41,8 @@ class Batch:
     latency: Mapping[str, float]
     memory_mib: Mapping[str, float]
     turns_per_s: float
+    tokens_per_turn: float
+    """Of those that succeeded."""
     success: float
     ends: Mapping[str, int]
 
@@ -52,6 +54,7 @@ async def measure_batch(mesh: Measured, generator: Generator, *, streams: int, t
     # What a turn leaves to be delivered is part of it.
     await settled(mesh)
     after = held(mesh.pids)
+    good = [turn for turn in seen.turns if turn.has_succeeded]
     cost = _with_total({name: (after[name].cpu_s - before[name].cpu_s) * 1_000 / turns for name in after})
     switches = {name: (after[name].switches - before[name].switches) / turns for name in after}
     return Batch(
@@ -59,18 +62,15 @@ async def measure_batch(mesh: Measured, generator: Generator, *, streams: int, t
         switches_per_turn=_with_total(switches),
         latency=felt(seen.turns, mesh.pace),
         memory_mib=_memory(after),
-        turns_per_s=_good(seen.turns) / seen.took_s,
+        turns_per_s=len(good) / seen.took_s,
+        tokens_per_turn=mean(turn.tokens for turn in good) if good else 0.0,
         success=success(seen.turns),
         ends=ends(seen.turns),
     )
 
 
 def _with_total(by_process: Mapping[str, float]) -> dict[str, float]:
-    return {**by_process, "total": sum(by_process.get(name, 0.0) for name in TURN_PATH)}
-
-
-def _good(turns: Sequence[Turn]) -> int:
-    return sum(turn.has_succeeded for turn in turns)
+    return {**by_process, "total": sum(by_process[name] for name in TURN_PATH if name in by_process)}
 
 
 def _memory(processes: Mapping[str, Held]) -> dict[str, float]:

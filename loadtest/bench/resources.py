@@ -1,7 +1,7 @@
 """What processes hold: memory, open connections, CPU time. Read from /proc, for processes of one's own user."""
 
 import resource
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from os import sysconf
@@ -25,6 +25,13 @@ def held(pids: Mapping[str, int]) -> Mapping[str, Held]:
     return {name: _held(_family(pid)) for name, pid in pids.items()}
 
 
+def connections_to(pids: Mapping[str, int], ports: Collection[int]) -> Mapping[str, int]:
+    """Established TCP connections by the names of `pids`, each with its descendants, of which either end is one of
+    `ports`."""
+    sockets = {inode for path in ("tcp", "tcp6") for inode in _established(Path("/proc/net", path), ports)}
+    return {name: sum(_count(one, sockets) for one in _family(pid)) for name, pid in pids.items()}
+
+
 def own_cpu_s() -> float:
     """Of this process so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -39,7 +46,7 @@ def machine_cpu_s() -> float:
 
 def _held(pids: list[int]) -> Held:
     memory_kib = sum(_memory_kib(pid) for pid in pids)
-    sockets = sum(_sockets(pid) for pid in pids)
+    sockets = sum(len(_sockets(pid)) for pid in pids)
     stats = [_read(pid, "stat").rpartition(")")[2].split() for pid in pids]
     # Fields 14 to 17 of proc(5): own time in user and kernel mode, and that of children that were waited for.
     cpu_s = sum(int(stat[index]) for stat in stats if stat for index in (11, 12, 13, 14)) / _TICKS_S
@@ -74,16 +81,30 @@ def _memory_kib(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def _sockets(pid: int) -> int:
+def _sockets(pid: int) -> list[str]:
+    """Inodes."""
     with suppress(FileNotFoundError, ProcessLookupError):
-        return sum(_is_socket(link) for link in Path(f"/proc/{pid}/fd").iterdir())
-    return 0
+        targets = [_target(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        return [target[len("socket:[") : -1] for target in targets if target.startswith("socket:[")]
+    return []
 
 
-def _is_socket(link: Path) -> bool:
+def _target(link: Path) -> str:
     with suppress(FileNotFoundError):
-        return str(link.readlink()).startswith("socket:")
-    return False
+        return str(link.readlink())
+    return ""
+
+
+def _count(pid: int, sockets: Collection[str]) -> int:
+    return sum(inode in sockets for inode in _sockets(pid))
+
+
+def _established(table: Path, ports: Collection[int]) -> Iterator[str]:
+    """Inodes; the table's fields are those of proc_net_tcp(5): addresses end in `:<port in hex>`, state 01 is it."""
+    for line in table.read_text().splitlines()[1:]:
+        _, local, remote, state, *rest = line.split()
+        if state == "01" and any(int(end.rpartition(":")[2], 16) in ports for end in (local, remote)):
+            yield rest[5]
 
 
 def _read(pid: int, name: str) -> str:

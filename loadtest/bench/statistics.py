@@ -27,6 +27,12 @@ def spreads(repeats: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     return {name: spread([one[name] for one in repeats]) for name in repeats[0]}
 
 
+def ratios(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, Spread]:
+    """Of the second to the first of each pair, by the names that both have, and more than nothing, in every pair."""
+    names = [name for name in pairs[0][0] if all(first.get(name) and name in second for first, second in pairs)]
+    return {name: spread([second[name] / first[name] for first, second in pairs]) for name in names}
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """Nearest rank; 0.0 of nothing."""
     ordered = sorted(values)

@@ -11,6 +11,8 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
+# Of an answer, as the simulator is told.
+TOKENS = 100
 # Of a plain turn, without pace: a change that writes or sends more has to say so. WAL has room for pages that are
 # written whole after a checkpoint.
 BOUNDS = {
@@ -72,4 +74,5 @@ async def test_storm_of_logins_is_counted_by_answer(figures: dict[str, Any]) -> 
 async def test_turns_of_the_least_mesh_are_whole(figures: dict[str, Any]) -> None:
     for way in ("paced", "burst"):
         assert set(figures["bare"][way]["ends"]) == {"run_finished"}
+        assert figures["bare"][way]["tokens_bare"] == TOKENS
         assert figures["bare"][way]["cpu_ms_per_turn_bare"]["total"]["median"] > 0

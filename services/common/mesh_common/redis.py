@@ -7,6 +7,7 @@ call runs shielded to its own short timeout: it ends by answer or by a dropped c
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -43,10 +44,17 @@ async def redis_call[T](call: Awaitable[T]) -> T:
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
+        running.add_done_callback(_hear)
         # Ends within the client's own short timeout, so that nothing outlives its caller.
         await asyncio.wait({running})
-        if not running.cancelled():
-            running.exception()  # asyncio would log it, for nobody else asks
         raise
     except (RedisError, OSError, TimeoutError) as error:
         raise Unavailable("Redis is not reachable.", reason="REDIS_UNAVAILABLE") from error
+    finally:
+        del running  # it holds its error, whose traceback holds this frame: a cycle
+
+
+def _hear(running: "asyncio.Future[Any]") -> None:
+    """Asks for the error: asyncio logs what nobody asked for."""
+    if not running.cancelled():
+        running.exception()

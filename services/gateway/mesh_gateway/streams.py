@@ -123,6 +123,7 @@ async def _raced[T](
         watcher = group.create_task(cancel_on_disconnect(receive, slot, task))
         slot.when_closed(task.cancel)
         task.add_done_callback(lambda _: watcher.cancel())
+    work.close()  # where it was cancelled before its first step: Python warns of what nobody awaited
     slot.when_closed(lambda: None)  # or it would hold the task, and with it the error
     if not task.cancelled():
         return task.result()

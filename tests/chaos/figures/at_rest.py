@@ -1,7 +1,7 @@
 """What the processes of a cluster hold once all work is done: a storm that leaves more behind is a leak.
 
-Connections that wait in a database pool for their next use are none of it: a pool fills as chance has it, and stays so.
-Those in use are: at rest nobody has one.
+Connections to the database are counted apart: a pool fills as chance has it, and stays so. What it must not have is one
+that is still in use.
 """
 
 import asyncio
@@ -11,9 +11,8 @@ from typing import Final
 
 import httpx
 import psycopg
-from bench.resources import Held, held
+from bench.resources import Held, connections_to, held
 from mesh_common.edges import SERVICES
-from mesh_dev.ports import replica_name
 from mesh_dev.wait import LOOPBACK
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,6 +23,7 @@ _JOBS: Final = "SELECT (SELECT count(*) FROM agent.outbox) + (SELECT count(*) FR
 _DONE_WITHIN_S: Final = 300.0
 # Until connections that were cut are gone on either side.
 _SETTLES_S: Final = 40.0
+_UNUSED_WITHIN_S: Final = 20.0
 # What happens to be open at the moment of counting: a scrape, a ping.
 _PASSING: Final = 2
 _POOL: Final = "mesh_database_pool_connections"
@@ -32,41 +32,38 @@ _POOL: Final = "mesh_database_pool_connections"
 @dataclass(frozen=True, slots=True)
 class AtRest:
     held: Held
-    pooled: int
-    """Connections that wait in its pools; of PostgreSQL those of all services."""
-    in_use: int
+    to_database: int
+    """Its connections, which `held` counts too; of PostgreSQL those of all services."""
 
     @property
-    def sockets(self) -> int:
-        return self.held.sockets - self.pooled
+    def other_sockets(self) -> int:
+        return self.held.sockets - self.to_database
 
 
 async def at_rest(cluster: Cluster) -> dict[str, AtRest]:
-    """By process, once all that a storm left to do is done, remembering too. Raises TimeoutError."""
+    """By process, once all that a storm left to do is done, remembering too. Raises TimeoutError, also when a
+    connection of a pool stays in use."""
     await _until_done(cluster)
     await asyncio.sleep(_SETTLES_S)
-    pools = await _pools(cluster)
-    pools["postgres"] = {"idle": sum(pool["idle"] for pool in pools.values()), "in_use": 0}
-    found = held(cluster.pids)
-    return {name: AtRest(one, **_counted(pools.get(name, {}))) for name, one in found.items()}
+    await _until_unused(cluster)
+    ports = {cluster.stack.ports.postgres, *(link.port for name, link in cluster.links.items() if "postgres" in name)}
+    to_database = connections_to(cluster.pids, ports)
+    return {name: AtRest(one, to_database[name]) for name, one in held(cluster.pids).items()}
 
 
 def compare(report: Report, before: Mapping[str, AtRest], after: Mapping[str, AtRest]) -> None:
     for name, now in after.items():
         was = before[name]
         report.say(
-            f"{name}: {was.held.memory_mib:.0f} to {now.held.memory_mib:.0f} MiB, {was.sockets} to {now.sockets} "
-            f"sockets beside {was.pooled} and {now.pooled} idle in pools, {now.in_use} in use"
+            f"{name}: {was.held.memory_mib:.0f} to {now.held.memory_mib:.0f} MiB, {was.other_sockets} to "
+            f"{now.other_sockets} sockets beside {was.to_database} and {now.to_database} connections to the database"
         )
-        report.require(now.sockets <= was.sockets + _PASSING, f"{name} has its connections back to the start")
-        report.require(not now.in_use, f"{name} uses no connection of its pools")
+        report.require(
+            now.other_sockets <= was.other_sockets + _PASSING, f"{name} has its connections back to the start"
+        )
         report.require(
             now.held.memory_mib <= 1.2 * was.held.memory_mib + 20, f"{name} has its memory back to the start"
         )
-
-
-def _counted(pool: Mapping[str, int]) -> dict[str, int]:
-    return {"pooled": pool.get("idle", 0), "in_use": pool.get("in_use", 0)}
 
 
 async def _until_done(cluster: Cluster) -> None:
@@ -83,23 +80,24 @@ async def _jobs(connection: psycopg.AsyncConnection) -> int:
     return int(found[0]) if found else 0
 
 
-async def _pools(cluster: Cluster) -> dict[str, dict[str, int]]:
-    """By process and state. Raises httpx.HTTPError."""
-    pools = {}
-    async with httpx.AsyncClient(trust_env=False) as client:
-        for service in SERVICES:
-            for number in range(REPLICAS.get(service, 1)):
-                port = cluster.stack.environments.ports_of(service, number).metrics
-                text = (await client.get(f"http://{LOOPBACK}:{port}/metrics")).raise_for_status().text
-                pools[replica_name(service, number)] = _pool(text)
-    return pools
+async def _until_unused(cluster: Cluster) -> None:
+    """A poll of a queue has a connection for a moment, a leak for ever. Raises httpx.HTTPError."""
+    ports = [
+        cluster.stack.environments.ports_of(service, number).metrics
+        for service in SERVICES
+        for number in range(REPLICAS.get(service, 1))
+    ]
+    async with asyncio.timeout(_UNUSED_WITHIN_S), httpx.AsyncClient(trust_env=False) as client:
+        for port in ports:
+            while _in_use((await client.get(f"http://{LOOPBACK}:{port}/metrics")).raise_for_status().text):  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
 
 
-def _pool(text: str) -> dict[str, int]:
-    """Of all drivers together."""
-    counts = {"idle": 0, "in_use": 0}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == _POOL:
-                counts[sample.labels["state"]] += int(sample.value)
-    return counts
+def _in_use(metrics: str) -> float:
+    """Connections of all pools together."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == _POOL and sample.labels["state"] == "in_use"
+    )

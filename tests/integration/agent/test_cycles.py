@@ -3,6 +3,8 @@
 from functools import partial
 
 import pytest
+from mesh_common.errors import InvalidInput, MeshError, NotFound
+from mesh_common.ids import new_id
 from support.agent import AgentUnderTest, some_user
 from support.cycles import cycles_left_by
 
@@ -28,3 +30,23 @@ async def test_cancelled_run_leaves_no_cycle(agent: AgentUnderTest) -> None:
             await started.rest()
 
     assert not await cycles_left_by(cancel_one)
+
+
+@pytest.mark.parametrize(
+    ("order", "refusal"),
+    [({"thread_id": str(new_id())}, NotFound), ({"model": "no-such-model"}, InvalidInput)],
+    ids=["in the transaction", "before it"],
+)
+async def test_refused_start_leaves_no_cycle(
+    agent: AgentUnderTest, order: dict[str, str], refusal: type[MeshError]
+) -> None:
+    user_id = some_user()
+
+    async def be_refused() -> None:
+        try:
+            await agent.run(user_id, "Hello.", **order)
+        except refusal:
+            return
+        pytest.fail("it was not refused")
+
+    assert not await cycles_left_by(be_refused)

@@ -1,8 +1,9 @@
 """Calls to Valkey that are cancelled or late."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,6 +12,7 @@ from mesh_common.redis import open_redis, redis_call
 from mesh_dev.valkey import EmbeddedValkey
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from support.cycles import cycles_left_by
 from support.net import free_port
 
 
@@ -67,6 +69,34 @@ async def test_a_server_that_hangs_is_unavailable_soon_and_its_late_reply_is_nob
         slow.go_on.set()
 
         assert await redis_call(client.get("second")) == b"second"
+
+
+async def test_a_call_that_nobody_answers_leaves_no_cycle() -> None:
+    async with open_redis(SecretStr(f"redis://127.0.0.1:{free_port()}/0")) as client:
+
+        async def ask() -> None:
+            with suppress(Unavailable):
+                await redis_call(client.get("a"))
+
+        assert not await cycles_left_by(ask)
+
+
+async def test_a_call_that_fails_after_its_caller_has_gone_is_none_that_asyncio_tells_of() -> None:
+    unheard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    try:
+        async with _open_slow_server() as slow, open_redis(SecretStr(slow.url)) as client:
+            call = asyncio.ensure_future(redis_call(client.get("first")))
+            await asyncio.wait_for(slow.was_asked.wait(), 5)
+            call.cancel()
+            await asyncio.wait([call])  # to the client's own timeout
+            slow.go_on.set()
+        del call
+        gc.collect()
+    finally:
+        asyncio.get_running_loop().set_exception_handler(None)
+
+    assert not unheard
 
 
 @dataclass

@@ -5,7 +5,8 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from mesh_common.errors import NotFound
+import pytest
+from mesh_common.errors import NotFound, Unavailable
 from mesh_gateway.streams import StreamSlot, while_connected
 from support.cycles import cycles_left_by
 
@@ -17,6 +18,32 @@ async def _stays() -> MutableMapping[str, Any]:
 
 async def _fails() -> None:
     raise NotFound("There is no such run.")
+
+
+async def _leaves() -> MutableMapping[str, Any]:
+    return {"type": "http.disconnect"}
+
+
+async def _never_ends() -> str:
+    await asyncio.Event().wait()
+    return "an answer"
+
+
+async def test_client_that_left_gets_nothing_and_ends_the_work() -> None:
+    slot = StreamSlot()
+
+    assert await while_connected(_leaves, slot, _never_ends()) is None
+    assert slot.has_client_left
+
+
+async def test_replica_that_stops_ends_the_work_and_says_so() -> None:
+    slot = StreamSlot()
+    asyncio.get_running_loop().call_soon(slot.close)
+
+    with pytest.raises(Unavailable) as raised:
+        await while_connected(_stays, slot, _never_ends())
+
+    assert raised.value.reason == "REPLICA_STOPS"
 
 
 async def test_work_that_fails_leaves_no_cycle() -> None:

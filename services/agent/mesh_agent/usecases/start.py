@@ -1,12 +1,10 @@
 """Starting runs: stored once, whoever asks how often, and claimed at once where there is room."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import structlog
 from mesh_common.errors import (
     Conflict,
     IdempotencyKeyReused,
@@ -25,14 +23,13 @@ from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.executor import Executor
 from mesh_agent.graph.window import message_tokens
 from mesh_agent.llm.registry import ModelRegistry
+from mesh_agent.outlived import outlived
 from mesh_agent.ports import Memories
 from mesh_agent.recall_ahead import ask_ahead
 from mesh_agent.store import Connection, claims, runs, starts, threads
 from mesh_agent.store.starts import Claimant
 from mesh_agent.usecases.cancel import CancelRun
 from mesh_agent.usecases.threads import request_hash
-
-log = structlog.get_logger()
 
 # Until the month ends a used-up budget stays used up; an hour keeps clients from asking all the time.
 _QUOTA_RETRY_AFTER_S = 3_600.0
@@ -70,12 +67,7 @@ class StartRun:
         """
         entitlements = await self.entitlements.of(user_id)
         # What was committed must be executed, also when the caller goes away between the two.
-        storing = self.executor.spawn(self._start(user_id, run, entitlements))
-        try:
-            return await asyncio.shield(storing)
-        except asyncio.CancelledError:
-            storing.add_done_callback(_tell_unheard)
-            raise
+        return await outlived(self.executor.spawn(self._start(user_id, run, entitlements)), "start")
 
     async def _start(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
         started = await self._store_and_launch(user_id, run, entitlements)
@@ -87,16 +79,16 @@ class StartRun:
                 self.executor.spawn(self.cancel.stop(user_id, interrupted))
         return started
 
-    def _refusal(self, run: RunInput, entitlements: Entitlements) -> MeshError | None:
-        """What stands against it if it is new. Known before the database is asked whether it is."""
+    def _passes(self, run: RunInput, entitlements: Entitlements) -> bool:
+        """Whether nothing stands against it if it is new. Known before the database is asked whether it is."""
         try:
             self._check(run, entitlements)
-        except MeshError as refusal:
-            return refusal
-        return None
+        except MeshError:
+            return False
+        return True
 
     def _check(self, run: RunInput, entitlements: Entitlements) -> None:
-        """Of a new run only: a repeated one has passed already."""
+        """Of a new run only: a repeated one has passed already. Raises what stands against it."""
         models = self.models.order_for(run.model, entitlements)
         if entitlements.is_used_up:
             raise QuotaExceeded("Your token budget for this month is used up.", retry_after_s=_QUOTA_RETRY_AFTER_S)
@@ -107,11 +99,14 @@ class StartRun:
     async def _store_and_launch(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
         digest = _digest(run)
         try:
-            return await self._store_new(user_id, run, digest, self._refusal(run, entitlements))
-        except _REFUSALS_OF_NEW as refusal:
-            return await self._repeated(user_id, run, digest, refusal)
+            return await self._store_new(user_id, run, digest, entitlements)
+        except _REFUSALS_OF_NEW:
+            if repeated := await self._repeated(user_id, run, digest):
+                return repeated
+            raise
 
-    async def _store_new(self, user_id: UserId, run: RunInput, digest: bytes, refusal: MeshError | None) -> StartedRun:
+    async def _store_new(self, user_id: UserId, run: RunInput, digest: bytes, entitlements: Entitlements) -> StartedRun:
+        passes = self._passes(run, entitlements)
         asked_at_s = time.monotonic()
         with (
             self.executor.reserved() as has_room,
@@ -119,13 +114,13 @@ class StartRun:
             ExitStack() as unless_launched,
         ):
             recall = None
-            if has_room and refusal is None:
+            if has_room and passes:
                 recall = ask_ahead(self.executor.spawn, self.memories, user_id, run.message)
                 unless_launched.callback(recall.cancel)
             async with self.database.as_user(user_id) as connection:
                 await self._refuse_repeated(connection, user_id, run)
-                if refusal:
-                    raise refusal
+                if not passes:
+                    self._check(run, entitlements)
                 thread_id = await self._thread(connection, user_id, run)
                 claim = await self._insert(connection, user_id, thread_id, run, digest, may_claim=has_room)
                 if claim is None:
@@ -192,25 +187,16 @@ class StartRun:
             return await runs.count_pending(connection, user_id, besides_thread=run.thread_id)
         return await runs.count_pending(connection, user_id) - 1
 
-    async def _repeated(self, user_id: UserId, run: RunInput, digest: bytes, refusal: MeshError) -> StartedRun:
-        """What came of the same request before. Raises `refusal` when there was none."""
+    async def _repeated(self, user_id: UserId, run: RunInput, digest: bytes) -> StartedRun | None:
+        """What came of the same request before; None when there was none."""
         async with self.database.as_user(user_id) as connection:
             before = await runs.run_by_id_or_key(connection, user_id, run.run_id, run.idempotency_key)
         if before is None:
-            raise refusal
+            return None
         run_id, thread_id, digest_before = before
         if digest_before != digest:
             raise IdempotencyKeyReused("This Idempotency-Key was used with another request.")
         return StartedRun(run_id, thread_id, is_new=False)
-
-
-def _tell_unheard(storing: "asyncio.Task[StartedRun]") -> None:
-    """How a start failed whose caller has gone: nobody else hears of it."""
-    error = None if storing.cancelled() else storing.exception()
-    if isinstance(error, MeshError):
-        log.warning("start.failed", reason=error.reason)
-    elif error:
-        log.error("start.crashed", exc_info=error)
 
 
 def _no_thread() -> NotFound:

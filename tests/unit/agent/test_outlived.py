@@ -1,0 +1,74 @@
+"""Work whose caller has gone goes on; how it failed is told in one line, once."""
+
+import asyncio
+from contextlib import suppress
+from copy import copy
+
+import pytest
+from mesh_agent.outlived import outlived
+from mesh_common.errors import Unavailable
+from structlog.testing import capture_logs
+from support.cycles import cycles_left_by
+
+
+async def _fail(error: Exception, when: asyncio.Event) -> str:
+    await when.wait()
+    raise copy(error)  # its traceback holds this frame: the same one would make a cycle
+
+
+async def _give(what: str, when: asyncio.Event) -> str:
+    await when.wait()
+    return what
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Unavailable("Away."), {"event": "outlived.failed", "work": "start", "reason": "UNAVAILABLE"}),
+        (RuntimeError("a bug"), {"event": "outlived.crashed", "work": "start"}),
+    ],
+)
+async def test_failure_that_nobody_waits_for_is_told(error: Exception, told: dict[str, str]) -> None:
+    goes_on = asyncio.Event()
+    work = asyncio.ensure_future(_fail(error, goes_on))
+    waiting = asyncio.ensure_future(outlived(work, "start"))
+    await asyncio.sleep(0)
+
+    with capture_logs() as logs:
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        goes_on.set()
+        await asyncio.wait([work])
+        await asyncio.sleep(0)
+
+    [line] = logs
+    assert told.items() <= line.items()
+
+
+async def test_work_whose_caller_has_gone_goes_on_to_its_end() -> None:
+    goes_on = asyncio.Event()
+    work = asyncio.ensure_future(_give("a run", goes_on))
+    waiting = asyncio.ensure_future(outlived(work, "start"))
+    await asyncio.sleep(0)
+
+    with capture_logs() as logs:
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        goes_on.set()
+
+        assert await work == "a run"
+    assert waiting.cancelled()
+    assert not logs
+
+
+async def test_failure_is_its_callers_and_leaves_no_cycle() -> None:
+    at_once = asyncio.Event()
+    at_once.set()
+
+    async def wait() -> None:
+        with suppress(Unavailable):
+            await outlived(asyncio.ensure_future(_fail(Unavailable("Away."), at_once)), "start")
+
+    with capture_logs() as logs:
+        assert not await cycles_left_by(wait)
+    assert not logs
