@@ -11,11 +11,11 @@ import grpc
 import uvloop
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
-from mesh_common.collector import pause_collector, resume_collector
+from mesh_common.collector import pause_collector
 from mesh_common.grpc_client import USER_METADATA
 
 from bare.model import Graph, Turn, build_graph
-from bare.outside import open_pool, open_session
+from bare.outside import open_pool, open_session, serve
 from bare.schema import BEGIN_TURN, END_TURN, HISTORY
 from bare.settings import BareSettings
 
@@ -112,12 +112,7 @@ async def main(settings: BareSettings) -> None:
         chat_url = f"{settings.provider_url}/chat/completions"
         memory = memory_pb2_grpc.MemoryServiceStub(channel)
         agent = BareAgent(build_graph(), pool, session, memory, chat_url, runs)  # type: ignore[abstract]  # two calls of many
-        server = grpc.aio.server()
-        agent_pb2_grpc.add_AgentServiceServicer_to_server(agent, server)
-        server.add_insecure_port(settings.agent_address)
-        await server.start()
-        resume_collector()
-        await server.wait_for_termination()
+        await serve(agent, agent_pb2_grpc.add_AgentServiceServicer_to_server, settings.agent_address)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ from typing import Any
 from uuid import UUID
 
 import aiohttp
-import grpc
 import orjson
 import uvloop
 from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
-from mesh_common.collector import pause_collector, resume_collector
+from mesh_common.collector import pause_collector
 from mesh_common.grpc_client import USER_METADATA
 
-from bare.outside import open_pool, open_session
+from bare.outside import open_pool, open_session, serve
 from bare.schema import RECALL
 from bare.settings import BareSettings
 
@@ -40,14 +39,9 @@ class BareMemory(memory_pb2_grpc.MemoryServiceServicer):
 
 async def main(settings: BareSettings) -> None:
     async with open_pool(settings, _CONNECTIONS) as pool, open_session() as session:
-        server = grpc.aio.server()
         embeddings_url = f"{settings.provider_url}/embeddings"
         memory = BareMemory(pool, session, embeddings_url)  # type: ignore[abstract]  # one call of many
-        memory_pb2_grpc.add_MemoryServiceServicer_to_server(memory, server)
-        server.add_insecure_port(settings.memory_address)
-        await server.start()
-        resume_collector()
-        await server.wait_for_termination()
+        await serve(memory, memory_pb2_grpc.add_MemoryServiceServicer_to_server, settings.memory_address)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""What both agent and memory reach: the database, and the provider."""
+"""What agent and memory share: how they are reached, and the database and the provider that they reach."""
 
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import asyncpg
+import grpc
+from mesh_common.collector import resume_collector
 
 from bare.settings import BareSettings
 
@@ -24,3 +27,13 @@ def open_session() -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"content-type": "application/json"},
     )
+
+
+async def serve(servicer: Any, add_to: Callable[[Any, grpc.aio.Server], None], address: str) -> None:
+    """Until the process is ended."""
+    server = grpc.aio.server()
+    add_to(servicer, server)
+    server.add_insecure_port(address)
+    await server.start()
+    resume_collector()
+    await server.wait_for_termination()
