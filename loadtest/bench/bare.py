@@ -57,7 +57,7 @@ async def _beside_mesh(size: Size, pace: Pace) -> dict[str, Any]:
                 await measure_batch(one, generator, streams=size.streams, turns=size.streams)
             pairs = []
             for number in range(size.repeats):
-                # What one leaves to PostgreSQL falls on the other: on each as often.
+                # What one leaves to PostgreSQL falls on the other, and not always on the same.
                 turned = number % 2
                 batches = [
                     await measure_batch(one, generator, streams=size.streams, turns=size.turns)

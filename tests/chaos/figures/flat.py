@@ -25,6 +25,7 @@ _PAIRS = 3
 _REMEMBER_DELAY_S = 2
 _REMEMBERED_AFTER_S = 8.0
 
+# Late turns to early ones.
 _MOST = 1.1
 
 type CPU = Mapping[str, float]

@@ -28,6 +28,20 @@ def _told(logs: Sequence[MutableMapping[str, Any]]) -> list[MutableMapping[str, 
     return [line for line in logs if line["event"].startswith("outlived.")]
 
 
+async def _abandoned(work: asyncio.Task[str], goes_on: asyncio.Event) -> list[MutableMapping[str, Any]]:
+    """What is told of work that ends after whoever waited for it has gone."""
+    waiting = asyncio.ensure_future(outlived(work, "start"))
+    await asyncio.sleep(0)  # to where it waits
+    with capture_logs() as logs:
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+        goes_on.set()
+        await asyncio.wait([work])
+        await asyncio.sleep(0)  # to what hears of its end
+    return _told(logs)
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -38,34 +52,20 @@ def _told(logs: Sequence[MutableMapping[str, Any]]) -> list[MutableMapping[str, 
 async def test_failure_that_nobody_waits_for_is_told(error: Exception, told: dict[str, str]) -> None:
     goes_on = asyncio.Event()
     work = asyncio.ensure_future(_fail(error, goes_on))
-    waiting = asyncio.ensure_future(outlived(work, "start"))
-    await asyncio.sleep(0)
 
-    with capture_logs() as logs:
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        goes_on.set()
-        await asyncio.wait([work])
-        await asyncio.sleep(0)
+    [line] = await _abandoned(work, goes_on)
 
-    [line] = _told(logs)
     assert told.items() <= line.items()
 
 
 async def test_work_whose_caller_has_gone_goes_on_to_its_end() -> None:
     goes_on = asyncio.Event()
     work = asyncio.ensure_future(_give("a run", goes_on))
-    waiting = asyncio.ensure_future(outlived(work, "start"))
-    await asyncio.sleep(0)
 
-    with capture_logs() as logs:
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        goes_on.set()
+    told = await _abandoned(work, goes_on)
 
-        assert await work == "a run"
-    assert waiting.cancelled()
-    assert not _told(logs)
+    assert work.result() == "a run"
+    assert not told
 
 
 async def test_failure_is_its_callers_and_leaves_no_cycle() -> None:
