@@ -105,7 +105,7 @@ proto-check: $(TEST_STAMP) ## see that proto/gen is what the .proto files give
 	@PYTHON=../.venv/bin/python proto/generate.sh --check
 
 secrets: $(DEV_STAMP) ## make every key and password of a mesh under secrets/ (or FOLDER=…; FORMAT=kubernetes prints Secrets)
-	@$(PYTHON) -m mesh_common secrets --format $(FORMAT) --folder "$(FOLDER)"
+	@$(PYTHON) -m mesh_admin secrets --format $(FORMAT) --folder "$(FOLDER)"
 
 lock: $(TEST_STAMP) ## resolve the requirements anew
 	@UV="$(CURDIR)/.mesh/tools/bin/uv" requirements/lock.sh

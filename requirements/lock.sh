@@ -10,7 +10,7 @@ compile() { # <output> <arguments…>
   shift
   echo "lock $output"
   "$uv" pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-emit-index-url --no-header \
-    --no-emit-package mesh-common --no-emit-package mesh-proto --output-file "requirements/$output" "$@"
+    --no-emit-package mesh-common --no-emit-package mesh-proto --no-emit-package mesh-admin --output-file "requirements/$output" "$@"
 }
 
 compile test.txt --group pyproject.toml:test --group pyproject.toml:build --group pyproject.toml:installer \

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from mesh_common.bootstrap_db import BootstrapSettings, bootstrap
-from mesh_common.secrets import make_secrets
+from mesh_admin.bootstrap_db import BootstrapSettings, bootstrap
+from mesh_admin.secrets import make_secrets
 from mesh_dev.postgres import EmbeddedPostgres
 from mesh_dev.valkey import EmbeddedValkey
 from pydantic import SecretStr

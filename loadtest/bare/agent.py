@@ -11,8 +11,8 @@ import grpc
 import uvloop
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
-from mesh_common.collector import pause_collector
-from mesh_common.grpc_client import USER_METADATA
+from mesh_common.grpc.client import USER_METADATA
+from mesh_common.process.collector import pause_collector
 
 from bare.model import Graph, Turn, build_graph
 from bare.outside import open_pool, open_session, serve

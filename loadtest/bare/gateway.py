@@ -13,10 +13,10 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
-from mesh_common.collector import pause_collector, resume_collector
-from mesh_common.grpc_client import USER_METADATA
+from mesh_common.grpc.client import USER_METADATA
 from mesh_common.ids import new_id
 from mesh_common.jwt import JWTVerifier, SigningKey, public_jwk
+from mesh_common.process.collector import pause_collector, resume_collector
 from pydantic import BaseModel
 from redis.asyncio import Redis
 

@@ -8,8 +8,8 @@ import aiohttp
 import orjson
 import uvloop
 from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
-from mesh_common.collector import pause_collector
-from mesh_common.grpc_client import USER_METADATA
+from mesh_common.grpc.client import USER_METADATA
+from mesh_common.process.collector import pause_collector
 
 from bare.outside import open_pool, open_session, serve
 from bare.schema import RECALL

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 import grpc
-from mesh_common.collector import resume_collector
+from mesh_common.process.collector import resume_collector
 
 from bare.settings import BareSettings
 

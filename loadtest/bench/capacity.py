@@ -4,7 +4,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from mesh_auth.argon2id import Argon2id
+from mesh_auth.passwords.argon2id import Argon2id
 
 from bench.load import PASSWORD
 

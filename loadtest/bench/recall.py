@@ -10,9 +10,9 @@ from uuid import UUID
 
 import httpx
 from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
-from mesh_common.grpc_client import ServiceCalls, open_channel
+from mesh_common.grpc.client import ServiceCalls, open_channel
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.jwt import SigningKey
-from mesh_common.service_tokens import ServiceTokenSigner
 from mesh_dev.wait import LOOPBACK
 from prometheus_client.parser import text_string_to_metric_families
 

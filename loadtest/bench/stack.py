@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-from mesh_common.edges import SERVICES, ServiceName
+from mesh_common.grpc.edges import SERVICES, ServiceName
 from mesh_dev.ports import PORTS_PER_STACK, free_base
 from mesh_dev.settings import DevSettings
 from mesh_dev.stack import DATABASE, Stack, StackOptions

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mesh_common.edges import SERVICES, ServiceName
+from mesh_common.grpc.edges import SERVICES, ServiceName
 from mesh_dev.parts import PythonPart
 from mesh_dev.ports import PortPlan, replica_name
 from mesh_dev.postgres import EmbeddedPostgres

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mesh_common.clock import utc_now
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from cluster.kubectl import Object
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from cluster.processes import run, run_command
 from cluster.settings import ClusterSettings

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from mesh_common.edges import ServiceName
+from mesh_common.grpc.edges import ServiceName
 from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.kubectl import name_of

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 from chaos.marks import tools_setting
-from mesh_common.edges import SERVICES, ServiceName
+from mesh_common.grpc.edges import SERVICES, ServiceName
 from mesh_dev.models import choose_models
 from mesh_dev.ports import PortPlan
 from mesh_dev.settings import DevSettings

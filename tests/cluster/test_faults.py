@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from mesh_common.edges import SERVICES, ServiceName
+from mesh_common.grpc.edges import SERVICES, ServiceName
 
 from cluster.kubectl import eventually, name_of
 from cluster.release import LEASE_TTL_S, Release

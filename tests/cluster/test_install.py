@@ -2,7 +2,7 @@
 
 import orjson
 import pytest
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from cluster.kubectl import name_of
 from cluster.processes import ProgramError

@@ -5,7 +5,7 @@ from typing import Final
 
 import orjson
 import pytest
-from mesh_common.edges import ALLOWED_CALLERS, SERVICES
+from mesh_common.grpc.edges import ALLOWED_CALLERS, SERVICES
 
 from cluster.kubectl import Kubectl, eventually, name_of
 from cluster.release import Release

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 from chaos.orders import Pace
-from mesh_common.edges import ServiceName
+from mesh_common.grpc.edges import ServiceName
 
 from cluster.kubectl import eventually
 from cluster.metrics import rpcs_by_pod

@@ -6,9 +6,9 @@ from typing import Final
 from uuid import UUID
 
 from chaos.client import PASSWORD
+from mesh_agent.execution.ending import is_sampled
 from mesh_agent.settings import AgentSettings
-from mesh_agent.usecases.ending import is_sampled
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 from mesh_common.ids import RunId, new_id
 from mesh_dev.mesh_client import MeshClient
 

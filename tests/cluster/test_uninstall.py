@@ -1,6 +1,6 @@
 """What is left when the release is gone: what docs/operations/install.md says, and nothing else."""
 
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from cluster.kubectl import eventually, name_of
 from cluster.release import RELEASE, Release

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import yaml
 from chaos.orders import Pace
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from cluster.helm import CHART
 from cluster.kubectl import eventually

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Final
 
 import orjson
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from cluster.kubectl import Kubectl
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
+from mesh_admin.bootstrap_db import BootstrapSettings
+from mesh_admin.kubernetes_api import KubernetesSettings
 from mesh_agent.settings import AgentMigrationSettings, AgentSettings
 from mesh_auth.settings import AuthMigrationSettings, AuthSettings
-from mesh_common.bootstrap_db import BootstrapSettings
-from mesh_common.kubernetes_api import KubernetesSettings
-from mesh_common.settings import EnvironmentSettings, ServiceSettings
+from mesh_common.process.settings import EnvironmentSettings, ServiceSettings
 from mesh_eval.settings import EvalMigrationSettings, EvalSettings
 from mesh_gateway.settings import GatewaySettings
 from mesh_memory.settings import MemoryMigrationSettings, MemorySettings
@@ -29,8 +29,8 @@ SETTINGS: Final[Mapping[Command, type[EnvironmentSettings]]] = {
     ("mesh_agent", "migrate"): AgentMigrationSettings,
     ("mesh_memory", "migrate"): MemoryMigrationSettings,
     ("mesh_eval", "migrate"): EvalMigrationSettings,
-    ("mesh_common", "bootstrap-db"): BootstrapSettings,
-    ("mesh_common", "secrets"): KubernetesSettings,
+    ("mesh_admin", "bootstrap-db"): BootstrapSettings,
+    ("mesh_admin", "secrets"): KubernetesSettings,
 }
 
 

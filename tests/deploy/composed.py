@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
-from mesh_common.bootstrap_db import SCHEMAS
-from mesh_common.secrets import make_secrets, write_dotenv
+from mesh_admin.bootstrap_db import SCHEMAS
+from mesh_admin.secrets import make_secrets, write_dotenv
 
 from deploy.programs import ROOT, MissingProgram, program
 

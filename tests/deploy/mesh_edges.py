@@ -7,7 +7,7 @@ from itertools import product
 from typing import Final
 from urllib.parse import urlsplit
 
-from mesh_common.edges import ALLOWED_CALLERS, SERVICES
+from mesh_common.grpc.edges import ALLOWED_CALLERS, SERVICES
 
 from deploy.commands import SERVICE_SETTINGS
 from deploy.manifests import Release, Values, Workload

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 from support.certificates import new_authority
 
 from deploy.secret_names import examples

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Final
 
-from mesh_common.edges import SERVICES
+from mesh_admin.kubernetes_secrets import Fields, Place, kubernetes_secrets
+from mesh_admin.secrets import make_secrets
+from mesh_common.grpc.edges import SERVICES
 from mesh_common.jwt import new_private_key_pem
-from mesh_common.kubernetes_secrets import Fields, Place, kubernetes_secrets
-from mesh_common.secrets import make_secrets
 
 from deploy.manifests import Object, Release
 
@@ -29,7 +29,7 @@ _PREFIX: Final = "mesh"
 
 @cache
 def examples() -> Mapping[str, Fields]:
-    """A whole set by component, as `mesh_common secrets` makes it, with the optional keys."""
+    """A whole set by component, as `mesh_admin secrets` makes it, with the optional keys."""
     place = Place(database="postgres:5432", redis="valkey:6379", prefix=_PREFIX)
     made = kubernetes_secrets(make_secrets(), place)
     found = {name.removeprefix(f"{_PREFIX}-"): dict(fields) for name, fields in made.items()}

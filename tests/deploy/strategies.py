@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hypothesis import strategies as st
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from deploy.manifests import Values
 

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import jsonschema
 import pytest
 import yaml
-from mesh_common.bootstrap_db import SCHEMAS
-from mesh_common.edges import SERVICES
+from mesh_admin.bootstrap_db import SCHEMAS
+from mesh_common.grpc.edges import SERVICES
 
 from deploy.commands import SERVICE_SETTINGS, SETTINGS, command_of, variables_of
 from deploy.composed import (

@@ -6,8 +6,8 @@ import re
 from typing import Any, Final
 
 import yaml
-from mesh_common.bootstrap_db import SCHEMAS
-from mesh_common.edges import SERVICES
+from mesh_admin.bootstrap_db import SCHEMAS
+from mesh_common.grpc.edges import SERVICES
 
 from deploy.composed import FOLDER, JOBS, Service
 

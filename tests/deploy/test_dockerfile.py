@@ -5,7 +5,7 @@ import tomllib
 from typing import Final
 
 import pytest
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from deploy.programs import ROOT, run
 

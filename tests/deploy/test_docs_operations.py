@@ -11,8 +11,8 @@ from typing import Final
 
 import asyncpg
 import pytest
+from mesh_admin.secrets_command import add_secrets_command
 from mesh_auth.create_admin import create_admin_main
-from mesh_common.secrets_command import add_secrets_command
 from mesh_dev.postgres import EmbeddedPostgres
 from support.doc_blocks import Block, block, blocks_of
 from support.net import free_port
@@ -94,7 +94,7 @@ def test_make_knows_the_target(command: Command) -> None:
 @pytest.mark.parametrize("command", _of("python"), ids=str)
 def test_python_commands_parse(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     match command.words[1:]:
-        case ("-m", "mesh_common", *words):
+        case ("-m", "mesh_admin", *words):
             _secrets_parser().parse_args(words)
         case ("-m", "mesh_auth", "create-admin", *words):
             with pytest.raises(SystemExit):

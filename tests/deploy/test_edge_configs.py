@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 from mesh_gateway.app import build_app
-from mesh_gateway.deps import Gateway
+from mesh_gateway.edge.deps import Gateway
 from mesh_gateway.settings import GatewaySettings
 
 from deploy.edge_proxy import CONFIGURATION, Edge, open_edge

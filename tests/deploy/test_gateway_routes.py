@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from mesh_common.health import LIVENESS, READINESS
+from mesh_common.grpc.health import LIVENESS, READINESS
 from mesh_gateway.app import build_app
-from mesh_gateway.deps import Gateway
+from mesh_gateway.edge.deps import Gateway
 from mesh_gateway.settings import GatewaySettings
 
 from deploy.checks.ports import HTTP_PROBES

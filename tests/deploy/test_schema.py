@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from deploy.commands import SERVICE_SETTINGS, variables_of
 from deploy.helm import CHART, release_of

@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 import pytest
 from jsonschema import Draft7Validator
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from deploy.go_yaml import load_all
 from deploy.helm import CHART, render

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from deploy.programs import ROOT, MissingProgram, program, run
 

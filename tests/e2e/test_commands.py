@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 from support.stack import free_port_base
 
 WITHIN_S = 240

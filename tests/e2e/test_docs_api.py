@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from mesh_common.edges import ServiceName
+from mesh_common.grpc.edges import ServiceName
 from mesh_dev.stack import Stack
 from support.api import User, new_user
 from support.examples import Script, frame, running, streamed

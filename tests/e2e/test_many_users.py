@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mesh_common.edges import ServiceName
+from mesh_common.grpc.edges import ServiceName
 from mesh_common.ids import new_id
 from mesh_dev.stack import Stack
 from support.api import Turn, User, eventually, new_user

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 from mesh_dev.stack import Stack
 from mesh_dev.trace_source import find_trace
 from mesh_dev.trace_tree import Span

@@ -9,12 +9,12 @@ import grpc
 import httpx
 import pytest
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
-from mesh_common.edges import SERVICES, ServiceName
-from mesh_common.grpc_client import ServiceCalls, open_channel
+from mesh_common.grpc.client import ServiceCalls, open_channel
+from mesh_common.grpc.edges import SERVICES, ServiceName
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.ids import UserId, new_id
 from mesh_common.jwt import SigningKey
-from mesh_common.service_tokens import ServiceTokenSigner
-from mesh_common.tls import ChannelTls, TlsFiles
+from mesh_common.process.tls_files import ChannelTls, TlsFiles
 from mesh_dev.settings import DevSettings
 from mesh_dev.stack import Stack, StackOptions
 from mesh_dev.wait import LOOPBACK

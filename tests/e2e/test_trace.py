@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 import pytest
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 from mesh_dev.stack import Stack
 from mesh_dev.trace_source import find_trace, is_whole
 from mesh_dev.trace_tree import Span

@@ -11,10 +11,10 @@ import pytest
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh_agent.bootstrap import open_agent, open_neighbours
 from mesh_agent.settings import AgentSettings
-from mesh_common.grpc_client import ServiceCalls, open_channel
-from mesh_common.grpc_service import Drain
+from mesh_common.database.postgres import Database, with_driver
+from mesh_common.grpc.client import ServiceCalls, open_channel
+from mesh_common.grpc.service import Drain
 from mesh_common.ids import UserId, new_id
-from mesh_common.postgres import Database, with_driver
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
+from mesh_admin.secrets import make_secrets
 from mesh_auth.bootstrap import open_service
 from mesh_auth.ports import PasswordHasher
 from mesh_auth.settings import AuthSettings
-from mesh_common.grpc_client import ServiceCalls, open_channel
+from mesh_common.grpc.client import ServiceCalls, open_channel
 from mesh_common.ids import UserId, new_id
 from mesh_common.jwt import JWTVerifier, parse_jwks
-from mesh_common.secrets import make_secrets
 
 from support.mesh import TestMesh
 from support.net import free_port

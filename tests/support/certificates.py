@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from mesh_common.clock import utc_now
-from mesh_common.tls import TlsFiles
+from mesh_common.process.tls_files import TlsFiles
 
 _DAY = dt.timedelta(days=1)
 

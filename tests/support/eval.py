@@ -9,8 +9,8 @@ from uuid import UUID
 
 from mesh.eval.v1 import eval_pb2, eval_pb2_grpc
 from mesh_common.clock import utc_now
-from mesh_common.edges import ServiceName
-from mesh_common.grpc_client import open_channel
+from mesh_common.grpc.client import open_channel
+from mesh_common.grpc.edges import ServiceName
 from mesh_common.ids import UserId, new_id
 from mesh_eval.bootstrap import open_service
 from mesh_eval.domain import JudgedRun, Score, ScoreStatus, ToolResult

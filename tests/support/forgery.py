@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 from cryptography.hazmat.primitives import serialization
+from mesh_admin.secrets import SecretSet
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.ids import new_id
 from mesh_common.jwt import SigningKey, new_private_key_pem
-from mesh_common.secrets import SecretSet
-from mesh_common.service_tokens import ServiceTokenSigner
 
 
 class Forger:

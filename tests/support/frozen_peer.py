@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh_common.secrets import SecretSet, from_json, to_json
+from mesh_admin.secrets import SecretSet, from_json, to_json
 
 from support.grpc_echo import open_echo
 

@@ -19,12 +19,12 @@ from mesh.agent.v1.agent_pb2_grpc import add_AgentServiceServicer_to_server
 from mesh.auth.v1.auth_pb2_grpc import add_AuthServiceServicer_to_server
 from mesh.eval.v1.eval_pb2_grpc import add_EvalServiceServicer_to_server
 from mesh.memory.v1.memory_pb2_grpc import add_MemoryServiceServicer_to_server
-from mesh_common.grpc_boundary import BoundaryInterceptor
-from mesh_common.grpc_server import PING_POLICY
+from mesh_admin.secrets import SecretSet
+from mesh_common.grpc.boundary import BoundaryInterceptor
+from mesh_common.grpc.server import PING_POLICY
+from mesh_common.grpc.service_tokens import ServiceTokenVerifier
 from mesh_common.ids import new_id
 from mesh_common.jwt import parse_jwks
-from mesh_common.secrets import SecretSet
-from mesh_common.service_tokens import ServiceTokenVerifier
 from mesh_gateway.bootstrap import GatewayProcess, open_gateway
 from mesh_gateway.settings import GatewaySettings
 

@@ -9,12 +9,12 @@ from typing import Any
 import grpc
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh.eval.v1 import eval_pb2, eval_pb2_grpc
-from mesh_common.grpc_boundary import BoundaryInterceptor
-from mesh_common.grpc_client import ServiceCalls, open_channel
-from mesh_common.grpc_server import PING_POLICY
+from mesh_admin.secrets import SecretSet
+from mesh_common.grpc.boundary import BoundaryInterceptor
+from mesh_common.grpc.client import ServiceCalls, open_channel
+from mesh_common.grpc.server import PING_POLICY
+from mesh_common.grpc.service_tokens import ServiceTokenSigner, ServiceTokenVerifier
 from mesh_common.jwt import SigningKey, parse_jwks
-from mesh_common.secrets import SecretSet
-from mesh_common.service_tokens import ServiceTokenSigner, ServiceTokenVerifier
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+from mesh_common.database.postgres import Database
 from mesh_common.ids import UserId, new_id
-from mesh_common.job_queue import Job, JobQueue, NewJob
-from mesh_common.job_worker import JobWorker
-from mesh_common.postgres import Database
+from mesh_common.jobs.queue import Job, JobQueue, NewJob
+from mesh_common.jobs.worker import JobWorker
 from sqlalchemy import func, select, update
 
 from support.scratch import jobs

@@ -1,6 +1,6 @@
 """What waits in PostgreSQL, for tests that make something happen in its midst."""
 
-from mesh_common.postgres import Database
+from mesh_common.database.postgres import Database
 from sqlalchemy import text
 
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
-from mesh_common.edges import ServiceName
-from mesh_common.grpc_client import open_channel
+from mesh_common.grpc.client import open_channel
+from mesh_common.grpc.edges import ServiceName
 from mesh_common.ids import UserId, new_id
 from mesh_memory.bootstrap import open_service
 from mesh_memory.settings import MemorySettings

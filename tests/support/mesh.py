@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh_common.edges import SERVICES, ServiceName
-from mesh_common.grpc_client import ServiceCalls
+from mesh_admin.secrets import SecretSet
+from mesh_common.database.migrate import migrate
+from mesh_common.grpc.client import ServiceCalls
+from mesh_common.grpc.edges import SERVICES, ServiceName
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.jwt import SigningKey
-from mesh_common.migrate import migrate
-from mesh_common.secrets import SecretSet
-from mesh_common.service_tokens import ServiceTokenSigner
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from mesh_agent.domain import Claim
 from mesh_agent.store import claims
 from mesh_agent.store.claims import Owner
+from mesh_common.database.postgres import Database
 from mesh_common.ids import UserId, new_id
-from mesh_common.postgres import Database
 from sqlalchemy import text
 
 from support.agent import AgentUnderTest, agent_settings, running_agent

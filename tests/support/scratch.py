@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from mesh_common.bootstrap_db import BootstrapSettings, bootstrap
-from mesh_common.job_queue import job_table
-from mesh_common.postgres import Database, Driver, open_database
-from mesh_common.secrets import SecretSet
-from mesh_common.settings import GrpcSettings
+from mesh_admin.bootstrap_db import BootstrapSettings, bootstrap
+from mesh_admin.secrets import SecretSet
+from mesh_common.database.postgres import Database, Driver, open_database
+from mesh_common.jobs.queue import job_table
+from mesh_common.process.settings import GrpcSettings
 from mesh_dev.postgres import EmbeddedPostgres
 from pydantic import SecretStr
 from sqlalchemy import Column, MetaData, Table, Text

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mesh_common.edges import ServiceName
+from mesh_common.grpc.edges import ServiceName
 from mesh_dev.ports import PORTS_PER_STACK, free_base
 from mesh_dev.settings import DevSettings
 from mesh_dev.stack import Stack, StackOptions

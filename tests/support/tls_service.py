@@ -9,13 +9,13 @@ from typing import Any
 
 import grpc
 from mesh.eval.v1 import eval_pb2, eval_pb2_grpc
-from mesh_common.grpc_client import ServiceCalls, open_channel
-from mesh_common.grpc_service import Drain, ServiceParts, open_grpc_service
+from mesh_admin.secrets import SecretSet
+from mesh_common.grpc.client import ServiceCalls, open_channel
+from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.jwt import SigningKey
-from mesh_common.secrets import SecretSet
-from mesh_common.service_tokens import ServiceTokenSigner
-from mesh_common.settings import GrpcSettings
-from mesh_common.tls import ChannelTls, TlsFiles
+from mesh_common.process.settings import GrpcSettings
+from mesh_common.process.tls_files import ChannelTls, TlsFiles
 
 from support.net import free_port
 

@@ -16,41 +16,43 @@ from mesh.auth.v1 import auth_pb2_grpc
 from mesh.eval.v1 import eval_pb2_grpc
 from mesh.memory.v1 import memory_pb2_grpc
 from mesh_common.clock import Clock, SystemClock
-from mesh_common.edges import ServiceName
-from mesh_common.grpc_client import ServiceCalls, open_channel
-from mesh_common.grpc_service import Drain, ServiceParts, open_grpc_service
+from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.revisions import newest_revision
+from mesh_common.grpc.client import ServiceCalls, open_channel
+from mesh_common.grpc.edges import ServiceName
+from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.ids import new_id
-from mesh_common.job_queue import JobQueue
-from mesh_common.job_worker import JobWorker
+from mesh_common.jobs.queue import JobQueue
+from mesh_common.jobs.worker import JobWorker
 from mesh_common.jwt import SigningKey
-from mesh_common.postgres import Database, open_database
-from mesh_common.revisions import newest_revision
-from mesh_common.service_tokens import ServiceTokenSigner
 
+from mesh_agent.background.outbox import DeliverOutbox
+from mesh_agent.background.retention import Retention
 from mesh_agent.clients.auth import AuthClient
 from mesh_agent.clients.evaluation import EvalClient
 from mesh_agent.clients.memory import MemoryClient
 from mesh_agent.clients.peers import PeerAgentClients
 from mesh_agent.convert_events import SharedEvents
-from mesh_agent.cpu_share import CpuShare
 from mesh_agent.domain import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
-from mesh_agent.execution import Execution
-from mesh_agent.executor import Executor, ExecutorLimits
+from mesh_agent.events.fan_out import SharedStreams
+from mesh_agent.execution.attempt import RunParts
+from mesh_agent.execution.ending import EndRun
+from mesh_agent.execution.executor import Executor, ExecutorLimits
+from mesh_agent.execution.load import CpuShare
+from mesh_agent.execution.pending_listener import PendingListener
+from mesh_agent.execution.run_task import Execution
 from mesh_agent.graph.loop import AgentLoop
 from mesh_agent.graph.window import message_tokens
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.chat_model import StreamingChatModel
 from mesh_agent.llm.fallback import FallbackModel
 from mesh_agent.llm.registry import Model, ModelRegistry
-from mesh_agent.pending_listener import PendingListener
 from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, UsageSink
 from mesh_agent.prompts import Prompts
-from mesh_agent.retention import Retention
-from mesh_agent.run import RunParts
 from mesh_agent.servicer import AgentServicer
 from mesh_agent.settings import AgentSettings, ModelSettings
-from mesh_agent.shared_streams import SharedStreams
 from mesh_agent.store.claims import Owner
 from mesh_agent.tables import outbox
 from mesh_agent.tools.calculate import calculate_tool
@@ -58,12 +60,10 @@ from mesh_agent.tools.call import Effect
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.http_tool import http_tool
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
-from mesh_agent.usecases.cancel import CancelRun
-from mesh_agent.usecases.delivery import DeliverOutbox
-from mesh_agent.usecases.ending import EndRun
-from mesh_agent.usecases.follow import FollowRun
-from mesh_agent.usecases.runs import Runs
-from mesh_agent.usecases.start import StartRun
+from mesh_agent.usecases.cancel_run import CancelRun
+from mesh_agent.usecases.follow_run import FollowRun
+from mesh_agent.usecases.read_runs import Runs
+from mesh_agent.usecases.start_run import StartRun
 from mesh_agent.usecases.threads import Threads
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"

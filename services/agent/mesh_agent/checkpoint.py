@@ -24,12 +24,12 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from mesh_common.postgres import Database
-from mesh_common.unit_of_work import database_away
+from mesh_common.database.postgres import Database
+from mesh_common.database.unit_of_work import database_away
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import Claim
+from mesh_agent.events.log import LeaseLostError
 from mesh_agent.lease import while_lease_holds
 from mesh_agent.store.claims import forget_lost_attempts, lock_lease
 from mesh_agent.store.once_calls import begin_call, share_run

@@ -6,10 +6,10 @@ from uuid import UUID
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_common.ids import RunId
 
-from mesh_agent import events
 from mesh_agent.convert import error_pb, usage_pb
 from mesh_agent.domain import RecalledMemory, RunError, ToolResult, Usage
-from mesh_agent.events import EventBody, RunEvent
+from mesh_agent.events import model as events
+from mesh_agent.events.model import EventBody, RunEvent
 
 # A gRPC message takes 1 MiB. One event may be nearly as large (a long answer), and most have a hundred bytes.
 _SHARED_BYTES: Final = 262_144

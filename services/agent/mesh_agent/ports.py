@@ -7,7 +7,7 @@ from typing import Protocol
 from mesh_common.ids import RunId, ThreadId, UserId
 
 from mesh_agent.domain import Entitlements, Message, RecalledMemory, ToolResult, Usage
-from mesh_agent.events import Position, RunEvent
+from mesh_agent.events.model import Position, RunEvent
 
 
 class EntitlementsSource(Protocol):

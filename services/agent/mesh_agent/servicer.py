@@ -13,12 +13,12 @@ from structlog.contextvars import bind_contextvars
 
 from mesh_agent import convert, domain
 from mesh_agent.convert_events import SharedEvents, event_pb
-from mesh_agent.events import Position
-from mesh_agent.shared_streams import SharedStreams
-from mesh_agent.usecases.cancel import CancelRun
-from mesh_agent.usecases.follow import FollowRun
-from mesh_agent.usecases.runs import Runs
-from mesh_agent.usecases.start import StartRun
+from mesh_agent.events.fan_out import SharedStreams
+from mesh_agent.events.model import Position
+from mesh_agent.usecases.cancel_run import CancelRun
+from mesh_agent.usecases.follow_run import FollowRun
+from mesh_agent.usecases.read_runs import Runs
+from mesh_agent.usecases.start_run import StartRun
 from mesh_agent.usecases.threads import Threads
 
 Context = grpc.aio.ServicerContext[Any, Any]

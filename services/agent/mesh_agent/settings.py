@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from mesh_common.settings import GrpcSettings, MigrationSettings, Ratio, Seconds, settings_config
+from mesh_common.process.settings import GrpcSettings, MigrationSettings, Ratio, Seconds, settings_config
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator
 
 Capability = Annotated[str, Field(pattern="^(tools|json_schema|extraction)$")]

@@ -1,6 +1,6 @@
 """The agent's tables. LangGraph's checkpoint tables are made in the migration and used through its own saver."""
 
-from mesh_common.job_queue import job_table
+from mesh_common.jobs.queue import job_table
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 

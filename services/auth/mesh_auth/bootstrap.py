@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Final
 
 from mesh_common.clock import Clock, SystemClock
-from mesh_common.grpc_service import Drain, ServiceParts, open_grpc_service
-from mesh_common.health import ReadinessCheck
+from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.revisions import newest_revision
+from mesh_common.grpc.health import ReadinessCheck
+from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
 from mesh_common.jwt import SigningKey
-from mesh_common.postgres import Database, open_database
-from mesh_common.revisions import newest_revision
 
-from mesh_auth.hash_pool import Bounds
-from mesh_auth.hashing import open_hasher
+from mesh_auth.passwords.hash_pool import Bounds
+from mesh_auth.passwords.hashing import open_hasher
 from mesh_auth.ports import AccessTokenSigner, AuthDatabase, PasswordHasher
 from mesh_auth.retention import Retention
 from mesh_auth.servicer import PROTO_SERVICE, AuthServicer, UseCases
 from mesh_auth.settings import AuthSettings
-from mesh_auth.store import PostgresAuthDatabase
+from mesh_auth.store.accounts import PostgresAuthDatabase
 from mesh_auth.tables import SCHEMA
 from mesh_auth.tokens import ES256TokenSigner
 from mesh_auth.usecases import (

@@ -11,7 +11,6 @@ from mesh.auth.v1 import auth_pb2
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import RunId, UserId, parse_id
 
-from mesh_auth import passwords
 from mesh_auth.domain import (
     EmailAddress,
     Entitlements,
@@ -24,6 +23,7 @@ from mesh_auth.domain import (
     UsageEntry,
     User,
 )
+from mesh_auth.passwords import rules as passwords
 
 # RFC 5321, 4.5.3.1.3, less the angle brackets.
 _MAX_EMAIL_CHARS: Final = 254

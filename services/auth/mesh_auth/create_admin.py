@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from mesh_common.errors import MeshError
-from mesh_common.logs import configure_logs
-from mesh_common.settings import load_settings
-from mesh_common.signals import end_on_sigterm
+from mesh_common.process.logs import configure_logs
+from mesh_common.process.settings import load_settings
+from mesh_common.process.signals import end_on_sigterm
 
 from mesh_auth.bootstrap import open_registration
 from mesh_auth.convert import new_credentials

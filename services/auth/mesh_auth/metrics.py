@@ -1,6 +1,6 @@
 """What auth counts."""
 
-from mesh_common.metrics import LATENCY_BUCKETS_S
+from mesh_common.process.metrics import LATENCY_BUCKETS_S
 from prometheus_client import Counter, Gauge, Histogram
 
 REGISTRATIONS = Counter("mesh_auth_registrations_total", "Registrations, by outcome.", ("outcome",))

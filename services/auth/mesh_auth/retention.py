@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 from mesh_common.clock import Clock
 from mesh_common.errors import Unavailable
-from mesh_common.health import ReadinessCheck
+from mesh_common.grpc.health import ReadinessCheck
 
 from mesh_auth.domain import REVOCATION_MARGIN, Lifetimes
 from mesh_auth.metrics import PRUNED

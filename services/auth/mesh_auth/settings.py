@@ -3,7 +3,7 @@
 import os
 from datetime import timedelta
 
-from mesh_common.settings import GrpcSettings, MigrationSettings, PrivateKey, Seconds, settings_config
+from mesh_common.process.settings import GrpcSettings, MigrationSettings, PrivateKey, Seconds, settings_config
 from pydantic import Field, ValidationInfo, field_validator
 
 from mesh_auth.domain import Allowances, Lifetimes

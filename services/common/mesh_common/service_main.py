@@ -10,11 +10,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from mesh_common.collector import pause_collector
 from mesh_common.errors import MeshError
-from mesh_common.logs import configure_logs
-from mesh_common.settings import GrpcSettings, MigrationSettings, load_settings
-from mesh_common.signals import end_on_sigterm
+from mesh_common.process.collector import pause_collector
+from mesh_common.process.logs import configure_logs
+from mesh_common.process.settings import GrpcSettings, MigrationSettings, load_settings
+from mesh_common.process.signals import end_on_sigterm
 
 
 def service_main[S: GrpcSettings, M: MigrationSettings](
@@ -29,7 +29,7 @@ def service_main[S: GrpcSettings, M: MigrationSettings](
     parser.add_argument("command", choices=("serve", "migrate"))
     command = parser.parse_args().command
     if command == "migrate":
-        from mesh_common.migrate import migrate  # noqa: PLC0415 - see the module's head
+        from mesh_common.database.migrate import migrate  # noqa: PLC0415 - see the module's head
 
         configure_logs(service, "INFO")
         owner = load_settings(migration_settings_class)
@@ -44,8 +44,8 @@ def service_main[S: GrpcSettings, M: MigrationSettings](
             sys.exit(error.message)
     else:
         pause_collector()
-        from mesh_common.serve import run_process, serve_until_signal  # noqa: PLC0415 - the same
-        from mesh_common.telemetry import tracing  # noqa: PLC0415 - the same
+        from mesh_common.process.serve import run_process, serve_until_signal  # noqa: PLC0415 - the same
+        from mesh_common.process.telemetry import tracing  # noqa: PLC0415 - the same
 
         settings = load_settings(settings_class)
         configure_logs(service, settings.log_level)

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Final
 
 import httpx
-from mesh_common.settings import load_settings
+from mesh_common.process.settings import load_settings
 
 from mesh_dev.demo import run_demo
 from mesh_dev.dev import run_dev

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 from mesh_common.ids import new_id
 
 from mesh_dev.console import Stopwatch, say

@@ -2,7 +2,7 @@
 
 import shlex
 
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from mesh_dev.console import Stopwatch, say
 from mesh_dev.mesh_client import API

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mesh_common.edges import SERVICES, ServiceName
+from mesh_common.grpc.edges import SERVICES, ServiceName
 
 from mesh_dev.errors import PortTakenError
 

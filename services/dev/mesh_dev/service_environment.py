@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
-from mesh_common.bootstrap_db import SCHEMAS
-from mesh_common.edges import ServiceName
-from mesh_common.secrets import SecretSet, environment_of, owner_environment
+from mesh_admin.bootstrap_db import SCHEMAS
+from mesh_admin.secrets import SecretSet, environment_of, owner_environment
+from mesh_common.grpc.edges import ServiceName
 
 from mesh_dev.models import ModelChoice
 from mesh_dev.ports import PortPlan, ServicePorts

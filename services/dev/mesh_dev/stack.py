@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from mesh_common.bootstrap_db import SCHEMAS
-from mesh_common.edges import SERVICES, ServiceName
-from mesh_common.secrets import SecretSet, from_json, make_secrets, to_json
+from mesh_admin.bootstrap_db import SCHEMAS
+from mesh_admin.secrets import SecretSet, from_json, make_secrets, to_json
+from mesh_common.grpc.edges import SERVICES, ServiceName
 
 from mesh_dev import parts
 from mesh_dev.console import say
@@ -163,7 +163,7 @@ class Stack:
         await self.postgres.start()
         admin_url = await self.postgres.create_database(DATABASE)
         environments = self.environments
-        await self._run_once("bootstrap-db", ["mesh_common", "bootstrap-db"], environments.of_bootstrap(admin_url))
+        await self._run_once("bootstrap-db", ["mesh_admin", "bootstrap-db"], environments.of_bootstrap(admin_url))
         await together(
             *(
                 self._run_once(f"migrate-{schema}", [f"mesh_{schema}", "migrate"], environments.of_migration(schema))

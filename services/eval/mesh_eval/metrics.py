@@ -1,4 +1,4 @@
-from mesh_common.metrics import LATENCY_BUCKETS_S
+from mesh_common.process.metrics import LATENCY_BUCKETS_S
 from prometheus_client import Counter, Histogram
 
 SCORES = Counter("mesh_eval_scores_total", "Scores stored.", ("metric", "status"))

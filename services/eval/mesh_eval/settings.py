@@ -1,4 +1,4 @@
-from mesh_common.settings import GrpcSettings, MigrationSettings, Seconds, settings_config
+from mesh_common.process.settings import GrpcSettings, MigrationSettings, Seconds, settings_config
 from pydantic import Field, SecretStr
 
 

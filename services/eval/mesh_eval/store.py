@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from mesh_common.database.postgres import Database
 from mesh_common.ids import UserId
-from mesh_common.job_queue import JobQueue, NewJob
-from mesh_common.postgres import Database
+from mesh_common.jobs.queue import JobQueue, NewJob
 from sqlalchemy import Row, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection

@@ -7,7 +7,7 @@ import structlog
 from mesh_common.clock import Clock
 from mesh_common.errors import Unavailable
 from mesh_common.ids import UserId
-from mesh_common.telemetry import current_trace_id, tracer
+from mesh_common.process.telemetry import current_trace_id, tracer
 from opentelemetry.trace import Span
 
 from mesh_eval.domain import InvalidAnswer, Judge, JudgedRun, RunScores, Score, ScoreStatus, Verdict, parse_verdict

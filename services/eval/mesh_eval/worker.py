@@ -1,8 +1,8 @@
 """Works the queue of runs off."""
 
-from mesh_common.job_queue import Job
-from mesh_common.job_worker import JobHandler, JobWorker
-from mesh_common.postgres import Database
+from mesh_common.database.postgres import Database
+from mesh_common.jobs.queue import Job
+from mesh_common.jobs.worker import JobHandler, JobWorker
 
 from mesh_eval.domain import JudgedRun
 from mesh_eval.settings import EvalSettings

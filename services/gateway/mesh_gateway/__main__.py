@@ -2,10 +2,10 @@
 
 import argparse
 
-from mesh_common.collector import pause_collector
-from mesh_common.logs import configure_logs
-from mesh_common.settings import load_settings
-from mesh_common.signals import end_on_sigterm
+from mesh_common.process.collector import pause_collector
+from mesh_common.process.logs import configure_logs
+from mesh_common.process.settings import load_settings
+from mesh_common.process.signals import end_on_sigterm
 
 from mesh_gateway.settings import GatewaySettings
 
@@ -18,8 +18,8 @@ def main() -> None:
     settings = load_settings(GatewaySettings)
     pause_collector()
     # HTTP and gRPC take a second of CPU: not before it is known that they are of use.
-    from mesh_common.serve import run_process, serve_until_signal  # noqa: PLC0415
-    from mesh_common.telemetry import tracing  # noqa: PLC0415
+    from mesh_common.process.serve import run_process, serve_until_signal  # noqa: PLC0415
+    from mesh_common.process.telemetry import tracing  # noqa: PLC0415
 
     from mesh_gateway.bootstrap import open_service  # noqa: PLC0415
 

@@ -8,14 +8,14 @@ from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
-from mesh_gateway.cors import Cors
-from mesh_gateway.deps import Gateway
-from mesh_gateway.observer import TRACE_ID_HEADER, LastCatch, RequestObserver
-from mesh_gateway.problems import install_handlers
-from mesh_gateway.request_limits import RequestBounds, RequestLimits
-from mesh_gateway.request_record import PROBES
-from mesh_gateway.routes import auth, catalogue, chatbot, memories, meta, runs, thread_runs, threads
-from mesh_gateway.schemas.common import Problem
+from mesh_gateway.edge.cors import Cors
+from mesh_gateway.edge.deps import Gateway
+from mesh_gateway.edge.observer import TRACE_ID_HEADER, LastCatch, RequestObserver
+from mesh_gateway.edge.problems import install_handlers
+from mesh_gateway.edge.request_limits import RequestBounds, RequestLimits
+from mesh_gateway.edge.request_record import PROBES
+from mesh_gateway.protocols.native.routes import auth, catalogue, chatbot, memories, meta, runs, thread_runs, threads
+from mesh_gateway.protocols.native.schemas.common import Problem
 from mesh_gateway.settings import GatewaySettings
 
 _CORS_MAX_AGE_S = 600

@@ -13,32 +13,32 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from mesh_common.clock import Clock, SystemClock
-from mesh_common.edges import ServiceName
-from mesh_common.grpc_client import ServiceCalls, open_channel
+from mesh_common.grpc.client import ServiceCalls, open_channel
+from mesh_common.grpc.edges import ServiceName
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.jwt import JWTVerifier, SigningKey, TokenType
-from mesh_common.metrics import metrics_endpoint
+from mesh_common.process.metrics import metrics_endpoint
 from mesh_common.redis import open_redis
-from mesh_common.service_tokens import ServiceTokenSigner
 from redis.asyncio import Redis
 
-from mesh_gateway.access_tokens import AccessTokens
 from mesh_gateway.app import build_app
-from mesh_gateway.client_address import ClientAddresses
 from mesh_gateway.clients.agent import AgentClient
 from mesh_gateway.clients.auth import AuthClient
 from mesh_gateway.clients.backend import Backend
 from mesh_gateway.clients.evals import EvalClient
 from mesh_gateway.clients.memory import MemoryClient
 from mesh_gateway.clients.started_runs import StartedRuns
-from mesh_gateway.deps import Gateway
-from mesh_gateway.http_protocol import ConnectionBounds, protocol_within
-from mesh_gateway.rate_limit import RateLimiter
-from mesh_gateway.readiness import Readiness
-from mesh_gateway.revocations import Revocations
+from mesh_gateway.edge.client_address import ClientAddresses
+from mesh_gateway.edge.deps import Gateway
+from mesh_gateway.edge.protocol import ConnectionBounds, protocol_within
+from mesh_gateway.edge.readiness import Readiness
+from mesh_gateway.identity.access_tokens import AccessTokens
+from mesh_gateway.identity.revocations import Revocations
+from mesh_gateway.identity.signing_keys import SigningKeys
+from mesh_gateway.identity.tickets import StreamTickets
+from mesh_gateway.limits.rate_limit import RateLimiter
+from mesh_gateway.limits.stream_slots import OpenStreams
 from mesh_gateway.settings import GatewaySettings
-from mesh_gateway.signing_keys import SigningKeys
-from mesh_gateway.streams import OpenStreams
-from mesh_gateway.tickets import StreamTickets
 
 log = structlog.get_logger()
 
@@ -162,7 +162,7 @@ def _server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
     )
     return uvicorn.Config(
         app,
-        # The loop is running already (uvloop, by mesh_common.serve).
+        # The loop is running already (uvloop, by mesh_common.process.serve).
         loop="none",
         http=protocol_within(bounds),
         ws="none",
@@ -179,7 +179,7 @@ def _server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn inside our own process life: signals are mesh_common.serve's, the start is an event."""
+    """uvicorn inside our own process life: signals are mesh_common.process.serve's, the start is an event."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -14,8 +14,8 @@ from mesh.memory.v1 import memory_pb2
 from mesh_common.errors import Internal
 from mesh_common.ids import RunId
 
-from mesh_gateway.events import EventPosition, Multitask, RunOrder, StreamEvent
-from mesh_gateway.schemas import auth, catalogue, memories, runs, threads
+from mesh_gateway.protocols.native.schemas import auth, catalogue, memories, runs, threads
+from mesh_gateway.runs.events import EventPosition, Multitask, RunOrder, StreamEvent
 
 _TERMINAL: Final = frozenset({"run_finished", "run_failed", "run_cancelled"})
 _MICRO: Final = 1_000_000

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mesh_common.metrics import LATENCY_BUCKETS_S
+from mesh_common.process.metrics import LATENCY_BUCKETS_S
 from prometheus_client import Counter, Gauge, Histogram
 
 HTTP_REQUESTS: Final = Counter(

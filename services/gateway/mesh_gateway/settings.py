@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Network, IPv6Network
 
-from mesh_common.settings import Port, RedisUrl, Seconds, ServiceSettings, settings_config
+from mesh_common.process.settings import Port, RedisUrl, Seconds, ServiceSettings, settings_config
 from pydantic import Field
 
 

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mesh_common.grpc_service import Drain, ServiceParts, open_grpc_service
-from mesh_common.job_queue import Job, JobQueue
-from mesh_common.job_worker import JobWorker
-from mesh_common.postgres import Database, open_database
-from mesh_common.revisions import newest_revision
+from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.revisions import newest_revision
+from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
+from mesh_common.jobs.queue import Job, JobQueue
+from mesh_common.jobs.worker import JobWorker
 
 from mesh_memory.embedder import open_embedder
 from mesh_memory.ports import Extractor

@@ -13,8 +13,8 @@ from typing import Any, Final
 import aiohttp
 import orjson
 from mesh_common.errors import Unavailable
+from mesh_common.process.telemetry import tracer
 from mesh_common.retrying import with_retries
-from mesh_common.telemetry import tracer
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import openai
 from mesh_common.errors import InvalidInput, MeshError, Unavailable
-from mesh_common.telemetry import tracer
+from mesh_common.process.telemetry import tracer
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential

@@ -1,6 +1,6 @@
 """What memory counts; the queue's figures come from mesh_common."""
 
-from mesh_common.metrics import LATENCY_BUCKETS_S
+from mesh_common.process.metrics import LATENCY_BUCKETS_S
 from prometheus_client import Counter, Histogram
 
 RECALL_SECONDS = Histogram(

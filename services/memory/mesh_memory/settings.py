@@ -1,6 +1,6 @@
 """What memory is told, prefix `MEMORY_`."""
 
-from mesh_common.settings import GrpcSettings, MigrationSettings, Seconds, settings_config
+from mesh_common.process.settings import GrpcSettings, MigrationSettings, Seconds, settings_config
 from pydantic import Field, SecretStr, field_validator
 
 

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import orjson
 from asyncpg import Record
+from mesh_common.database.postgres import Database
+from mesh_common.database.statements import Statement
 from mesh_common.errors import AlreadyExists
 from mesh_common.ids import UserId, new_id
-from mesh_common.job_queue import JobQueue, NewJob
-from mesh_common.postgres import Database
-from mesh_common.statements import Statement
+from mesh_common.jobs.queue import JobQueue, NewJob
 from sqlalchemy import ColumnElement, Row, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError

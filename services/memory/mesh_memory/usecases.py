@@ -11,7 +11,7 @@ import structlog
 from mesh_common.caller import remaining_s
 from mesh_common.errors import DeadlineExceeded, MeshError, NotFound, QuotaExceeded, Unavailable
 from mesh_common.ids import UserId
-from mesh_common.telemetry import tracer
+from mesh_common.process.telemetry import tracer
 from opentelemetry import trace
 
 from mesh_memory.domain import Memory, MemoryId, NewMemory, Origin, Page, Position, Turn, Vector, may_say_the_same

@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 import psycopg
 from bench.resources import Held, connections_to, held
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 from mesh_dev.wait import LOOPBACK
 from prometheus_client.parser import text_string_to_metric_families
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import mesh_agent
 import pytest
 from mesh_agent.settings import AgentMigrationSettings, AgentSettings
-from mesh_common.settings import load_settings
+from mesh_common.process.settings import load_settings
 
 TEMPLATE = Path(mesh_agent.__file__).parent.parent / ".env.example"
 

@@ -13,17 +13,17 @@ from fakes.agent.loop_time import JumpingLoop
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from mesh_agent.attempt_log import AttemptLog
 from mesh_agent.convert_events import event_pb
 from mesh_agent.domain import Claim, Usage
-from mesh_agent.events import MessageDelta, Position, RunEvent, RunFinished, RunRestarted, RunStarted
-from mesh_agent.frames import decode_frames, encode_frames
+from mesh_agent.events.log import AttemptLog
+from mesh_agent.events.model import MessageDelta, Position, RunEvent, RunFinished, RunRestarted, RunStarted
+from mesh_agent.events.storage import decode_frames, encode_frames
 from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 from mesh_gateway import convert
 from mesh_gateway.clients.agent import OpenedRun
-from mesh_gateway.events import EventPosition, EventSource, StreamEvent
-from mesh_gateway.follow import follow_to_end
+from mesh_gateway.runs.events import EventPosition, EventSource, StreamEvent
+from mesh_gateway.runs.follow import follow_to_end
 
 RUN, THREAD, USER = RunId(new_id()), ThreadId(new_id()), UserId(new_id())
 

@@ -6,8 +6,8 @@ from mesh.agent.v1 import agent_pb2
 from mesh.auth.v1 import auth_pb2
 from mesh.eval.v1 import eval_pb2
 from mesh.memory.v1 import memory_pb2
-from mesh_common.edges import ALLOWED_CALLERS, SERVICES
-from mesh_common.grpc_client import _SERVICE_CONFIG
+from mesh_common.grpc.client import _SERVICE_CONFIG
+from mesh_common.grpc.edges import ALLOWED_CALLERS, SERVICES
 
 DESCRIPTORS: list[ServiceDescriptor] = [
     service

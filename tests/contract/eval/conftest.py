@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fakes.eval.store import FakeUnitOfWork
-from mesh_common.postgres import Database, open_database
+from mesh_common.database.postgres import Database, open_database
 from mesh_eval.bootstrap import MIGRATIONS
 from mesh_eval.ports import UnitOfWork
 from mesh_eval.store import PostgresUnitOfWork

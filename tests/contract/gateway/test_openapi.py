@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from mesh_gateway.app import build_app
-from mesh_gateway.deps import Gateway
+from mesh_gateway.edge.deps import Gateway
 from mesh_gateway.settings import GatewaySettings
 
 ROUTES = {

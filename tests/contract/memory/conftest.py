@@ -3,8 +3,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fakes.memory.store import FakeUnitOfWork
-from mesh_common.job_queue import JobQueue
-from mesh_common.postgres import Database, open_database
+from mesh_common.database.postgres import Database, open_database
+from mesh_common.jobs.queue import JobQueue
 from mesh_memory.bootstrap import MIGRATIONS
 from mesh_memory.ports import UnitOfWork
 from mesh_memory.store import PostgresUnitOfWork

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import mesh_memory
 import pytest
-from mesh_common.settings import load_settings
+from mesh_common.process.settings import load_settings
 from mesh_memory.settings import MemoryMigrationSettings, MemorySettings
 
 TEMPLATE = Path(mesh_memory.__file__).parent.parent / ".env.example"

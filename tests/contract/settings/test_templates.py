@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mesh_agent.settings import AgentSettings
 from mesh_auth.settings import AuthSettings
-from mesh_common.settings import MigrationSettings, ServiceSettings
+from mesh_common.process.settings import MigrationSettings, ServiceSettings
 from mesh_eval.settings import EvalSettings
 from mesh_gateway.settings import GatewaySettings
 from mesh_memory.settings import MemorySettings

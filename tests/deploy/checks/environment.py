@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from unittest.mock import patch
 
-from mesh_common.setting_faults import fault_lines
+from mesh_common.process.setting_faults import fault_lines
 from pydantic import ValidationError
 
 from deploy.checks.volumes import key_at
@@ -23,7 +23,7 @@ _OF_LIBRARIES: Final = {
     "OTEL_RESOURCE_ATTRIBUTES",  # opentelemetry-sdk, in Resource.create
 }
 _POD_ADDRESS: Final = "10.244.1.7"
-# What an operator's own Secret may hold for variables that `mesh_common secrets` does not make.
+# What an operator's own Secret may hold for variables that `mesh_admin secrets` does not make.
 _OPERATORS_OWN: Final = {
     "AGENT_MODELS": '[{"name": "m", "provider_model": "m", "context_tokens": 8192, "api_key": "sk-example"}]',
     "AGENT_HTTP_TOOLS": "[]",
@@ -88,7 +88,7 @@ def services_take_their_settings(release: Release) -> Iterator[str]:
     """The command's own settings class, on the environment that its container would have."""
     for workload, container in _containers(release):
         settings = SETTINGS.get(command_of(container) or ("", ""))
-        if settings is None or command_of(container) == ("mesh_common", "secrets"):
+        if settings is None or command_of(container) == ("mesh_admin", "secrets"):
             continue
         try:
             with patch.dict("os.environ", environment_of(workload, container), clear=True):

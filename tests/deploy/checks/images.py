@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from deploy.commands import command_of
 from deploy.manifests import Release
@@ -16,8 +16,8 @@ def images_are_those_of_the_services(release: Release) -> Iterator[str]:
             if service is None:
                 yield f"{workload}: {container['image']} is no image of ours"
                 continue
-            module, _ = command_of(container) or ("mesh_common", "")
-            if module not in {"mesh_common", f"mesh_{service}"}:
+            module, _ = command_of(container) or ("mesh_admin", "")
+            if module not in {"mesh_admin", f"mesh_{service}"}:
                 yield f"{workload}: {container['image']} has no {module}"
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Final
 
-from mesh_common.health import LIVENESS, READINESS
+from mesh_common.grpc.health import LIVENESS, READINESS
 
 from deploy.manifests import Object, Release, Workload, name_of
 from deploy.netpol import selects
 
 _PROBES: Final = {"startupProbe": LIVENESS, "readinessProbe": READINESS, "livenessProbe": LIVENESS}
-# The gateway's routes for the same two (mesh_gateway.routes.meta); a test asks its OpenAPI for them.
+# The gateway's routes for the same two (mesh_gateway.protocols.native.routes.meta); a test asks its OpenAPI for them.
 HTTP_PROBES: Final = {READINESS: "/readyz", LIVENESS: "/healthz"}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from deploy.manifests import Object, Release, name_of
 from deploy.secret_names import OPTIONAL, PROVIDER_KEYS, keys_by_secret, references_of

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from mesh_common.edges import SERVICES
+from mesh_common.grpc.edges import SERVICES
 
 from deploy.manifests import COMPONENT, SELECTOR_LABELS, Object, Release, Workload, labels_of, name_of
 from deploy.netpol import selects

@@ -1,9 +1,9 @@
 """Hypothesis strategies for everything that can happen in a run."""
 
 from hypothesis import strategies as st
-from mesh_agent import events
 from mesh_agent.domain import RecalledMemory, RunError, ToolResult, Usage
-from mesh_agent.events import EventBody, RunEvent
+from mesh_agent.events import model as events
+from mesh_agent.events.model import EventBody, RunEvent
 from mesh_common.ids import RunId
 
 # Any character that UTF-8 has: text of users, models and tools.

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
+from mesh_agent.events.coalescing import TextWindow
 from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel, ToolSchema
 from mesh_agent.llm.completion_stream import Completion, TextListener
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
-from mesh_agent.text_window import TextWindow
 
 
 @dataclass

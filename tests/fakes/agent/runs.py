@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from mesh_agent.attempt_log import AttemptLog
 from mesh_agent.domain import Claim, Message, Role
+from mesh_agent.events.log import AttemptLog
 from mesh_agent.llm.registry import Model
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 

@@ -11,11 +11,11 @@ from mesh_agent.clients.auth import AuthClient
 from mesh_common.caller import current_user, require_user
 from mesh_common.clock import SystemClock
 from mesh_common.errors import InvalidInput, NotFound
-from mesh_common.grpc_boundary import BoundaryInterceptor
-from mesh_common.grpc_client import open_channel
+from mesh_common.grpc.boundary import BoundaryInterceptor
+from mesh_common.grpc.client import open_channel
+from mesh_common.grpc.service_tokens import ServiceTokenVerifier
 from mesh_common.ids import UserId
 from mesh_common.jwt import parse_jwks
-from mesh_common.service_tokens import ServiceTokenVerifier
 from support.mesh import TestMesh
 
 SERVICE = "mesh.auth.v1.AuthService"

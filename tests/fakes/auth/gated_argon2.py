@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from mesh_auth.argon2id import Argon2id
+from mesh_auth.passwords.argon2id import Argon2id
 
 
 class GatedArgon2(Argon2id):

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
+from mesh_admin.bootstrap_db import BootstrapSettings, bootstrap
 from mesh_agent.bootstrap import MIGRATIONS
-from mesh_common.bootstrap_db import BootstrapSettings, bootstrap
-from mesh_common.postgres import Database, open_database
+from mesh_common.database.postgres import Database, open_database
 from mesh_dev.postgres import EmbeddedPostgres
 from pydantic import SecretStr
 from sqlalchemy import text

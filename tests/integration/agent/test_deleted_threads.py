@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator, Awaitable
 from uuid import UUID
 
 import pytest
-from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import Outcome, RunStatus, Usage
+from mesh_agent.events.log import LeaseLostError
+from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import threads
 from mesh_agent.tables import outbox
-from mesh_agent.usecases.ending import EndRun
+from mesh_common.database.postgres import Database
 from mesh_common.errors import MeshError, NotFound
 from mesh_common.ids import ThreadId, UserId, new_id
-from mesh_common.job_queue import JobQueue
-from mesh_common.postgres import Database
+from mesh_common.jobs.queue import JobQueue
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection

@@ -9,8 +9,8 @@ import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.checkpoint import BufferedSaver
 from mesh_agent.domain import Claim
+from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, UserId
-from mesh_common.postgres import Database
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from support.agent import AgentUnderTest, Started, agent_settings, eventually, running_agent, some_user

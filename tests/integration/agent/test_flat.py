@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
 from mesh_agent.store import threads
+from mesh_common.database.postgres import Database
+from mesh_common.database.statements import driver_of
 from mesh_common.ids import UserId
-from mesh_common.postgres import Database
-from mesh_common.statements import driver_of
 from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, owner_connection, running_agent, some_user
 from support.grown_threads import grow

@@ -2,9 +2,9 @@
 
 import pytest
 from mesh.agent.v1 import agent_pb2
+from mesh_common.database.postgres import Database
 from mesh_common.errors import NotFound, PreconditionFailed
 from mesh_common.ids import new_id
-from mesh_common.postgres import Database
 from sqlalchemy import text
 from support.agent import AgentUnderTest, some_user
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from mesh_agent.store import claims
 from mesh_agent.store.claims import Owner
-from mesh_common.postgres import Database
+from mesh_common.database.postgres import Database
 from sqlalchemy import text
 from support.agent import eventually, some_user
 from support.mesh import TestMesh

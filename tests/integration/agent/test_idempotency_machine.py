@@ -12,10 +12,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_agent.retention import Retention
+from mesh_agent.background.retention import Retention
+from mesh_common.database.postgres import Database
 from mesh_common.errors import IdempotencyKeyReused
 from mesh_common.ids import UserId
-from mesh_common.postgres import Database
 from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
 from support.machines import LoopMachine, explore

@@ -9,17 +9,17 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
-from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import Claim, Outcome, RunInput, RunStatus, Usage
-from mesh_agent.frames import encode_frames
+from mesh_agent.events.log import LeaseLostError
+from mesh_agent.events.storage import encode_frames
+from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import claims, starts, threads
 from mesh_agent.store.claims import Owner
 from mesh_agent.store.starts import Claimant
 from mesh_agent.tables import outbox
-from mesh_agent.usecases.ending import EndRun
+from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
-from mesh_common.job_queue import JobQueue
-from mesh_common.postgres import Database
+from mesh_common.jobs.queue import JobQueue
 from sqlalchemy import text
 from support.agent import some_user
 from support.machines import LoopMachine, explore

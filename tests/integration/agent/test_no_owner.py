@@ -4,12 +4,12 @@ from typing import Any, cast
 
 import pytest
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_agent.executor import Executor, ExecutorLimits
+from mesh_agent.execution.executor import Executor, ExecutorLimits
 from mesh_agent.ports import PeerAgents
 from mesh_agent.store.claims import Owner
-from mesh_agent.usecases.cancel import CancelRun
+from mesh_agent.usecases.cancel_run import CancelRun
+from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId
-from mesh_common.postgres import Database
 from sqlalchemy import text
 from support.agent import some_user
 from support.mesh import TestMesh

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 from mesh.agent.v1 import agent_pb2
-from mesh_agent.backlog import Backlog
+from mesh_agent.execution.backlog import Backlog
+from mesh_common.database.postgres import open_database
 from mesh_common.errors import Unavailable
 from mesh_common.ids import new_id
-from mesh_common.postgres import open_database
 from support.agent import agent_settings, rows_of, running_agent, some_user
 from support.mesh import TestMesh
 

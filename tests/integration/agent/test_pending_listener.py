@@ -3,7 +3,7 @@
 import os
 import socket
 
-from mesh_agent.pending_listener import connect
+from mesh_agent.execution.pending_listener import connect
 from support.mesh import TestMesh
 
 

@@ -10,9 +10,9 @@ from fakes.agent.neighbours import AWAY, FakeEntitlements, FakeReceivers
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.domain import Entitlements, RecalledMemory
 from mesh_agent.store import threads
+from mesh_common.database.postgres import Database
 from mesh_common.errors import Conflict, InvalidInput, NotFound, QuotaExceeded
 from mesh_common.ids import ThreadId, new_id
-from mesh_common.postgres import Database
 from prometheus_client import REGISTRY
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
 from support.mesh import TestMesh

@@ -11,9 +11,9 @@ from fakes.agent.neighbours import FakeEntitlements
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.domain import Entitlements
 from mesh_agent.store import threads
+from mesh_common.database.postgres import Database
 from mesh_common.errors import Conflict, IdempotencyKeyReused, MeshError
 from mesh_common.ids import ThreadId, UserId, new_id
-from mesh_common.postgres import Database
 from sqlalchemy import text
 from support.agent import AgentUnderTest, Followed, agent_settings, eventually, running_agent, some_user
 from support.mesh import TestMesh

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.store import claims
-from mesh_common.postgres import Database
+from mesh_common.database.postgres import Database
 from sqlalchemy import text
 from support.agent import eventually, owner_connection, some_user
 from support.locks import waiting_for_locks

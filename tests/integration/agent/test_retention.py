@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from mesh_agent.retention import Retention
+from mesh_agent.background.retention import Retention
 from mesh_agent.store import retention
+from mesh_common.database.postgres import Database, open_database
 from mesh_common.errors import PreconditionFailed
 from mesh_common.ids import new_id
-from mesh_common.postgres import Database, open_database
 from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
 from support.mesh import TestMesh

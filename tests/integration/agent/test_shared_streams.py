@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from mesh.agent.v1 import agent_pb2
-from mesh_common.edges import ServiceName
 from mesh_common.errors import InvalidInput, PermissionDenied
-from mesh_common.grpc_client import ServerStream
+from mesh_common.grpc.client import ServerStream
+from mesh_common.grpc.edges import ServiceName
 from mesh_common.ids import UserId, new_id
 from support.agent import AgentUnderTest, some_user
 from support.mesh import TestMesh

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from mesh.agent.v1 import agent_pb2
+from mesh_common.database.postgres import Database
 from mesh_common.errors import Conflict, IdempotencyKeyReused, InvalidInput, NotFound
 from mesh_common.ids import new_id
-from mesh_common.postgres import Database
 from simulator.client import SimulatorAdmin
 from support.agent import AgentUnderTest, rows_of, some_user
 

@@ -10,9 +10,9 @@ from mesh_agent.domain import Claim, RunInput
 from mesh_agent.store import claims, runs, starts, threads
 from mesh_agent.store.history import history_of
 from mesh_agent.store.once_calls import begin_call
+from mesh_common.database.postgres import Database
 from mesh_common.errors import NotFound
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
-from mesh_common.postgres import Database
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection

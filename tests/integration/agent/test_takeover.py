@@ -3,16 +3,16 @@
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from mesh.agent.v1 import agent_pb2
-from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.checkpoint import BufferedSaver
 from mesh_agent.domain import Outcome, RunStatus, Usage
-from mesh_agent.frames import encode_frames
+from mesh_agent.events.log import LeaseLostError
+from mesh_agent.events.storage import encode_frames
+from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import claims
 from mesh_agent.tables import outbox
-from mesh_agent.usecases.ending import EndRun
+from mesh_common.database.postgres import Database
 from mesh_common.ids import UserId, new_id
-from mesh_common.job_queue import JobQueue
-from mesh_common.postgres import Database
+from mesh_common.jobs.queue import JobQueue
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from support.agent import agent_settings, eventually, owner_connection, running_agent, some_user

@@ -2,7 +2,7 @@
 
 import pytest
 from mesh.agent.v1 import agent_pb2
-from mesh_common.postgres import Database
+from mesh_common.database.postgres import Database
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from support.agent import AgentUnderTest, Followed, some_user

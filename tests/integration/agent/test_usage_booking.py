@@ -5,19 +5,19 @@ from typing import Any
 
 from fakes.agent.neighbours import FakeReceivers
 from fakes.agent.usage_auth import BAD_MODEL, UsageAuth, serving
+from mesh_agent.background.outbox import DeliverOutbox
 from mesh_agent.clients.auth import AuthClient
 from mesh_agent.domain import Usage
+from mesh_agent.execution.ending import RECORD_USAGE
 from mesh_agent.tables import outbox
-from mesh_agent.usecases.delivery import DeliverOutbox
-from mesh_agent.usecases.ending import RECORD_USAGE
 from mesh_common.caller import Caller, acting
 from mesh_common.clock import utc_now
+from mesh_common.database.postgres import Database
 from mesh_common.errors import InvalidInput, NotFound
 from mesh_common.ids import RunId, UserId, new_id
-from mesh_common.job_queue import JobQueue, NewJob
-from mesh_common.job_worker import JobWorker
-from mesh_common.postgres import Database
-from mesh_common.telemetry import restored_context, tracer
+from mesh_common.jobs.queue import JobQueue, NewJob
+from mesh_common.jobs.worker import JobWorker
+from mesh_common.process.telemetry import restored_context, tracer
 from opentelemetry.trace import get_current_span, use_span
 from support.agent import eventually, some_user
 from support.jobs import running_worker

@@ -7,7 +7,7 @@ import pytest
 from fakes.auth.hasher import CountingHasher
 from mesh_auth.bootstrap import MIGRATIONS
 from mesh_auth.settings import AuthSettings
-from mesh_common.postgres import Database, open_database
+from mesh_common.database.postgres import Database, open_database
 from support.auth import AuthUnderTest, opened, settings_for
 from support.mesh import TestMesh
 

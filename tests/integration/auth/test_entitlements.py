@@ -6,9 +6,9 @@ import pytest
 from mesh.auth.v1 import auth_pb2
 from mesh_auth.tables import entitlement_overrides
 from mesh_common.clock import utc_now
+from mesh_common.database.postgres import Database
 from mesh_common.errors import InvalidInput, NotFound
 from mesh_common.ids import UserId, new_id, parse_id
-from mesh_common.postgres import Database
 from sqlalchemy import insert
 from support.auth import AuthUnderTest
 

@@ -9,14 +9,14 @@ import pytest
 from fakes.auth.gated_argon2 import GatedArgon2
 from fakes.auth.hasher import CountingHasher
 from mesh_auth.domain import User
-from mesh_auth.hash_pool import Bounds, HashPool
-from mesh_auth.hashing import Argon2Hasher
+from mesh_auth.passwords.hash_pool import Bounds, HashPool
+from mesh_auth.passwords.hashing import Argon2Hasher
 from mesh_auth.settings import AuthSettings
-from mesh_auth.store import PostgresAuthDatabase
+from mesh_auth.store.accounts import PostgresAuthDatabase
 from mesh_common.clock import SystemClock, utc_now
+from mesh_common.database.postgres import Database
 from mesh_common.errors import PermissionDenied, Unauthenticated, Unavailable
 from mesh_common.ids import UserId, new_id
-from mesh_common.postgres import Database
 from pydantic import SecretStr
 from support.auth import PASSWORD, AuthUnderTest, opened, some_email
 from support.mesh import TestMesh

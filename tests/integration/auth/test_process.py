@@ -9,10 +9,10 @@ from asyncio.subprocess import PIPE, STDOUT, Process
 import pytest
 from argon2 import PasswordHasher
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from mesh_auth.store import PostgresAuthDatabase
-from mesh_common.grpc_client import open_channel
+from mesh_auth.store.accounts import PostgresAuthDatabase
+from mesh_common.database.postgres import Database
+from mesh_common.grpc.client import open_channel
 from mesh_common.ids import new_id
-from mesh_common.postgres import Database
 from support.auth import some_email
 from support.mesh import TestMesh
 from support.net import free_port

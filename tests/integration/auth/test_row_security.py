@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 from mesh_auth.domain import Revocation, SessionId
-from mesh_auth.store import PostgresAuthDatabase
+from mesh_auth.store.accounts import PostgresAuthDatabase
 from mesh_auth.tables import entitlement_overrides, metadata, usage
 from mesh_common.clock import utc_now
+from mesh_common.database.postgres import Database
 from mesh_common.ids import UserId, new_id, parse_id
-from mesh_common.postgres import Database
 from sqlalchemy import Table, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from support.auth import AuthUnderTest

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 from mesh.auth.v1 import auth_pb2
 from mesh_auth.domain import Revocation, SessionId
-from mesh_auth.store import PostgresAuthDatabase
+from mesh_auth.store.accounts import PostgresAuthDatabase
 from mesh_common.clock import utc_now
+from mesh_common.database.postgres import Database
 from mesh_common.errors import InvalidInput, Unauthenticated
 from mesh_common.ids import UserId, new_id, parse_id
-from mesh_common.postgres import Database
 from support.auth import AuthUnderTest
 
 

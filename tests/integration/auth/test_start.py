@@ -4,11 +4,11 @@ import asyncio
 
 from fakes.auth.hasher import CountingHasher
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from mesh_admin.bootstrap_db import BootstrapSettings, bootstrap
 from mesh_auth.bootstrap import MIGRATIONS
 from mesh_auth.settings import AuthSettings
-from mesh_common.bootstrap_db import BootstrapSettings, bootstrap
-from mesh_common.grpc_client import open_channel
-from mesh_common.migrate import migrate
+from mesh_common.database.migrate import migrate
+from mesh_common.grpc.client import open_channel
 from mesh_dev.postgres import EmbeddedPostgres
 from pydantic import SecretStr
 from support.auth import opened, some_email

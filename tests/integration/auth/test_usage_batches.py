@@ -7,13 +7,13 @@ import pytest
 from mesh.auth.v1 import auth_pb2
 from mesh_auth import convert
 from mesh_auth.domain import UsageEntry
-from mesh_auth.store import PostgresAuthDatabase
+from mesh_auth.store.accounts import PostgresAuthDatabase
 from mesh_auth.tables import users
 from mesh_common.clock import utc_now
+from mesh_common.database.postgres import Database
 from mesh_common.errors import InvalidInput, PermissionDenied
-from mesh_common.grpc_client import ServiceCalls
+from mesh_common.grpc.client import ServiceCalls
 from mesh_common.ids import UserId, new_id, parse_id
-from mesh_common.postgres import Database
 from sqlalchemy import delete
 from support.auth import AuthUnderTest
 from support.locks import waiting_for_locks

@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from mesh_common.migrate import migrate
-from mesh_common.postgres import Database
-from mesh_common.secrets import SecretSet, make_secrets
+from mesh_admin.secrets import SecretSet, make_secrets
+from mesh_common.database.migrate import migrate
+from mesh_common.database.postgres import Database
 from mesh_dev.postgres import EmbeddedPostgres
 from sqlalchemy import delete
 from support.grpc_echo import Echo, open_echo

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from mesh_common.grpc_client import open_channel
+from mesh_common.grpc.client import open_channel
 from support.mesh import TestMesh
 from support.net import free_port
 

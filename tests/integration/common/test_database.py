@@ -12,11 +12,11 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
+from mesh_admin.secrets import make_secrets
+from mesh_common.database.migrate import migrate
+from mesh_common.database.postgres import Database, Driver, open_database, with_driver
 from mesh_common.errors import NotFound, Unavailable
 from mesh_common.ids import UserId, new_id
-from mesh_common.migrate import migrate
-from mesh_common.postgres import Database, Driver, open_database, with_driver
-from mesh_common.secrets import make_secrets
 from mesh_dev.postgres import EmbeddedPostgres
 from prometheus_client import REGISTRY
 from sqlalchemy import func, insert, select, text

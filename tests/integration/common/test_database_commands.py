@@ -9,10 +9,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from mesh_common.bootstrap_db import BootstrapSettings, bootstrap
+from mesh_admin.bootstrap_db import BootstrapSettings, bootstrap
+from mesh_admin.secrets import new_password
+from mesh_common.database.migrate import migrate
 from mesh_common.errors import PreconditionFailed, Unavailable
-from mesh_common.migrate import migrate
-from mesh_common.secrets import new_password
 from mesh_dev.postgres import EmbeddedPostgres
 from pydantic import SecretStr
 from support.mesh import TestMesh
@@ -44,7 +44,7 @@ async def bootstrapping(url: str) -> tuple[int | None, str]:
         "BOOTSTRAP_ADMIN_DATABASE_URL": url,
         "BOOTSTRAP_DATABASE_PASSWORDS": f'{{"auth_owner": "{PASSWORD}"}}',
     }
-    return await command("mesh_common", "bootstrap-db", env)
+    return await command("mesh_admin", "bootstrap-db", env)
 
 
 async def test_migrate_says_that_nobody_listens() -> None:

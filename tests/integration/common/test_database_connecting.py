@@ -1,8 +1,8 @@
 """Connecting: asyncpg's own errors, which SQLAlchemy does not wrap, and URLs with parameters as libpq knows them."""
 
 import pytest
+from mesh_common.database.postgres import Database, Driver, open_database
 from mesh_common.errors import Unavailable
-from mesh_common.postgres import Database, Driver, open_database
 from sqlalchemy import text
 from support.mesh import TestMesh
 from support.scratch import SCHEMA, open_scratch, settings_for

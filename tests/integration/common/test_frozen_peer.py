@@ -11,11 +11,11 @@ import grpc
 import pytest
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh.eval.v1 import eval_pb2, eval_pb2_grpc
+from mesh_admin.secrets import SecretSet
 from mesh_common.errors import Unavailable
-from mesh_common.grpc_client import ServerStream, ServiceCalls, open_channel
+from mesh_common.grpc.client import ServerStream, ServiceCalls, open_channel
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.jwt import SigningKey
-from mesh_common.secrets import SecretSet
-from mesh_common.service_tokens import ServiceTokenSigner
 from support.frozen_peer import open_peer
 
 # Pings and their timeout make 4.5 s; the rest is for machines with other things to do.

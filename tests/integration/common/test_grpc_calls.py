@@ -10,7 +10,7 @@ from mesh.eval.v1 import eval_pb2
 from mesh_common.caller import Caller, acting, current_user, remaining_s, require_user
 from mesh_common.errors import DeadlineExceeded, MeshError, PermissionDenied, Unauthenticated
 from mesh_common.ids import UserId, new_id
-from mesh_common.telemetry import tracer
+from mesh_common.process.telemetry import tracer
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 from support.grpc_echo import Echo

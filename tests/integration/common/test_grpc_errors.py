@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh.eval.v1 import eval_pb2
+from mesh_admin.secrets import SecretSet
 from mesh_common import errors
-from mesh_common.error_wire import UNIMPLEMENTED
 from mesh_common.errors import FieldFault, MeshError
-from mesh_common.grpc_client import open_channel
-from mesh_common.secrets import SecretSet
+from mesh_common.grpc.client import open_channel
+from mesh_common.grpc.error_wire import UNIMPLEMENTED
 from support.grpc_echo import Echo, open_echo
 from support.net import free_port
 

@@ -4,8 +4,8 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from mesh_common.job_queue import NewJob
-from mesh_common.postgres import Database
+from mesh_common.database.postgres import Database
+from mesh_common.jobs.queue import NewJob
 from sqlalchemy import delete, func, update
 from support.jobs import QUEUE, add_job, claim_jobs, expire_leases, job_rows
 from support.scratch import jobs

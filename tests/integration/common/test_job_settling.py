@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from mesh_common.job_queue import Job, JobQueue, NewJob
-from mesh_common.job_worker import JobWorker
-from mesh_common.postgres import Database
+from mesh_common.database.postgres import Database
+from mesh_common.jobs.queue import Job, JobQueue, NewJob
+from mesh_common.jobs.worker import JobWorker
 from sqlalchemy.ext.asyncio import AsyncConnection
 from support.jobs import QUEUE, add_job, running_worker, until_empty
 from support.scratch import jobs

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from mesh_common.caller import require_user
+from mesh_common.database.migrate import migrate
+from mesh_common.database.postgres import Database
 from mesh_common.errors import InvalidInput, Unavailable
 from mesh_common.ids import UserId
-from mesh_common.job_queue import Job
-from mesh_common.job_worker import JobWorker
-from mesh_common.migrate import migrate
-from mesh_common.postgres import Database
-from mesh_common.telemetry import current_trace_id, tracer
+from mesh_common.jobs.queue import Job
+from mesh_common.jobs.worker import JobWorker
+from mesh_common.process.telemetry import current_trace_id, tracer
 from mesh_dev.postgres import EmbeddedPostgres
 from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from mesh_common.database.migrate import migrate
+from mesh_common.database.revisions import newest_revision
 from mesh_common.errors import PreconditionFailed
-from mesh_common.migrate import migrate
-from mesh_common.revisions import newest_revision
 from mesh_dev.postgres import EmbeddedPostgres
 from sqlalchemy import text
 from support.mesh import TestMesh

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
-from mesh_common.grpc_client import open_channel
+from mesh_common.grpc.client import open_channel
 from support.name_server import open_name_server
 from support.net import free_port
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import asyncpg
 import psycopg
 import pytest
+from mesh_admin.kubernetes_secrets import Place, kubernetes_secrets
 from mesh_agent.bootstrap import MIGRATIONS
+from mesh_common.database.migrate import migrate
 from mesh_common.ids import new_id
-from mesh_common.kubernetes_secrets import Place, kubernetes_secrets
-from mesh_common.migrate import migrate
 from mesh_dev.postgres import EmbeddedPostgres
 from support.mesh import TestMesh
 from support.scratch import bootstrapped

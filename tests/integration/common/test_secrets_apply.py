@@ -1,4 +1,4 @@
-"""`python -m mesh_common secrets --apply` as a pod runs it, against an API server of its own."""
+"""`python -m mesh_admin secrets --apply` as a pod runs it, against an API server of its own."""
 
 import asyncio
 import sys
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mesh_admin.kubernetes_api import KubernetesSecrets, KubernetesSettings
+from mesh_admin.kubernetes_secrets import manifest
 from mesh_common.errors import PermissionDenied, PreconditionFailed, Unavailable
 from mesh_common.jwt import SigningKey
-from mesh_common.kubernetes_api import KubernetesSecrets, KubernetesSettings
-from mesh_common.kubernetes_secrets import manifest
 from support.kubernetes_api import NAMESPACE, FakeApi, open_api
 
 APPLY = ("--apply", "--prefix", "demo", "--database", "db:5432/bots", "--redis", "cache:6379")
@@ -25,7 +25,7 @@ def api(tmp_path: Path) -> Iterator[FakeApi]:
 async def secrets(api: FakeApi, *arguments: str) -> tuple[int | None, str, str]:
     """Exit code, standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mesh_common", "secrets", *arguments, env=api.environment(), stdout=PIPE, stderr=PIPE
+        sys.executable, "-m", "mesh_admin", "secrets", *arguments, env=api.environment(), stdout=PIPE, stderr=PIPE
     )
     async with asyncio.timeout(60):
         output, errors = await process.communicate()

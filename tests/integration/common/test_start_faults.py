@@ -110,7 +110,7 @@ async def test_migrate_names_the_setting_that_is_missing() -> None:
 async def test_bootstrap_names_every_wrong_setting() -> None:
     env = {"BOOTSTRAP_ADMIN_DATABASE_URL": BAD_URL, "BOOTSTRAP_DATABASE_PASSWORDS": f'{{"{SECRET}": "auth_owner"}}'}
 
-    require_faults(await run("mesh_common", "bootstrap-db", env=env), set(env))
+    require_faults(await run("mesh_admin", "bootstrap-db", env=env), set(env))
 
 
 async def test_empty_environment_names_what_is_required() -> None:

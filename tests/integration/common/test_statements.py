@@ -5,11 +5,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from mesh_common.database.postgres import Database
+from mesh_common.database.statements import Statement, driver_of, to_json
+from mesh_common.database.transactions import AsyncpgTransactions
 from mesh_common.errors import Unavailable
 from mesh_common.ids import UserId, new_id
-from mesh_common.postgres import Database
-from mesh_common.statements import Statement, driver_of, to_json
-from mesh_common.transactions import AsyncpgTransactions
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from support.mesh import TestMesh

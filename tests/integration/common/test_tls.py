@@ -8,11 +8,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh.eval.v1 import eval_pb2, eval_pb2_grpc
+from mesh_admin.secrets import SecretSet
 from mesh_common.errors import Unavailable
-from mesh_common.grpc_client import open_channel
-from mesh_common.grpc_tls import RenewingChannel, channel_credentials
-from mesh_common.secrets import SecretSet
-from mesh_common.tls import ChannelTls, TlsFiles, TlsMaterial
+from mesh_common.grpc.client import open_channel
+from mesh_common.grpc.tls import RenewingChannel, channel_credentials
+from mesh_common.process.tls_files import ChannelTls, TlsFiles, TlsMaterial
 from support.certificates import Authority, new_authority
 from support.tls_service import TIMEOUT_S, TlsService, open_tls_service
 

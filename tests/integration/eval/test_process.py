@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from mesh.eval.v1 import eval_pb2_grpc
 from mesh_common.errors import Unavailable
-from mesh_common.grpc_client import open_channel
+from mesh_common.grpc.client import open_channel
 from mesh_common.ids import new_id
 from mesh_eval.settings import EvalSettings
 from simulator.client import SimulatorAdmin

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from mesh.eval.v1 import eval_pb2
+from mesh_common.database.postgres import Database, open_database
 from mesh_common.errors import InvalidInput, PermissionDenied, Unauthenticated, Unavailable
 from mesh_common.ids import UserId, new_id
-from mesh_common.postgres import Database, open_database
-from mesh_common.telemetry import tracer
+from mesh_common.process.telemetry import tracer
 from mesh_eval.settings import EvalSettings
 from mesh_eval.tables import jobs, scores
 from simulator.client import SimulatorAdmin

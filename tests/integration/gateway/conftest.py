@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from mesh_common.secrets import make_secrets
+from mesh_admin.secrets import make_secrets
 from mesh_dev.valkey import EmbeddedValkey
 from support.gateway import Client, FakeMesh, running_gateway
 

@@ -150,7 +150,7 @@ async def test_connections_beyond_the_bound_are_told_503_but_may_ask_for_the_hea
 async def test_crowd_beyond_the_bound_is_cut_at_once(
     mesh: FakeMesh, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh_gateway.http_protocol._MAX_BEYOND", 0)
+    monkeypatch.setattr("mesh_gateway.edge.protocol._MAX_BEYOND", 0)
 
     async with running_gateway(mesh, valkey.url, max_connections=1) as gateway, _connected(gateway) as (reader, writer):
         await _asked(reader, writer)

@@ -11,8 +11,8 @@ from mesh_common.errors import RateLimited
 from mesh_common.ids import new_id
 from mesh_common.redis import open_redis
 from mesh_dev.valkey import EmbeddedValkey
-from mesh_gateway.rate_limit import Limit, RateLimiter
-from mesh_gateway.request_record import RequestRecord
+from mesh_gateway.edge.request_record import RequestRecord
+from mesh_gateway.limits.rate_limit import Limit, RateLimiter
 from pydantic import SecretStr
 from support.net import free_port
 

@@ -13,7 +13,7 @@ from limits.util import WindowStats
 from mesh_common.ids import new_id
 from mesh_common.redis import open_redis
 from mesh_dev.valkey import EmbeddedValkey
-from mesh_gateway.shared_windows import SharedWindows
+from mesh_gateway.limits.redis_windows import SharedWindows
 from pydantic import SecretStr
 from redis.asyncio import Redis
 

@@ -14,7 +14,7 @@ from jose import jwt as jose_jwt
 from mesh_common.ids import new_id
 from mesh_common.jwt import SigningKey, new_private_key_pem, public_jwk
 from mesh_dev.valkey import EmbeddedValkey
-from mesh_gateway import login_room
+from mesh_gateway.identity import login_capacity as login_room
 from support.gateway import Client, FakeMesh, eventually, running_gateway
 from support.net import free_port
 

@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from mesh_common.postgres import Database, open_database
+from mesh_common.database.postgres import Database, open_database
 from mesh_memory.bootstrap import MIGRATIONS
 from mesh_memory.settings import MemorySettings
 from support.memory import MemoryClient, memory_settings, open_memory

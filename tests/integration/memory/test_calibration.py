@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from mesh_common.database.postgres import Database
 from mesh_common.ids import new_id
-from mesh_common.job_queue import JobQueue
-from mesh_common.postgres import Database
+from mesh_common.jobs.queue import JobQueue
 from mesh_dev import parts
 from mesh_dev.local_models import EMBEDDING_DIMENSIONS, EMBEDDING_MODEL, PASSAGE_PREFIX, QUERY_PREFIX
 from mesh_dev.models import E5_MIN_SIMILARITY

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
+from mesh_common.database.postgres import Database
 from mesh_common.ids import new_id
-from mesh_common.job_queue import JobQueue
-from mesh_common.postgres import Database
+from mesh_common.jobs.queue import JobQueue
 from mesh_memory.domain import Message, Speaker, Turn
 from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork

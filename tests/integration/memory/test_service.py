@@ -3,10 +3,10 @@
 import pytest
 from google.protobuf.message import Message
 from mesh.memory.v1 import memory_pb2 as pb
-from mesh_common.edges import ServiceName
+from mesh_common.database.postgres import Database
 from mesh_common.errors import AlreadyExists, DeadlineExceeded, InvalidInput, NotFound, PermissionDenied, Unavailable
+from mesh_common.grpc.edges import ServiceName
 from mesh_common.ids import new_id
-from mesh_common.postgres import Database
 from mesh_memory.settings import MemorySettings
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from fakes.memory.models import FakeEmbedder, FakeExtractor
+from mesh_common.database.postgres import Database
+from mesh_common.database.statements import driver_of
 from mesh_common.errors import MeshError
 from mesh_common.ids import UserId, new_id
-from mesh_common.job_queue import JobQueue
-from mesh_common.postgres import Database
-from mesh_common.statements import driver_of
+from mesh_common.jobs.queue import JobQueue
 from mesh_memory.domain import Memory, Message, NewMemory, Origin, Speaker, Turn
 from mesh_memory.store import SEARCH, PostgresMemoryStore, PostgresUnitOfWork, turn_of
 from mesh_memory.tables import jobs, memories

@@ -8,10 +8,10 @@ from fakes.agent.loop_time import in_jumping_time
 from fakes.agent.runs import a_model, an_owned_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_agent.attempt import Attempt
-from mesh_agent.attempt_log import LeaseLostError
 from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
-from mesh_agent.events import (
+from mesh_agent.events.coalescing import text_window
+from mesh_agent.events.log import LeaseLostError
+from mesh_agent.events.model import (
     EventBody,
     MemoryRecalled,
     MessageCompleted,
@@ -21,7 +21,7 @@ from mesh_agent.events import (
     ToolFinished,
     ToolStarted,
 )
-from mesh_agent.text_window import text_window
+from mesh_agent.execution.recorder import Attempt
 from mesh_agent.tools.call import ToolCall
 from prometheus_client import REGISTRY
 

@@ -6,9 +6,9 @@ import pytest
 from fakes.agent.runs import a_claim, an_owned_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_agent.attempt_log import AttemptLog, LeaseLostError
 from mesh_agent.domain import Usage
-from mesh_agent.events import MessageDelta, RunEvent, RunFinished
+from mesh_agent.events.log import AttemptLog, LeaseLostError
+from mesh_agent.events.model import MessageDelta, RunEvent, RunFinished
 
 
 def _delta(text: str) -> MessageDelta:

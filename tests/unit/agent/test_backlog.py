@@ -3,9 +3,9 @@
 from typing import cast
 
 import pytest
-from mesh_agent.backlog import Backlog
+from mesh_agent.execution.backlog import Backlog
+from mesh_common.database.postgres import Database
 from mesh_common.errors import Unavailable
-from mesh_common.postgres import Database
 
 
 def _backlog(max_pending: int) -> Backlog:

@@ -14,9 +14,9 @@ from aiohttp.test_utils import TestServer
 from fakes.agent.chat_models import Heard
 from fakes.agent.runs import a_model
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from mesh_agent.events.coalescing import TextWindow
 from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel
 from mesh_agent.llm.provider_errors import ProviderError
-from mesh_agent.text_window import TextWindow
 from simulator.server import open_simulator
 from simulator.settings import SimulatorSettings
 

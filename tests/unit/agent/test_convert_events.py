@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.convert_events import SharedEvents, event_from_pb, event_pb
 from mesh_agent.domain import RunError, ToolResult, Usage
-from mesh_agent.events import EventBody, MemoryRecalled, MessageDelta, RunEvent, RunFailed, Terminal, ToolFinished
+from mesh_agent.events.model import EventBody, MemoryRecalled, MessageDelta, RunEvent, RunFailed, Terminal, ToolFinished
 from mesh_common.ids import RunId, new_id
 
 _ONEOF = pb.RunEvent.DESCRIPTOR.oneofs_by_name["event"]

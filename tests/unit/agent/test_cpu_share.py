@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mesh_agent.cpu_share import CpuShare
+from mesh_agent.execution.load import CpuShare
 
 
 @dataclass

@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 from fakes.agent.held_memories import HeldMemories
 from mesh_agent.domain import Claim
-from mesh_agent.execution import Execution
-from mesh_agent.executor import Executor, ExecutorLimits
-from mesh_agent.handle import Handle, Stop
-from mesh_agent.recall_ahead import ask_ahead
+from mesh_agent.execution.executor import Executor, ExecutorLimits
+from mesh_agent.execution.handle import Handle, Stop
+from mesh_agent.execution.prefetch import ask_ahead
+from mesh_agent.execution.run_task import Execution
 from mesh_agent.store.claims import Owner
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 

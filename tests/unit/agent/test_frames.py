@@ -8,10 +8,10 @@ import pytest
 from fakes.agent.any_event import bodies, tool_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_agent import events
 from mesh_agent.domain import Usage
-from mesh_agent.events import EventBody, MessageDelta, RunEvent
-from mesh_agent.frames import decode_frames, encode_frames
+from mesh_agent.events import model as events
+from mesh_agent.events.model import EventBody, MessageDelta, RunEvent
+from mesh_agent.events.storage import decode_frames, encode_frames
 from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId, new_id
 

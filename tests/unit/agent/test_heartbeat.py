@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from mesh_agent.handle import Handle, Stop
-from mesh_agent.heartbeat import Heartbeat
+from mesh_agent.execution.handle import Handle, Stop
+from mesh_agent.execution.heartbeat import Heartbeat
 from mesh_agent.lease import HeldLease
 from mesh_agent.store.claims import LeaseState, Owner
+from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, new_id
-from mesh_common.postgres import Database
 
 
 class MuteAtFirst(Heartbeat):

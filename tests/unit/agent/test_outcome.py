@@ -2,8 +2,8 @@ from typing import get_args
 
 import pytest
 from mesh_agent.domain import Outcome, RunError, RunStatus, Usage
-from mesh_agent.events import RunCancelled, RunFailed, RunFinished, Terminal
-from mesh_agent.outcome import terminal_event
+from mesh_agent.events.model import RunCancelled, RunFailed, RunFinished, Terminal
+from mesh_agent.execution.outcome import terminal_event
 from mesh_common.ids import new_id
 
 USAGE = Usage(1, 2, 3)

@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any
 
 import pytest
-from mesh_agent.outlived import outlived
+from mesh_agent.execution.detached import outlived
 from mesh_common.errors import Unavailable
 from structlog.testing import capture_logs
 from support.cycles import cycles_left_by
@@ -77,5 +77,5 @@ async def test_failure_is_its_callers_and_leaves_no_cycle() -> None:
             await outlived(asyncio.ensure_future(_fail(Unavailable("Away."), at_once)), "start")
 
     with capture_logs() as logs:
-        assert not await cycles_left_by(wait, within=("mesh_agent.outlived", "mesh_common.errors"))
+        assert not await cycles_left_by(wait, within=("mesh_agent.execution.detached", "mesh_common.errors"))
     assert not _told(logs)

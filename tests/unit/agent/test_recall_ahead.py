@@ -8,7 +8,7 @@ import pytest
 from fakes.agent.held_memories import HeldMemories
 from fakes.agent.neighbours import AWAY
 from mesh_agent.domain import RecalledMemory
-from mesh_agent.recall_ahead import ask_ahead
+from mesh_agent.execution.prefetch import ask_ahead
 from mesh_common import caller
 from mesh_common.caller import Caller, acting
 from mesh_common.errors import Unavailable

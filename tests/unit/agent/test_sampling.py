@@ -4,7 +4,7 @@ from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh_agent.usecases.ending import is_sampled
+from mesh_agent.execution.ending import is_sampled
 from mesh_common.ids import RunId, new_id
 
 _runs = st.uuids().map(RunId)

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 import pytest
+from mesh_admin.secrets import make_secrets
 from mesh_agent.settings import AgentSettings
-from mesh_common.secrets import make_secrets
-from mesh_common.settings import load_settings
+from mesh_common.process.settings import load_settings
 
 
 def _models(*entries: dict[str, Any]) -> str:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fakes.agent.runs import an_owned_log
-from mesh_agent.attempt_log import AttemptLog
 from mesh_agent.domain import Usage
-from mesh_agent.events import MessageDelta, RunEvent, RunFinished
-from mesh_agent.shared_streams import SharedStream, SharedStreams
+from mesh_agent.events.fan_out import SharedStream, SharedStreams
+from mesh_agent.events.log import AttemptLog
+from mesh_agent.events.model import MessageDelta, RunEvent, RunFinished
 from mesh_common.ids import RunId, new_id
 
 FOLLOWER = new_id()

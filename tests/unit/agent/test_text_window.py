@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh_agent.text_window import TextWindow, text_window
+from mesh_agent.events.coalescing import TextWindow, text_window
 
 
 @pytest.mark.parametrize(("load", "window"), [(-1.0, 0.025), (0.0, 0.025), (0.2, 0.055), (0.5, 0.1), (7.0, 0.1)])

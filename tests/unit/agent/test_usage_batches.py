@@ -9,8 +9,8 @@ import pytest
 from fakes.clock import FakeClock
 from mesh.auth.v1 import auth_pb2 as pb
 from mesh_agent.clients.usage_batches import MAX_ENTRIES, UsageBatches
-from mesh_common.error_wire import UNIMPLEMENTED
 from mesh_common.errors import Internal, InvalidInput, MeshError, NotFound, Unavailable
+from mesh_common.grpc.error_wire import UNIMPLEMENTED
 from mesh_common.ids import new_id
 
 AWAY = Unavailable("Away.")

@@ -10,7 +10,7 @@ from fakes.auth.hasher import CountingHasher
 from fakes.auth.store import InMemoryAuthDatabase
 from fakes.clock import FakeClock
 from mesh_auth.domain import Lifetimes
-from mesh_auth.hash_pool import Bounds, HashPool
+from mesh_auth.passwords.hash_pool import Bounds, HashPool
 from mesh_auth.tokens import ES256TokenSigner
 from mesh_auth.usecases import Login, Logout, Refresh, Register, TokenIssuer
 from mesh_common.jwt import SigningKey, new_private_key_pem

@@ -12,8 +12,8 @@ from datetime import timedelta
 import pytest
 from fakes.auth.gated_argon2 import GatedArgon2
 from fakes.clock import FakeClock
-from mesh_auth.hash_pool import Bounds, HashPool, open_hash_pool
-from mesh_auth.hashing import Argon2Hasher
+from mesh_auth.passwords.hash_pool import Bounds, HashPool, open_hash_pool
+from mesh_auth.passwords.hashing import Argon2Hasher
 from mesh_common.caller import Caller, acting
 from mesh_common.errors import DeadlineExceeded, Unavailable
 

@@ -5,8 +5,8 @@ import bcrypt
 import pytest
 from fakes.auth.gated_argon2 import GatedArgon2
 from fakes.clock import FakeClock
-from mesh_auth.hash_pool import Bounds, HashPool
-from mesh_auth.hashing import Argon2Hasher, open_hasher
+from mesh_auth.passwords.hash_pool import Bounds, HashPool
+from mesh_auth.passwords.hashing import Argon2Hasher, open_hasher
 
 PASSWORD = "seven green kettles whistle"
 

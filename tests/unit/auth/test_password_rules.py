@@ -4,7 +4,7 @@ import random
 import string
 
 import pytest
-from mesh_auth import passwords
+from mesh_auth.passwords import rules as passwords
 
 EMAIL = "ada.lovelace@analytical.example.com"
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from mesh_admin.secrets import make_secrets
 from mesh_auth.settings import AuthSettings
 from mesh_common.jwt import new_private_key_pem
-from mesh_common.secrets import make_secrets
-from mesh_common.settings import load_settings
+from mesh_common.process.settings import load_settings
 
 TEMPLATE = Path(__file__).parents[3] / "services" / "auth" / ".env.example"
 

@@ -24,6 +24,7 @@ def test_the_services_of_a_commit_come_before_those_installed(tmp_path: Path) ->
 
     assert all(Path(entry).is_dir() for entry in path)
     assert [next(Path(entry).glob("mesh_*")).name for entry in path if Path(entry).parent.name == "services"] == [
+        "mesh_admin",
         "mesh_agent",
         "mesh_auth",
         "mesh_common",

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from fakes.common.secret_store import FakeSecretStore, ProcessDiedError
-from mesh_common.apply_secrets import JOURNAL, apply_secrets
+from mesh_admin.apply_secrets import JOURNAL, apply_secrets
+from mesh_admin.kubernetes_secrets import Fields, Place, kubernetes_secrets, manifest
+from mesh_admin.secrets import make_secrets
 from mesh_common.errors import Conflict, PreconditionFailed
-from mesh_common.kubernetes_secrets import Fields, Place, kubernetes_secrets, manifest
-from mesh_common.secrets import make_secrets
 
 PLACE = Place(database="db:5432", redis="cache:6379", prefix="demo")
 JOURNAL_NAME = f"demo-{JOURNAL}"

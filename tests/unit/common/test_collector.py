@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from mesh_common.collector import pause_collector, resume_collector
-from mesh_common.grpc_service import Drain
-from mesh_common.serve import serve_until_signal
+from mesh_common.grpc.service import Drain
+from mesh_common.process.collector import pause_collector, resume_collector
+from mesh_common.process.serve import serve_until_signal
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 import pytest
-from mesh_common.kubernetes_secrets import Place, kubernetes_secrets, to_yaml
-from mesh_common.secrets import environment_of, make_secrets
+from mesh_admin.kubernetes_secrets import Place, kubernetes_secrets, to_yaml
+from mesh_admin.secrets import environment_of, make_secrets
 
 SECRETS = make_secrets()
 PLACE = Place(database="db.example:6432/bots", redis="cache:6379", prefix="demo")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
-from mesh_common.revisions import newest_revision
+from mesh_common.database.revisions import newest_revision
 
 
 @pytest.mark.parametrize("service", ["auth", "agent", "memory", "eval"])

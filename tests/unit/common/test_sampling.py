@@ -1,7 +1,7 @@
 """Traces begin at requests alone: what services do beside them would drown those that matter."""
 
 import pytest
-from mesh_common.telemetry import RequestRoots
+from mesh_common.process.telemetry import RequestRoots
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased
 from opentelemetry.trace import SpanKind, Tracer, set_span_in_context

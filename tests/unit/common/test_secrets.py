@@ -5,8 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 from dotenv import dotenv_values
-from mesh_common.jwt import SigningKey, parse_jwks
-from mesh_common.secrets import (
+from mesh_admin.secrets import (
     _quoted,
     environment_of,
     from_json,
@@ -15,6 +14,7 @@ from mesh_common.secrets import (
     to_json,
     write_dotenv,
 )
+from mesh_common.jwt import SigningKey, parse_jwks
 
 SECRETS = make_secrets()
 WHERE = {"database": "db:5432", "redis": "cache:6379"}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from mesh_admin.secrets import make_secrets
+from mesh_admin.secrets_command import add_secrets_command, run_secrets_command
 from mesh_common.errors import Unauthenticated
+from mesh_common.grpc.service_tokens import ServiceTokenSigner, ServiceTokenVerifier
 from mesh_common.jwt import SigningKey, parse_jwks
-from mesh_common.secrets import make_secrets
-from mesh_common.secrets_command import add_secrets_command, run_secrets_command
-from mesh_common.service_tokens import ServiceTokenSigner, ServiceTokenVerifier
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import socket
 from pathlib import Path
 
-from mesh_common.serve import run_process
+from mesh_common.process.serve import run_process
 
 
 async def _connection_cancelled_while_it_opens(ours: socket.socket) -> None:

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from mesh_common.bootstrap_db import BootstrapSettings
-from mesh_common.secrets import SecretSet, make_secrets
-from mesh_common.settings import GrpcSettings, load_settings, settings_config
+from mesh_admin.bootstrap_db import BootstrapSettings
+from mesh_admin.secrets import SecretSet, make_secrets
+from mesh_common.process.settings import GrpcSettings, load_settings, settings_config
 from pydantic import BaseModel, Field, model_validator
 from pydantic_settings import BaseSettings
 

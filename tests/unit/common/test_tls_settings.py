@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from mesh_common.secrets import SecretSet, make_secrets
-from mesh_common.settings import GrpcSettings, load_settings, settings_config
-from mesh_common.tls import ChannelTls, TlsFiles
+from mesh_admin.secrets import SecretSet, make_secrets
+from mesh_common.process.settings import GrpcSettings, load_settings, settings_config
+from mesh_common.process.tls_files import ChannelTls, TlsFiles
 from support.certificates import new_authority
 
 

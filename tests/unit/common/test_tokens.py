@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 from cryptography.hazmat.primitives import hashes, hmac, serialization
+from mesh_admin.secrets import make_secrets
 from mesh_common.errors import Unauthenticated
+from mesh_common.grpc.service_tokens import TTL_S, ServiceTokenSigner, ServiceTokenVerifier
 from mesh_common.jwt import JWTVerifier, SigningKey, new_private_key_pem, parse_jwks, public_jwk
-from mesh_common.secrets import make_secrets
-from mesh_common.service_tokens import TTL_S, ServiceTokenSigner, ServiceTokenVerifier
 
 SECRETS = make_secrets()
 KEYS = {service: SigningKey.from_pem(pem) for service, pem in SECRETS.service_keys.items()}
@@ -49,7 +49,7 @@ def test_a_signer_uses_a_token_until_half_of_its_life_is_over(monkeypatch: pytes
 
     again = signer.token_for("memory")
     other = signer.token_for("eval")
-    monkeypatch.setattr("mesh_common.service_tokens.time.monotonic", lambda: now_s + TTL_S / 2 + 1)
+    monkeypatch.setattr("mesh_common.grpc.service_tokens.time.monotonic", lambda: now_s + TTL_S / 2 + 1)
     later = signer.token_for("memory")
 
     assert again == first

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from mesh_common.edges import SERVICES
-from mesh_common.secrets import SecretSet, make_secrets
+from mesh_admin.secrets import SecretSet, make_secrets
+from mesh_common.grpc.edges import SERVICES
 from mesh_dev.models import ModelSource, choose_models, model_source_of
 from mesh_dev.ports import PortPlan
 from mesh_dev.service_environment import ServiceEnvironments

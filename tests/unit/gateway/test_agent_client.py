@@ -7,15 +7,15 @@ from typing import Any
 import grpc
 import pytest
 from mesh.agent.v1 import agent_pb2
+from mesh_admin.secrets import make_secrets
 from mesh_common.errors import Internal, NotFound
-from mesh_common.grpc_client import ServiceCalls
+from mesh_common.grpc.client import ServiceCalls
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.ids import RunId, UserId, new_id
 from mesh_common.jwt import SigningKey
-from mesh_common.secrets import make_secrets
-from mesh_common.service_tokens import ServiceTokenSigner
 from mesh_gateway.clients.agent import AgentClient
 from mesh_gateway.clients.started_runs import StartedRuns
-from mesh_gateway.events import RunOrder
+from mesh_gateway.runs.events import RunOrder
 
 RUN = RunId(new_id())
 USER = UserId(new_id())

@@ -3,7 +3,7 @@
 from ipaddress import IPv4Network, IPv6Network
 
 import pytest
-from mesh_gateway.client_address import ClientAddresses
+from mesh_gateway.edge.client_address import ClientAddresses
 
 PROXIES = (IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8"))
 

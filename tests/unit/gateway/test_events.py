@@ -8,9 +8,9 @@ from mesh.agent.v1 import agent_pb2
 from mesh_common.errors import Conflict, Internal, InvalidInput, Unavailable
 from mesh_common.ids import RunId, new_id
 from mesh_gateway import convert
-from mesh_gateway.answer import AnswerBuilder
-from mesh_gateway.events import EventPosition
-from mesh_gateway.sse import frame
+from mesh_gateway.protocols.native.sse import frame
+from mesh_gateway.runs.answer import AnswerBuilder
+from mesh_gateway.runs.events import EventPosition
 
 RUN = str(new_id())
 KINDS = [field.name for field in agent_pb2.RunEvent.DESCRIPTOR.oneofs_by_name["event"].fields]

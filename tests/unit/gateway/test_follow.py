@@ -10,8 +10,8 @@ from fakes.agent.loop_time import in_jumping_time, loop_time_ms
 from mesh_common.errors import Internal, MeshError, NotFound, Unavailable
 from mesh_common.ids import RunId, UserId, new_id
 from mesh_gateway.clients.agent import OpenedRun
-from mesh_gateway.events import EventPosition, EventSource, StreamEvent
-from mesh_gateway.follow import follow_to_end
+from mesh_gateway.runs.events import EventPosition, EventSource, StreamEvent
+from mesh_gateway.runs.follow import follow_to_end
 from support.cycles import cycles_left_by
 
 RUN = RunId(new_id())

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from fakes.clock import FakeClock
 from mesh_common.errors import MeshError, Unauthenticated, Unavailable
-from mesh_gateway.login_room import LoginRoom
+from mesh_gateway.identity.login_capacity import LoginRoom
 
 FULL = Unavailable("Too many.", reason="LOGIN_CAPACITY", retry_after_s=2.5)
 

@@ -4,8 +4,8 @@ import orjson
 import pytest
 from mesh_common import errors
 from mesh_common.errors import FieldFault, MeshError
-from mesh_gateway.problems import problem_response
-from mesh_gateway.request_record import RequestRecord
+from mesh_gateway.edge.problems import problem_response
+from mesh_gateway.edge.request_record import RequestRecord
 
 STATUS = {
     errors.InvalidInput: 422,

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 import pytest
 from mesh.agent.v1 import agent_pb2
+from mesh_admin.secrets import make_secrets
 from mesh_common.errors import Unavailable
-from mesh_common.grpc_client import ServiceCalls
+from mesh_common.grpc.client import ServiceCalls
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.ids import RunId, new_id
 from mesh_common.jwt import SigningKey
-from mesh_common.secrets import make_secrets
-from mesh_common.service_tokens import ServiceTokenSigner
 from mesh_gateway.clients.started_runs import MAX_UNREAD, ExpectedRun, StartedRuns
-from mesh_gateway.events import StreamEvent
+from mesh_gateway.runs.events import StreamEvent
 from support.cycles import cycles_left_by
 
 RUN = RunId(new_id())

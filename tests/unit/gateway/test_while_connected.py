@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from mesh_common.errors import NotFound, Unavailable
-from mesh_gateway.streams import StreamSlot, while_connected
+from mesh_gateway.limits.stream_slots import StreamSlot, while_connected
 from support.cycles import cycles_left_by
 
 

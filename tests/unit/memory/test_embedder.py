@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientSession, TCPConnector, web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import TestServer
+from mesh_admin.secrets import make_secrets
 from mesh_common.errors import Unavailable
-from mesh_common.secrets import make_secrets
 from mesh_memory.embedder import HttpEmbedder
 from mesh_memory.settings import MemorySettings
 from prometheus_client import REGISTRY

@@ -20,7 +20,7 @@ spec:
   initContainers:
     {{- if .root.Values.migrations.bootstrap.enabled }}
     - name: bootstrap-db
-      args: ["-m", "mesh_common", "bootstrap-db"]
+      args: ["-m", "mesh_admin", "bootstrap-db"]
       env:
         {{- include "mesh.envFromSecret" (dict "variable" "BOOTSTRAP_ADMIN_DATABASE_URL" "secret" (include "mesh.secretName" (dict "root" .root "secret" "databaseAdmin"))) | nindent 8 }}
         {{- include "mesh.envFromSecret" (dict "variable" "BOOTSTRAP_DATABASE_PASSWORDS" "secret" (include "mesh.secretName" (dict "root" .root "secret" "bootstrap"))) | nindent 8 }}

@@ -1,5 +1,5 @@
 {{/*
-The Secrets, each by a name of the operator's, or by the name that `mesh_common secrets` gives it.
+The Secrets, each by a name of the operator's, or by the name that `mesh_admin secrets` gives it.
 */}}
 
 {{/* The keys of every Secret that the chart reads, for messages. */}}
@@ -18,7 +18,7 @@ databaseAdmin: BOOTSTRAP_ADMIN_DATABASE_URL
 serviceKeys: service-jwks.json
 {{- end -}}
 
-{{/* The prefix of the Secrets that `mesh_common secrets` made; empty when every Secret is named by itself. */}}
+{{/* The prefix of the Secrets that `mesh_admin secrets` made; empty when every Secret is named by itself. */}}
 {{- define "mesh.secretPrefix" -}}
 {{- default (ternary (include "mesh.fullname" .) "" .Values.secrets.create) .Values.secrets.prefix -}}
 {{- end -}}
@@ -35,7 +35,7 @@ serviceKeys: service-jwks.json
 {{- join "," $needed -}}
 {{- end -}}
 
-{{/* The components whose Secrets `mesh_common secrets` makes, comma-separated. */}}
+{{/* The components whose Secrets `mesh_admin secrets` makes, comma-separated. */}}
 {{- define "mesh.madeSecrets" -}}
 gateway,auth,agent,memory,eval,auth-migrate,agent-migrate,memory-migrate,eval-migrate,bootstrap,database-admin,redis,service-keys
 {{- end -}}

@@ -13,7 +13,7 @@ What the chart knows of the services: their names, their values, who calls whom.
 {{- mergeOverwrite (deepCopy .root.Values.serviceDefaults) (deepCopy $own) | toYaml -}}
 {{- end -}}
 
-{{/* Who may call a gRPC service, as a comma-separated list: the edges of mesh_common/edges.py. */}}
+{{/* Who may call a gRPC service, as a comma-separated list: the edges of mesh_common/grpc/edges.py. */}}
 {{- define "mesh.callersOf" -}}
 {{- get (dict
   "auth" "gateway,agent"

@@ -8,7 +8,7 @@ from mesh.auth.v1 import auth_pb2 as pb
 from mesh.auth.v1 import auth_pb2_grpc
 from mesh_common.caller import acting
 from mesh_common.clock import Clock
-from mesh_common.grpc_client import ServiceCalls
+from mesh_common.grpc.client import ServiceCalls
 from mesh_common.ids import RunId, UserId
 from opentelemetry import trace
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mesh.eval.v1 import eval_pb2 as pb
 from mesh.eval.v1 import eval_pb2_grpc
-from mesh_common.grpc_client import ServiceCalls
+from mesh_common.grpc.client import ServiceCalls
 from mesh_common.ids import RunId, UserId
 
 from mesh_agent.domain import ToolResult

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from mesh.memory.v1 import memory_pb2 as pb
 from mesh.memory.v1 import memory_pb2_grpc
-from mesh_common.grpc_client import ServiceCalls
+from mesh_common.grpc.client import ServiceCalls
 from mesh_common.ids import RunId, ThreadId, UserId
-from mesh_common.telemetry import tracer
+from mesh_common.process.telemetry import tracer
 
 from mesh_agent.domain import Message, RecalledMemory, Role
 

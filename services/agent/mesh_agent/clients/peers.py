@@ -9,12 +9,12 @@ import structlog
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh.agent.v1 import agent_pb2_grpc
 from mesh_common.errors import DeadlineExceeded, NotFound, Unavailable
-from mesh_common.grpc_client import ServiceCalls, open_channel
+from mesh_common.grpc.client import ServiceCalls, open_channel
 from mesh_common.ids import RunId
-from mesh_common.tls import ChannelTls
+from mesh_common.process.tls_files import ChannelTls
 
 from mesh_agent.convert_events import event_from_pb
-from mesh_agent.events import Position, RunEvent
+from mesh_agent.events.model import Position, RunEvent
 
 log = structlog.get_logger()
 

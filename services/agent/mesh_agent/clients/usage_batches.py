@@ -12,8 +12,8 @@ from typing import Final
 import structlog
 from mesh.auth.v1 import auth_pb2 as pb
 from mesh_common.clock import Clock
-from mesh_common.error_wire import UNIMPLEMENTED
 from mesh_common.errors import MeshError, NotFound
+from mesh_common.grpc.error_wire import UNIMPLEMENTED
 
 log = structlog.get_logger()
 

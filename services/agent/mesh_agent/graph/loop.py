@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
-from mesh_common.postgres import Database
+from mesh_common.database.postgres import Database
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
 from mesh_agent.domain import Claim, Progress, RecalledMemory, Said, ToolResult, Usage

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import aiohttp
 import orjson
 
+from mesh_agent.events.coalescing import TextWindow
 from mesh_agent.llm.provider_errors import ProviderError
-from mesh_agent.text_window import TextWindow
 
 # A line holds one chunk; providers send some hundred bytes. More than this is no answer.
 _MAX_LINE_BYTES = 1_048_576

@@ -1,7 +1,7 @@
 """SQL of what langgraph-checkpoint-postgres wrote: it has no words for deleting by thread, nor beside our own rows."""
 
+from mesh_common.database.statements import Statement
 from mesh_common.ids import RunId, ThreadId
-from mesh_common.statements import Statement
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.store.once_calls import forget_calls

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asyncpg import Record
+from mesh_common.database.statements import Statement
 from mesh_common.ids import RunId
-from mesh_common.statements import Statement
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from mesh_common.statements import Statement
+from mesh_common.database.statements import Statement
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim, Role, Said

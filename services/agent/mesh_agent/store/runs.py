@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mesh_common.database.statements import Statement
 from mesh_common.ids import RunId, ThreadId, UserId
-from mesh_common.statements import Statement
 from sqlalchemy import Row, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 

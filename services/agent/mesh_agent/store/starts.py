@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
+from mesh_common.database.statements import Statement, to_json
 from mesh_common.ids import ThreadId, UserId, new_id
-from mesh_common.statements import Statement, to_json
-from mesh_common.telemetry import carried_context
+from mesh_common.process.telemetry import carried_context
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim, RunInput

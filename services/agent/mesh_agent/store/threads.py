@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from mesh_common.database.statements import Statement, to_json
 from mesh_common.ids import RunId, ThreadId, UserId
-from mesh_common.statements import Statement, to_json
 from sqlalchemy import Row, delete, func, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 from langchain_core.tools import BaseTool, ToolException
-from mesh_common.telemetry import tracer
+from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Status, StatusCode
 from pydantic import ValidationError
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import httpx
 import orjson
 from mesh_common.errors import Unavailable
-from mesh_common.telemetry import tracer
+from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 

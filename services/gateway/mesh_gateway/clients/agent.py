@@ -10,17 +10,17 @@ from uuid import UUID
 import grpc
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh_common.errors import DeadlineExceeded, Internal, MeshError
-from mesh_common.grpc_client import ServerStream
+from mesh_common.grpc.client import ServerStream
 from mesh_common.ids import RunId, UserId
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
 from mesh_gateway.clients.started_runs import ExpectedRun, StartedRuns
-from mesh_gateway.events import EventPosition, EventSource, RunOrder, StreamEvent
-from mesh_gateway.schemas.catalogue import Model
-from mesh_gateway.schemas.common import Page
-from mesh_gateway.schemas.runs import Run, RunStatus
-from mesh_gateway.schemas.threads import CreateThreadBody, Message, Thread, UpdateThreadBody
+from mesh_gateway.protocols.native.schemas.catalogue import Model
+from mesh_gateway.protocols.native.schemas.common import Page
+from mesh_gateway.protocols.native.schemas.runs import Run, RunStatus
+from mesh_gateway.protocols.native.schemas.threads import CreateThreadBody, Message, Thread, UpdateThreadBody
+from mesh_gateway.runs.events import EventPosition, EventSource, RunOrder, StreamEvent
 
 _RUN_ID_METADATA: Final = "mesh-run-id"
 _THREAD_ID_METADATA: Final = "mesh-thread-id"

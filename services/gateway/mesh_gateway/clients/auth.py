@@ -10,9 +10,9 @@ from mesh_common.ids import UserId
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
-from mesh_gateway.login_room import LoginRoom
-from mesh_gateway.schemas.auth import Tokens, User
-from mesh_gateway.schemas.catalogue import MonthUsage
+from mesh_gateway.identity.login_capacity import LoginRoom
+from mesh_gateway.protocols.native.schemas.auth import Tokens, User
+from mesh_gateway.protocols.native.schemas.catalogue import MonthUsage
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 from mesh_common.errors import Internal, MeshError, PermissionDenied, Unauthenticated
-from mesh_common.grpc_client import ServerStream, ServiceCalls
+from mesh_common.grpc.client import ServerStream, ServiceCalls
 from mesh_common.ids import UserId
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ from mesh_common.ids import RunId, UserId
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
-from mesh_gateway.schemas.catalogue import Scores
+from mesh_gateway.protocols.native.schemas.catalogue import Scores
 
 
 class EvalClient:

@@ -16,12 +16,12 @@ import grpc
 import structlog
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh_common.errors import MeshError, Unavailable
-from mesh_common.grpc_client import ServiceCalls
+from mesh_common.grpc.client import ServiceCalls
 from mesh_common.ids import RunId, new_id
 
 from mesh_gateway import convert
-from mesh_gateway.events import StreamEvent
 from mesh_gateway.metrics import SHARED_CUTS, SHARED_STREAMS
+from mesh_gateway.runs.events import StreamEvent
 
 log = structlog.get_logger()
 

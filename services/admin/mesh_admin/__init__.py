@@ -1,0 +1,1 @@
+"""What is done once per mesh and needs no running service: keys, passwords, roles and schemas."""

@@ -1,0 +1,107 @@
+"""Delivers the outbox: usage to auth, turns to memory, runs to eval. At least once; receivers are idempotent."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from mesh_common.database.postgres import Database
+from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.jobs.queue import Job
+
+from mesh_agent.domain import MAX_MESSAGE_CHARS, Message, ToolResult, Usage
+from mesh_agent.events.model import MemoryRecalled, RunEvent, RunRestarted, ToolFinished
+from mesh_agent.events.storage import decode_frames
+from mesh_agent.execution.ending import RECORD_USAGE, REMEMBER, SUBMIT_RUN
+from mesh_agent.ports import Judge, Memories, UsageSink
+from mesh_agent.store import runs, threads
+
+# What MemoryService.Remember takes at most in one call.
+_MAX_MESSAGES = 50
+# A gRPC message takes 1 MiB; a character takes at most four bytes.
+_MAX_CHARS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverOutbox:
+    database: Database
+    usage: UsageSink
+    memories: Memories
+    judge: Judge
+
+    async def __call__(self, job: Job) -> None:
+        run_id = RunId(UUID(job.payload["run_id"]))
+        if job.kind == RECORD_USAGE:
+            await self._record_usage(job.user_id, run_id, job.payload)
+        elif job.kind == REMEMBER:
+            await self._remember(job.user_id, ThreadId(UUID(job.payload["thread_id"])))
+        elif job.kind == SUBMIT_RUN:
+            await self._submit_run(job.user_id, run_id)
+
+    async def _record_usage(self, user_id: UserId, run_id: RunId, told: Mapping[str, Any]) -> None:
+        usage = Usage(told["input_tokens"], told["output_tokens"], told["cost_micro_usd"])
+        ended_at = datetime.fromisoformat(told["ended_at"])
+        await self.usage.record_usage(user_id, run_id, told["model"], usage, ended_at)
+
+    async def _remember(self, user_id: UserId, thread_id: ThreadId) -> None:
+        """All turns since the last time: quick turns cost one extraction, not one each."""
+        while True:
+            async with self.database.as_user(user_id) as connection:
+                turns = await threads.messages_to_remember(connection, user_id, thread_id, limit=_MAX_MESSAGES)
+            messages, position = _within_one_call(turns)
+            if not messages:
+                return
+            await self.memories.remember(user_id, messages[-1].run_id, thread_id, messages)
+            async with self.database.as_user(user_id) as connection:
+                await threads.set_remembered(connection, thread_id, position)
+            if len(messages) == len(turns) < _MAX_MESSAGES:
+                # All there was. Turns that ended meanwhile have queued this anew.
+                return
+
+    async def _submit_run(self, user_id: UserId, run_id: RunId) -> None:
+        async with self.database.as_user(user_id) as connection:
+            found = await runs.input_and_frames(connection, user_id, run_id)
+        if found is None:
+            return
+        message, answer, model, frames = found
+        run_events = decode_frames(run_id, frames) if frames else []
+        await self.judge.submit_run(
+            user_id,
+            run_id,
+            message=message,
+            answer=answer,
+            memories=_memories(run_events),
+            tool_results=_tool_results(run_events),
+            model=model,
+        )
+
+
+def _within_one_call(placed: Sequence[tuple[Message, int]]) -> tuple[list[Message], int]:
+    """The first turns that fit one call (a turn is whole or not in it), and the position they reach to."""
+    taken: list[Message] = []
+    reached, chars = 0, 0
+    for position, group in itertools.groupby(placed, key=lambda pair: pair[1]):
+        turn = [replace(message, content=message.content[:MAX_MESSAGE_CHARS]) for message, _ in group]
+        chars += sum(len(message.content) for message in turn)
+        if taken and chars > _MAX_CHARS:
+            break
+        taken += turn
+        reached = position
+    return taken, reached
+
+
+def _memories(run_events: Sequence[RunEvent]) -> list[str]:
+    bodies = [event.body for event in run_events]
+    return [memory.text for body in bodies if isinstance(body, MemoryRecalled) for memory in body.memories]
+
+
+def _tool_results(run_events: Sequence[RunEvent]) -> list[ToolResult]:
+    reused = [
+        result
+        for event in run_events
+        if isinstance(event.body, RunRestarted)
+        for result in event.body.reused_tool_results
+    ]
+    return [*reused, *(event.body.result for event in run_events if isinstance(event.body, ToolFinished))]

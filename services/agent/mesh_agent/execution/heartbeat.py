@@ -1,0 +1,78 @@
+"""The heartbeat of a replica: renews its leases, and learns which of them it lost and which runs to cancel."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from mesh_common.database.postgres import Database
+from mesh_common.errors import Unavailable
+from mesh_common.ids import RunId
+
+from mesh_agent.execution.handle import Handle, Stop
+from mesh_agent.store import claims
+from mesh_agent.store.claims import Owner
+
+log = structlog.get_logger()
+
+# A heartbeat may fail once before a lease is lost.
+_HEARTBEATS_PER_TTL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """`handles` is the executor's own, by run: renewed is what it holds, and nothing it gave up."""
+
+    database: Database
+    owner: Owner
+    lease_ttl_s: float
+    handles: Mapping[RunId, Handle]
+
+    @property
+    def interval_s(self) -> float:
+        return self.lease_ttl_s / _HEARTBEATS_PER_TTL
+
+    async def run(self) -> None:
+        """Beats on time, whatever became of the beat before: a connection that is mute is given up by psycopg only
+        after ten seconds, cancelled or not."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(self.interval_s)
+                self._stop_expired()
+                if self.handles:
+                    group.create_task(self.beat())
+
+    async def beat(self) -> None:
+        asked_at_s = time.monotonic()
+        before = dict(self.handles)
+        try:
+            async with asyncio.timeout(self.interval_s):
+                states = await self._renew(list(before))
+        except (Unavailable, TimeoutError) as error:
+            took_s = round(time.monotonic() - asked_at_s, 1)
+            log.warning("heartbeat.failed", runs=len(before), error=type(error).__name__, took_s=took_s)
+            return
+        self._apply(before, {state.run_id: state for state in states}, asked_at_s)
+
+    async def _renew(self, run_ids: Sequence[RunId]) -> Sequence[claims.LeaseState]:
+        async with self.database.as_worker() as connection:
+            return await claims.renew_leases(connection, self.owner, run_ids, ttl_s=self.lease_ttl_s)
+
+    def _apply(
+        self, before: Mapping[RunId, Handle], states: Mapping[RunId, claims.LeaseState], asked_at_s: float
+    ) -> None:
+        for run_id, handle in before.items():
+            state = states.get(run_id)
+            if state is None or state.fence != handle.claim.fence:
+                handle.stop_by(Stop.LEASE_LOST)
+                continue
+            if state.is_renewed:
+                handle.lease.renewed(asked_at_s, self.lease_ttl_s)
+            if state.is_cancel_requested:
+                handle.stop_by(Stop.CANCELLED)
+
+    def _stop_expired(self) -> None:
+        for handle in list(self.handles.values()):
+            if not handle.lease.holds():
+                handle.stop_by(Stop.LEASE_LOST)

@@ -1,0 +1,22 @@
+"""The terminal event that tells of an outcome."""
+
+from typing import assert_never
+
+from mesh_agent.domain import Outcome, RunError, RunStatus
+from mesh_agent.events.model import RunCancelled, RunFailed, RunFinished, Terminal
+
+_UNTOLD = RunError("INTERNAL", "Something went wrong on our side.", is_retryable=True)
+
+
+def terminal_event(outcome: Outcome) -> Terminal:
+    match outcome.status:
+        case RunStatus.SUCCEEDED:
+            return RunFinished(outcome.finish_reason or "stop", outcome.usage)
+        case RunStatus.FAILED:
+            return RunFailed(outcome.error or _UNTOLD, outcome.usage)
+        case RunStatus.CANCELLED:
+            return RunCancelled(outcome.usage)
+        case RunStatus.PENDING | RunStatus.RUNNING:
+            raise ValueError("not an end")
+        case _:
+            assert_never(outcome.status)

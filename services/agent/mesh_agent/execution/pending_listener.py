@@ -1,0 +1,51 @@
+"""Hears of pending runs over LISTEN/NOTIFY: an idle replica claims them in milliseconds, not at its next poll."""
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+import structlog
+from mesh_common.database.postgres import LIBPQ_KEEPALIVE
+from psycopg.rows import TupleRow
+
+from mesh_agent.store.claims import CHANNEL
+
+log = structlog.get_logger()
+
+_RETRY_S = 1.0
+_CONNECT_TIMEOUT_S = 5
+
+
+class PendingListener:
+    """`run` listens until cancelled, and again after a lost connection.
+
+    Polling goes on beside it, so a lost notification costs a second and nothing else.
+    """
+
+    def __init__(self, database_url: str, wake: Callable[[], None]) -> None:
+        self._url = database_url
+        self._wake = wake
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except psycopg.OperationalError:
+                log.warning("pending_listener.lost")
+            await asyncio.sleep(_RETRY_S)
+
+    async def _listen(self) -> None:
+        async with await connect(self._url) as connection:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            async for _ in connection.notifies():
+                self._wake()
+
+
+async def connect(database_url: str) -> psycopg.AsyncConnection[TupleRow]:
+    """A connection that notices within half a minute that its server went away without a word."""
+    return await psycopg.AsyncConnection.connect(
+        database_url,
+        autocommit=True,
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        **LIBPQ_KEEPALIVE,
+    )

@@ -1,0 +1,138 @@
+"""Cancelling runs: one by its user's wish, those before one that interrupts, those that are gone with their thread."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from mesh_common.database.postgres import Database
+from mesh_common.errors import MeshError, NotFound
+from mesh_common.ids import RunId, UserId
+
+from mesh_agent.domain import Claim, FollowedRun, Run, RunStatus, Usage
+from mesh_agent.events.model import RunCancelled, RunEvent
+from mesh_agent.events.storage import encode_frames
+from mesh_agent.execution.executor import Executor
+from mesh_agent.metrics import RUNS_ENDED
+from mesh_agent.ports import PeerAgents
+from mesh_agent.store import Connection, claims, runs
+
+log = structlog.get_logger()
+
+_NO_RUN: Final = "There is no such run."
+# What storing the end of a cancelled run may take; beyond that the caller is told how it stands.
+_END_TIMEOUT_S: Final = 3.0
+# For a run that nobody owns, or whose owner cannot be reached: there is no event to wait for.
+_LOOK_AGAIN_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRun:
+    database: Database
+    executor: Executor
+    peers: PeerAgents
+
+    async def __call__(self, user_id: UserId, run_id: RunId) -> None:
+        """Ends a run that nobody has claimed at once, stops another and waits for its end; an ended one stays.
+
+        One that another replica owns is stopped there; should that one be out of reach, at its next heartbeat. One
+        that was given back, or whose owner died, ends here with what it has said and cost.
+        """
+        asked_at_s = time.monotonic()
+        give_up_s = asked_at_s + _END_TIMEOUT_S
+        with self.executor.claiming(1):
+            is_open, claim = await self._request_one(user_id, run_id)
+            if claim:
+                self.executor.launch(claim, asked_at_s)
+        if not is_open:
+            return
+        if not claim:
+            await self.stop(user_id, [run_id])
+        await self._wait_until_ended(user_id, run_id, give_up_s)
+
+    async def before(self, user_id: UserId, run_id: RunId) -> Sequence[RunId]:
+        """Has all earlier runs of the run's thread end as cancelled, durably; those that `stop` must still be told of.
+
+        Idempotent. In a transaction after the one that added the run, for that one holds the thread's lock, which an
+        ending run waits for while it holds its own.
+        """
+        async with self.database.as_user(user_id) as connection:
+            earlier = await runs.lock_unended_before(connection, user_id, run_id)
+            return await self._request(connection, user_id, earlier)
+
+    def discard(self, user_id: UserId, owners: Mapping[RunId, str]) -> None:
+        """Stops runs that are gone with their thread, by the addresses of their owners; waits for nothing.
+
+        An owner that cannot be reached hears of it by its heartbeat.
+        """
+        for run_id, address in owners.items():
+            if not self.executor.discard(user_id, run_id):
+                self.executor.spawn(self.peers.cancel(address, run_id))
+
+    async def stop(self, user_id: UserId, run_ids: Sequence[RunId]) -> None:
+        """Stops runs whose cancellation is stored already, and does not wait for their ends.
+
+        Raises nothing: what cannot be stopped now, its owner's heartbeat stops.
+        """
+        for run_id in run_ids:
+            try:
+                async with asyncio.timeout(_END_TIMEOUT_S):
+                    await self._stop(user_id, run_id)
+            except (MeshError, TimeoutError) as error:
+                log.warning("run.not_stopped", error=type(error).__name__)
+
+    async def _stop(self, user_id: UserId, run_id: RunId) -> None:
+        async with self.database.as_user(user_id) as connection:
+            followed = await runs.followed_run(connection, user_id, run_id)
+        if followed and not followed.is_ended and not self.executor.cancel(run_id):
+            await self._stop_elsewhere(run_id, followed)
+
+    async def _request_one(self, user_id: UserId, run_id: RunId) -> tuple[bool, Claim | None]:
+        """Whether the run has yet to end, and the claim to end it here."""
+        async with self.database.as_user(user_id) as connection:
+            run = await runs.get_run(connection, user_id, run_id)
+            if run is None:
+                # Gone with its thread, and whoever deleted that tells us.
+                self.executor.discard(user_id, run_id)
+                raise NotFound(_NO_RUN)
+            if not await self._request(connection, user_id, [run]):
+                return False, None
+            return True, await self._claim(connection, run_id)
+
+    async def _request(self, connection: Connection, user_id: UserId, wanted: Sequence[Run]) -> list[RunId]:
+        """Ends what nobody has claimed and marks the rest, whose ids it gives."""
+        open_runs = [run for run in wanted if not run.status.is_ended]
+        left = [run.id for run in open_runs if not await self._end_unclaimed(connection, user_id, run)]
+        if left:
+            await runs.request_cancel(connection, user_id, left)
+        return left
+
+    async def _claim(self, connection: Connection, run_id: RunId) -> Claim | None:
+        """Whether there is room or not: a claimed run that is to be cancelled executes nothing."""
+        if self.executor.is_draining:
+            return None
+        return await claims.claim_run(connection, self.executor.owner, run_id, ttl_s=self.executor.limits.lease_ttl_s)
+
+    async def _end_unclaimed(self, connection: Connection, user_id: UserId, run: Run) -> bool:
+        if run.attempt:
+            return False
+        frames = encode_frames([RunEvent(run.id, 1, 1, RunCancelled(Usage()))])
+        if not await runs.cancel_unclaimed(connection, user_id, run.id, frames=frames):
+            return False
+        RUNS_ENDED.labels(RunStatus.CANCELLED).inc()
+        return True
+
+    async def _stop_elsewhere(self, run_id: RunId, followed: FollowedRun) -> None:
+        if followed.owner_address and not self.executor.is_mine(followed):
+            await self.peers.cancel(followed.owner_address, run_id)
+
+    async def _wait_until_ended(self, user_id: UserId, run_id: RunId, give_up_s: float) -> None:
+        await self.executor.wait_for_end(run_id, max(0.0, give_up_s - time.monotonic()))
+        while True:
+            async with self.database.as_user(user_id) as connection:
+                run = await runs.get_run(connection, user_id, run_id)
+            if run is None or run.status.is_ended or time.monotonic() >= give_up_s:
+                return
+            await asyncio.sleep(_LOOK_AGAIN_S)

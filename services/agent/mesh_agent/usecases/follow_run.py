@@ -1,0 +1,111 @@
+"""Following a run: live from its owner, from the database after its end, relayed when another replica owns it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from mesh_common.database.postgres import Database
+from mesh_common.errors import NotFound, PreconditionFailed
+from mesh_common.ids import RunId, ThreadId, UserId
+
+from mesh_agent.domain import FollowedRun
+from mesh_agent.events.log import AttemptLog
+from mesh_agent.events.model import Position, RunEvent
+from mesh_agent.events.storage import decode_frames
+from mesh_agent.execution.executor import Executor
+from mesh_agent.metrics import FOLLOWERS
+from mesh_agent.ports import PeerAgents
+from mesh_agent.store import runs
+
+_NO_RUN: Final = "There is no such run."
+# A pending run that is claimed here is heard of at once; one claimed elsewhere is looked for this often.
+_LOOK_AGAIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run that may be followed; `stored` unless it is executed here."""
+
+    thread_id: ThreadId
+    has_ended: bool
+    stored: FollowedRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowRun:
+    database: Database
+    executor: Executor
+    peers: PeerAgents
+
+    def live(self, user_id: UserId, run_id: RunId) -> AttemptLog | None:
+        """The events of a user's run that is executed here."""
+        live = self.executor.log_of(run_id)
+        return live if live is not None and live.claim.user_id == user_id else None
+
+    async def find(self, user_id: UserId, run_id: RunId) -> FoundRun:
+        """The run, before its first event. Raises what following it would raise at once."""
+        live = self.live(user_id, run_id)
+        if live is not None:
+            # Between its terminal event and its leaving, a run is both: here and ended.
+            return FoundRun(live.claim.thread_id, has_ended=live.has_ended)
+        run = await self._stored(user_id, run_id)
+        if run.is_ended:
+            _kept_frames(run)
+        return FoundRun(run.thread_id, run.is_ended, run)
+
+    async def __call__(
+        self, user_id: UserId, run_id: RunId, after: Position, found: FoundRun | None = None
+    ) -> AsyncGenerator[RunEvent]:
+        """Events after `after`, in order, until the terminal one. `found` a moment ago spares a transaction.
+
+        Raises NotFound, and PreconditionFailed (EVENTS_EXPIRED) when the run ended too long ago. Ends without a
+        terminal event when the owner went away in the middle, or this replica goes: follow again.
+        """
+        with FOLLOWERS.track_inprogress():
+            while not self.executor.is_drained:
+                source = await self._source(user_id, run_id, after, found)
+                found = None
+                if source is not None:
+                    async with aclosing(source) as events:
+                        async for event in events:
+                            yield event
+                    return
+                await self.executor.wait_until_here(run_id, _LOOK_AGAIN_S)
+
+    async def _source(
+        self, user_id: UserId, run_id: RunId, after: Position, found: FoundRun | None
+    ) -> AsyncGenerator[RunEvent] | None:
+        """Where events come from now; None while the run waits for an owner."""
+        live = self.executor.log_of(run_id)
+        if live is not None:
+            if live.claim.user_id != user_id:
+                raise NotFound(_NO_RUN)
+            return live.follow(after.seq_within(live.claim.attempt))
+        run = (found and found.stored) or await self._stored(user_id, run_id)
+        if run.is_ended:
+            return _replay(run_id, _kept_frames(run), after)
+        if run.owner_address is None or self.executor.is_mine(run):
+            return None
+        return self.peers.follow(run.owner_address, run_id, after)
+
+    async def _stored(self, user_id: UserId, run_id: RunId) -> FollowedRun:
+        async with self.database.as_user(user_id) as connection:
+            run = await runs.followed_run(connection, user_id, run_id)
+        if run is None:
+            raise NotFound(_NO_RUN)
+        return run
+
+
+def _kept_frames(run: FollowedRun) -> bytes:
+    if run.frames is None:
+        raise PreconditionFailed(
+            "The events of this run are no longer kept; GET the run for its final message.", reason="EVENTS_EXPIRED"
+        )
+    return run.frames
+
+
+async def _replay(run_id: RunId, frames: bytes, after: Position) -> AsyncGenerator[RunEvent]:
+    for event in decode_frames(run_id, frames):
+        if event.seq > after.seq_within(event.attempt):
+            yield event

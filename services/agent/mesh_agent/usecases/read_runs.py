@@ -1,0 +1,46 @@
+"""Reading runs, and what may be run."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mesh_common.cursor import decode_position_cursor, encode_position_cursor
+from mesh_common.database.postgres import Database
+from mesh_common.errors import NotFound
+from mesh_common.ids import RunId, ThreadId, UserId
+
+from mesh_agent.domain import Run, RunStatus
+from mesh_agent.entitlements import CachedEntitlements
+from mesh_agent.llm.registry import Model, ModelRegistry
+from mesh_agent.store import runs, threads
+from mesh_agent.usecases.threads import Page
+
+_NO_RUN: Final = "There is no such run."
+_NO_THREAD: Final = "There is no such thread."
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    database: Database
+    entitlements: CachedEntitlements
+    models: ModelRegistry
+
+    async def get(self, user_id: UserId, run_id: RunId) -> Run:
+        async with self.database.as_user(user_id) as connection:
+            run = await runs.get_run(connection, user_id, run_id)
+            if run is None:
+                raise NotFound(_NO_RUN)
+            return replace(run, message=await threads.assistant_message(connection, user_id, run_id))
+
+    async def list(
+        self, user_id: UserId, thread_id: ThreadId, *, status: RunStatus | None, limit: int, cursor: str | None
+    ) -> Page[Run]:
+        before = decode_position_cursor(cursor, 1)[0] if cursor else None
+        async with self.database.as_user(user_id) as connection:
+            if await threads.get_thread(connection, user_id, thread_id) is None:
+                raise NotFound(_NO_THREAD)
+            rows = await runs.list_runs(connection, user_id, thread_id, status=status, limit=limit + 1, before=before)
+        more = len(rows) > limit
+        return Page([run for run, _ in rows[:limit]], encode_position_cursor(rows[limit - 1][1]) if more else None)
+
+    async def list_models(self, user_id: UserId) -> tuple[Model, ...]:
+        return self.models.allowed(await self.entitlements.of(user_id))

@@ -1,0 +1,218 @@
+"""Starting runs: stored once, whoever asks how often, and claimed at once where there is room."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from mesh_common.database.postgres import Database
+from mesh_common.errors import (
+    Conflict,
+    IdempotencyKeyReused,
+    InvalidInput,
+    MeshError,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    Unavailable,
+)
+from mesh_common.ids import RunId, ThreadId, UserId, new_id
+
+from mesh_agent.domain import Claim, Entitlements, Multitask, RunInput
+from mesh_agent.entitlements import CachedEntitlements
+from mesh_agent.execution.detached import outlived
+from mesh_agent.execution.executor import Executor
+from mesh_agent.execution.prefetch import ask_ahead
+from mesh_agent.graph.window import message_tokens
+from mesh_agent.llm.registry import ModelRegistry
+from mesh_agent.ports import Memories
+from mesh_agent.store import Connection, claims, runs, starts, threads
+from mesh_agent.store.starts import Claimant
+from mesh_agent.usecases.cancel_run import CancelRun
+from mesh_agent.usecases.threads import request_hash
+
+# Until the month ends a used-up budget stays used up; an hour keeps clients from asking all the time.
+_QUOTA_RETRY_AFTER_S = 3_600.0
+_PENDING_RETRY_AFTER_S = 5.0
+# What may stand against a new run and not against the same one asked for again: its own id or key, a budget used up
+# since, a model taken away, or a busy thread, be it by the very run, stored while this request waited for the lock.
+_REFUSALS_OF_NEW = (Conflict, InvalidInput, PermissionDenied, QuotaExceeded)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    """`is_new` is False when an earlier request made it."""
+
+    run_id: RunId
+    thread_id: ThreadId
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    database: Database
+    executor: Executor
+    entitlements: CachedEntitlements
+    models: ModelRegistry
+    memories: Memories
+    cancel: CancelRun
+    max_pending_per_user: int
+    prompt_tokens: int
+    """What the system prompt takes of a model's input."""
+
+    async def __call__(self, user_id: UserId, run: RunInput) -> StartedRun:
+        """Durable when it returns: stored in one transaction, and claimed in the same one when the thread is free.
+
+        The same request again gives the run it made, whatever would refuse a new one by then.
+        """
+        entitlements = await self.entitlements.of(user_id)
+        # What was committed must be executed, also when the caller goes away between the two.
+        return await outlived(self.executor.spawn(self._start(user_id, run, entitlements)), "start")
+
+    async def _start(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
+        started = await self._store_and_launch(user_id, run, entitlements)
+        if run.multitask is Multitask.INTERRUPT:
+            # Before the run is acknowledged, and again when it is started again: so that no crash between leaves it
+            # waiting behind what it was to interrupt.
+            interrupted = await self.cancel.before(user_id, started.run_id)
+            if interrupted:
+                self.executor.spawn(self.cancel.stop(user_id, interrupted))
+        return started
+
+    def _passes(self, run: RunInput, entitlements: Entitlements) -> bool:
+        """Whether nothing stands against it if it is new. Known before the database is asked whether it is."""
+        try:
+            self._check(run, entitlements)
+        except MeshError:
+            return False
+        return True
+
+    def _check(self, run: RunInput, entitlements: Entitlements) -> None:
+        """Of a new run only: a repeated one has passed already. Raises what stands against it."""
+        models = self.models.order_for(run.model, entitlements)
+        if entitlements.is_used_up:
+            raise QuotaExceeded("Your token budget for this month is used up.", retry_after_s=_QUOTA_RETRY_AFTER_S)
+        budget_tokens = min(model.input_budget_tokens for model in models) - self.prompt_tokens
+        if message_tokens(run.message) > budget_tokens:
+            raise InvalidInput.of_field("message", f"is longer than the model can read ({budget_tokens} tokens)")
+
+    async def _store_and_launch(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
+        digest = _digest(run)
+        try:
+            return await self._store_new(user_id, run, digest, entitlements)
+        except _REFUSALS_OF_NEW:
+            if repeated := await self._repeated(user_id, run, digest):
+                return repeated
+            raise
+
+    async def _store_new(self, user_id: UserId, run: RunInput, digest: bytes, entitlements: Entitlements) -> StartedRun:
+        passes = self._passes(run, entitlements)
+        asked_at_s = time.monotonic()
+        with (
+            self.executor.reserved() as has_room,
+            self.executor.backlog.joining() as join,
+            ExitStack() as unless_launched,
+        ):
+            recall = None
+            if has_room and passes:
+                recall = ask_ahead(self.executor.spawn, self.memories, user_id, run.message)
+                unless_launched.callback(recall.cancel)
+            async with self.database.as_user(user_id) as connection:
+                await self._refuse_repeated(connection, user_id, run)
+                if not passes:
+                    self._check(run, entitlements)
+                thread_id = await self._thread(connection, user_id, run)
+                claim = await self._insert(connection, user_id, thread_id, run, digest, may_claim=has_room)
+                if claim is None:
+                    await self._keep_pending(connection, user_id, run, join)
+            if claim:
+                self.executor.launch(claim, asked_at_s, recall)
+                unless_launched.pop_all()
+        return StartedRun(run.run_id, thread_id, is_new=True)
+
+    async def _refuse_repeated(self, connection: Connection, user_id: UserId, run: RunInput) -> None:
+        if run.idempotency_key and await runs.run_by_id_or_key(connection, user_id, run.run_id, run.idempotency_key):
+            raise _taken()
+
+    async def _thread(self, connection: Connection, user_id: UserId, run: RunInput) -> ThreadId:
+        """Made or locked: runs start on it one after the other."""
+        if run.thread_id is None:
+            thread_id = ThreadId(new_id())
+            await threads.insert_thread(connection, user_id, thread_id)
+            return thread_id
+        if not await threads.lock_thread(connection, user_id, run.thread_id):
+            raise _no_thread()
+        if run.multitask is Multitask.REJECT:
+            await self._refuse_busy(connection, run.thread_id, run.run_id)
+        return run.thread_id
+
+    async def _refuse_busy(self, connection: Connection, thread_id: ThreadId, run_id: RunId) -> None:
+        if await runs.is_thread_busy(connection, thread_id, besides=run_id):
+            raise Conflict("The thread is busy with another run.", reason="THREAD_BUSY")
+
+    async def _insert(
+        self,
+        connection: Connection,
+        user_id: UserId,
+        thread_id: ThreadId,
+        run: RunInput,
+        digest: bytes,
+        *,
+        may_claim: bool,
+    ) -> Claim | None:
+        """The claim, or none for a run that waits."""
+        claimant = Claimant(self.executor.owner, self.executor.limits.lease_ttl_s) if may_claim else None
+        inserted = await starts.insert_run(connection, user_id, thread_id, run, digest, claimant)
+        if inserted is None:
+            raise _no_thread()
+        if not inserted.is_new:
+            raise _taken()
+        return inserted.claim
+
+    async def _keep_pending(
+        self, connection: Connection, user_id: UserId, run: RunInput, join: Callable[[], None]
+    ) -> None:
+        join()
+        if await self._others_pending(connection, user_id, run) >= self.max_pending_per_user:
+            raise Unavailable(
+                "Too many of your runs wait already. Try again later.",
+                reason="TOO_MANY_PENDING_RUNS",
+                retry_after_s=_PENDING_RETRY_AFTER_S,
+            )
+        await claims.notify_pending(connection)
+
+    async def _others_pending(self, connection: Connection, user_id: UserId, run: RunInput) -> int:
+        """Of the user's, besides this one; what an interrupting run is about to cancel stands not in its way."""
+        if run.multitask is Multitask.INTERRUPT and run.thread_id:
+            return await runs.count_pending(connection, user_id, besides_thread=run.thread_id)
+        return await runs.count_pending(connection, user_id) - 1
+
+    async def _repeated(self, user_id: UserId, run: RunInput, digest: bytes) -> StartedRun | None:
+        """What came of the same request before; None when there was none."""
+        async with self.database.as_user(user_id) as connection:
+            before = await runs.run_by_id_or_key(connection, user_id, run.run_id, run.idempotency_key)
+        if before is None:
+            return None
+        run_id, thread_id, digest_before = before
+        if digest_before != digest:
+            raise IdempotencyKeyReused("This Idempotency-Key was used with another request.")
+        return StartedRun(run_id, thread_id, is_new=False)
+
+
+def _no_thread() -> NotFound:
+    return NotFound("There is no such thread.")
+
+
+def _taken() -> Conflict:
+    return Conflict("This run id is taken.", reason="RUN_ID_TAKEN")
+
+
+def _digest(run: RunInput) -> bytes:
+    return request_hash(
+        thread_id=str(run.thread_id),
+        message=run.message,
+        model=run.model,
+        metadata=run.metadata,
+        multitask=run.multitask,
+        on_disconnect=run.on_disconnect,
+    )

@@ -1,0 +1,1 @@
+"""What a password must be, and how it is hashed without stopping the event loop."""

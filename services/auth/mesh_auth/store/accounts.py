@@ -1,0 +1,247 @@
+"""All SQL of auth; that of usage stands in `usage_store`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from asyncpg import Record
+from mesh_common.database.postgres import Database
+from mesh_common.database.statements import Statement
+from mesh_common.ids import UserId
+from sqlalchemy import ColumnElement, Row, Table, delete, exists, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from mesh_auth.domain import (
+    Credentials,
+    EntitlementOverride,
+    PresentedToken,
+    Revocation,
+    RevocationPage,
+    Session,
+    SessionId,
+    User,
+)
+from mesh_auth.store.revocation_cursor import RevocationCursor
+from mesh_auth.store.usage import PostgresUsageStore
+from mesh_auth.tables import credentials, entitlement_overrides, refresh_tokens, revocations, sessions, users
+
+_USER_COLUMNS = (users.c.user_id, users.c.email, users.c.created_at, users.c.is_admin)
+
+_CURRENT_SNAPSHOT = text("SELECT pg_current_snapshot()::text")
+# The casts go through text because asyncpg has codecs of its own for snapshots and none for xid8.
+_REVOCATIONS = text(
+    """
+    SELECT session_id, expires_at, xid::text AS xid
+    FROM auth.revocations
+    WHERE expires_at > :now
+      AND xid >= pg_snapshot_xmin(CAST(CAST(:seen AS text) AS pg_snapshot))
+      AND NOT pg_visible_in_snapshot(xid, CAST(CAST(:seen AS text) AS pg_snapshot))
+      AND pg_visible_in_snapshot(xid, CAST(CAST(:target AS text) AS pg_snapshot))
+      AND (xid, session_id) > (CAST(CAST(:after_xid AS text) AS xid8), CAST(:after_id AS uuid))
+    ORDER BY xid, session_id
+    LIMIT :limit
+    """
+)
+
+_FIND_USER = Statement(
+    "auth.find_user", "SELECT user_id, email, created_at, is_admin FROM auth.users WHERE user_id = :user_id"
+)
+# Those of a login: people come in storms.
+_FIND_CREDENTIALS = Statement(
+    "auth.find_credentials",
+    """
+    SELECT u.user_id, u.email, u.created_at, u.is_admin, c.password_hash
+    FROM auth.users u JOIN auth.credentials c USING (user_id)
+    WHERE u.email_key = :email_key
+    """,
+)
+_START_SESSION = Statement(
+    "auth.start_session",
+    """
+    WITH session AS (
+        INSERT INTO auth.sessions (session_id, user_id, created_at, expires_at)
+        VALUES (:session_id, :user_id, :created_at, :expires_at)
+    )
+    INSERT INTO auth.refresh_tokens (token_hash, session_id, user_id, created_at, expires_at)
+    VALUES (:token_hash, :session_id, :user_id, :created_at, :expires_at)
+    """,
+)
+
+
+class PostgresAuthDatabase:
+    """Transactions of the service's two roles, each with a store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def as_user(self, user_id: UserId) -> AsyncIterator["PostgresAuthStore"]:
+        async with self._database.as_user(user_id) as connection:
+            yield PostgresAuthStore(connection)
+
+    @asynccontextmanager
+    async def as_worker(self) -> AsyncIterator["PostgresAuthStore"]:
+        async with self._database.as_worker() as connection:
+            yield PostgresAuthStore(connection)
+
+
+class PostgresAuthStore(PostgresUsageStore):
+    async def add_user(self, user: User, *, email_key: str, password_hash: str) -> bool:
+        # RETURNING is not used: it would ask whether the row in the way is ours to see.
+        added = await self._connection.execute(
+            insert(users)
+            .values(
+                user_id=user.id,
+                email=user.email,
+                email_key=email_key,
+                is_admin=user.is_admin,
+                created_at=user.created_at,
+            )
+            .on_conflict_do_nothing(index_elements=["email_key"])
+        )
+        if added.rowcount == 0:
+            return False
+        await self._connection.execute(insert(credentials).values(user_id=user.id, password_hash=password_hash))
+        return True
+
+    async def find_user(self, user_id: UserId) -> User | None:
+        row = await _FIND_USER.row(self._connection, {"user_id": user_id})
+        return _user_of(row) if row else None
+
+    async def find_credentials(self, email_key: str) -> Credentials | None:
+        row = await _FIND_CREDENTIALS.row(self._connection, {"email_key": email_key})
+        return Credentials(_user_of(row), row["password_hash"]) if row else None
+
+    async def replace_password_hash(self, user_id: UserId, *, old: str, new: str) -> None:
+        await self._connection.execute(
+            update(credentials)
+            .where(credentials.c.user_id == user_id, credentials.c.password_hash == old)
+            .values(password_hash=new)
+        )
+
+    async def start_session(self, session: Session, token_hash: bytes) -> None:
+        values = {
+            "session_id": session.id,
+            "user_id": session.user_id,
+            "created_at": session.created_at,
+            "expires_at": session.expires_at,
+            "token_hash": token_hash,
+        }
+        await _START_SESSION.count(self._connection, values)
+
+    async def add_refresh_token(self, session: Session, token_hash: bytes, *, now: datetime) -> None:
+        await self._connection.execute(
+            insert(refresh_tokens).values(
+                token_hash=token_hash,
+                session_id=session.id,
+                user_id=session.user_id,
+                created_at=now,
+                expires_at=session.expires_at,
+            )
+        )
+        await self._connection.execute(
+            update(sessions).where(sessions.c.session_id == session.id).values(expires_at=session.expires_at)
+        )
+
+    async def lock_refresh_token(self, token_hash: bytes) -> PresentedToken | None:
+        # Two statements: the second takes its snapshot after the lock was got, so it sees what the last holder wrote.
+        family = select(refresh_tokens.c.session_id).where(refresh_tokens.c.token_hash == token_hash)
+        await self._connection.execute(
+            select(sessions.c.session_id).where(sessions.c.session_id == family.scalar_subquery()).with_for_update()
+        )
+        statement = (
+            select(
+                *_USER_COLUMNS,
+                sessions.c.session_id,
+                refresh_tokens.c.expires_at,
+                refresh_tokens.c.used_at,
+                sessions.c.ended_at,
+            )
+            .select_from(refresh_tokens)
+            .join(sessions, sessions.c.session_id == refresh_tokens.c.session_id)
+            .join(users, users.c.user_id == sessions.c.user_id)
+            .where(refresh_tokens.c.token_hash == token_hash)
+        )
+        row = (await self._connection.execute(statement)).one_or_none()
+        if row is None:
+            return None
+        return PresentedToken(
+            user=_user(row),
+            session_id=SessionId(row.session_id),
+            expires_at=row.expires_at,
+            is_used=row.used_at is not None,
+            is_session_ended=row.ended_at is not None,
+        )
+
+    async def use_refresh_token(self, token_hash: bytes, *, now: datetime) -> None:
+        await self._connection.execute(
+            update(refresh_tokens).where(refresh_tokens.c.token_hash == token_hash).values(used_at=now)
+        )
+
+    async def end_session(self, user_id: UserId, session_id: SessionId, *, now: datetime) -> bool:
+        ended = await self._connection.execute(
+            update(sessions)
+            .where(sessions.c.session_id == session_id, sessions.c.user_id == user_id, sessions.c.ended_at.is_(None))
+            .values(ended_at=now)
+        )
+        return ended.rowcount == 1
+
+    async def add_revocation(self, user_id: UserId, revocation: Revocation) -> None:
+        await self._connection.execute(
+            insert(revocations)
+            .values(session_id=revocation.session_id, user_id=user_id, expires_at=revocation.expires_at)
+            .on_conflict_do_nothing(index_elements=["session_id"])
+        )
+
+    async def list_revocations(self, cursor: str | None, *, now: datetime, limit: int) -> RevocationPage:
+        at = RevocationCursor.parse(cursor)
+        at = at.within((await self._connection.execute(_CURRENT_SNAPSHOT)).scalar_one())
+        bounds = {"seen": at.seen, "target": at.target, "after_xid": at.after_xid, "after_id": at.after_id}
+        statement = await self._connection.execute(_REVOCATIONS, {"now": now, "limit": limit + 1, **bounds})
+        rows = statement.all()
+        page = tuple(Revocation(SessionId(row.session_id), row.expires_at) for row in rows[:limit])
+        has_more = len(rows) > limit
+        following = at.after(rows[limit - 1].xid, rows[limit - 1].session_id) if has_more else at.finished()
+        return RevocationPage(page, str(following), has_more)
+
+    async def find_override(self, user_id: UserId) -> EntitlementOverride | None:
+        table = entitlement_overrides
+        statement = select(table.c.models, table.c.tools, table.c.context_tokens, table.c.monthly_tokens).where(
+            table.c.user_id == user_id
+        )
+        row = (await self._connection.execute(statement)).one_or_none()
+        if row is None:
+            return None
+        return EntitlementOverride(
+            models=None if row.models is None else tuple(row.models),
+            tools=None if row.tools is None else tuple(row.tools),
+            context_tokens=row.context_tokens,
+            monthly_tokens=row.monthly_tokens,
+        )
+
+    async def prune(self, *, expired_before: datetime, ended_before: datetime, limit: int) -> int:
+        is_over = or_(sessions.c.expires_at < expired_before, sessions.c.ended_at < ended_before)
+        # Tokens first: a session takes those left with it, and a long one has thousands.
+        of_ended = exists().where(
+            sessions.c.session_id == refresh_tokens.c.session_id, sessions.c.ended_at < ended_before
+        )
+        tokens = await self._prune(refresh_tokens, or_(refresh_tokens.c.expires_at < expired_before, of_ended), limit)
+        left = exists().where(refresh_tokens.c.session_id == sessions.c.session_id)
+        gone = await self._prune(sessions, is_over & ~left, limit)
+        return tokens + gone + await self._prune(revocations, revocations.c.expires_at < expired_before, limit)
+
+    async def _prune(self, table: Table, condition: ColumnElement[bool], limit: int) -> int:
+        # SKIP LOCKED: replicas prune side by side, and a rotation under way is not waited for.
+        (key,) = table.primary_key.columns
+        doomed = select(key).where(condition).limit(limit).with_for_update(skip_locked=True, of=table)
+        result = await self._connection.execute(delete(table).where(key.in_(doomed)))
+        return result.rowcount
+
+
+def _user_of(row: Record) -> User:
+    return User(UserId(row["user_id"]), row["email"], row["created_at"], is_admin=row["is_admin"])
+
+
+def _user(row: Row[Any]) -> User:
+    return User(UserId(row.user_id), row.email, row.created_at, is_admin=row.is_admin)

@@ -1,0 +1,252 @@
+"""The one way services call each other: channel, service token, user, deadline, trace, error, metric."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import orjson
+from google.protobuf.message import Message
+from opentelemetry import propagate
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from mesh_common.caller import current_user, remaining_s
+from mesh_common.errors import MeshError
+from mesh_common.grpc.error_wire import code_of, from_rpc_error
+from mesh_common.grpc.service_tokens import ServiceTokenSigner
+from mesh_common.grpc.tls import RenewingChannel, channel_credentials
+from mesh_common.ids import UserId
+from mesh_common.process.metrics import RPC_CLIENT_SECONDS
+from mesh_common.process.telemetry import tracer
+from mesh_common.process.tls_files import ChannelTls, TlsMaterial
+
+USER_METADATA: Final = "mesh-on-behalf-of"
+Metadata = tuple[tuple[str, str], ...]
+
+# Retries are the channel's, on UNAVAILABLE, and only for calls that change nothing or are idempotent by an id.
+_IDEMPOTENT: Final = (
+    (
+        "mesh.auth.v1.AuthService",
+        (
+            "GetSigningKeys",
+            "ListRevocations",
+            "GetUser",
+            "GetEntitlements",
+            "RecordUsage",
+            "RecordUsageBatch",
+            "GetUsage",
+            "Logout",
+        ),
+    ),
+    (
+        "mesh.agent.v1.AgentService",
+        (
+            "StartRun",
+            "FollowRun",
+            "CancelRun",
+            "GetRun",
+            "ListRuns",
+            "GetThread",
+            "ListThreads",
+            "ListMessages",
+            "ListModels",
+            "DeleteThread",
+        ),
+    ),
+    (
+        "mesh.memory.v1.MemoryService",
+        ("Recall", "Remember", "GetMemory", "ListMemories", "SearchMemories", "DeleteAllMemories"),
+    ),
+    ("mesh.eval.v1.EvalService", ("SubmitRun", "ListScores")),
+)
+_SERVICE_CONFIG: Final = orjson.dumps(
+    {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": [{"service": service, "method": method} for method in methods],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "0.5s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+            for service, methods in _IDEMPOTENT
+        ],
+    }
+).decode()
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.enable_retries", 1),
+    # A cut network gives no reset, and a frozen peer no answer: pings tell both from a model that thinks, within
+    # 4.5 s. That is below the 5 s that unary calls have, so they are retried elsewhere, and within a takeover's 10 s.
+    ("grpc.keepalive_time_ms", 2_000),
+    ("grpc.http2.ping_timeout_ms", 2_500),
+    # The documented name. Core never starts its timer (1.85.1: https://github.com/grpc/grpc/pull/39239).
+    ("grpc.keepalive_timeout_ms", 2_500),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Without it core pings twice and then waits for data, which a silent run never sends.
+    ("grpc.http2.max_pings_without_data", 0),
+    # A peer that restarts is tried again at once, not after gRPC's 20 s to 2 min.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # No pause but the time that one connection may take: a frozen peer takes it whole, a busy one needs some.
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    # Replicas may all be new since the last look, which gRPC takes every 30 s at most: 30 s without one to call.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+    # The mesh is reached directly, whatever HTTP proxy the environment names.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def open_channel(
+    target: str,
+    *,
+    tls: ChannelTls | None = None,
+    max_message_bytes: int = 1_048_576,
+    shares_connections: bool = True,
+) -> grpc.aio.Channel:
+    """A channel to all replicas behind `target` (`dns:///name:port`, or `ipv4:…`). The caller closes it.
+
+    With `tls` both sides show certificates, and the other must be the service that `tls` names, whatever its address.
+    `shares_connections`: gRPC gives channels to one address one connection, which may be old already.
+    """
+    options: tuple[tuple[str, Any], ...] = (
+        *_CHANNEL_OPTIONS,
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.use_local_subchannel_pool", int(not shares_connections)),
+    )
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)  # noqa: TID251 - the one place
+
+    def open_with(material: TlsMaterial) -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(target, channel_credentials(material), options=(*options, *tls.options()))
+
+    return RenewingChannel(open_with, tls.files)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCalls:
+    """Calls from this service to one other (`callee`: auth, agent, memory or eval).
+
+    The user acted for is the one of the call being served; `user_id` names one where work is done beside a request.
+    """
+
+    callee: str
+    signer: ServiceTokenSigner
+
+    async def unary[Q: Message, R: Message](
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Q, R],
+        request: Q,
+        *,
+        timeout_s: float,
+        user_id: UserId | None = None,
+    ) -> R:
+        """The answer within `timeout_s` and the caller's own deadline. Raises the callee's MeshError."""
+        with self._observed(request) as headers:
+            return await method(request, timeout=remaining_s(timeout_s), metadata=self._metadata(headers, user_id))
+
+    @asynccontextmanager
+    async def stream[Q: Message, R: Message](
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Q, R],
+        request: Q,
+        *,
+        timeout_s: float | None,
+        user_id: UserId | None = None,
+    ) -> AsyncIterator["ServerStream[R]"]:
+        """An open stream, cancelled when the block is left. `timeout_s` None: as long as the other side sends.
+
+        The MeshError of the other side comes out of reading.
+        """
+        with self._observed(request) as headers:
+            timeout = None if timeout_s is None else remaining_s(timeout_s)
+            call = method(request, timeout=timeout, metadata=self._metadata(headers, user_id))
+            try:
+                yield ServerStream(call)
+            finally:
+                call.cancel()
+
+    def _metadata(self, headers: dict[str, str], user_id: UserId | None) -> Metadata:
+        user = user_id or current_user()
+        on_behalf = ((USER_METADATA, str(user)),) if user else ()
+        token = ("authorization", f"Bearer {self.signer.token_for(self.callee)}")
+        return (token, *on_behalf, *headers.items())
+
+    def _observed(self, request: Message) -> "_Observed":
+        return _Observed(self._rpc_name(request))
+
+    def _rpc_name(self, request: Message) -> str:
+        # buf's STANDARD rules hold that the request of RPC `Verb` is `VerbRequest`.
+        verb = request.DESCRIPTOR.name.removesuffix("Request")
+        return f"mesh.{self.callee}.v1.{self.callee.capitalize()}Service/{verb}"
+
+
+class _Observed:
+    """One call as its caller sees it: its span, its metric, and what the other side raised as a MeshError.
+
+    Not a generator: contextlib would keep the error that another is raised from in a frame which that error refers to,
+    a cycle of everything the caller's request held.
+    """
+
+    def __init__(self, rpc: str) -> None:
+        self._rpc = rpc
+        self._started_s = time.perf_counter()
+        self._scope = tracer.start_as_current_span(
+            rpc, kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
+        )
+
+    def __enter__(self) -> dict[str, str]:
+        """Headers that carry the trace on."""
+        self._span = self._scope.__enter__()
+        headers: dict[str, str] = {}
+        propagate.inject(headers)
+        return headers
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        code = "CANCELLED" if isinstance(error, asyncio.CancelledError) else "OK"
+        if isinstance(error, (grpc.aio.AioRpcError, MeshError)):
+            code = (error.code() if isinstance(error, grpc.aio.AioRpcError) else code_of(error)).name
+            self._span.set_status(Status(StatusCode.ERROR, code))
+        self._scope.__exit__(None, None, None)
+        RPC_CLIENT_SECONDS.labels(self._rpc, code).observe(time.perf_counter() - self._started_s)
+        if isinstance(error, grpc.aio.AioRpcError):
+            raise from_rpc_error(error) from error
+
+
+class ServerStream[R: Message]:
+    """The answers of one streaming call, with errors in the mesh's own words."""
+
+    def __init__(self, call: grpc.aio.UnaryStreamCall[Any, R]) -> None:
+        self._call = call
+
+    async def initial_metadata(self) -> dict[str, str]:
+        """What the other side sent before its first answer. Raises its MeshError when it sent none."""
+        metadata = {key: value for key, value in await self._call.initial_metadata() if isinstance(value, str)}
+        if not metadata and self._call.done():
+            await self._raise_status()
+        return metadata
+
+    def cancel(self) -> None:
+        """Ends the call before its block is left."""
+        self._call.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[R]:
+        try:
+            async for response in self._call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+    async def _raise_status(self) -> None:
+        try:
+            await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error

@@ -1,0 +1,146 @@
+"""gRPC over mutual TLS, on both sides with certificates that are renewed while the process runs.
+
+cert-manager replaces the files at two thirds of a certificate's life; a process that read them once would be refused
+from the day its own expires.
+"""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+import grpc
+import structlog
+
+from mesh_common.process.tls_files import TlsFiles, TlsMaterial
+
+log = structlog.get_logger()
+
+# Three calls of stat() that often; a certificate is replaced weeks before it ends.
+_LOOK_EVERY_S: Final = 10.0
+
+type _Make = Callable[[grpc.aio.Channel], Callable[..., Any]]
+
+
+class TlsWatch:
+    """The material of three files, and what replaces it."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._version = files.version()
+        self.first = files.read()
+
+    def renewed(self) -> TlsMaterial | None:
+        """New material, once; None while there is none, or while it is half written."""
+        try:
+            version = self._files.version()
+            if version == self._version:
+                return None
+            material = self._files.read()
+        except (OSError, ValueError) as error:
+            log.warning("tls.not_renewed", reason=str(error))
+            return None
+        self._version = version
+        log.info("tls.renewed")
+        return material
+
+
+def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    """A client must show a certificate of the mesh. gRPC asks at each handshake whether there are new ones."""
+    watch = TlsWatch(files)
+
+    def renewed() -> grpc.ServerCertificateConfiguration:
+        material = watch.renewed()
+        # None stands for no change; the stubs do not know it.
+        return _server_configuration(material) if material else cast("grpc.ServerCertificateConfiguration", None)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _server_configuration(watch.first), renewed, require_client_authentication=True
+    )
+
+
+def channel_credentials(material: TlsMaterial) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(material.authorities, material.key, material.certificate)
+
+
+def _server_configuration(material: TlsMaterial) -> grpc.ServerCertificateConfiguration:
+    pair = (material.key, material.certificate)
+    return grpc.ssl_server_certificate_configuration([pair], root_certificates=material.authorities)
+
+
+class RenewingChannel(grpc.aio.Channel):
+    """Calls go over the channel of the newest certificate; gRPC's own can't change its credentials."""
+
+    def __init__(
+        self,
+        open_with: Callable[[TlsMaterial], grpc.aio.Channel],
+        files: TlsFiles,
+        *,
+        look_every_s: float = _LOOK_EVERY_S,
+    ) -> None:
+        self._open_with = open_with
+        self._watch = TlsWatch(files)
+        self._look_every_s = look_every_s
+        self._looked_at_s = time.monotonic()
+        self._newest = open_with(self._watch.first)
+        self._former: grpc.aio.Channel | None = None
+
+    def newest(self) -> grpc.aio.Channel:
+        now_s = time.monotonic()
+        if now_s - self._looked_at_s >= self._look_every_s:
+            self._looked_at_s = now_s
+            if material := self._watch.renewed():
+                # Calls under way end on the former one. What is left of the one before it is nothing: servers close
+                # connections by age, within minutes.
+                self._former, self._newest = self._newest, self._open_with(material)
+        return self._newest
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return _Renewing(self, lambda channel: channel.unary_unary(*args, **kwargs))
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return _Renewing(self, lambda channel: channel.unary_stream(*args, **kwargs))
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return _Renewing(self, lambda channel: channel.stream_unary(*args, **kwargs))
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return _Renewing(self, lambda channel: channel.stream_stream(*args, **kwargs))
+
+    async def close(self, grace: float | None = None) -> None:
+        for channel in (self._former, self._newest):
+            if channel:
+                await channel.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002 - gRPC's
+        return self.newest().get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self.newest().wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self.newest().channel_ready()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class _Renewing:
+    """One method of a stub, made anew for each new channel."""
+
+    def __init__(self, channel: RenewingChannel, make: _Make) -> None:
+        self._channel = channel
+        self._make = make
+        self._made_for = channel.newest()
+        self._method = make(self._made_for)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        newest = self._channel.newest()
+        if newest is not self._made_for:
+            self._made_for, self._method = newest, self._make(newest)
+        return self._method(*args, **kwargs)

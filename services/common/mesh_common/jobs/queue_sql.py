@@ -1,0 +1,77 @@
+"""The statements of a job queue, for one table."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from mesh_common.database.statements import Statement
+
+_ADD = """
+    INSERT INTO {table} AS job (id, kind, key, user_id, payload, trace_context, due_at, first_due_at)
+    VALUES (:id, :kind, :key, :user_id, :payload, :trace_context,
+            now() + make_interval(secs => :delay_s), now() + make_interval(secs => :delay_s))
+    ON CONFLICT (kind, key)
+"""
+_RENEWED = "least(excluded.due_at, job.created_at + make_interval(secs => :longest_s))"
+_RENEW = f"""
+    {_ADD} DO UPDATE SET
+        payload = excluded.payload,
+        version = job.version + 1,
+        due_at = CASE WHEN job.attempt = 0 THEN {_RENEWED} ELSE job.due_at END,
+        first_due_at = CASE WHEN job.attempt = 0 THEN {_RENEWED} ELSE job.first_due_at END
+"""
+# A CTE, which PostgreSQL runs once: a subquery in IN may run once a row, and then exceed its limit.
+_CLAIM = """
+    WITH due AS (
+        SELECT id FROM {table}
+        WHERE due_at <= now() AND (leased_until IS NULL OR leased_until < now())
+        ORDER BY due_at LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE {table} AS job
+    SET leased_until = now() + make_interval(secs => :lease_s), attempt = job.attempt + 1
+    FROM due WHERE job.id = due.id
+    RETURNING job.id, job.kind, job.user_id, job.payload, job.trace_context, job.attempt, job.version
+"""
+# For one job each, and run for many at once: a list of ids is joined by a plan that was made when the table was small,
+# and reads all of it.
+_FINISH = "DELETE FROM {table} WHERE id = :id AND attempt = :attempt AND version = :version RETURNING id"
+_BEGIN_ANEW = """
+    UPDATE {table} SET leased_until = NULL, attempt = 0, due_at = now(), first_due_at = now()
+    WHERE id = :id AND attempt = :attempt
+    RETURNING id
+"""
+_RETRY_LATER = """
+    UPDATE {table} SET leased_until = NULL, due_at = now() + make_interval(secs => :delay_s)
+    WHERE id = :id AND attempt = :attempt
+"""
+_OLDEST_DUE_AGE = (
+    "SELECT extract(epoch FROM now() - min(first_due_at)) AS age_s FROM {table} WHERE first_due_at <= now()"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatements:
+    add: Statement
+    renew: Statement
+    claim: Statement
+    finish: Statement
+    begin_anew: Statement
+    retry_later: Statement
+    oldest_due_age: Statement
+
+    @classmethod
+    def of(cls, table: str) -> Self:
+        """`table` is a name of our own code's, with its schema."""
+
+        def on_table(verb: str, sql: str) -> Statement:
+            return Statement(f"{table}.{verb}", sql.replace("{table}", table))
+
+        return cls(
+            add=on_table("add", f"{_ADD} DO NOTHING"),
+            renew=on_table("renew", _RENEW),
+            claim=on_table("claim", _CLAIM),
+            finish=on_table("finish", _FINISH),
+            begin_anew=on_table("begin_anew", _BEGIN_ANEW),
+            retry_later=on_table("retry_later", _RETRY_LATER),
+            oldest_due_age=on_table("oldest_due_age", _OLDEST_DUE_AGE),
+        )

@@ -1,0 +1,63 @@
+"""Tells the queue how jobs ended, many in one transaction: one each would cost as much as the work they are about."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import structlog
+
+from mesh_common.database.postgres import Database
+from mesh_common.errors import Unavailable
+from mesh_common.jobs.queue import Job, JobQueue
+from mesh_common.process.metrics import QUEUE_JOBS
+
+log = structlog.get_logger()
+
+Outcome = Literal["done", "dropped", "retried"]
+# Nobody waits for it; a worker that dies meanwhile has these jobs done again, as at any other moment.
+_LINGER_S: Final = 0.1
+
+
+class Settling:
+    """Holds no more than was claimed: while the database is away nothing is."""
+
+    def __init__(self, database: Database, queue: JobQueue, name: str) -> None:
+        self._database = database
+        self._queue = queue
+        self._name = name
+        self._ended: list[tuple[Job, Outcome]] = []
+        self._has_ended = asyncio.Event()
+
+    def add(self, job: Job, outcome: Outcome) -> None:
+        self._ended.append((job, outcome))
+        self._has_ended.set()
+
+    async def next(self) -> bool:
+        """Waits for jobs that ended and settles them: whether some are due again at once, renewed meanwhile."""
+        await self._has_ended.wait()
+        await asyncio.sleep(_LINGER_S)
+        return await self.flush()
+
+    async def flush(self) -> bool:
+        """Settles what there is."""
+        ended, self._ended = self._ended, []
+        self._has_ended.clear()
+        if not ended:
+            return False
+        try:
+            due = await self._write(ended)
+        except Unavailable:
+            # Their leases run out and they come back by themselves.
+            log.warning("job.not_settled", queue=self._name, jobs=len(ended))
+            return False
+        for _, outcome in ended:
+            QUEUE_JOBS.labels(self._name, outcome).inc()
+        return due > 0
+
+    async def _write(self, ended: Sequence[tuple[Job, Outcome]]) -> int:
+        over = [job for job, outcome in ended if outcome != "retried"]
+        async with self._database.as_worker() as connection:
+            for job, outcome in ended:
+                if outcome == "retried":
+                    await self._queue.retry_later(connection, job)
+            return await self._queue.finish(connection, over) if over else 0

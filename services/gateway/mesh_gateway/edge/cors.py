@@ -1,0 +1,35 @@
+"""Which pages of browsers may call, refused in the words of every other refusal."""
+
+from http import HTTPStatus
+
+from mesh_common.errors import PermissionDenied
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
+
+from mesh_gateway.edge.problems import problem_response
+from mesh_gateway.edge.request_record import record_of
+
+
+class Cors(CORSMiddleware):
+    """Starlette's, which refuses a preflight with plain text."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refused_preflight(scope)
+        if refusal is None:
+            await super().__call__(scope, receive, send)
+            return
+        error = PermissionDenied("A page of this origin may not make that request.", reason="CORS_REFUSED")
+        response = problem_response(error, record_of(scope))
+        response.headers.update(refusal)
+        await response(scope, receive, send)
+
+    def _refused_preflight(self, scope: Scope) -> dict[str, str] | None:
+        """What CORS says in the headers of a refusal; None when the request is allowed or no preflight."""
+        headers = Headers(scope=scope)
+        if scope["method"] != "OPTIONS" or not {"origin", "access-control-request-method"} <= set(headers):
+            return None
+        answer = self.preflight_response(headers)
+        if answer.status_code == HTTPStatus.OK:
+            return None
+        return {name: value for name, value in answer.headers.items() if not name.startswith("content-")}

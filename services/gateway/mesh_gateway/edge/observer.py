@@ -1,0 +1,121 @@
+"""The boundary of every HTTP request: trace id, log line, metrics, headers of every answer, and the last catch.
+
+The span itself is FastAPI's own (`FastAPI(telemetry=…)`). Of all code that serves HTTP, `LastCatch` alone catches
+everything.
+"""
+
+import time
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from mesh_common.errors import Internal
+from mesh_common.ids import new_id
+from mesh_common.process.telemetry import current_trace_id
+from opentelemetry import trace
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mesh_gateway.edge.problems import problem_response
+from mesh_gateway.edge.request_record import CLIENT_GONE, PROBES, RequestRecord, record_of
+from mesh_gateway.metrics import HTTP_REQUESTS, HTTP_SECONDS
+
+log = structlog.get_logger()
+
+TRACE_ID_HEADER: Final = "X-Trace-Id"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html#security-headers
+_SECURITY_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class RequestObserver:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = RequestRecord(trace_id=current_trace_id() or new_id().hex, started_s=time.perf_counter())
+        record.attach(scope)
+        _hide_query(scope)
+        answer = _Answer(send, record)
+        with structlog.contextvars.bound_contextvars(trace_id=record.trace_id):
+            try:
+                await self._app(scope, receive, answer.send)
+            finally:
+                _report(scope, record, answer)
+
+
+class LastCatch:
+    """Makes a problem of what no handler knows. Inside of CORS, so that browsers can read it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            log.exception("http.crashed", route=_route(scope), error=type(error).__name__)
+            if not is_started:
+                crash = problem_response(Internal("Something went wrong on our side."), record_of(scope))
+                await crash(scope, receive, send)
+
+
+class _Answer:
+    def __init__(self, send: Send, record: RequestRecord) -> None:
+        self._send = send
+        self._record = record
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[TRACE_ID_HEADER] = self._record.trace_id
+            for name, value in {**_SECURITY_HEADERS, **self._record.headers}.items():
+                headers[name] = value
+            headers.setdefault("Cache-Control", "no-store")
+        await self._send(message)
+
+
+def _report(scope: Scope, record: RequestRecord, answer: _Answer) -> None:
+    seconds = time.perf_counter() - record.started_s
+    route = _route(scope)
+    method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+    status = int(answer.status or CLIENT_GONE)
+    HTTP_REQUESTS.labels(route, method, str(status)).inc()
+    HTTP_SECONDS.labels(route, method).observe(seconds)
+    if scope["path"] in PROBES:
+        return
+    level = log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
+    known = {"reason": record.reason, "run_id": record.members.get("run_id")}
+    told = {name: value for name, value in known.items() if value}
+    level("http.served", route=route, method=method, status=status, ms=round(seconds * 1000, 1), **told)
+
+
+def _route(scope: Scope) -> str:
+    """The template, never the path: labels and logs come from a closed set."""
+    route: Any = scope.get("route")
+    return str(getattr(route, "path_format", None) or "unmatched")
+
+
+def _hide_query(scope: Scope) -> None:
+    # A search is the user's own text; FastAPI puts it on the span.
+    if scope["query_string"]:
+        span = trace.get_current_span()
+        if span.is_recording():
+            span.set_attribute("url.query", "REDACTED")

@@ -1,0 +1,95 @@
+"""What a request may be, before anything reads it: httptools would take 300 kB of headers."""
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from mesh_common.errors import Unavailable
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mesh_gateway.edge.problems import problem_response, status_response
+from mesh_gateway.edge.protocol import IS_BEYOND
+from mesh_gateway.edge.request_record import PROBES, record_of
+from mesh_gateway.metrics import REFUSALS
+
+_RETRY_AFTER_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBounds:
+    max_body_bytes: int
+    max_headers: int
+    max_header_bytes: int
+    max_url_bytes: int
+    body_timeout_s: float
+
+
+class RequestLimits:
+    def __init__(self, app: ASGIApp, bounds: RequestBounds) -> None:
+        self._app = app
+        self._bounds = bounds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope.get(IS_BEYOND) and scope["path"] not in PROBES:
+            await _full(scope)(scope, receive, send)
+            return
+        status = self._refusal(scope)
+        if status is None:
+            await self._app(scope, _BoundedBody(receive, self._bounds).receive, send)
+        else:
+            # The connection stays: closing it under a body that still comes would reset it and lose this answer.
+            response = status_response(status, record_of(scope))
+            await response(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> HTTPStatus | None:
+        headers = scope["headers"]
+        if len(headers) > self._bounds.max_headers:
+            return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        if sum(len(name) + len(value) for name, value in headers) > self._bounds.max_header_bytes:
+            return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > self._bounds.max_url_bytes:
+            return HTTPStatus.REQUEST_URI_TOO_LONG
+        length = next((value for name, value in headers if name == b"content-length"), b"0")
+        if length.isdigit() and int(length) > self._bounds.max_body_bytes:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        return None
+
+
+def _full(scope: Scope) -> Response:
+    error = Unavailable(
+        "Too many connections are open here. Try again.", reason="CONNECTIONS_FULL", retry_after_s=_RETRY_AFTER_S
+    )
+    REFUSALS.labels("connections").inc()
+    response = problem_response(error, record_of(scope))
+    response.headers["Connection"] = "close"
+    return response
+
+
+class _BoundedBody:
+    """Counts what arrives, for a chunked body says no length, and does not wait for ever for the rest."""
+
+    def __init__(self, receive: Receive, bounds: RequestBounds) -> None:
+        self._receive = receive
+        self._bounds = bounds
+        self._received = 0
+        self._is_whole = False
+
+    async def receive(self) -> Message:
+        if self._is_whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._bounds.body_timeout_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}) from None
+        self._is_whole = not message.get("more_body", False)
+        self._received += len(message.get("body", b""))
+        if self._received > self._bounds.max_body_bytes:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return message

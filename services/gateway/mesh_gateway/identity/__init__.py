@@ -1,0 +1,1 @@
+"""Who is calling: access tokens, the keys that verify them, revocations, tickets."""

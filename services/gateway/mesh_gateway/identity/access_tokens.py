@@ -1,0 +1,57 @@
+"""Who a user's access token speaks for. The one place of the mesh where user tokens are verified."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from mesh_common.errors import Unauthenticated
+from mesh_common.ids import UserId
+from mesh_common.jwt import JWTVerifier, invalid_token
+
+from mesh_gateway.edge.problems import MISSING_TOKEN
+from mesh_gateway.identity.revocations import Revocations
+from mesh_gateway.identity.signing_keys import SigningKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The user of one request and the session the token belongs to."""
+
+    user_id: UserId
+    session_id: str
+    expires_at: datetime
+
+
+class AccessTokens:
+    def __init__(self, verifier: JWTVerifier, keys: SigningKeys, revocations: Revocations) -> None:
+        self._verifier = verifier
+        self._keys = keys
+        self._revocations = revocations
+
+    async def authenticate(self, token: str | None) -> Principal:
+        """Raises Unauthenticated; Unavailable while no key is known."""
+        if not token:
+            raise Unauthenticated("An access token is required. Log in.", reason=MISSING_TOKEN)
+        self._keys.document()
+        if not self._verifier.knows_key_of(token):
+            await self._keys.ask_for_newer()
+        principal = self._principal(token)
+        if self._revocations.is_revoked(principal.session_id):
+            raise invalid_token()
+        return principal
+
+    def _principal(self, token: str) -> Principal:
+        # Claims may be signed and odd all the same: an `exp` that is no number, or beyond all dates.
+        try:
+            claims = self._verifier.verify(token)
+            return Principal(
+                user_id=UserId(UUID(claims["sub"])),
+                session_id=str(UUID(claims["sid"])),
+                expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+            )
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError) as error:
+            raise invalid_token() from error
+
+    def revoke(self, principal: Principal) -> None:
+        """Refuses the session here at once; other replicas learn it from auth."""
+        self._revocations.revoke(principal.session_id, principal.expires_at)

@@ -1,0 +1,101 @@
+"""Tickets: a browser's EventSource can send no header, so the right to follow one run goes into the address, once.
+
+They lie in Redis, for they must be used once on whatever replica: without Redis there are none. An address ends up in
+logs and histories, so a ticket is short-lived, taken by its first use, and stored under its hash only.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import orjson
+from mesh_common.clock import Clock
+from mesh_common.errors import Unauthenticated, Unavailable
+from mesh_common.ids import RunId, UserId
+from mesh_common.redis import redis_call
+from redis.asyncio import Redis
+
+from mesh_gateway.identity.access_tokens import Principal
+from mesh_gateway.identity.revocations import Revocations
+
+_TTL_S: Final = 60
+_SECRET_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    secret: str
+    expires_at: datetime
+
+
+class StreamTickets:
+    def __init__(self, redis: Redis, revocations: Revocations, clock: Clock) -> None:
+        self._redis = redis
+        self._revocations = revocations
+        self._clock = clock
+
+    async def issue(self, caller: Principal, run_id: RunId) -> Ticket:
+        """A ticket for one use within a minute. Whether the run is the caller's is asked before.
+
+        Raises Unavailable without Redis.
+        """
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        try:
+            await redis_call(self._redis.set(_key(secret), _content(caller, run_id), ex=_TTL_S))
+        except Unavailable as error:
+            raise _away() from error
+        return Ticket(secret, self._clock.now() + timedelta(seconds=_TTL_S))
+
+    async def take(self, secret: str, run_id: RunId) -> Principal:
+        """Who the ticket was given to; it is used up, whatever comes of it.
+
+        Raises Unauthenticated for a ticket that is unknown, used, expired, of another run or of a session that was
+        logged out; Unavailable without Redis.
+        """
+        try:
+            # Read and gone in one step, so that of two uses at the same time one gets nothing.
+            content = await redis_call(self._redis.getdel(_key(secret)))
+        except Unavailable as error:
+            raise _away() from error
+        if content is None:
+            raise _refusal()
+        fields = orjson.loads(content)
+        if fields["run_id"] != str(run_id) or self._revocations.is_revoked(fields["session_id"]):
+            raise _refusal()
+        return Principal(
+            user_id=UserId(UUID(fields["user_id"])),
+            session_id=fields["session_id"],
+            expires_at=datetime.fromisoformat(fields["expires_at"]),
+        )
+
+
+def _key(secret: str) -> str:
+    return f"mesh:gateway:ticket:{hashlib.sha256(secret.encode()).hexdigest()}"
+
+
+def _content(caller: Principal, run_id: RunId) -> bytes:
+    return orjson.dumps(
+        {
+            "run_id": str(run_id),
+            "user_id": str(caller.user_id),
+            "session_id": caller.session_id,
+            "expires_at": caller.expires_at.isoformat(),
+        }
+    )
+
+
+def _refusal() -> Unauthenticated:
+    return Unauthenticated(
+        "The ticket is used, expired or not of this run. Ask for a new one.", reason="INVALID_TICKET"
+    )
+
+
+def _away() -> Unavailable:
+    return Unavailable(
+        "Tickets cannot be given or taken right now. Follow with an access token, or try again.",
+        reason="TICKETS_UNAVAILABLE",
+        retry_after_s=5,
+    )

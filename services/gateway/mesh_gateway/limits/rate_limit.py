@@ -1,0 +1,104 @@
+"""Rate limits of all replicas together, in Redis; of this replica alone while Redis is away.
+
+A sliding-window counter: exact within the first minute, two numbers a key whatever the limit.
+Headers follow draft-ietf-httpapi-ratelimit-headers-10.
+"""
+
+import asyncio
+import hashlib
+import math
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from limits import RateLimitItem, RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.util import WindowStats
+from mesh_common.clock import Clock
+from mesh_common.errors import RateLimited, Unavailable
+from mesh_common.redis import redis_call
+from redis.asyncio import Redis
+
+from mesh_gateway.edge.request_record import RequestRecord
+from mesh_gateway.limits.redis_windows import SharedWindows
+from mesh_gateway.metrics import LIMITS_LOCAL, REFUSALS
+
+log = structlog.get_logger()
+
+_WINDOW_S: Final = 60
+# A dead Redis costs each try 0.25 s: one request in 5 s pays it, the others go on locally.
+_RETRY_REDIS_S: Final = 5.0
+# Below the client's pool of 50, which refuses what is beyond, and few enough to connect within its 0.25 s: a burst must
+# not look like a dead Redis. Sixteen at once are still thousands a second.
+_MAX_CALLS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`name` stands in headers, metrics and keys."""
+
+    name: str
+    per_minute: int
+
+    def item(self) -> RateLimitItem:
+        return RateLimitItemPerMinute(self.per_minute, namespace=f"mesh:{self.name}")
+
+
+class RateLimiter:
+    def __init__(self, redis: Redis, clock: Clock) -> None:
+        self._shared = SharedWindows(redis, key_prefix="mesh:limits")
+        self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._clock = clock
+        self._redis_after_s = float("-inf")
+        self._room = asyncio.Semaphore(_MAX_CALLS)
+
+    async def charge(self, limit: Limit, identity: str, record: RequestRecord) -> None:
+        """Counts one request and puts the state of the limit into the answer's headers. Raises RateLimited."""
+        item = limit.item()
+        # Keys hold no e-mail address in the clear.
+        key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        is_allowed, stats = await self._hit(item, key)
+        reset_s = max(1, math.ceil(stats.reset_time - time.time()))
+        _add_header(record, "RateLimit-Policy", f'"{limit.name}";q={limit.per_minute};w={_WINDOW_S}')
+        _add_header(record, "RateLimit", f'"{limit.name}";r={max(0, stats.remaining)};t={reset_s}')
+        if not is_allowed:
+            REFUSALS.labels(limit.name).inc()
+            raise RateLimited("Too many requests. Wait a moment.", retry_after_s=reset_s)
+
+    async def _hit(self, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
+        async with self._room:
+            return await self._hit_anywhere(item, key)
+
+    async def _hit_anywhere(self, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
+        now_s = self._clock.monotonic_s()
+        if now_s < self._redis_after_s:
+            return await self._hit_here(item, key)
+        was_away = self._redis_after_s > 0
+        if was_away:
+            # One request tries whether Redis is back; those beside it stay local.
+            self._redis_after_s = now_s + _RETRY_REDIS_S
+        try:
+            result = await redis_call(self._shared.hit(item, key))
+        except Unavailable:
+            self._redis_after_s = now_s + _RETRY_REDIS_S
+            self._report(is_local=True, was_away=was_away)
+            return await self._hit_here(item, key)
+        self._redis_after_s = float("-inf")
+        self._report(is_local=False, was_away=was_away)
+        return result
+
+    async def _hit_here(self, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
+        is_allowed = await self._local.hit(item, key)
+        return is_allowed, await self._local.get_window_stats(item, key)
+
+    def _report(self, *, is_local: bool, was_away: bool) -> None:
+        if is_local != was_away:
+            log.warning("rate_limits.changed", is_local=is_local)
+            LIMITS_LOCAL.set(int(is_local))
+
+
+def _add_header(record: RequestRecord, name: str, value: str) -> None:
+    before = record.headers.get(name)
+    record.headers[name] = f"{before}, {value}" if before else value

@@ -1,0 +1,65 @@
+"""Accounts, login and tokens."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Form
+
+from mesh_gateway.edge.deps import CallerDep, ClientKeyDep, Gateway, GatewayDep, RecordDep
+from mesh_gateway.limits.rate_limit import Limit
+from mesh_gateway.protocols.native.routes.docs import problems
+from mesh_gateway.protocols.native.schemas.auth import LoginForm, RefreshBody, RegisterBody, Tokens, User
+
+router = APIRouter(prefix="/api/v1/auth", tags=["auth"])
+
+
+@router.post(
+    "/register",
+    status_code=HTTPStatus.CREATED,
+    summary="Make an account",
+    responses=problems(403, 409, 413, 422, 429),
+)
+async def register(body: RegisterBody, gateway: GatewayDep, address: ClientKeyDep, record: RecordDep) -> User:
+    gateway.auth.room.require()
+    await gateway.limits.charge(_limit(gateway, "register"), address, record)
+    return await gateway.auth.register(body.email, body.password.get_secret_value())
+
+
+@router.post(
+    "/login",
+    summary="Log in",
+    description="The password form of OAuth2 (RFC 6749, section 4.3): `username` is the e-mail address.",
+    responses=problems(401, 413, 422, 429),
+)
+async def login(
+    form: Annotated[LoginForm, Form()], gateway: GatewayDep, address: ClientKeyDep, record: RecordDep
+) -> Tokens:
+    gateway.auth.room.require()
+    await gateway.limits.charge(_limit(gateway, "login-address"), address, record)
+    await gateway.limits.charge(_limit(gateway, "login-account"), form.username.casefold(), record)
+    return await gateway.auth.login(form.username, form.password.get_secret_value())
+
+
+@router.post(
+    "/refresh",
+    summary="Get the next tokens",
+    description="A refresh token is for one use. One that is used twice ends its session.",
+    responses=problems(401, 413, 422),
+)
+async def refresh(body: RefreshBody, gateway: GatewayDep) -> Tokens:
+    return await gateway.auth.refresh(body.refresh_token.get_secret_value())
+
+
+@router.post("/logout", status_code=HTTPStatus.NO_CONTENT, summary="End the session", responses=problems(401))
+async def logout(gateway: GatewayDep, caller: CallerDep) -> None:
+    await gateway.auth.logout(caller.user_id, caller.session_id)
+    gateway.tokens.revoke(caller)
+
+
+@router.get("/me", summary="The account of the token", responses=problems(401, 404))
+async def get_me(gateway: GatewayDep, caller: CallerDep) -> User:
+    return await gateway.auth.user(caller.user_id)
+
+
+def _limit(gateway: Gateway, name: str) -> Limit:
+    return Limit(name, gateway.settings.login_limit_per_minute)

@@ -1,0 +1,31 @@
+"""Models and usage."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from mesh_gateway.edge.deps import CallerDep, GatewayDep
+from mesh_gateway.protocols.native.routes.docs import problems
+from mesh_gateway.protocols.native.schemas.catalogue import Models, MonthUsage
+from mesh_gateway.protocols.native.schemas.common import MONTH
+
+router = APIRouter(prefix="/api/v1", tags=["models and usage"])
+
+Month = Annotated[
+    str | None,
+    Query(
+        pattern=MONTH,
+        description="`YYYY-MM` in UTC; absent means the running month.",
+        examples=["2026-11"],
+    ),
+]
+
+
+@router.get("/models", summary="The models you may use, in fallback order", responses=problems(401))
+async def list_models(gateway: GatewayDep, caller: CallerDep) -> Models:
+    return Models(items=await gateway.agent.models(caller.user_id))
+
+
+@router.get("/usage", summary="Tokens and cost of a month, by model", responses=problems(401, 422))
+async def get_usage(gateway: GatewayDep, caller: CallerDep, month: Month = None) -> MonthUsage:
+    return await gateway.auth.usage(caller.user_id, month)

@@ -1,0 +1,66 @@
+"""Chat in one call: the thread is made when none is given."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request, Response
+from mesh_common.ids import RunId, new_id
+
+from mesh_gateway.edge.deps import CallerDep, GatewayDep, IdempotencyKey, LastEventIdDep
+from mesh_gateway.protocols.native.routes.docs import problems, stream
+from mesh_gateway.protocols.native.schemas.runs import ChatAnswer, OneCallBody
+from mesh_gateway.protocols.native.sse import EventStreamResponse
+from mesh_gateway.runs import turn as turns
+from mesh_gateway.runs.events import RunOrder
+
+router = APIRouter(prefix="/api/v1/chatbot", tags=["chatbot"])
+
+
+@router.post(
+    "/chat",
+    summary="Say something and get the answer",
+    response_model=ChatAnswer,
+    responses=problems(401, 403, 404, 409, 413, 422, 429),
+)
+async def chat(
+    body: OneCallBody,
+    request: Request,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    idempotency_key: IdempotencyKey = None,
+) -> ChatAnswer | Response:
+    return await turns.answer_new(gateway, request, caller, _order(body, idempotency_key))
+
+
+@router.post(
+    "/chat/stream",
+    summary="Say something and follow the answer as it is written",
+    status_code=HTTPStatus.OK,
+    response_class=EventStreamResponse,
+    response_model=None,
+    responses={
+        204: {"description": "With Last-Event-ID only: no more events will come; GET the run."},
+        **stream(401, 403, 404, 409, 413, 422, 429),
+    },
+)
+async def stream_chat(
+    body: OneCallBody,
+    request: Request,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    last_event_id: LastEventIdDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    if last_event_id:
+        return await turns.stream_followed(gateway, request, caller, last_event_id.run_id, last_event_id)
+    return await turns.stream_new(gateway, request, caller, _order(body, idempotency_key))
+
+
+def _order(body: OneCallBody, idempotency_key: str | None) -> RunOrder:
+    return RunOrder(
+        run_id=RunId(new_id()),
+        thread_id=str(body.thread_id) if body.thread_id else None,
+        message=body.message,
+        model=body.model,
+        metadata=body.metadata,
+        idempotency_key=idempotency_key,
+    )

@@ -1,0 +1,95 @@
+"""What the OpenAPI document says about errors and streams, said once."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from mesh_gateway.edge.problems import MEDIA_TYPE
+from mesh_gateway.protocols.native.schemas.common import Problem
+from mesh_gateway.protocols.native.sse import MEDIA_TYPE as SSE_MEDIA_TYPE
+
+type Responses = dict[int | str, dict[str, Any]]
+
+# What may come of every route that calls another service: refusals of our limits, outages, our own faults.
+_EVERYWHERE: Final = (431, 500, 503, 504)
+_EXAMPLES: Final[Mapping[int, tuple[str, str, str]]] = {
+    401: (
+        "No token, or one that is expired, revoked or not valid; or wrong credentials.",
+        "INVALID_TOKEN",
+        "The token is missing, expired or not valid. Log in again.",
+    ),
+    403: ("Your account may not do that.", "PERMISSION_DENIED", "Your account may not use this model."),
+    404: ("It does not exist, or is not yours.", "NOT_FOUND", "There is no such thread."),
+    409: ("It is in another state, or the name is taken.", "CONFLICT", "The thread has a run that has not ended."),
+    413: ("The body is too large.", "TOO_LARGE", "The body is larger than this service takes."),
+    422: ("The request is not valid; `errors` names the fields.", "INVALID_INPUT", "message: should not be empty"),
+    429: ("A limit is reached; wait for `Retry-After` seconds.", "RATE_LIMITED", "Too many requests. Wait a moment."),
+    431: ("Too many or too large headers.", "HEADERS_TOO_LARGE", "There are too many or too large headers."),
+    500: ("A fault of ours; report the trace id.", "INTERNAL", "Something went wrong on our side."),
+    503: (
+        "A part of the service is away or full; retry after `Retry-After` seconds.",
+        "UNAVAILABLE",
+        "A part of the service is not reachable right now. Try again.",
+    ),
+    504: ("No answer in time; the state is unknown.", "DEADLINE_EXCEEDED", "The service did not answer in time."),
+}
+_RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+_RATE_LIMIT: Final = {
+    "RateLimit": {"description": 'E.g. `"chat";r=99;t=60`.', "schema": {"type": "string"}},
+    "RateLimit-Policy": {"description": 'E.g. `"chat";q=100;w=60`.', "schema": {"type": "string"}},
+}
+_CHALLENGE: Final = {"WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}}
+_HEADERS: Final[Mapping[int, dict[str, Any]]] = {
+    401: _CHALLENGE,
+    429: {**_RETRY_AFTER, **_RATE_LIMIT},
+    503: _RETRY_AFTER,
+}
+NO_MORE_EVENTS: Final[Responses] = {204: {"description": "No more events will come; GET the run."}}
+_STREAM_EXAMPLE: Final = (
+    "id: 0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f:1:3\n"
+    "event: message_delta\n"
+    'data: {"type":"message_delta","seq":3,"message_id":"0199f0c4-3333-7c3a-8f11-3a4b5c6d7e8f","text":"Paris"}\n\n'
+)
+
+
+def problems(*statuses: int) -> Responses:
+    """The errors of a route: those given, and those that every route has."""
+    return {status: _problem(status) for status in sorted({*statuses, *_EVERYWHERE})}
+
+
+def stream(*statuses: int) -> Responses:
+    """A route that answers with events: one event a frame, exactly one terminal event at the end of a run."""
+    location = {"schema": {"type": "string"}}
+    ok = {
+        "description": (
+            "Server-sent events: run_started (run_restarted in a later attempt), memory_recalled, message_delta, "
+            "message_completed, tool_started, tool_finished, then one of run_finished, run_failed, run_cancelled. "
+            "A stream that closes without one of the last three means: come back with Last-Event-ID. "
+            "`: ping` comes when nothing else does."
+        ),
+        "content": {SSE_MEDIA_TYPE: {"schema": {"type": "string"}, "example": _STREAM_EXAMPLE}},
+        "headers": {
+            "Location": {"description": "The run.", **location},
+            "Content-Location": {"description": "Its events: GET this with Last-Event-ID.", **location},
+        },
+    }
+    return {200: ok, **problems(*statuses)}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    description, reason, detail = _EXAMPLES[status]
+    example: dict[str, Any] = {
+        "type": f"urn:mesh:problem:{reason.lower().replace('_', '-')}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "reason": reason,
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    }
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        example["errors"] = [{"field": "message", "message": "should not be empty"}]
+    return {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}, "example": example}},
+        "headers": _HEADERS.get(status, {}),
+    }

@@ -1,0 +1,92 @@
+"""One run: as it stands, its events, its ticket, its scores, its cancellation."""
+
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from mesh_common.ids import RunId
+
+from mesh_gateway.edge.deps import CallerDep, FollowerDep, FollowFromDep, GatewayDep
+from mesh_gateway.protocols.native.routes.docs import NO_MORE_EVENTS, problems, stream
+from mesh_gateway.protocols.native.schemas.catalogue import Scores
+from mesh_gateway.protocols.native.schemas.runs import Run, StreamTicket
+from mesh_gateway.protocols.native.sse import EventStreamResponse
+from mesh_gateway.runs import turn as turns
+from mesh_gateway.runs.waiting import run_within
+
+router = APIRouter(prefix="/api/v1/runs/{run_id}", tags=["runs"])
+
+WaitSeconds = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description=(
+            "Answer when the run has ended, or after so many seconds with the run as it stands (earlier when this "
+            "replica stops). Takes one of your open streams."
+        ),
+    ),
+]
+
+
+@router.get(
+    "", summary="Get a run, at once or when it has ended", response_model=Run, responses=problems(401, 404, 422, 429)
+)
+async def get_run(
+    run_id: UUID, request: Request, gateway: GatewayDep, caller: CallerDep, wait_s: WaitSeconds = 0
+) -> Run | Response:
+    return await run_within(gateway, request, caller, RunId(run_id), wait_s)
+
+
+@router.get(
+    "/events",
+    summary="Follow a run's events",
+    status_code=HTTPStatus.OK,
+    response_class=EventStreamResponse,
+    response_model=None,
+    responses={**NO_MORE_EVENTS, **stream(401, 404, 409, 422, 429)},
+)
+async def follow_run(
+    run_id: UUID, request: Request, gateway: GatewayDep, caller: FollowerDep, last_event_id: FollowFromDep
+) -> Response:
+    return await turns.stream_followed(gateway, request, caller, RunId(run_id), last_event_id)
+
+
+@router.post(
+    "/ticket",
+    status_code=HTTPStatus.CREATED,
+    summary="Get a ticket for the run's events",
+    description="For EventSource, which can send no header. Good once, for this run, within 60 seconds.",
+    responses=problems(401, 404, 422),
+)
+async def create_ticket(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> StreamTicket:
+    # Whose run it is, the agent knows.
+    await gateway.agent.run(caller.user_id, RunId(run_id))
+    ticket = await gateway.tickets.issue(caller, RunId(run_id))
+    url = f"/api/v1/runs/{run_id}/events?ticket={ticket.secret}"
+    return StreamTicket(ticket=ticket.secret, expires_at=ticket.expires_at, url=url)
+
+
+@router.post(
+    "/cancel",
+    status_code=HTTPStatus.OK,
+    summary="Cancel a run",
+    description="A run that has ended stays as it is.",
+    responses=problems(401, 404, 422),
+)
+async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Run:
+    return await gateway.agent.cancel_run(caller.user_id, RunId(run_id))
+
+
+@router.get(
+    "/scores",
+    summary="The scores that a judge gave a run",
+    description="Empty for a run that is not judged (yet).",
+    responses=problems(401, 404, 422),
+)
+async def list_scores(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Scores:
+    # Whose run it is, the agent knows; eval has no rows for runs that were not sampled.
+    await gateway.agent.run(caller.user_id, RunId(run_id))
+    return await gateway.evals.scores(caller.user_id, RunId(run_id))

@@ -1,0 +1,57 @@
+"""Threads and their messages."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter
+
+from mesh_gateway.edge.deps import CallerDep, GatewayDep, IdempotencyKey, Limit, PageCursor, SearchText, ThreadId
+from mesh_gateway.protocols.native.routes.docs import problems
+from mesh_gateway.protocols.native.schemas.common import Page
+from mesh_gateway.protocols.native.schemas.threads import CreateThreadBody, Message, Thread, UpdateThreadBody
+
+router = APIRouter(prefix="/api/v1/threads", tags=["threads"])
+
+
+@router.post("", status_code=HTTPStatus.CREATED, summary="Make a thread", responses=problems(401, 413, 422))
+async def create_thread(
+    body: CreateThreadBody, gateway: GatewayDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
+) -> Thread:
+    return await gateway.agent.create_thread(caller.user_id, body, idempotency_key)
+
+
+@router.get("", summary="List threads, last used first", responses=problems(401, 422))
+async def list_threads(
+    gateway: GatewayDep,
+    caller: CallerDep,
+    limit: Limit = 20,
+    cursor: PageCursor = None,
+    query: SearchText = None,
+) -> Page[Thread]:
+    return await gateway.agent.threads(caller.user_id, limit, cursor, query)
+
+
+@router.get("/{thread_id}", summary="Get a thread", responses=problems(401, 404, 422))
+async def get_thread(thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep) -> Thread:
+    return await gateway.agent.thread(caller.user_id, thread_id)
+
+
+@router.patch("/{thread_id}", summary="Change a thread's title or metadata", responses=problems(401, 404, 413, 422))
+async def update_thread(thread_id: ThreadId, body: UpdateThreadBody, gateway: GatewayDep, caller: CallerDep) -> Thread:
+    return await gateway.agent.update_thread(caller.user_id, thread_id, body)
+
+
+@router.delete(
+    "/{thread_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    summary="Delete a thread with its messages and runs",
+    responses=problems(401, 404, 422),
+)
+async def delete_thread(thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep) -> None:
+    await gateway.agent.delete_thread(caller.user_id, thread_id)
+
+
+@router.get("/{thread_id}/messages", summary="List messages, oldest first", responses=problems(401, 404, 422))
+async def list_messages(
+    thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep, limit: Limit = 20, cursor: PageCursor = None
+) -> Page[Message]:
+    return await gateway.agent.messages(caller.user_id, thread_id, limit, cursor)

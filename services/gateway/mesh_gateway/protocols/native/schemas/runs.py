@@ -1,0 +1,114 @@
+"""Runs, one-call chat and their answers."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field, StringConstraints
+
+from mesh_gateway.protocols.native.schemas.common import Answer, Body, CleanText, Metadata
+from mesh_gateway.protocols.native.schemas.threads import Message
+from mesh_gateway.runs.events import Multitask
+
+RunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+
+
+class ChatBody(Body):
+    message: Annotated[CleanText, StringConstraints(min_length=1, max_length=32_000)] = Field(
+        examples=["What is the capital of France?"]
+    )
+    model: Annotated[CleanText, StringConstraints(min_length=1, max_length=128)] | None = Field(
+        default=None, description="A name of GET /api/v1/models; absent means the registry's order."
+    )
+    metadata: Metadata = Field(default_factory=dict, description="Kept with the run.")
+
+
+class OneCallBody(ChatBody):
+    thread_id: UUID | None = Field(default=None, description="Absent makes a new thread.")
+
+
+class BackgroundRunBody(ChatBody):
+    multitask: Multitask = Field(
+        default="enqueue",
+        description=(
+            "When the thread has a run that has not ended: `enqueue` waits for it, `reject` answers 409, `interrupt` "
+            "cancels it and all that wait, keeps what it has said so far, and then runs."
+        ),
+    )
+
+
+class RunBody(BackgroundRunBody):
+    on_disconnect: Literal["continue", "cancel"] = Field(
+        default="continue", description="What becomes of the run when the client leaves this request."
+    )
+
+
+class Usage(Answer):
+    input_tokens: int = Field(examples=[312])
+    output_tokens: int = Field(examples=[9])
+    cost_usd: float = Field(examples=[0.000052])
+
+
+class RunFault(Answer):
+    """Why a run failed."""
+
+    reason: str = Field(examples=["MODEL_UNAVAILABLE"])
+    detail: str
+    retryable: bool
+
+
+class Run(Answer):
+    id: str = Field(examples=["0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f"])
+    thread_id: str
+    status: RunStatus
+    attempt: int = Field(description="From 1; 0 while pending for the first time.")
+    model: str
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    finish_reason: str | None = Field(default=None, examples=["stop"])
+    usage: Usage | None = None
+    error: RunFault | None = None
+    message: Message | None = Field(default=None, description="The final message; not in lists.")
+    metadata: dict[str, str]
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status not in {"pending", "running"}
+
+
+class StartedRun(Answer):
+    """A run that goes on by itself."""
+
+    run_id: str = Field(examples=["0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f"])
+    thread_id: str
+
+
+class StreamTicket(Answer):
+    """A way into one run's events, once, without an access token."""
+
+    ticket: str = Field(examples=["0Rz9vXk2Jw0m5oVq7b1uHc3TnYdLeaGsiFpKjQ8WxZ4"], description="A secret.")
+    expires_at: datetime = Field(description="60 seconds from now.")
+    url: str = Field(description="Path of the events with the ticket, for `new EventSource(url)`.")
+
+
+class AnswerMessage(Answer):
+    id: str
+    role: Literal["assistant"] = "assistant"
+    content: str = Field(examples=["Paris."])
+
+
+class RecalledMemory(Answer):
+    id: str
+    text: str = Field(examples=["The user lives in Lyon."])
+    similarity: float = Field(description="Cosine similarity to the message, -1..1.")
+
+
+class ChatAnswer(Answer):
+    run_id: str
+    thread_id: str
+    message: AnswerMessage
+    finish_reason: str = Field(examples=["stop"])
+    usage: Usage
+    memories: list[RecalledMemory] = Field(description="What the model was reminded of, best first.")
+    is_memory_unavailable: bool = Field(default=False, description="True when memory could not be asked.")

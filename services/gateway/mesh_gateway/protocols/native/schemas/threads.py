@@ -1,0 +1,37 @@
+"""Threads and their messages."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from mesh_gateway.protocols.native.schemas.common import Answer, Body, Metadata, Title
+
+
+class CreateThreadBody(Body):
+    title: Title = Field(default="", examples=["Holiday plans"])
+    metadata: Metadata = Field(default_factory=dict, examples=[{"project": "atlas"}])
+
+
+class UpdateThreadBody(Body):
+    """Absent fields stay; `metadata` replaces all."""
+
+    title: Title | None = Field(default=None, examples=["Summer plans"])
+    metadata: Metadata | None = Field(default=None, examples=[{"project": "atlas"}])
+
+
+class Thread(Answer):
+    id: str = Field(examples=["0199f0c4-2222-7c3a-8f11-3a4b5c6d7e8f"])
+    title: str = Field(examples=["Holiday plans"])
+    metadata: dict[str, str] = Field(examples=[{"project": "atlas"}])
+    created_at: datetime
+    updated_at: datetime
+
+
+class Message(Answer):
+    id: str = Field(examples=["0199f0c4-3333-7c3a-8f11-3a4b5c6d7e8f"])
+    role: Literal["user", "assistant"]
+    content: str = Field(examples=["Hello!"])
+    created_at: datetime
+    run_id: str
+    is_partial: bool = Field(description="True when the run was cancelled or failed before the text was whole.")

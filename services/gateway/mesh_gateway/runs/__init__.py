@@ -1,0 +1,1 @@
+"""One turn, without a protocol: start it, follow its events across cuts, gather its answer."""
