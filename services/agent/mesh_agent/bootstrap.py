@@ -6,6 +6,7 @@ Why it exists: nothing of this is made at import, so that tests and commands can
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -37,12 +38,12 @@ from mesh_agent.convert_events import SharedEvents
 from mesh_agent.domain import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.events.fan_out import SharedStreams
-from mesh_agent.execution.attempt import RunParts
+from mesh_agent.execution.attempt import AttemptParts
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.execution.executor import Executor, ExecutorLimits
 from mesh_agent.execution.load import CpuShare
 from mesh_agent.execution.pending_listener import PendingListener
-from mesh_agent.execution.run_task import Execution
+from mesh_agent.execution.run_task import RunContext, RunTask
 from mesh_agent.graph.loop import AgentLoop
 from mesh_agent.graph.window import message_tokens
 from mesh_agent.llm.breaker import Breaker
@@ -131,7 +132,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         parts = await _run_parts(stack, settings, database, checkpoints, neighbours)
         queue = JobQueue(outbox)
         end_run = EndRun(database, queue, settings.remember_delay_s, settings.eval_sample_ratio)
-        executor = _executor(settings, database, Execution(database, parts, end_run, settings.run_timeout_s))
+        executor = _executor(settings, database, RunContext(database, parts, end_run, settings.run_timeout_s))
         delivery = DeliverOutbox(database, neighbours.usage, neighbours.memories, neighbours.judge)
         worker = JobWorker(
             database,
@@ -166,7 +167,7 @@ async def _drain(shared: SharedStreams[SharedEvents], executor: Executor, drain_
 
 async def _run_parts(
     stack: AsyncExitStack, settings: AgentSettings, database: Database, checkpoints: Database, neighbours: Neighbours
-) -> RunParts:
+) -> AttemptParts:
     clock = SystemClock()
     timeout = aiohttp.ClientTimeout(
         total=None, sock_connect=settings.model_connect_timeout_s, sock_read=settings.model_read_timeout_s
@@ -181,7 +182,7 @@ async def _run_parts(
     chat_models = {model.name: StreamingChatModel.of(model, session) for model in models}
     default = Entitlements(context_tokens=settings.default_context_tokens)
     tools = await _tools(stack, settings, clock)
-    return RunParts(
+    return AttemptParts(
         database=database,
         loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), ToolRegistry(tools), Prompts.load()),
         models=ModelRegistry(models),
@@ -217,10 +218,10 @@ def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
     )
 
 
-def _executor(settings: AgentSettings, database: Database, execution: Execution) -> Executor:
+def _executor(settings: AgentSettings, database: Database, context: RunContext) -> Executor:
     address = settings.advertised_address or f"{settings.grpc_host}:{settings.grpc_port}"
     limits = ExecutorLimits(settings.max_runs, settings.max_pending_runs, settings.lease_ttl_s)
-    return Executor(database, Owner(str(new_id()), address), execution, limits, CpuShare())
+    return Executor(database, Owner(str(new_id()), address), partial(RunTask, context=context), limits, CpuShare())
 
 
 def _shared_streams(settings: AgentSettings, address: str) -> SharedStreams[SharedEvents]:
@@ -236,7 +237,7 @@ def _servicer(
     settings: AgentSettings,
     database: Database,
     executor: Executor,
-    parts: RunParts,
+    parts: AttemptParts,
     peers: PeerAgents,
     shared: SharedStreams[SharedEvents],
 ) -> AgentServicer:

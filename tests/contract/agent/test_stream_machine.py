@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from mesh_agent.convert_events import event_pb
 from mesh_agent.domain import Claim, Usage
-from mesh_agent.events.log import AttemptLog
+from mesh_agent.events.log import EventLog
 from mesh_agent.events.model import MessageDelta, Position, RunEvent, RunFinished, RunRestarted, RunStarted
 from mesh_agent.events.storage import decode_frames, encode_frames
 from mesh_common.errors import Unavailable
@@ -36,8 +36,8 @@ class Agents:
         self.frames: bytes | None = None
         self.cuts = asyncio.Event()
 
-    def _log(self, attempt: int) -> AttemptLog:
-        log = AttemptLog(Claim(RUN, THREAD, USER, 1, attempt, attempt, "Hi", None, {}), lambda: True)
+    def _log(self, attempt: int) -> EventLog:
+        log = EventLog(Claim(RUN, THREAD, USER, 1, attempt, attempt, "Hi", None, {}), lambda: True)
         log.append(RunStarted(str(THREAD)) if attempt == 1 else RunRestarted(str(THREAD), ()))
         return log
 

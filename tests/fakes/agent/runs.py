@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from mesh_agent.domain import Claim, Message, Role
-from mesh_agent.events.log import AttemptLog
+from mesh_agent.events.log import EventLog
 from mesh_agent.llm.registry import Model
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 
@@ -24,9 +24,9 @@ def a_claim(message: str = "hello", *, attempt: int = 1) -> Claim:
     )
 
 
-def an_owned_log(*, attempt: int = 1) -> AttemptLog:
+def an_owned_log(*, attempt: int = 1) -> EventLog:
     """The log of an attempt whose lease holds."""
-    return AttemptLog(a_claim(attempt=attempt), lambda: True)
+    return EventLog(a_claim(attempt=attempt), lambda: True)
 
 
 def a_model(

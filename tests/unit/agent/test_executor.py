@@ -2,15 +2,15 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any, cast
 
 import pytest
 from fakes.agent.held_memories import HeldMemories
 from mesh_agent.domain import Claim
 from mesh_agent.execution.executor import Executor, ExecutorLimits
-from mesh_agent.execution.handle import Handle, Stop
-from mesh_agent.execution.prefetch import ask_ahead
-from mesh_agent.execution.run_task import Execution
+from mesh_agent.execution.prefetch import prefetch_recall
+from mesh_agent.execution.run_task import RunTask, Stop
 from mesh_agent.store.claims import Owner
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 
@@ -19,14 +19,17 @@ def claimed() -> Claim:
     return Claim(RunId(new_id()), ThreadId(new_id()), UserId(new_id()), 1, 1, 1, "Hi", None, {})
 
 
-async def until_stopped(handle: Handle) -> bool:
-    try:
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        assert handle.task
-        handle.task.uncancel()
-        stops.append(handle.stop)
-    return False
+class UntilStopped(RunTask):
+    """Waits until it is stopped, and says why it was."""
+
+    async def _execute(self) -> bool:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            assert self.task
+            self.task.uncancel()
+            stops.append(self.stop)
+        return False
 
 
 stops: list[Stop | None] = []
@@ -40,8 +43,8 @@ def no_stops() -> None:
 
 def executor() -> Executor:
     """What it launches waits until it is stopped."""
-    execution = cast("Execution", until_stopped)
-    return Executor(cast("Any", None), Owner("me", "here:1"), execution, ExecutorLimits(10, 10, 6.0), lambda: 0.0)
+    new_run_task = partial(UntilStopped, context=cast("Any", None))
+    return Executor(cast("Any", None), Owner("me", "here:1"), new_run_task, ExecutorLimits(10, 10, 6.0), lambda: 0.0)
 
 
 async def drained(runs: Executor, drain_s: float = 0.0) -> asyncio.Task[None]:
@@ -84,7 +87,7 @@ async def test_log_of_a_run_whose_lease_ran_out_is_not_given() -> None:
     before = runs.log_of(claim.run_id)
 
     # As after a pause: the clock went on, and nothing here did.
-    runs._handles[claim.run_id].lease.valid_until_s = time.monotonic() - 1.0
+    runs._run_tasks[claim.run_id].lease.valid_until_s = time.monotonic() - 1.0
 
     assert before is not None
     assert runs.log_of(claim.run_id) is None
@@ -108,9 +111,9 @@ async def test_drain_lets_a_run_end_that_was_being_started_when_it_began() -> No
     assert stops == [Stop.CANCELLED]
 
 
-async def test_recall_ahead_ends_with_a_run_that_never_came_to_it() -> None:
+async def test_prefetched_recall_ends_with_a_run_that_never_came_to_it() -> None:
     runs, claim, memories = executor(), claimed(), HeldMemories()
-    recall = ask_ahead(runs.spawn, memories, claim.user_id, claim.message)
+    recall = prefetch_recall(runs.spawn, memories, claim.user_id, claim.message)
     await memories.asked.get()
 
     runs.launch(claim, 0.0, recall)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from mesh_agent.execution.handle import Handle, Stop
 from mesh_agent.execution.heartbeat import Heartbeat
+from mesh_agent.execution.run_task import RunTask, Stop
 from mesh_agent.lease import HeldLease
 from mesh_agent.store.claims import LeaseState, Owner
 from mesh_common.database.postgres import Database
@@ -36,7 +36,7 @@ class StillHeld(HeldLease):
         return True
 
 
-class LeasedHandle:
+class LeasedRunTask:
     """What a heartbeat asks and tells of a run."""
 
     def __init__(self) -> None:
@@ -50,9 +50,9 @@ class LeasedHandle:
 
 
 async def test_beat_that_hangs_holds_up_no_other() -> None:
-    handle = LeasedHandle()
-    handles = {RunId(new_id()): cast("Handle", handle)}
-    heartbeat = MuteAtFirst(cast("Database", cast("Any", None)), Owner("me", "here:1"), 0.06, handles)
+    run_task = LeasedRunTask()
+    run_tasks = {RunId(new_id()): cast("RunTask", run_task)}
+    heartbeat = MuteAtFirst(cast("Database", cast("Any", None)), Owner("me", "here:1"), 0.06, run_tasks)
     beating = asyncio.ensure_future(heartbeat.run())
     try:
         async with asyncio.timeout(5):
@@ -62,5 +62,5 @@ async def test_beat_that_hangs_holds_up_no_other() -> None:
         beating.cancel()
         await asyncio.wait([beating])
 
-    assert handle.lease.valid_until_s > 0
-    assert handle.stops == []
+    assert run_task.lease.valid_until_s > 0
+    assert run_task.stops == []

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mesh_common.ids import RunId
 
-from mesh_agent.events.log import AttemptLog
+from mesh_agent.events.log import EventLog
 from mesh_agent.events.model import RunEvent
 from mesh_agent.metrics import FOLLOWERS
 
@@ -35,7 +35,7 @@ class SharedMessage(Protocol):
 class _Place:
     """How far one run was read."""
 
-    def __init__(self, log: AttemptLog) -> None:
+    def __init__(self, log: EventLog) -> None:
         self.log = log
         self.seq = 0
         self.is_over = asyncio.Event()
@@ -77,7 +77,7 @@ class SharedStream[M: SharedMessage]:
         self._is_closed = False
 
     @contextmanager
-    def carrying(self, log: AttemptLog) -> Iterator[asyncio.Event]:
+    def carrying(self, log: EventLog) -> Iterator[asyncio.Event]:
         """Carries a run from its first event, while open; the event comes when it is over, or the stream is."""
         place = _Place(log)
         self._places.add(place)

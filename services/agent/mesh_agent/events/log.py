@@ -12,7 +12,7 @@ class LeaseLostError(Exception):
     """Another replica may own the run by now: nothing more may be sent or stored."""
 
 
-class AttemptLog:
+class EventLog:
     """Numbers events and keeps them for followers, who read by position and so cannot slow the run down.
 
     Bounded by what one attempt may produce: its text is, by the model's output limit, and tool rounds are.

@@ -20,7 +20,7 @@ from mesh_agent.domain import (
     Said,
 )
 from mesh_agent.entitlements import CachedEntitlements
-from mesh_agent.execution.recorder import Attempt
+from mesh_agent.execution.recorder import Recorder
 from mesh_agent.graph.loop import AgentLoop, AttemptLoop, LoopInput
 from mesh_agent.lease import while_lease_holds
 from mesh_agent.llm.provider_errors import ProviderError, run_error_of
@@ -37,7 +37,7 @@ _TOO_MANY = RunError(
 
 
 @dataclass(frozen=True, slots=True)
-class RunParts:
+class AttemptParts:
     """What every run uses; one a process."""
 
     database: Database
@@ -48,69 +48,69 @@ class RunParts:
     history_tokens: int
 
 
-async def run_attempt(attempt: Attempt, parts: RunParts) -> Outcome:
+async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
     """How the attempt ended. Raises LeaseLostError when the run is not ours any more, and what nobody foresaw."""
-    claim = attempt.claim
+    claim = recorder.claim
     try:
-        async with _started(attempt, parts) as loop:
+        async with _started(recorder, parts) as loop:
             if claim.is_cancel_requested:
                 # Cancelled while nobody had it: it ends with what the attempts before made durable.
-                return attempt.cancelled()
+                return recorder.cancelled()
             if claim.lost_attempts >= MAX_LOST_ATTEMPTS:
-                return attempt.failed(_TOO_MANY)
+                return recorder.failed(_TOO_MANY)
             entitlements = await parts.entitlements.of(claim.user_id)
-            finish_reason = await loop.run(_loop_input(attempt, parts, entitlements), attempt)
-        return attempt.succeeded(finish_reason)
+            finish_reason = await loop.run(_loop_input(recorder, parts, entitlements), recorder)
+        return recorder.succeeded(finish_reason)
     except ProviderError as error:
-        attempt.fail_round()
-        return attempt.failed(run_error_of(error))
+        recorder.fail_round()
+        return recorder.failed(run_error_of(error))
     except MeshError as error:
         # Known by name: a model or a tool the user may not use any more, a database that is away.
-        return attempt.failed(RunError(error.reason, error.message, is_retryable=error.is_retryable))
+        return recorder.failed(RunError(error.reason, error.message, is_retryable=error.is_retryable))
 
 
-async def cancel_attempt(attempt: Attempt, parts: RunParts) -> Outcome:
+async def cancel_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
     """The end of an attempt that was stopped for its user, however early: it keeps what those before made durable."""
-    if not attempt.has_started:
-        async with _started(attempt, parts):
+    if not recorder.has_started:
+        async with _started(recorder, parts):
             pass
-    return attempt.cancelled()
+    return recorder.cancelled()
 
 
 @asynccontextmanager
-async def _started(attempt: Attempt, parts: RunParts) -> AsyncIterator[AttemptLoop]:
-    claim, holds_lease = attempt.claim, attempt.log.holds_lease
+async def _started(recorder: Recorder, parts: AttemptParts) -> AsyncIterator[AttemptLoop]:
+    claim, holds_lease = recorder.claim, recorder.log.holds_lease
     async with parts.loop.open(claim, holds_lease) as loop:
-        attempt.checkpoints = loop.checkpoints
+        recorder.checkpoints = loop.checkpoints
         # Should even the owner go away that was to end it, then what is stored may be what they die of.
         may_read = claim.lost_attempts <= MAX_LOST_ATTEMPTS
-        attempt.start(await while_lease_holds(holds_lease, loop.progress) if may_read else Progress())
+        recorder.start(await while_lease_holds(holds_lease, loop.progress) if may_read else Progress())
         yield loop
 
 
-def _loop_input(attempt: Attempt, parts: RunParts, entitlements: Entitlements) -> LoopInput:
-    claim = attempt.claim
+def _loop_input(recorder: Recorder, parts: AttemptParts, entitlements: Entitlements) -> LoopInput:
+    claim = recorder.claim
     return LoopInput(
         message=claim.message,
         models=parts.models.order_for(claim.model, entitlements),
         allows_tool=entitlements.allows_tool,
         history_tokens=parts.history_tokens if entitlements.context_tokens is None else entitlements.context_tokens,
-        recall=partial(_recall, attempt, parts.memories),
+        recall=partial(_recall, recorder, parts.memories),
         recent_messages=partial(_recent_messages, claim, parts.database),
     )
 
 
-async def _recall(attempt: Attempt, memories: Memories) -> Sequence[RecalledMemory]:
+async def _recall(recorder: Recorder, memories: Memories) -> Sequence[RecalledMemory]:
     """Memory gone or at odds with itself: the answer comes without it, and says so."""
     try:
-        recalled = await (attempt.recall_ahead or memories.recall(attempt.claim.user_id, attempt.claim.message))
+        recalled = await (recorder.prefetched_recall or memories.recall(recorder.claim.user_id, recorder.claim.message))
     except MeshError as error:
         log.warning("run.not_recalled", reason=error.reason)
         RECALLS.labels("unavailable").inc()
-        attempt.recalled((), is_unavailable=True)
+        recorder.recalled((), is_unavailable=True)
         return ()
     RECALLS.labels("ok").inc()
-    attempt.recalled(recalled, is_unavailable=False)
+    recorder.recalled(recalled, is_unavailable=False)
     return recalled
 
 

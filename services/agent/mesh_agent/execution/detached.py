@@ -1,4 +1,4 @@
-"""Work that goes on when whoever waits for it goes away."""
+"""Work that continues when the caller that awaits it goes away."""
 
 import asyncio
 from functools import partial
@@ -10,23 +10,23 @@ from mesh_common.errors import MeshError
 log = structlog.get_logger()
 
 
-async def outlived[T](work: "asyncio.Task[T]", what: str) -> T:
-    """What `work` gives or raises, which belongs to somebody else and is never cancelled here.
+async def await_detached[T](work: "asyncio.Task[T]", what: str) -> T:
+    """Returns what `work` returns, or raises what it raises. Another owner holds the task; this never cancels it.
 
-    When the caller goes away before, nobody hears how it failed: one line of the log tells, by the name `what`.
+    If the caller goes away first and the work then fails, one log line reports the failure under the name `what`.
     """
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        work.add_done_callback(partial(_tell_failure, what))
+        work.add_done_callback(partial(_log_failure, what))
         raise
     finally:
-        del work  # it holds its error, whose traceback holds this frame: a cycle
+        del work  # The task holds its error, whose traceback holds this frame: a reference cycle.
 
 
-def _tell_failure(what: str, work: "asyncio.Task[Any]") -> None:
+def _log_failure(what: str, work: "asyncio.Task[Any]") -> None:
     error = None if work.cancelled() else work.exception()
     if isinstance(error, MeshError):
-        log.warning("outlived.failed", work=what, reason=error.reason)
+        log.warning("detached.failed", work=what, reason=error.reason)
     elif error:
-        log.error("outlived.crashed", work=what, exc_info=error)
+        log.error("detached.crashed", work=what, exc_info=error)

@@ -1,12 +1,12 @@
-"""Executes runs beside the requests that started them: claims, room, cancel, drain (DESIGN §6).
+"""Which runs execute on this replica: capacity, claims, cancellation and drain (DESIGN §6).
 
-It starts bare tasks, which no TaskGroup holds, for a run that crashes must fail alone (`execution`); `spawn` keeps
-them, and `drain` waits for them.
+Runs are bare tasks outside any TaskGroup, because a crashing run must fail alone (`run_task`). `spawn` keeps a
+reference to each task, and `drain` waits for all of them.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +16,12 @@ from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId, UserId
 
 from mesh_agent.domain import Claim, FollowedRun
-from mesh_agent.events.log import AttemptLog
+from mesh_agent.events.log import EventLog
 from mesh_agent.execution.backlog import Backlog
-from mesh_agent.execution.handle import Handle, Stop
 from mesh_agent.execution.heartbeat import Heartbeat
-from mesh_agent.execution.prefetch import RecallAhead
-from mesh_agent.execution.recorder import Attempt
-from mesh_agent.execution.run_task import Execution
+from mesh_agent.execution.prefetch import PrefetchedRecall
+from mesh_agent.execution.recorder import Recorder
+from mesh_agent.execution.run_task import RunTask, Stop
 from mesh_agent.lease import HeldLease
 from mesh_agent.metrics import RUNS_RUNNING
 from mesh_agent.store import claims
@@ -45,7 +44,7 @@ class Executor:
         self,
         database: Database,
         owner: Owner,
-        execution: Execution,
+        new_run_task: Callable[[Claim, Recorder, HeldLease], RunTask],
         limits: ExecutorLimits,
         cpu_share: Callable[[], float],
     ) -> None:
@@ -53,9 +52,9 @@ class Executor:
         self.limits = limits
         self.backlog = Backlog(database, limits.max_pending_runs)
         self._database = database
-        self._execution = execution
+        self._new_run_task = new_run_task
         self._cpu_share = cpu_share
-        self._handles: dict[RunId, Handle] = {}
+        self._run_tasks: dict[RunId, RunTask] = {}
         self._reserved = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
@@ -68,34 +67,34 @@ class Executor:
 
     def load(self) -> float:
         """How busy the replica is, 0..1: by its runs, or by the CPU its event loop uses, whichever is more."""
-        return max(len(self._handles) / self.limits.max_runs, self._cpu_share())
+        return max(len(self._run_tasks) / self.limits.max_runs, self._cpu_share())
 
     def is_mine(self, run: FollowedRun) -> bool:
-        """Whether this replica owns it, or one that had this address before and whose lease has not run out yet."""
+        """Whether this replica owns it, or a predecessor at the same address whose lease has not expired yet."""
         return run.owner == self.owner.name or run.owner_address == self.owner.address
 
-    def log_of(self, run_id: RunId) -> AttemptLog | None:
-        """The live events of a run that is executed here; not those of an attempt that another may have made void."""
-        handle = self._handles.get(run_id)
-        return handle.attempt.log if handle and handle.attempt.log.may_be_told else None
+    def log_of(self, run_id: RunId) -> EventLog | None:
+        """The live events of a run that executes here; None when another replica may have voided its attempt."""
+        run_task = self._run_tasks.get(run_id)
+        return run_task.recorder.log if run_task and run_task.recorder.log.may_be_told else None
 
     async def wait_until_here(self, run_id: RunId, timeout_s: float) -> None:
-        """Until a run starts here or the replica is drained, at most `timeout_s`."""
+        """Returns when the run starts here, when the replica is drained, or after `timeout_s`."""
         await self._wait_until(lambda: self.log_of(run_id) is not None or self.is_drained, timeout_s)
 
     async def wait_for_end(self, run_id: RunId, timeout_s: float) -> None:
-        """Until a run of this replica is over and its end stored, at most `timeout_s`."""
-        handle = self._handles.get(run_id)
-        if handle is None:
+        """Returns when a run of this replica has ended and its end is stored, or after `timeout_s`."""
+        run_task = self._run_tasks.get(run_id)
+        if run_task is None:
             return
         try:
             async with asyncio.timeout(timeout_s):
-                await handle.ended.wait()
+                await run_task.ended.wait()
         except TimeoutError:
             return
 
     def spawn[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Work that must go on when the request that asked for it goes away. Waited for at the end."""
+        """Starts work that must outlive the request that asked for it. `drain` waits for it."""
         task = asyncio.create_task(work)  # noqa: TID251 - the named exception
         self._tasks.add(task)
         task.add_done_callback(self._drop)
@@ -103,83 +102,86 @@ class Executor:
 
     @contextmanager
     def reserved(self) -> Iterator[bool]:
-        """Whether there is room for one more run, which is kept while inside: starts at once must not exceed it."""
-        room = self._room(1)
-        with self.claiming(room):
-            yield room == 1
+        """Reserves capacity for one run while the block runs, so that concurrent starts cannot exceed `max_runs`.
+
+        Yields False when there is none.
+        """
+        free = self._free_capacity(1)
+        with self.claiming(free):
+            yield free == 1
 
     @contextmanager
-    def claiming(self, places: int) -> Iterator[None]:
-        """Keeps places for what a claim under way may bring; a drain waits for it."""
-        self._reserved += places
+    def claiming(self, count: int) -> Iterator[None]:
+        """Reserves capacity for the runs that a claim in progress may return. A drain waits for the claim."""
+        self._reserved += count
         try:
             yield
         finally:
-            self._reserved -= places
-            self._tell_drain()
+            self._reserved -= count
+            self._notify_drain()
 
-    def launch(self, claim: Claim, claimed_at_s: float, recall_ahead: RecallAhead | None = None) -> None:
-        """Starts a claimed run. `claimed_at_s`: the monotonic time before the claim was sent.
+    def launch(self, claim: Claim, claimed_at_s: float, prefetched_recall: PrefetchedRecall | None = None) -> None:
+        """Starts a claimed run, which owns `prefetched_recall` from here on.
 
-        A recall that was asked ahead is the run's from here on, and ends with it.
+        `claimed_at_s`: the monotonic time before the claim was sent.
         """
-        handle = self._handle(claim, claimed_at_s, recall_ahead)
-        before = self._handles.get(claim.run_id)
+        run_task = self._run_task(claim, claimed_at_s, prefetched_recall)
+        before = self._run_tasks.get(claim.run_id)
         if before:
-            # An attempt of ours whose lease ran out unnoticed: this claim is the notice.
+            # An attempt of this replica whose lease expired unnoticed. The new claim proves it.
             before.lease.give_up()
             before.stop_by(Stop.LEASE_LOST)
-        self._handles[claim.run_id] = handle
-        RUNS_RUNNING.set(len(self._handles))
-        handle.task = self.spawn(self._execute(handle))
-        # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-        handle.task.add_done_callback(lambda _: self._forget(handle))
-        self._tell_change()
+        self._run_tasks[claim.run_id] = run_task
+        RUNS_RUNNING.set(len(self._run_tasks))
+        run_task.task = self.spawn(self._execute(run_task))
+        # Not in a `finally` of the task: a task that is cancelled before its first step never reaches it.
+        run_task.task.add_done_callback(lambda _: self._forget(run_task))
+        self._notify_change()
 
     def cancel(self, run_id: RunId) -> bool:
-        """Stops a run for its user; its partial answer is kept. False when it is not running here (any more)."""
-        handle = self._handles.get(run_id)
-        return handle is not None and (handle.stop_by(Stop.CANCELLED) or not handle.ended.is_set())
+        """Stops a run for its user and keeps the partial answer. False when it is not running here."""
+        run_task = self._run_tasks.get(run_id)
+        return run_task is not None and (run_task.stop_by(Stop.CANCELLED) or not run_task.ended.is_set())
 
     def discard(self, user_id: UserId, run_id: RunId) -> bool:
-        """Stops a run of the user's whose thread is gone; nothing is kept of it. False when it is not running here."""
-        handle = self._handles.get(run_id)
-        if handle is None or handle.claim.user_id != user_id:
+        """Stops a run of the user whose thread was deleted; keeps nothing. False when it is not running here."""
+        run_task = self._run_tasks.get(run_id)
+        if run_task is None or run_task.claim.user_id != user_id:
             return False
-        handle.stop_by(Stop.DISCARDED)
+        run_task.stop_by(Stop.DISCARDED)
         return True
 
     def wake(self) -> None:
-        """Looks for pending runs at once."""
+        """Polls for pending runs now."""
         self._wake.set()
 
     # --- the life of the process
 
     async def run(self) -> None:
-        heartbeat = Heartbeat(self._database, self.owner, self.limits.lease_ttl_s, self._handles)
+        heartbeat = Heartbeat(self._database, self.owner, self.limits.lease_ttl_s, self._run_tasks)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._claim_forever())
             group.create_task(heartbeat.run())
             group.create_task(self.backlog.run())
 
     async def drain(self, drain_s: float) -> None:
-        """Takes nothing new, lets runs end for `drain_s`, then gives the rest back for others to claim."""
+        """Accepts nothing new, lets runs finish for `drain_s`, then releases the rest for other replicas."""
         self.is_draining = True
-        await self._wait_until(lambda: not self._handles and not self._reserved, drain_s)
+        await self._wait_until(lambda: not self._run_tasks and not self._reserved, drain_s)
         await self._wait_until(self._release_all, self.limits.lease_ttl_s)
         self.is_drained = True
-        self._tell_change()
+        self._notify_change()
 
     def _release_all(self) -> bool:
-        """Stops what is here, also what a claim brought a moment ago; whether nothing is left."""
-        for handle in list(self._handles.values()):
-            handle.stop_by(Stop.RELEASED)
-        return not (self._handles or self._reserved or self._tasks)
+        """Releases every run, including those a claim has just returned. True when none is left."""
+        for run_task in list(self._run_tasks.values()):
+            run_task.stop_by(Stop.RELEASED)
+        return not (self._run_tasks or self._reserved or self._tasks)
 
-    def _room(self, at_most: int) -> int:
+    def _free_capacity(self, at_most: int) -> int:
         if self.is_draining:
             return 0
-        return max(0, min(at_most, self.limits.max_runs - len(self._handles) - self._reserved))
+        return max(0, min(at_most, self.limits.max_runs - len(self._run_tasks) - self._reserved))
 
     async def _claim_forever(self) -> None:
         while True:
@@ -192,44 +194,46 @@ class Executor:
                 continue
 
     async def _claim_once(self) -> None:
-        # Half of the room, so that requests find some and need not wait for the next claim; the last place is taken.
-        room = (self._room(self.limits.max_runs) + 1) // 2
-        if not room:
+        # Half of what is free, rounded up: requests can then start runs here without waiting for the next claim.
+        count = (self._free_capacity(self.limits.max_runs) + 1) // 2
+        if not count:
             return
         asked_at_s = time.monotonic()
-        with self.claiming(room):
+        with self.claiming(count):
             try:
-                async with self._database.as_worker() as connection:
-                    claimed = await claims.claim_runs(connection, self.owner, limit=room, ttl_s=self.limits.lease_ttl_s)
+                claimed = await self._claim(count)
             except Unavailable:
                 return
         self.backlog.claimed(len(claimed))
         for claim in claimed:
             self.launch(claim, asked_at_s)
 
-    def _handle(self, claim: Claim, claimed_at_s: float, recall_ahead: RecallAhead | None) -> Handle:
-        lease = HeldLease.asked_for(claimed_at_s, self.limits.lease_ttl_s)
-        attempt_log = AttemptLog(claim, lease.holds)
-        return Handle(claim, Attempt(attempt_log, self.load, claimed_at_s, recall_ahead), lease)
+    async def _claim(self, count: int) -> Sequence[Claim]:
+        async with self._database.as_worker() as connection:
+            return await claims.claim_runs(connection, self.owner, limit=count, ttl_s=self.limits.lease_ttl_s)
 
-    async def _execute(self, handle: Handle) -> None:
-        handle.begin()
-        if await self._execution(handle):
+    def _run_task(self, claim: Claim, claimed_at_s: float, prefetched_recall: PrefetchedRecall | None) -> RunTask:
+        lease = HeldLease.asked_for(claimed_at_s, self.limits.lease_ttl_s)
+        recorder = Recorder(EventLog(claim, lease.holds), self.load, claimed_at_s, prefetched_recall)
+        return self._new_run_task(claim, recorder, lease)
+
+    async def _execute(self, run_task: RunTask) -> None:
+        if await run_task.execute():
             self.wake()
         self.after_end()
 
-    def _forget(self, handle: Handle) -> None:
-        handle.attempt.close()
-        if not self._room(1):
+    def _forget(self, run_task: RunTask) -> None:
+        run_task.recorder.close()
+        if not self._free_capacity(1):
             self.wake()
-        if self._handles.get(handle.claim.run_id) is handle:
-            del self._handles[handle.claim.run_id]
-        handle.ended.set()
-        RUNS_RUNNING.set(len(self._handles))
-        self._tell_change()
+        if self._run_tasks.get(run_task.claim.run_id) is run_task:
+            del self._run_tasks[run_task.claim.run_id]
+        run_task.ended.set()
+        RUNS_RUNNING.set(len(self._run_tasks))
+        self._notify_change()
 
     async def _wait_until(self, holds: Callable[[], bool], timeout_s: float) -> None:
-        """Looks whenever something here changes; gives up after `timeout_s`."""
+        """Returns when `holds()` is true, checked after each change, or after `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not holds():
@@ -239,13 +243,13 @@ class Executor:
 
     def _drop(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        self._tell_drain()
+        self._notify_drain()
 
-    def _tell_drain(self) -> None:
-        # Nobody else waits for this, and it is done for every run.
+    def _notify_drain(self) -> None:
+        # Only a drain waits for this, and it happens for every run.
         if self.is_draining:
-            self._tell_change()
+            self._notify_change()
 
-    def _tell_change(self) -> None:
+    def _notify_change(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()

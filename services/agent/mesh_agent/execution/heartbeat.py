@@ -10,7 +10,7 @@ from mesh_common.database.postgres import Database
 from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId
 
-from mesh_agent.execution.handle import Handle, Stop
+from mesh_agent.execution.run_task import RunTask, Stop
 from mesh_agent.store import claims
 from mesh_agent.store.claims import Owner
 
@@ -22,12 +22,12 @@ _HEARTBEATS_PER_TTL = 3
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """`handles` is the executor's own, by run: renewed is what it holds, and nothing it gave up."""
+    """`run_tasks` is the executor's own, by run: renewed is what it holds, and nothing it gave up."""
 
     database: Database
     owner: Owner
     lease_ttl_s: float
-    handles: Mapping[RunId, Handle]
+    run_tasks: Mapping[RunId, RunTask]
 
     @property
     def interval_s(self) -> float:
@@ -40,12 +40,12 @@ class Heartbeat:
             while True:
                 await asyncio.sleep(self.interval_s)
                 self._stop_expired()
-                if self.handles:
+                if self.run_tasks:
                     group.create_task(self.beat())
 
     async def beat(self) -> None:
         asked_at_s = time.monotonic()
-        before = dict(self.handles)
+        before = dict(self.run_tasks)
         try:
             async with asyncio.timeout(self.interval_s):
                 states = await self._renew(list(before))
@@ -60,19 +60,19 @@ class Heartbeat:
             return await claims.renew_leases(connection, self.owner, run_ids, ttl_s=self.lease_ttl_s)
 
     def _apply(
-        self, before: Mapping[RunId, Handle], states: Mapping[RunId, claims.LeaseState], asked_at_s: float
+        self, before: Mapping[RunId, RunTask], states: Mapping[RunId, claims.LeaseState], asked_at_s: float
     ) -> None:
-        for run_id, handle in before.items():
+        for run_id, run_task in before.items():
             state = states.get(run_id)
-            if state is None or state.fence != handle.claim.fence:
-                handle.stop_by(Stop.LEASE_LOST)
+            if state is None or state.fence != run_task.claim.fence:
+                run_task.stop_by(Stop.LEASE_LOST)
                 continue
             if state.is_renewed:
-                handle.lease.renewed(asked_at_s, self.lease_ttl_s)
+                run_task.lease.renewed(asked_at_s, self.lease_ttl_s)
             if state.is_cancel_requested:
-                handle.stop_by(Stop.CANCELLED)
+                run_task.stop_by(Stop.CANCELLED)
 
     def _stop_expired(self) -> None:
-        for handle in list(self.handles.values()):
-            if not handle.lease.holds():
-                handle.stop_by(Stop.LEASE_LOST)
+        for run_task in list(self.run_tasks.values()):
+            if not run_task.lease.holds():
+                run_task.stop_by(Stop.LEASE_LOST)

@@ -13,15 +13,15 @@ from mesh_common.ids import UserId
 from mesh_agent.domain import RecalledMemory
 from mesh_agent.ports import Memories
 
-type RecallAhead = asyncio.Task[Sequence[RecalledMemory]]
+type PrefetchedRecall = asyncio.Task[Sequence[RecalledMemory]]
 """Whoever has it awaits it, and is told what `Memories.recall` raises, or cancels it.
 
 Also one that is over already: asyncio then does not complain of an error that nobody heard.
 """
-type Spawn = Callable[[Coroutine[Any, Any, Sequence[RecalledMemory]]], RecallAhead]
+type Spawn = Callable[[Coroutine[Any, Any, Sequence[RecalledMemory]]], PrefetchedRecall]
 
 
-def ask_ahead(spawn: Spawn, memories: Memories, user_id: UserId, message: str) -> RecallAhead:
+def prefetch_recall(spawn: Spawn, memories: Memories, user_id: UserId, message: str) -> PrefetchedRecall:
     """Its budget counts from now."""
     return spawn(_as_the_run(memories, user_id, message))
 

@@ -8,7 +8,7 @@ from mesh_common.ids import new_id
 from mesh_agent.checkpoint import RunCheckpoints
 from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
 from mesh_agent.events.coalescing import TextWindow, text_window
-from mesh_agent.events.log import AttemptLog
+from mesh_agent.events.log import EventLog
 from mesh_agent.events.model import (
     EventBody,
     MemoryRecalled,
@@ -20,7 +20,7 @@ from mesh_agent.events.model import (
     ToolStarted,
 )
 from mesh_agent.execution.bill import Bill
-from mesh_agent.execution.prefetch import RecallAhead
+from mesh_agent.execution.prefetch import PrefetchedRecall
 from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import FIRST_TOKEN_SECONDS
 from mesh_agent.tools.call import ToolCall
@@ -29,20 +29,20 @@ _BETWEEN_ROUNDS = "\n\n"
 _CUT = "The call was cut before it gave a result; it may have acted all the same."
 
 
-class Attempt:
+class Recorder:
     """Deltas joined are the answer, always; text of several rounds is set apart by an empty line."""
 
     def __init__(
         self,
-        log: AttemptLog,
+        log: EventLog,
         load: Callable[[], float],
         claimed_at_s: float,
-        recall_ahead: RecallAhead | None = None,
+        prefetched_recall: PrefetchedRecall | None = None,
     ) -> None:
-        """`claimed_at_s`: the monotonic time before the claim was sent. `recall_ahead` goes with the attempt."""
+        """`claimed_at_s`: the monotonic time before the claim was sent. `prefetched_recall` goes with the attempt."""
         self.log = log
         self.claim = log.claim
-        self.recall_ahead = recall_ahead
+        self.prefetched_recall = prefetched_recall
         self.message_id = new_id()
         self._message_id = str(self.message_id)
         self._load = load
@@ -78,8 +78,8 @@ class Attempt:
 
     def close(self) -> None:
         """Nobody executes it any more, however it ended."""
-        if self.recall_ahead:
-            self.recall_ahead.cancel()
+        if self.prefetched_recall:
+            self.prefetched_recall.cancel()
         self.log.close()
 
     def recalled(self, memories: Sequence[RecalledMemory], *, is_unavailable: bool) -> None:

@@ -6,7 +6,8 @@ fails alone.
 
 import asyncio
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 import structlog
 from mesh_common.caller import Caller, acting
@@ -19,11 +20,11 @@ from mesh_agent.domain import Claim, Outcome, RunError, RunStatus
 from mesh_agent.events.log import LeaseLostError
 from mesh_agent.events.model import RunEvent
 from mesh_agent.events.storage import encode_frames
-from mesh_agent.execution.attempt import RunParts, cancel_attempt, run_attempt
+from mesh_agent.execution.attempt import AttemptParts, cancel_attempt, run_attempt
 from mesh_agent.execution.ending import EndRun
-from mesh_agent.execution.handle import Handle, Stop
 from mesh_agent.execution.outcome import terminal_event
-from mesh_agent.lease import while_lease_holds
+from mesh_agent.execution.recorder import Recorder
+from mesh_agent.lease import HeldLease, while_lease_holds
 from mesh_agent.metrics import MODEL_COST, MODEL_TOKENS, RUNS_ENDED
 from mesh_agent.store import claims
 
@@ -33,20 +34,68 @@ _INTERNAL = RunError("INTERNAL", "Something went wrong on our side.", is_retryab
 _TIMED_OUT = RunError("RUN_TIMEOUT", "The run took longer than a run may take.", is_retryable=True)
 
 
+class Stop(StrEnum):
+    """Why a run is stopped from outside."""
+
+    CANCELLED = "cancelled"
+    """Its user cancelled it; the partial answer is kept."""
+    DISCARDED = "discarded"
+    """Its thread was deleted; nothing is kept."""
+    LEASE_LOST = "lease_lost"
+    """Another replica may own it."""
+    RELEASED = "released"
+    """This replica is shutting down; another one takes the run over."""
+
+
 @dataclass(frozen=True, slots=True)
-class Execution:
+class RunContext:
+    """What every run task uses; one per process."""
+
     database: Database
-    parts: RunParts
+    parts: AttemptParts
     end_run: EndRun
     run_timeout_s: float
 
-    async def __call__(self, handle: Handle) -> bool:
-        """Whether another run waits on the thread."""
-        claim = handle.claim
-        with bound_contextvars(run_id=str(claim.run_id), thread_id=str(claim.thread_id)):
-            return await self._execute(handle, claim)
 
-    async def _execute(self, handle: Handle, claim: Claim) -> bool:
+@dataclass(slots=True)
+class RunTask:
+    """One claimed run on this replica: its lease, what its attempt has recorded, and how it may be stopped."""
+
+    claim: Claim
+    recorder: Recorder
+    lease: HeldLease
+    context: RunContext
+    task: asyncio.Task[None] | None = None
+    stop: Stop | None = None
+    has_begun: bool = False
+    is_ending: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stop_by(self, reason: Stop) -> bool:
+        """Stops the run unless it is already stopped or ending."""
+        if self.is_ending or self.stop or self.task is None:
+            return False
+        self.stop = reason
+        if self.has_begun:
+            self.task.cancel()
+        return True
+
+    async def execute(self) -> bool:
+        """Runs the attempt and stores its end. Returns whether another run waits on the thread. Raises nothing else
+        than CancelledError."""
+        self._begin()
+        with bound_contextvars(run_id=str(self.claim.run_id), thread_id=str(self.claim.thread_id)):
+            return await self._execute()
+
+    def _begin(self) -> None:
+        """asyncio never enters a task that is cancelled before its first step, and then nothing would end the run or
+        release it. So `stop_by` only marks such a task, and it is cancelled here."""
+        self.has_begun = True
+        if self.stop and self.task:
+            self.task.cancel()
+
+    async def _execute(self) -> bool:
+        claim = self.claim
         try:
             with (
                 acting(Caller("agent", claim.user_id, None)),
@@ -58,89 +107,84 @@ class Execution:
                 ) as span,
             ):
                 span.set_attributes(_span_attributes(claim))
-                outcome = await self._outcome(handle)
+                outcome = await self._outcome()
                 if outcome is None:
                     return False
                 if outcome.error:
                     span.set_status(Status(StatusCode.ERROR, outcome.error.reason))
-                return await self._end(handle, outcome)
+                return await self._end(outcome)
         except LeaseLostError:
             log.warning("run.lease_lost", attempt=claim.attempt)
-        except Exception as error:  # noqa: BLE001 - its lease runs out, and another replica tries
+        except Exception as error:  # noqa: BLE001 - its lease expires, and another replica tries
             _log_crash("run.not_ended", claim, error)
         return False
 
-    async def _outcome(self, handle: Handle) -> Outcome | None:
-        """How the attempt ended; None when it is not ours to end."""
-        attempt = handle.attempt
+    async def _outcome(self) -> Outcome | None:
+        """How the attempt ended; None when this replica must not end the run."""
         try:
-            async with asyncio.timeout(self.run_timeout_s):
-                return await run_attempt(attempt, self.parts)
+            async with asyncio.timeout(self.context.run_timeout_s):
+                return await run_attempt(self.recorder, self.context.parts)
         except asyncio.CancelledError:
-            return await self._stopped(handle)
+            return await self._stopped()
         except LeaseLostError:
-            await self._lost(handle)
+            await self._lost()
             return None
         except TimeoutError:
-            return attempt.failed(_TIMED_OUT)
+            return self.recorder.failed(_TIMED_OUT)
         except Exception as error:  # noqa: BLE001 - a crashing run fails alone
-            _log_crash("run.crashed", handle.claim, error)
-            return attempt.failed(_INTERNAL)
+            _log_crash("run.crashed", self.claim, error)
+            return self.recorder.failed(_INTERNAL)
 
-    async def _stopped(self, handle: Handle) -> Outcome | None:
-        if handle.stop is None or handle.task is None:
+    async def _stopped(self) -> Outcome | None:
+        if self.stop is None or self.task is None:
             raise asyncio.CancelledError
-        handle.task.uncancel()
-        match handle.stop:
+        self.task.uncancel()
+        match self.stop:
             case Stop.CANCELLED:
-                return await cancel_attempt(handle.attempt, self.parts)
+                return await cancel_attempt(self.recorder, self.context.parts)
             case Stop.DISCARDED | Stop.LEASE_LOST:
-                await self._lost(handle)
+                await self._lost()
             case Stop.RELEASED:
-                async with self.database.as_worker() as connection:
-                    await claims.release_run(connection, handle.claim)
+                async with self.context.database.as_worker() as connection:
+                    await claims.release_run(connection, self.claim)
         return None
 
-    async def _lost(self, handle: Handle, outcome: Outcome | None = None) -> None:
-        """The lease is gone: with its thread, and then the run is billed and its followers told, or to another replica.
-
-        Raises LeaseLostError for the latter.
-        """
-        handle.is_ending = True
-        if not handle.lease.holds():
+    async def _lost(self, outcome: Outcome | None = None) -> None:
+        """The lease no longer exists. If the thread was deleted, bills the run and ends its followers; if another
+        replica took over, raises LeaseLostError."""
+        self.is_ending = True
+        if not self.lease.holds():
             raise LeaseLostError
-        ended = outcome or handle.attempt.cancelled()
-        await while_lease_holds(
-            handle.lease.holds, lambda: self.end_run.discard(handle.claim, ended, handle.lease.holds)
-        )
-        handle.attempt.log.finish(_terminal(handle, ended))
+        ended = outcome or self.recorder.cancelled()
+        discard = self.context.end_run.discard
+        await while_lease_holds(self.lease.holds, lambda: discard(self.claim, ended, self.lease.holds))
+        self.recorder.log.finish(self._terminal(ended))
         _count(ended)
-        log.info("run.discarded", attempt=handle.claim.attempt, model=ended.model)
+        log.info("run.discarded", attempt=self.claim.attempt, model=ended.model)
 
-    async def _end(self, handle: Handle, outcome: Outcome) -> bool:
-        # From here on nothing stops it: a cancel that comes now comes too late, and the commit is not cut in two.
-        handle.is_ending = True
-        claim, attempt_log = handle.claim, handle.attempt.log
-        terminal = _terminal(handle, outcome)
-        frames = encode_frames([*attempt_log.events, terminal])
+    async def _end(self, outcome: Outcome) -> bool:
+        # From here on nothing stops it: a cancel that comes now is too late, and the commit is not cut in two.
+        self.is_ending = True
+        claim, event_log = self.claim, self.recorder.log
+        terminal = self._terminal(outcome)
+        frames = encode_frames([*event_log.events, terminal])
+        end_run, has_checkpoints = self.context.end_run, self.recorder.has_checkpoints
         try:
             has_waiting = await while_lease_holds(
-                handle.lease.holds,
-                lambda: self.end_run(claim, outcome, frames, has_checkpoints=handle.attempt.has_checkpoints),
+                self.lease.holds, lambda: end_run(claim, outcome, frames, has_checkpoints=has_checkpoints)
             )
         except LeaseLostError:
-            await self._lost(handle, replace(outcome, status=RunStatus.CANCELLED))
+            await self._lost(replace(outcome, status=RunStatus.CANCELLED))
             return False
-        attempt_log.finish(terminal)
+        event_log.finish(terminal)
         _count(outcome)
         reason = {"reason": outcome.error.reason} if outcome.error else {}
         log.info("run.ended", status=outcome.status, attempt=claim.attempt, model=outcome.model, **reason)
         return has_waiting
 
-
-def _terminal(handle: Handle, outcome: Outcome) -> RunEvent:
-    claim = handle.claim
-    return RunEvent(claim.run_id, claim.attempt, len(handle.attempt.log.events) + 1, terminal_event(outcome))
+    def _terminal(self, outcome: Outcome) -> RunEvent:
+        claim = self.claim
+        return RunEvent(claim.run_id, claim.attempt, len(self.recorder.log.events) + 1, terminal_event(outcome))
 
 
 def _count(outcome: Outcome) -> None:

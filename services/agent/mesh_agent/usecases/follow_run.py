@@ -10,7 +10,7 @@ from mesh_common.errors import NotFound, PreconditionFailed
 from mesh_common.ids import RunId, ThreadId, UserId
 
 from mesh_agent.domain import FollowedRun
-from mesh_agent.events.log import AttemptLog
+from mesh_agent.events.log import EventLog
 from mesh_agent.events.model import Position, RunEvent
 from mesh_agent.events.storage import decode_frames
 from mesh_agent.execution.executor import Executor
@@ -38,7 +38,7 @@ class FollowRun:
     executor: Executor
     peers: PeerAgents
 
-    def live(self, user_id: UserId, run_id: RunId) -> AttemptLog | None:
+    def live(self, user_id: UserId, run_id: RunId) -> EventLog | None:
         """The events of a user's run that is executed here."""
         live = self.executor.log_of(run_id)
         return live if live is not None and live.claim.user_id == user_id else None

@@ -20,9 +20,9 @@ from mesh_common.ids import RunId, ThreadId, UserId, new_id
 
 from mesh_agent.domain import Claim, Entitlements, Multitask, RunInput
 from mesh_agent.entitlements import CachedEntitlements
-from mesh_agent.execution.detached import outlived
+from mesh_agent.execution.detached import await_detached
 from mesh_agent.execution.executor import Executor
-from mesh_agent.execution.prefetch import ask_ahead
+from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_agent.graph.window import message_tokens
 from mesh_agent.llm.registry import ModelRegistry
 from mesh_agent.ports import Memories
@@ -67,7 +67,7 @@ class StartRun:
         """
         entitlements = await self.entitlements.of(user_id)
         # What was committed must be executed, also when the caller goes away between the two.
-        return await outlived(self.executor.spawn(self._start(user_id, run, entitlements)), "start")
+        return await await_detached(self.executor.spawn(self._start(user_id, run, entitlements)), "start")
 
     async def _start(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
         started = await self._store_and_launch(user_id, run, entitlements)
@@ -115,7 +115,7 @@ class StartRun:
         ):
             recall = None
             if has_room and passes:
-                recall = ask_ahead(self.executor.spawn, self.memories, user_id, run.message)
+                recall = prefetch_recall(self.executor.spawn, self.memories, user_id, run.message)
                 unless_launched.callback(recall.cancel)
             async with self.database.as_user(user_id) as connection:
                 await self._refuse_repeated(connection, user_id, run)

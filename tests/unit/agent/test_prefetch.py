@@ -8,7 +8,7 @@ import pytest
 from fakes.agent.held_memories import HeldMemories
 from fakes.agent.neighbours import AWAY
 from mesh_agent.domain import RecalledMemory
-from mesh_agent.execution.prefetch import ask_ahead
+from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_common import caller
 from mesh_common.caller import Caller, acting
 from mesh_common.errors import Unavailable
@@ -30,7 +30,7 @@ async def test_recall_acts_for_the_run_and_not_until_the_starting_requests_deadl
     memories.let_go.set()
 
     with acting(Caller("gateway", ADA, deadline_s=1.0)):
-        await ask_ahead(asyncio.ensure_future, memories, ADA, "Hello")
+        await prefetch_recall(asyncio.ensure_future, memories, ADA, "Hello")
 
     assert memories.callers == [Caller("agent", ADA, None)]
 
@@ -40,7 +40,7 @@ async def test_whoever_awaits_a_recall_is_told_that_memory_is_away() -> None:
     memories.let_go.set()
 
     with pytest.raises(Unavailable):
-        await ask_ahead(asyncio.ensure_future, memories, ADA, "Hello")
+        await prefetch_recall(asyncio.ensure_future, memories, ADA, "Hello")
 
 
 async def test_failed_recall_that_was_dropped_is_not_complained_of() -> None:
@@ -49,7 +49,7 @@ async def test_failed_recall_that_was_dropped_is_not_complained_of() -> None:
     memories = HeldMemories(away=AWAY)
     memories.let_go.set()
 
-    recall = ask_ahead(asyncio.ensure_future, memories, ADA, "Hello")
+    recall = prefetch_recall(asyncio.ensure_future, memories, ADA, "Hello")
     await asyncio.wait([recall])
     recall.cancel()
     del recall

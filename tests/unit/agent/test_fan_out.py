@@ -7,7 +7,7 @@ import pytest
 from fakes.agent.runs import an_owned_log
 from mesh_agent.domain import Usage
 from mesh_agent.events.fan_out import SharedStream, SharedStreams
-from mesh_agent.events.log import AttemptLog
+from mesh_agent.events.log import EventLog
 from mesh_agent.events.model import MessageDelta, RunEvent, RunFinished
 from mesh_common.ids import RunId, new_id
 
@@ -40,16 +40,16 @@ class FewEvents:
         return not self.events and not self.left
 
 
-def _tell(log: AttemptLog, *texts: str) -> None:
+def _tell(log: EventLog, *texts: str) -> None:
     for text in texts:
         log.append(MessageDelta("m", text))
 
 
-def _end(log: AttemptLog) -> None:
+def _end(log: EventLog) -> None:
     log.finish(RunEvent(log.claim.run_id, log.claim.attempt, len(log.events) + 1, RunFinished("stop", Usage())))
 
 
-def _seqs(carried: FewEvents, log: AttemptLog) -> list[int]:
+def _seqs(carried: FewEvents, log: EventLog) -> list[int]:
     return [event.seq for event in carried.events if event.run_id == log.claim.run_id]
 
 
@@ -64,13 +64,13 @@ async def stream(streams: SharedStreams[FewEvents]) -> AsyncIterator[SharedStrea
         yield stream
 
 
-async def _carried(group: asyncio.TaskGroup, stream: SharedStream[FewEvents], log: AttemptLog) -> "asyncio.Task[None]":
+async def _carried(group: asyncio.TaskGroup, stream: SharedStream[FewEvents], log: EventLog) -> "asyncio.Task[None]":
     task = group.create_task(_carry(stream, log))
     await asyncio.sleep(0)
     return task
 
 
-async def _carry(stream: SharedStream[FewEvents], log: AttemptLog) -> None:
+async def _carry(stream: SharedStream[FewEvents], log: EventLog) -> None:
     with stream.carrying(log) as is_over:
         await is_over.wait()
 

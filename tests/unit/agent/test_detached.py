@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any
 
 import pytest
-from mesh_agent.execution.detached import outlived
+from mesh_agent.execution.detached import await_detached
 from mesh_common.errors import Unavailable
 from structlog.testing import capture_logs
 from support.cycles import cycles_left_by
@@ -25,12 +25,12 @@ async def _give(what: str, when: asyncio.Event) -> str:
 
 def _told(logs: Sequence[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
     """Others work, and log, in the same process."""
-    return [line for line in logs if line["event"].startswith("outlived.")]
+    return [line for line in logs if line["event"].startswith("detached.")]
 
 
 async def _abandoned(work: asyncio.Task[str], goes_on: asyncio.Event) -> list[MutableMapping[str, Any]]:
     """What is told of work that ends after whoever waited for it has gone."""
-    waiting = asyncio.ensure_future(outlived(work, "start"))
+    waiting = asyncio.ensure_future(await_detached(work, "start"))
     await asyncio.sleep(0)  # to where it waits
     with capture_logs() as logs:
         waiting.cancel()
@@ -45,8 +45,8 @@ async def _abandoned(work: asyncio.Task[str], goes_on: asyncio.Event) -> list[Mu
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (Unavailable("Away."), {"event": "outlived.failed", "work": "start", "reason": "UNAVAILABLE"}),
-        (RuntimeError("a bug"), {"event": "outlived.crashed", "work": "start"}),
+        (Unavailable("Away."), {"event": "detached.failed", "work": "start", "reason": "UNAVAILABLE"}),
+        (RuntimeError("a bug"), {"event": "detached.crashed", "work": "start"}),
     ],
 )
 async def test_failure_that_nobody_waits_for_is_told(error: Exception, told: dict[str, str]) -> None:
@@ -74,7 +74,7 @@ async def test_failure_is_its_callers_and_leaves_no_cycle() -> None:
 
     async def wait() -> None:
         with suppress(Unavailable):
-            await outlived(asyncio.ensure_future(_fail(Unavailable("Away."), at_once)), "start")
+            await await_detached(asyncio.ensure_future(_fail(Unavailable("Away."), at_once)), "start")
 
     with capture_logs() as logs:
         assert not await cycles_left_by(wait, within=("mesh_agent.execution.detached", "mesh_common.errors"))

@@ -7,7 +7,7 @@ from fakes.agent.runs import a_claim, an_owned_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_agent.domain import Usage
-from mesh_agent.events.log import AttemptLog, LeaseLostError
+from mesh_agent.events.log import EventLog, LeaseLostError
 from mesh_agent.events.model import MessageDelta, RunEvent, RunFinished
 
 
@@ -15,11 +15,11 @@ def _delta(text: str) -> MessageDelta:
     return MessageDelta("m", text)
 
 
-def _end(log: AttemptLog) -> RunEvent:
+def _end(log: EventLog) -> RunEvent:
     return RunEvent(log.claim.run_id, log.claim.attempt, len(log.events) + 1, RunFinished("stop", Usage()))
 
 
-async def _all(log: AttemptLog, after_seq: int = 0) -> list[int]:
+async def _all(log: EventLog, after_seq: int = 0) -> list[int]:
     return [event.seq async for event in log.follow(after_seq)]
 
 
@@ -32,7 +32,7 @@ def test_seq_has_no_gaps_and_names_the_attempt() -> None:
 
 
 def test_a_log_whose_lease_does_not_hold_takes_nothing() -> None:
-    log = AttemptLog(a_claim(), lambda: False)
+    log = EventLog(a_claim(), lambda: False)
 
     with pytest.raises(LeaseLostError):
         log.append(_delta("a"))
@@ -53,7 +53,7 @@ def test_what_was_refused_for_a_lost_lease_leaves_no_gap() -> None:
 
 
 async def test_end_is_told_whatever_became_of_the_lease() -> None:
-    log = AttemptLog(a_claim(), lambda: False)
+    log = EventLog(a_claim(), lambda: False)
     async with asyncio.TaskGroup() as group:
         follower = group.create_task(_all(log))
         await asyncio.sleep(0)

@@ -1,0 +1,253 @@
+"""What a recorder reports: joined deltas are the answer, and its bill holds also when the attempt was cut."""
+
+import time
+from collections.abc import Sequence
+
+import pytest
+from fakes.agent.loop_time import in_jumping_time
+from fakes.agent.runs import a_model, an_owned_log
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
+from mesh_agent.events.coalescing import text_window
+from mesh_agent.events.log import LeaseLostError
+from mesh_agent.events.model import (
+    EventBody,
+    MemoryRecalled,
+    MessageCompleted,
+    MessageDelta,
+    RunRestarted,
+    RunStarted,
+    ToolFinished,
+    ToolStarted,
+)
+from mesh_agent.execution.recorder import Recorder
+from mesh_agent.tools.call import ToolCall
+from prometheus_client import REGISTRY
+
+RESULT = ToolResult("c", "calculate", "{}", "42", is_error=False)
+ERROR = RunError("MODEL_TIMEOUT", "Try again.", is_retryable=True)
+
+
+def _recorder(number: int = 1) -> Recorder:
+    return Recorder(an_owned_log(attempt=number), lambda: 0.0, time.monotonic())
+
+
+def _told(recorder: Recorder) -> list[EventBody]:
+    return [event.body for event in recorder.log.events]
+
+
+def _deltas(recorder: Recorder) -> str:
+    return "".join(body.text for body in _told(recorder) if isinstance(body, MessageDelta))
+
+
+@in_jumping_time
+async def test_a_first_attempt_opens_as_started() -> None:
+    recorder = _recorder()
+
+    recorder.start(Progress())
+
+    assert _told(recorder) == [RunStarted(str(recorder.claim.thread_id))]
+
+
+@in_jumping_time
+async def test_a_later_attempt_repeats_what_it_builds_on() -> None:
+    recorder = _recorder(2)
+
+    recorder.start(Progress(texts=("I look it up.",), tool_results=(RESULT,), usage=Usage(1, 2, 3)))
+    recorder.begin_round(lambda: 7)
+    recorder.on_text("42.")
+    outcome = recorder.succeeded("stop")
+
+    assert _told(recorder)[0] == RunRestarted(str(recorder.claim.thread_id), (RESULT,))
+    assert (_deltas(recorder), outcome.answer) == ("I look it up.\n\n42.", "I look it up.\n\n42.")
+    assert recorder.has_checkpoints
+
+
+@in_jumping_time
+async def test_text_goes_out_before_what_comes_after_it() -> None:
+    recorder = _recorder()
+    call = ToolCall("c", "calculate", {})
+
+    recorder.recalled([RecalledMemory("1", "likes tea", 0.9)], is_unavailable=False)
+    for text in ("I", " look", " it up"):
+        recorder.on_text(text)
+    recorder.tool_started(call)
+    recorder.tool_finished(call, RESULT)
+
+    message_id = str(recorder.message_id)
+    assert _told(recorder) == [
+        MemoryRecalled((RecalledMemory("1", "likes tea", 0.9),), is_unavailable=False),
+        MessageDelta(message_id, "I"),
+        MessageDelta(message_id, " look it up"),
+        ToolStarted("c", "calculate", "{}"),
+        ToolFinished(RESULT),
+    ]
+
+
+def _end(recorder: Recorder, status: RunStatus) -> Outcome:
+    match status:
+        case RunStatus.SUCCEEDED:
+            return recorder.succeeded("stop")
+        case RunStatus.FAILED:
+            return recorder.failed(ERROR)
+        case _:
+            return recorder.cancelled()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.text(min_size=1, max_size=4), max_size=4), max_size=4),
+    st.sampled_from([status for status in RunStatus if status.is_ended]),
+)
+@in_jumping_time
+async def test_deltas_joined_are_the_answer_however_it_ends(rounds: Sequence[Sequence[str]], status: RunStatus) -> None:
+    recorder = _recorder()
+    for texts in rounds:
+        recorder.begin_round(lambda: 7)
+        for text in texts:
+            recorder.on_text(text)
+
+    outcome = _end(recorder, status)
+
+    assert outcome.status is status
+    assert outcome.answer == _deltas(recorder) == "\n\n".join("".join(texts) for texts in rounds if texts)
+    if status is RunStatus.SUCCEEDED:
+        assert _told(recorder)[-1] == MessageCompleted(str(recorder.message_id), outcome.answer, recorder.model)
+
+
+@in_jumping_time
+async def test_a_round_that_was_cut_costs_its_prompt_and_what_it_said() -> None:
+    recorder = _recorder()
+    recorder.begin_round(lambda: 100)
+    recorder.on_model(a_model())
+    recorder.on_text("Well")
+    recorder.end_round(Usage(10, 1, 12))
+    recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model())
+    recorder.on_text("Hm")
+    recorder.on_text("...")
+
+    assert recorder.cancelled().usage == Usage(17, 3, 12 + 7 + 4)
+
+
+@in_jumping_time
+async def test_a_round_that_is_cut_before_its_first_token_costs_its_prompt() -> None:
+    recorder = _recorder()
+    recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model())
+
+    assert recorder.cancelled().usage == Usage(7, 0, 7)
+
+
+@in_jumping_time
+async def test_a_round_in_which_no_model_was_asked_costs_nothing() -> None:
+    recorder = _recorder()
+    recorder.begin_round(lambda: 7)
+
+    assert recorder.cancelled().usage == Usage()
+
+
+@in_jumping_time
+async def test_a_provider_that_failed_before_it_said_anything_costs_nothing() -> None:
+    recorder = _recorder()
+    recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model())
+    recorder.fail_round()
+
+    assert recorder.failed(ERROR).usage == Usage()
+
+
+@in_jumping_time
+async def test_a_provider_that_failed_in_its_answer_costs_what_it_read_and_said() -> None:
+    recorder = _recorder()
+    recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model())
+    recorder.on_text("Well")
+    recorder.fail_round()
+
+    assert recorder.failed(ERROR).usage == Usage(7, 1, 9)
+
+
+@in_jumping_time
+async def test_a_round_that_ended_costs_what_the_provider_tells() -> None:
+    recorder = _recorder()
+    recorder.begin_round(lambda: pytest.fail("counted a prompt that the provider counts"))
+    recorder.on_model(a_model())
+    recorder.on_text("Well")
+    recorder.end_round(Usage(10, 20, 50))
+
+    assert recorder.succeeded("stop").usage == Usage(10, 20, 50)
+
+
+@in_jumping_time
+async def test_what_was_repeated_from_before_is_not_paid_twice() -> None:
+    recorder = _recorder(2)
+    recorder.start(Progress(texts=("Well",), usage=Usage(10, 20, 50)))
+    recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model())
+
+    assert recorder.cancelled().usage == Usage(17, 20, 57)
+
+
+def _first_tokens() -> tuple[float, float]:
+    count, total = (REGISTRY.get_sample_value(f"mesh_agent_first_token_seconds_{part}") for part in ("count", "sum"))
+    return count or 0.0, total or 0.0
+
+
+@in_jumping_time
+async def test_the_first_new_token_is_timed_from_the_claim_and_what_is_repeated_is_not() -> None:
+    recorder = Recorder(an_owned_log(attempt=2), lambda: 0.0, time.monotonic() - 100)
+    count, total = _first_tokens()
+
+    recorder.start(Progress(texts=("Well",), usage=Usage(10, 20, 50)))
+    repeated = _first_tokens()
+    recorder.begin_round(lambda: 7)
+    recorder.on_text("Hm")
+    recorder.on_text("...")
+
+    assert repeated == (count, total)
+    assert _first_tokens()[0] == count + 1
+    assert _first_tokens()[1] - total == pytest.approx(100, abs=5)
+
+
+@in_jumping_time
+async def test_the_model_that_answered_is_told_whoever_was_asked_before() -> None:
+    recorder = _recorder()
+    recorder.on_model(a_model("large"))
+    recorder.on_model(a_model("small"))
+
+    assert recorder.succeeded("stop").model == "small"
+
+
+@in_jumping_time
+async def test_an_attempt_that_lost_its_lease_cannot_end() -> None:
+    recorder = _recorder()
+    recorder.on_text("Well")
+    recorder.log.holds_lease = lambda: False
+
+    with pytest.raises(LeaseLostError):
+        recorder.succeeded("stop")
+
+
+@pytest.mark.parametrize("load", [0.0, 1.0])
+def test_text_that_was_heard_is_told_before_more_gathers(load: float) -> None:
+    recorder = Recorder(an_owned_log(), lambda: load, time.monotonic())
+    for text in ("I", " look", " it up"):
+        recorder.on_text(text)
+
+    window = recorder.next_window()
+
+    message_id = str(recorder.message_id)
+    assert _told(recorder) == [MessageDelta(message_id, "I"), MessageDelta(message_id, " look it up")]
+    assert window == text_window(load)
+
+
+def test_a_lease_lost_while_text_gathers_is_noticed_before_more_is_heard() -> None:
+    recorder = _recorder()
+    recorder.on_text("I")
+    recorder.on_text(" look")
+    recorder.log.holds_lease = lambda: False
+
+    with pytest.raises(LeaseLostError):
+        recorder.next_window()
