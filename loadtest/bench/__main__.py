@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,12 +54,15 @@ def main() -> int:
     parser.add_argument(
         "--baseline", metavar="COMMIT", help="what a turn costs beside this commit; alone, nothing else"
     )
+    parser.add_argument("--streams", type=int, metavar="N", help="streams at once in turns, bare and --baseline (100)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for what is written")
     arguments = parser.parse_args()
     parts = arguments.parts or (() if arguments.baseline else PARTS)
     if unknown := set(parts) - set(PARTS):
         parser.error(f"unknown: {', '.join(unknown)}")
     size = SMALL if arguments.small else FULL
+    if arguments.streams:
+        size = replace(size, streams=arguments.streams)
     return asyncio.run(bench(size, parts, arguments.baseline, arguments.results))
 
 

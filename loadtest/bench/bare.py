@@ -60,7 +60,7 @@ async def _beside_mesh(size: Size, pace: Pace) -> dict[str, Any]:
                 # What one leaves to PostgreSQL falls on the other, and not always on the same.
                 turned = number % 2
                 batches = [
-                    await measure_batch(one, generator, streams=size.streams, turns=size.turns)
+                    await measure_batch(one, generator, streams=size.streams, turns=size.turns_of(size.streams))
                     for one, generator in (both[::-1] if turned else both)
                 ]
                 pairs.append((batches[turned], batches[1 - turned]))

@@ -56,7 +56,9 @@ async def compare(size: Size, baseline: str) -> Comparison:
                 await measure_batch(mesh, generator, streams=size.streams, turns=size.streams)
             for _ in range(size.repeats):
                 before, after = [
-                    (await measure_batch(mesh, generator, streams=size.streams, turns=size.turns)).cpu_ms_per_turn
+                    (
+                        await measure_batch(mesh, generator, streams=size.streams, turns=size.turns_of(size.streams))
+                    ).cpu_ms_per_turn
                     for mesh, generator in both
                 ]
                 say(f"total {after['total']:.1f} ms a turn, {before['total']:.1f} at {baseline}")

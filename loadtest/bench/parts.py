@@ -9,13 +9,13 @@ from bench.costs import Batch, measure_batch
 from bench.counts import measure_counts
 from bench.frontier import as_json as steps_as_json
 from bench.frontier import climb, frontier
-from bench.generator import open_generator
+from bench.generator import Generator, open_generator
 from bench.logins import open_people
 from bench.memories import SEED, fill
 from bench.recall import measure_recall
 from bench.report import say, table
 from bench.size import Size
-from bench.stack import BURST, PACED, Pace, open_mesh
+from bench.stack import BURST, PACED, Mesh, Pace, open_mesh
 from bench.statistics import as_json, spread, spreads
 from bench.storm import STORM, Chat, answers, chat_ends, chat_p99_ratios, logins_ms, logins_per_s, measure_storm
 
@@ -32,14 +32,21 @@ async def run_counts(size: Size) -> tuple[dict[str, Any], int]:
 
 
 async def run_costs(size: Size) -> dict[str, Any]:
-    paced = await _batches(size, PACED, has_background=False)
+    paced, by_level = await _paced(size)
     burst = await _batches(size, BURST, has_background=False)
     background = await _batches(size, PACED, has_background=True)
+    levels = {
+        str(streams): spreads([batch.cpu_ms_per_turn for batch in batches]) for streams, batches in by_level.items()
+    }
+    felt = {str(streams): spreads([batch.latency for batch in batches]) for streams, batches in by_level.items()}
     cpu = spreads([batch.cpu_ms_per_turn for batch in paced])
     switches = spreads([batch.switches_per_turn for batch in paced])
     cpu_burst = spreads([batch.cpu_ms_per_turn for batch in burst])
     cpu_background = spreads([batch.cpu_ms_per_turn for batch in background])
     table(f"CPU, ms a turn: {size.streams} streams at once, 100 tokens, 50 a second", cpu)
+    for streams, figures in levels.items():
+        table(f"CPU, ms a turn: {streams} streams at once", figures)
+        table("what clients felt, ms", felt[streams])
     table("the same with memories kept and a tenth of the turns judged", cpu_background)
     table("CPU, ms a turn: the whole answer in one burst", cpu_burst)
     table("times a turn that a thread was given a core", switches)
@@ -48,6 +55,8 @@ async def run_costs(size: Size) -> dict[str, Any]:
     return {
         "cpu_ms_per_turn": {name: one.median for name, one in cpu.items()},
         "cpu_ms_per_turn_spread": as_json(cpu),
+        "cpu_ms_per_turn_by_streams": {streams: as_json(figures) for streams, figures in levels.items()},
+        "latency_ms_by_streams": {streams: as_json(figures) for streams, figures in felt.items()},
         "cpu_ms_per_turn_with_background": as_json(cpu_background),
         "cpu_ms_per_turn_burst": as_json(cpu_burst),
         "switches_per_turn": as_json(switches),
@@ -58,15 +67,27 @@ async def run_costs(size: Size) -> dict[str, Any]:
     }
 
 
+async def _paced(size: Size) -> tuple[list[Batch], dict[int, list[Batch]]]:
+    """The batches of the main measurement, and those of every other level of load on the same mesh."""
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
+        async with open_mesh(Path(folder), PACED) as mesh, open_generator() as generator:
+            main = await _repeated(size, mesh, generator, size.streams)
+            return main, {streams: await _repeated(size, mesh, generator, streams) for streams in size.levels}
+
+
 async def _batches(size: Size, pace: Pace, *, has_background: bool) -> list[Batch]:
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
         async with open_mesh(Path(folder), pace, has_background=has_background) as mesh, open_generator() as generator:
-            # Caches, pools and plans are warm after it.
-            await measure_batch(mesh, generator, streams=size.streams, turns=size.streams)
-            batches = []
-            for _ in range(size.repeats):
-                batches.append(await measure_batch(mesh, generator, streams=size.streams, turns=size.turns))
-                say(f"total {batches[-1].cpu_ms_per_turn['total']:.1f} ms a turn, {dict(batches[-1].ends)}")
+            return await _repeated(size, mesh, generator, size.streams)
+
+
+async def _repeated(size: Size, mesh: Mesh, generator: Generator, streams: int) -> list[Batch]:
+    # Warms caches, pools and query plans.
+    await measure_batch(mesh, generator, streams=streams, turns=streams)
+    batches = []
+    for _ in range(size.repeats):
+        batches.append(await measure_batch(mesh, generator, streams=streams, turns=size.turns_of(streams)))
+        say(f"{streams} streams: total {batches[-1].cpu_ms_per_turn['total']:.1f} ms a turn, {dict(batches[-1].ends)}")
     return batches
 
 

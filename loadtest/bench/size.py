@@ -6,8 +6,13 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Size:
+    """`streams` at once in the main measurement, `levels` beside it. A batch has `rounds` turns a stream, and at least
+    `least_turns`."""
+
     streams: int
-    turns: int
+    levels: tuple[int, ...]
+    rounds: int
+    least_turns: int
     repeats: int
     thread_turns: int
     thread_part: int
@@ -21,10 +26,15 @@ class Size:
     storm_s: float
     storm_turns_per_s: float
 
+    def turns_of(self, streams: int) -> int:
+        return max(self.least_turns, self.rounds * streams)
+
 
 FULL: Final = Size(
     streams=100,
-    turns=600,
+    levels=(8, 30),
+    rounds=6,
+    least_turns=160,
     repeats=3,
     thread_turns=210,
     thread_part=10,
@@ -40,7 +50,9 @@ FULL: Final = Size(
 )
 SMALL: Final = Size(
     streams=5,
-    turns=10,
+    levels=(2,),
+    rounds=2,
+    least_turns=4,
     repeats=1,
     thread_turns=40,
     thread_part=5,
