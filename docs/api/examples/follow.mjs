@@ -1,11 +1,12 @@
-// Start a run, print its events as they come, come back after every cut. Needs eventsource-parser; browsers or Node 20.
+// Starts a run, prints its events as they arrive, reconnects after every cut. Needs eventsource-parser; browsers or
+// Node 20.
 //
 // node follow.mjs http://127.0.0.1:8000 "$token" "$thread_id" "Tell me one thing about tides."
 
 import { EventSourceParserStream } from "eventsource-parser/stream";
 
-// Its key starts one run only; the id of the last event says where to go on.
-// `getToken(refresh)` gives the access token: the one you have, or after a 401 the next, by POST /auth/refresh.
+// The Idempotency-Key makes repeated requests start only one run; the last event's id says where to continue.
+// `getToken(refresh)` returns the access token: the current one, or after a 401 a new one from POST /auth/refresh.
 export async function* follow(baseUrl, getToken, threadId, message, silenceMs = 60_000) {
   const url = `${baseUrl}/api/v1/threads/${threadId}/runs/stream`;
   const headers = { "Content-Type": "application/json", "Idempotency-Key": crypto.randomUUID() };
@@ -22,7 +23,7 @@ export async function* follow(baseUrl, getToken, threadId, message, silenceMs = 
       status = response.status;
       const isAgain = [429, 502, 503, 504].includes(status) || (status === 401 && !refresh);
       if (isAgain) waitS = response.headers.get("Retry-After") ?? waitS;
-      else if (status === 204) return; // All events were seen before, or the run ended more than 24 hours ago.
+      else if (status === 204) return; // All events were seen, or the run ended more than 24 hours ago.
       else if (status !== 200) throw new Error(`${status} ${await response.text()}`);
       const parser = new EventSourceParserStream({ onComment: renew });
       const events = isAgain ? [] : response.body.pipeThrough(new TextDecoderStream()).pipeThrough(parser);
@@ -33,7 +34,7 @@ export async function* follow(baseUrl, getToken, threadId, message, silenceMs = 
         if (["run_finished", "run_failed", "run_cancelled"].includes(event)) return;
       }
     } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // fetch's word for a cut, and ours for a minute of silence.
+      if (!(error instanceof TypeError)) throw error; // Thrown by fetch for a cut, by us for a silent minute.
     } finally {
       leave();
       clearTimeout(timer);
@@ -45,7 +46,7 @@ export async function* follow(baseUrl, getToken, threadId, message, silenceMs = 
 
 if (globalThis.process?.argv[1]?.endsWith("follow.mjs")) {
   const [baseUrl, token, threadId, message] = process.argv.slice(2);
-  // A run_restarted voids the text before it.
+  // After run_restarted, the text before it is void.
   for await (const { type, text } of follow(baseUrl, () => token, threadId, message))
     process.stdout.write(type === "message_delta" ? text : `\n[${type}]\n`);
 }

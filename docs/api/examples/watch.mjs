@@ -1,12 +1,14 @@
-// Watch a run with EventSource: a new ticket for every connection. Browsers; Node with --experimental-eventsource.
+// Watches a run with EventSource, with a new ticket for every connection. Browsers; Node with
+// --experimental-eventsource.
 //
 // node --experimental-eventsource watch.mjs http://127.0.0.1:8000 "$token" "$run_id"
 
 const TERMINAL = ["run_finished", "run_failed", "run_cancelled"];
-const TYPES = ["run_started", "run_restarted", "message_delta", "message_completed", ...TERMINAL]; // And what you need.
+const TYPES = ["run_started", "run_restarted", "message_delta", "message_completed", ...TERMINAL]; // Add what you need.
 
-// Resolves after the run's end; to the run when its last events came no more: show its message. Throws on giving up.
-// `getToken(refresh)` gives the access token: the one you have, or after a 401 the next, by POST /auth/refresh.
+// Resolves when the run has ended. Resolves to the run if its last events are no longer available: then show its
+// message. Throws when it gives up.
+// `getToken(refresh)` returns the access token: the current one, or after a 401 a new one from POST /auth/refresh.
 export async function watch(baseUrl, getToken, runId, onEvent, silenceMs = 60_000) {
   const runUrl = `${baseUrl}/api/v1/runs/${runId}`;
   let lastId = "";
@@ -20,7 +22,7 @@ export async function watch(baseUrl, getToken, runId, onEvent, silenceMs = 60_00
     return answer.json();
   }
 
-  // One connection: "end", "error" or "silence". Left alone, EventSource would come back with the ticket that is used.
+  // One connection, until "end", "error" or "silence". By itself, EventSource would reconnect with the used ticket.
   const listen = (url) =>
     new Promise((resolve) => {
       const source = new EventSource(url);
@@ -44,12 +46,12 @@ export async function watch(baseUrl, getToken, runId, onEvent, silenceMs = 60_00
       const [{ url }, before] = [await call("POST", `${runUrl}/ticket`), lastId];
       const how = await listen(`${baseUrl}${url}&last_event_id=${lastId}`);
       if (how === "end") return undefined;
-      if (how === "silence" || lastId !== before) failures = 0; // EventSource hides the pings: a tool may be at work.
-      // EventSource hides the status as well, and with it the 204 that says that no event comes any more.
+      if (how === "silence" || lastId !== before) failures = 0; // EventSource hides the pings: a tool may be running.
+      // EventSource also hides the status, including the 204 that means that there are no more events.
       const run = lastId === before && (await call("GET", runUrl));
       if (run && !["pending", "running"].includes(run.status)) return run;
     } catch (error) {
-      if (!(error instanceof TypeError || error.name === "TimeoutError")) throw error; // What fetch says of a cut.
+      if (!(error instanceof TypeError || error.name === "TimeoutError")) throw error; // fetch throws these for a cut.
     }
     await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
@@ -59,6 +61,6 @@ export async function watch(baseUrl, getToken, runId, onEvent, silenceMs = 60_00
 if (globalThis.process?.argv[1]?.endsWith("watch.mjs")) {
   const [baseUrl, token, runId] = process.argv.slice(2);
   const print = ({ type, text }) => process.stdout.write(type === "message_delta" ? text : `\n[${type}]\n`);
-  const run = await watch(baseUrl, () => token, runId, print); // A run_restarted voids the text before it.
+  const run = await watch(baseUrl, () => token, runId, print); // After run_restarted, the text before it is void.
   if (run) console.log(`\n[run_restarted]\n${run.message?.content}\n[${run.status}]`);
 }
