@@ -1,4 +1,4 @@
-"""What docs/operations tells its readers to type, and where its links lead."""
+"""What docs/operations and the pages at the root tell their readers to type, and where their links lead."""
 
 import argparse
 import re
@@ -24,8 +24,9 @@ from deploy.programs import ROOT, run
 pytestmark = pytest.mark.deploy
 
 OPERATIONS: Final = ROOT / "docs/operations"
-# Of the manual of the cluster tests as well: its commands are the same.
-PAGES: Final = (*sorted(OPERATIONS.glob("*.md")), ROOT / "tests/cluster/README.md")
+# The manual of the cluster tests has the same commands; the pages at the root are held to the same rules.
+ROOT_PAGES: Final = tuple(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))
+PAGES: Final = (*sorted(OPERATIONS.glob("*.md")), ROOT / "tests/cluster/README.md", *ROOT_PAGES)
 BLOCKS: Final = tuple(each for page in PAGES for each in blocks_of(page))
 SHELL_BLOCKS: Final = tuple(each for each in BLOCKS if each.language == "sh")
 COMMANDS: Final = tuple(command for each in SHELL_BLOCKS for command in commands_of(each))
