@@ -1,15 +1,19 @@
 """`bootstrap-db`: roles, schemas and the vector extension, made with an administrator's connection.
 
+Refuses a database that would behave differently from those of the tests (docs/adr/0019), before it changes anything.
+
 Safe to run again; passwords given are set anew, which is how a password is rotated (DESIGN §5, Database).
 """
 
 import asyncio
+import re
 import sys
 
 import asyncpg
 import structlog
 from mesh_common.database.faults import told_in_one_line
-from mesh_common.errors import MeshError
+from mesh_common.database.text_rules import REMEDY, TEXT_SQL, text_fault
+from mesh_common.errors import MeshError, PreconditionFailed
 from mesh_common.process.settings import DatabaseUrl, EnvironmentSettings, settings_config
 from pydantic import Field, SecretStr, field_validator
 
@@ -19,6 +23,8 @@ SCHEMAS = ("auth", "agent", "memory", "eval")
 _LOGINS = ("owner", "login_a", "login_b")
 _CONNECT_TIMEOUT_S = 10
 _COMMAND_TIMEOUT_S = 30
+# Tests run on 0.8. Versions before 0.8.0 have no iterative scans: a search by an index and a filter may find nothing.
+OLDEST_PGVECTOR = (0, 8, 0)
 LOGIN_ROLES = tuple(f"{schema}_{login}" for schema in SCHEMAS for login in _LOGINS)
 
 
@@ -67,12 +73,35 @@ async def _bootstrap(url: str, passwords: dict[str, SecretStr]) -> None:
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(7310020)")
+            await _require_text(connection)
             await connection.execute("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public")
+            await _require_pgvector(connection)
             await connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
             for schema in SCHEMAS:
                 await _bootstrap_schema(connection, schema, passwords)
     finally:
         await connection.close()
+
+
+async def _require_text(connection: asyncpg.Connection) -> None:
+    row = await connection.fetchrow(TEXT_SQL)
+    if fault := text_fault(row["encoding"], row["ctype"], row["folds_case"]):
+        raise PreconditionFailed(f"bootstrap-db failed: {fault}. Nothing was changed; {REMEDY}.")
+
+
+async def _require_pgvector(connection: asyncpg.Connection) -> None:
+    version = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+    if _numbers(version) < OLDEST_PGVECTOR:
+        oldest = ".".join(map(str, OLDEST_PGVECTOR))
+        raise PreconditionFailed(
+            f"bootstrap-db failed: pgvector is {version}, and the mesh needs {oldest} or newer. Nothing was changed; "
+            "install a newer one on the server and run ALTER EXTENSION vector UPDATE in this database."
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Of `0.8.1`; a suffix such as `-dev` counts for nothing."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 async def _bootstrap_schema(connection: asyncpg.Connection, schema: str, passwords: dict[str, SecretStr]) -> None:

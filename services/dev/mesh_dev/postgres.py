@@ -9,6 +9,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +24,9 @@ from mesh_dev.secret_file import read_or_make_secret
 from mesh_dev.wait import LOOPBACK, Waiter
 
 ADMIN = "postgres"
+# macOS has no C.UTF-8.
+SYSTEM_LOCALE = "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8"
+ASCII_LOCALES = ("C", "POSIX")
 AS_ORDINARY_USER = ("unshare", "-U", "--map-user=1000", "--map-group=1000")
 # Five services with pools of 20 + 10, and tests with a second replica of some.
 MAX_CONNECTIONS = 200
@@ -79,11 +83,25 @@ class EmbeddedPostgres:
         await self.child.wait_ended()
 
     async def create_database(self, name: str) -> str:
-        """Make a database unless it exists, and return its URL for the superuser."""
+        """Make a database unless it exists, and return its URL for the superuser.
+
+        Raises:
+            PostgresUnavailableError: the data folder was made by a version that chose another locale.
+        """
         async with await psycopg.AsyncConnection.connect(self.admin_url, autocommit=True) as connection:
             with suppress(psycopg.errors.DuplicateDatabase):
                 await connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            await self._require_locale(connection, name)
         return self.url_of(name)
+
+    async def _require_locale(self, connection: psycopg.AsyncConnection, name: str) -> None:
+        found = await connection.execute("SELECT datctype FROM pg_database WHERE datname = %s", [name])
+        row = await found.fetchone()
+        if row and row[0] in ASCII_LOCALES:
+            raise PostgresUnavailableError(
+                f"the database in {self._folder} was made by an earlier version, in a locale that knows ASCII letters "
+                "only: move that folder away, with the accounts, threads and memories in it, and start again"
+            )
 
     @property
     def _data(self) -> Path:
@@ -136,8 +154,9 @@ class EmbeddedPostgres:
         shutil.rmtree(unfinished, ignore_errors=True)
         read_or_make_secret(self._password_path)
         options = [f"--username={ADMIN}", f"--pwfile={self._password_path}", "--auth=scram-sha-256", "--encoding=UTF8"]
-        # PostgreSQL's own C.UTF-8 is the same on every system, whatever locales that has.
-        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        # The choice of docs/adr/0019. Whatever the provider, trigrams also use the system's locale: with `C` they drop
+        # every letter that is not ASCII.
+        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", f"--locale={SYSTEM_LOCALE}"]
         code, output = await _run(
             *self._prefix, str(self._bin / "initdb"), "--pgdata", str(unfinished), *options, *locale
         )

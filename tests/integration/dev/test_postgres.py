@@ -119,3 +119,12 @@ async def test_initdb_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
     await server.stop()
 
     assert answer == (1,)
+
+
+async def test_data_folder_of_an_earlier_version_is_refused_with_what_to_do(postgres: EmbeddedPostgres) -> None:
+    await postgres.create_database("earlier")
+    async with await psycopg.AsyncConnection.connect(postgres.admin_url) as connection:
+        await connection.execute("UPDATE pg_database SET datctype = 'C' WHERE datname = 'earlier'")
+
+    with pytest.raises(PostgresUnavailableError, match=r"made by an earlier version.*: move that folder away"):
+        await postgres.create_database("earlier")

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from mesh_common.database.text_rules import TEXT_SQL, text_fault
 from mesh_common.database.transactions import DRIVER_ERRORS, AsyncpgTransactions, SqlAlchemyTransactions, Transactions
 from mesh_common.database.unit_of_work import UNMIGRATED_CLASSES, UnitOfWork, sqlstate
 from mesh_common.errors import MeshError
@@ -45,6 +46,7 @@ class Database:
         self.engine = engine
         self.schema = schema
         self._transactions = transactions
+        self._is_text_checked = False
 
     def as_user(self, user_id: UserId) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction that sees and writes this user's rows alone; commits at the end of the block."""
@@ -55,17 +57,29 @@ class Database:
         return UnitOfWork(self.engine, self._transactions, f"{self.schema}_worker", None)
 
     async def not_ready_reason(self, required_revision: str, timeout_s: float = 2.0) -> str | None:
-        """None when the schema is at least at `required_revision`; ahead is fine, so that a rollback can start."""
+        """None when the schema is at least at `required_revision`; ahead is fine, so that a rollback can start.
+
+        The database's encoding and locale are asked for until they were right once: they do not change.
+        """
         try:
             async with asyncio.timeout(timeout_s), self.as_worker() as connection:
                 statement = text(f"SELECT version_num FROM {self.schema}.alembic_version")  # noqa: S608 - our own name
                 revision = (await connection.execute(statement)).scalar_one_or_none()
+                if fault := await self._text_fault(connection):
+                    return fault
         except (MeshError, TimeoutError) as error:
             is_missing = sqlstate(error.__cause__).startswith(UNMIGRATED_CLASSES)
             return "the schema is not migrated" if is_missing else "PostgreSQL cannot be reached"
         except (DBAPIError, *DRIVER_ERRORS):
             return "the schema is not migrated"
         return None if revision and int(revision) >= int(required_revision) else "the schema is older than the code"
+
+    async def _text_fault(self, connection: AsyncConnection) -> str | None:
+        if self._is_text_checked:
+            return None
+        fault = text_fault(*(await connection.execute(text(TEXT_SQL))).one())
+        self._is_text_checked = fault is None
+        return fault
 
 
 @asynccontextmanager
