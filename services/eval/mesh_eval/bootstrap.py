@@ -40,6 +40,7 @@ def _parts(settings: EvalSettings, database: Database, http: httpx.AsyncClient) 
         clock=SystemClock(),
         tries=settings.judge_tries,
         max_input_bytes=settings.judge_max_input_bytes,
+        has_reasoning=settings.judge_max_reasoning_chars != 0,
     )
     worker = judge_worker(database, judge_run, settings)
     servicer = EvalServicer(SubmitRun(uow, worker.wake, settings.max_queued_runs_per_user), ListScores(uow))

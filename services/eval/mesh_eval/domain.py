@@ -115,8 +115,8 @@ class InvalidAnswer(Exception):
         self.is_final = is_final
 
 
-def parse_verdict(answer: str) -> Verdict:
-    """The verdict in a judge's answer, which is a JSON object and nothing else.
+def parse_verdict(answer: str, *, has_reasoning: bool = True) -> Verdict:
+    """The verdict in a judge's answer, which is a JSON object and nothing else. Its reasoning is "" if none was asked.
 
     Raises: InvalidAnswer for prose, a score that is missing, no number, NaN or outside 0..1, or no reasoning.
     """
@@ -126,7 +126,8 @@ def parse_verdict(answer: str) -> Verdict:
         raise InvalidAnswer("no JSON") from error
     if not isinstance(fields, dict):
         raise InvalidAnswer("no JSON object")
-    return Verdict(_value(fields.get("score")), _reasoning(fields.get("reasoning")))
+    reasoning = _reasoning(fields.get("reasoning")) if has_reasoning else ""
+    return Verdict(_value(fields.get("score")), reasoning)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -17,8 +17,9 @@ class EvalSettings(GrpcSettings):
     """How long one answer of the judge may take."""
     judge_max_tokens: int = Field(default=200, ge=50, le=4_000)
     """Longest answer of the judge."""
-    judge_max_reasoning_chars: int | None = Field(default=None, ge=20, le=4_000)
-    """Bound of the reasoning in the schema: a very small model never ends without; not every provider takes it."""
+    judge_max_reasoning_chars: int | None = Field(default=None, ge=0, le=4_000)
+    """Bound of the reasoning in the schema: a very small model never ends without; not every provider takes it. With
+    0 the judge gives the score alone, which is cheaper, and scores have no reasoning."""
     judge_max_input_bytes: int = Field(default=6_000, ge=500, le=1_000_000)
     """How much of a run's texts (UTF-8) the judge is shown; must fit into the model's context with 700 bytes more."""
     judge_tries: int = Field(default=3, ge=1, le=10)

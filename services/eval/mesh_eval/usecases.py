@@ -65,6 +65,8 @@ class JudgeRun:
     clock: Clock
     tries: int
     max_input_bytes: int
+    has_reasoning: bool = True
+    """False where the judge is asked for the score alone."""
 
     async def __call__(self, user_id: UserId, run: JudgedRun) -> None:
         if await self._is_judged(user_id, run.id):
@@ -107,7 +109,8 @@ class JudgeRun:
         """None when no try gave a valid answer."""
         for attempt in range(self.tries):
             try:
-                return parse_verdict(await self.model.answer(self._question(judge, run, attempt)))
+                answer = await self.model.answer(self._question(judge, run, attempt))
+                return parse_verdict(answer, has_reasoning=self.has_reasoning)
             except InvalidAnswer as invalid:
                 INVALID_ANSWERS.labels(judge.metric.name).inc()
                 log.info("eval.answer_invalid", metric=judge.metric.name, attempt=attempt + 1, why=str(invalid))

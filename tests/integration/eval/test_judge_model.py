@@ -223,3 +223,16 @@ async def test_each_failed_try_is_a_span_with_an_error(
     await model.answer(QUESTION)
 
     assert [span.status.is_ok for span in spans.all()] == [False, True]
+
+
+async def test_score_alone_is_asked_where_reasoning_may_have_no_length(
+    http: httpx.AsyncClient, settings: EvalSettings, simulator: SimulatorAdmin
+) -> None:
+    silent = settings.model_copy(update={"judge_max_reasoning_chars": 0})
+
+    verdict = parse_verdict(await _model(http, silent, []).answer(QUESTION), has_reasoning=False)
+
+    (request,) = await simulator.requests()
+    schema = request["body"]["response_format"]["json_schema"]["schema"]
+    assert (list(schema["properties"]), schema["required"]) == (["score"], ["score"])
+    assert verdict.reasoning == ""

@@ -32,6 +32,15 @@ async def test_a_run_is_queued_once_and_the_worker_told_once() -> None:
     assert len(wakes) == 1
 
 
+async def test_scores_of_a_judge_that_gives_no_reasoning_have_none() -> None:
+    uow, user_id, run = FakeUnitOfWork(), new_user(), some_run()
+
+    await judge_run(uow, ScriptedJudge(['{"score": 0.5}']), has_reasoning=False)(user_id, run)
+
+    scores = (await ListScores(uow)(user_id, run.id)).scores
+    assert {(score.value, score.reasoning) for score in scores} == {(0.5, "")}
+
+
 async def test_a_judged_run_is_not_queued_again() -> None:
     uow, wakes, user_id, run = FakeUnitOfWork(), [], new_user(), some_run()
     await judge_run(uow, ScriptedJudge([VERDICT]))(user_id, run)

@@ -52,6 +52,12 @@ def test_no_text_makes_the_parser_raise_anything_else(answer: str) -> None:
     assert 0 <= verdict.value <= 1
 
 
+def test_score_alone_is_a_verdict_only_where_no_reasoning_was_asked() -> None:
+    assert parse_verdict('{"score": 0.5}', has_reasoning=False) == Verdict(0.5, "")
+    with pytest.raises(InvalidAnswer):
+        parse_verdict('{"score": 0.5}')
+
+
 def test_reasoning_is_cut_and_made_storable() -> None:
     verdict = parse_verdict('{"reasoning": "a\\u0000b\\ud800' + "c" * 5_000 + '", "score": 1}')
 

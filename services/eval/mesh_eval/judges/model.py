@@ -107,10 +107,12 @@ class OpenAIJudgeModel:
 def _response_format(max_reasoning_chars: int | None) -> dict[str, Any]:
     # No keyword more than needed: providers differ in those they take, and one they do not know fails the request.
     bound = {"maxLength": max_reasoning_chars} if max_reasoning_chars else {}
+    reasoning = {} if max_reasoning_chars == 0 else {"reasoning": {"type": "string", **bound}}
+    properties: dict[str, Any] = {**reasoning, "score": {"type": "number", "enum": _SCORES}}
     schema = {
         "type": "object",
-        "properties": {"reasoning": {"type": "string", **bound}, "score": {"type": "number", "enum": _SCORES}},
-        "required": ["reasoning", "score"],
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
