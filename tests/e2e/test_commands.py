@@ -12,6 +12,7 @@ import pytest
 from mesh_common.grpc.edges import SERVICES
 from support.stack import free_port_base
 
+ROOT = Path(__file__).parents[2]
 WITHIN_S = 240
 
 
@@ -47,15 +48,27 @@ async def test_demo_shows_one_conversation_through_the_whole_mesh(env: dict[str,
     assert process.returncode == 0, output
     for line in (
         "waiting for ",
+        "a model of 135 million parameters",
         "registered and logged in",
         "you: My name is Ada and I am allergic to peanuts.",
+        "mesh: The four seasons are",
         "the user's own sentence",
+        "mesh: You are allergic to peanuts",
         "recalled: My name is Ada and I am allergic to peanuts.",
         "everything is stopped",
     ):
         assert line in output
     for metric in ("conciseness", "hallucination", "helpfulness", "relevancy", "toxicity"):
-        assert re.search(rf"{metric} +(0\.\d\d|1\.00|failed)", output)
+        assert re.search(rf"^   {metric} +(judged|failed)$", output, re.MULTILINE)
+    assert "values are left out: this model is too small to judge" in output
+    assert output.index("a model of 135 million parameters") < output.index("mesh: The four seasons are")
+    next_steps = output.partition("everything is stopped")[2].splitlines()[2:]
+    assert next_steps[0] == "What next:"
+    assert "OPENAI_API_KEY=… make dev" in next_steps[1]
+    assert f"http://127.0.0.1:{env['MESH_PORT_BASE']}/openapi.json" in next_steps[2]
+    for page, line in zip(("docs/api/README.md", "docs/operations/README.md"), next_steps[3:], strict=True):
+        assert page in line
+        assert (ROOT / page).exists()
     for service in SERVICES:
         assert re.search(rf"[─ ]{service}: .+ (ms|s)\b|^{service}: ", output, re.MULTILINE)
         assert re.search(rf"/metrics  {service}, \d+ metrics", output)

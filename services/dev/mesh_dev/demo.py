@@ -17,11 +17,13 @@ from mesh_dev.settings import DevSettings
 from mesh_dev.stack import Stack, StackOptions
 from mesh_dev.trace_source import describe_trace, describe_trace_without_statements, find_trace, is_whole
 from mesh_dev.trace_tree import Span, services_of
-from mesh_dev.wait import Waiter
+from mesh_dev.wait import LOOPBACK, Waiter
 
 PASSWORD: Final = "violet harbour lantern 27"  # noqa: S105 - of a user on this machine alone
-FACT: Final = "My name is Ada and I am allergic to peanuts. Say hello to me in one short sentence."
-QUESTION: Final = "What am I allergic to? Answer in one short sentence."
+# Chosen from some forty wordings, for what the embedded model answers sensibly (test_demo_answers.py).
+# Without its second sentence, the question is answered in the user's voice: "I'm allergic to peanuts."
+FACT: Final = "My name is Ada and I am allergic to peanuts. Name the four seasons."
+QUESTION: Final = "What am I allergic to? Start your answer with: You are allergic to"
 # The embedded model judges five metrics at some 70 tokens/s, up to three times each.
 SCORES_WITHIN_S: Final = 240.0
 MEMORIES_WITHIN_S: Final = 60.0
@@ -48,7 +50,20 @@ async def run_demo(settings: DevSettings) -> None:
     async with Stack(StackOptions(settings=settings, models=model_source_of(settings))) as stack:
         say(f"the stack is ready after {watch.elapsed_s:.1f} s: {stack.url}")
         await _unless_a_part_dies(stack, _show(stack))
-    say(f"\neverything is stopped; the demo took {watch.elapsed_s:.1f} s")
+    say(f"\neverything is stopped; the demo took {watch.elapsed_s:.1f} s\n")
+    say(_what_next(settings))
+
+
+def _what_next(settings: DevSettings) -> str:
+    command = "make dev" if settings.openai_api_key else "OPENAI_API_KEY=… make dev"
+    steps = {
+        command: "leaves the stack running, with a model that answers and judges well",
+        f"http://{LOOPBACK}:{settings.port_base}/openapi.json": "describes the HTTP API while the stack runs",
+        "docs/api/README.md": "how a client starts, follows and repeats runs, with examples",
+        "docs/operations/README.md": "how to install the mesh on Kubernetes",
+    }
+    width = max(map(len, steps))
+    return "\n".join(("What next:", *(f"   {place:<{width}}  {what}" for place, what in steps.items())))
 
 
 async def _unless_a_part_dies(stack: Stack, story: Coroutine[None, None, None]) -> None:
@@ -68,6 +83,8 @@ async def _unless_a_part_dies(stack: Stack, story: Coroutine[None, None, None]) 
 
 async def _show(stack: Stack) -> None:
     async with MeshClient(stack.url) as client:
+        if purpose := stack.environments.models.purpose:
+            say(f"\n{purpose}")
         demo = Demo(stack, client)
         await demo.make_user()
         first_run_id = await demo.tell_fact()
@@ -123,9 +140,12 @@ class Demo:
             return [] if judged["is_pending"] else list(judged["items"])
 
         judged = await _poll("the judge", scores, within_s=SCORES_WITHIN_S)
+        can_judge = self._stack.environments.models.can_judge
         for score in judged:
-            value = "failed" if score["value"] is None else f"{score['value']:.2f}"
-            say(f"   {score['name']:<14}{value:>6}   {_one_line(score['reasoning'])}")
+            value = _value(score, is_shown=can_judge)
+            say(f"   {score['name']:<14}{value:>6}   {_one_line(score['reasoning'])}".rstrip())
+        if not can_judge:
+            say("   (values are left out: this model is too small to judge, and with a better one they are shown)")
         if all(score["value"] is None for score in judged):
             raise DevError("the judge gave no valid score")
 
@@ -227,6 +247,12 @@ def _require(response: httpx.Response, deed: str) -> httpx.Response:
     if not response.is_success:
         raise DevError(f"could not {deed}: {response.status_code} {response.text.strip()}")
     return response
+
+
+def _value(score: dict[str, Any], *, is_shown: bool) -> str:
+    if score["value"] is None:
+        return "failed"
+    return f"{score['value']:.2f}" if is_shown else "judged"
 
 
 def _one_line(text: str) -> str:

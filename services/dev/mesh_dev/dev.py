@@ -26,6 +26,8 @@ async def run_dev(settings: DevSettings) -> None:
     async with Stack(options) as stack:
         say(f"\nAgent Mesh is ready after {watch.elapsed_s:.1f} s.\n")
         say(_places(stack))
+        if purpose := stack.environments.models.purpose:
+            say(f"\n{purpose}")
         say("\nTry it in another terminal:\n")
         for command in ready_made_commands(stack.url):
             say(f"  {command}\n")

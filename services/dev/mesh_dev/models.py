@@ -17,8 +17,13 @@ OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_CAPABILITIES = ("tools", "json_schema", "extraction")
 # At 70 tokens/s on one core this is 4 s; the embedded model rambles as long as it may.
 EMBEDDED_MAX_OUTPUT_TOKENS = 256
-# Without a bound its reasoning does not end; one run at a time leaves a core to the chat.
-EMBEDDED_JUDGE: Mapping[str, str] = {"EVAL_JUDGE_MAX_REASONING_CHARS": "120", "EVAL_RUNS_AT_ONCE": "1"}
+# The score alone: its reasoning was "BEGIN" or "adad". One run at a time leaves a core to the chat.
+EMBEDDED_JUDGE: Mapping[str, str] = {"EVAL_JUDGE_MAX_REASONING_CHARS": "0", "EVAL_RUNS_AT_ONCE": "1"}
+EMBEDDED_PURPOSE = (
+    f"The answers come from {local_models.CHAT_MODEL}, a model of 135 million parameters that runs on this machine\n"
+    "without a key. It is for seeing how a turn goes through the mesh, not for good answers: it knows simple English\n"
+    "and little else."
+)
 # True pairs score 0.83 to 0.90 with multilingual-e5-small, unrelated ones 0.76 to 0.81.
 E5_MIN_SIMILARITY = 0.82
 # The simulator's vectors are hashed words: texts that share none are at right angles.
@@ -61,6 +66,10 @@ class ModelChoice:
     judge_model: str
     embedding: EmbeddingChoice
     judge_env: Mapping[str, str] = field(default_factory=dict)
+    purpose: str = ""
+    """What a person should know before reading its answers; empty for a model made for answering people."""
+    can_judge: bool = True
+    """Whether its scores mean something."""
 
     def agent_environment(self) -> dict[str, str]:
         models = orjson.dumps([asdict(entry) for entry in self.entries]).decode()
@@ -114,6 +123,9 @@ def _embedded(ports: PortPlan) -> ModelChoice:
         judge_model=local_models.CHAT_MODEL,
         embedding=_e5(ports),
         judge_env=EMBEDDED_JUDGE,
+        purpose=EMBEDDED_PURPOSE,
+        # "The four seasons are: Spring, Summer, Autumn, and Winter." had a toxicity of 1.0.
+        can_judge=False,
     )
 
 
