@@ -35,9 +35,14 @@ _STATUS: Final = {
     domain.RunStatus.SUCCEEDED: pb.RUN_STATUS_SUCCEEDED,
     domain.RunStatus.FAILED: pb.RUN_STATUS_FAILED,
     domain.RunStatus.CANCELLED: pb.RUN_STATUS_CANCELLED,
+    domain.RunStatus.UNKNOWN: pb.RUN_STATUS_UNSPECIFIED,
 }
-_STATUS_BY_PB: Final[dict[int, domain.RunStatus]] = {number: status for status, number in _STATUS.items()}
-_ROLE: Final = {domain.Role.USER: pb.MESSAGE_ROLE_USER, domain.Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT}
+_STATUS_BY_PB: Final[dict[int, domain.RunStatus]] = {number: status for status, number in _STATUS.items() if number}
+_ROLE: Final = {
+    domain.Role.USER: pb.MESSAGE_ROLE_USER,
+    domain.Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT,
+    domain.Role.UNKNOWN: pb.MESSAGE_ROLE_UNSPECIFIED,
+}
 
 
 def run_input(request: pb.StartRunRequest) -> RunInput:

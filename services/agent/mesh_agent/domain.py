@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from mesh_common.events import model as events
 from mesh_common.ids import RunId, ThreadId, UserId
 
 MAX_MESSAGE_CHARS = 32_000
@@ -18,6 +19,11 @@ MAX_LOST_ATTEMPTS = 3
 must not kill all of them in turn. Attempts given back by a drain do not count."""
 
 Metadata = dict[str, str]
+# Events carry these as well.
+RecalledMemory = events.RecalledMemory
+RunError = events.RunError
+ToolResult = events.ToolResult
+Usage = events.Usage
 
 
 class RunStatus(StrEnum):
@@ -26,6 +32,13 @@ class RunStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """Any that a newer release stored. It is an end: only runs that are pending or running go on."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "RunStatus":
+        del value
+        return cls.UNKNOWN
 
     @property
     def is_ended(self) -> bool:
@@ -35,6 +48,13 @@ class RunStatus(StrEnum):
 class Role(StrEnum):
     USER = "user"
     ASSISTANT = "assistant"
+    UNKNOWN = "unknown"
+    """Any that a newer release stored: listed, and shown to no model."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Role":
+        del value
+        return cls.UNKNOWN
 
 
 class Multitask(StrEnum):
@@ -75,31 +95,6 @@ class Said:
 
     role: Role
     content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens over all rounds of a run; cost in micro-dollars (1e-6 USD)."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_micro_usd: int = 0
-
-    def plus(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cost_micro_usd + other.cost_micro_usd,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class RunError:
-    """Why a run failed: `reason` is stable, `detail` safe to show."""
-
-    reason: str
-    detail: str
-    is_retryable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,32 +172,12 @@ class Entitlements:
 
 
 @dataclass(frozen=True, slots=True)
-class RecalledMemory:
-    """One memory the model is given; `similarity` is the cosine to the message, -1..1."""
-
-    id: str
-    text: str
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    call_id: str
-    tool: str
-    arguments_json: str
-    content: str
-    is_error: bool
-    is_unknown: bool = False
-    """Nobody knows whether the call took effect; `is_error` is true as well."""
-
-
-@dataclass(frozen=True, slots=True)
 class Progress:
     """What the attempts before brought up to the last safe point: a later one builds on it instead of repeating it."""
 
     texts: tuple[str, ...] = ()
     tool_results: tuple[ToolResult, ...] = ()
-    usage: Usage = Usage()
+    usage: Usage = Usage()  # noqa: RUF009 - frozen
     model: str = ""
     """The one that answered last."""
 

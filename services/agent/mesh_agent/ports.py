@@ -4,10 +4,10 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from mesh_common.events.model import Position, RunEvent
 from mesh_common.ids import RunId, ThreadId, UserId
 
 from mesh_agent.domain import Entitlements, Message, RecalledMemory, ToolResult, Usage
-from mesh_agent.events.model import Position, RunEvent
 
 
 class EntitlementsSource(Protocol):

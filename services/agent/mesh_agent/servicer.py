@@ -2,19 +2,19 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
 import grpc
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh.agent.v1 import agent_pb2_grpc
 from mesh_common.caller import require_user
-from mesh_common.ids import RunId, ThreadId
+from mesh_common.events.model import Position
+from mesh_common.events.wire import fill_event
 from structlog.contextvars import bind_contextvars
 
 from mesh_agent import convert, domain
-from mesh_agent.convert_events import SharedEvents, event_pb
+from mesh_agent.convert_events import SharedEvents
 from mesh_agent.events.fan_out import SharedStreams
-from mesh_agent.events.model import Position
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.follow_run import FollowRun
 from mesh_agent.usecases.read_runs import Runs
@@ -22,9 +22,6 @@ from mesh_agent.usecases.start_run import StartRun
 from mesh_agent.usecases.threads import Threads
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_EVENTS_ON: Final = "mesh-events-on"
-_FOLLOW_AT: Final = "mesh-follow-at"
 
 
 class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
@@ -47,21 +44,30 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> AsyncGenerator[pb.StartRunResponse]:
         user_id, follower_id = require_user(), convert.follower_id(request)
         started = await self._start_run(user_id, convert.run_input(request))
+        acknowledged = pb.RunAcknowledged(run_id=str(started.run_id), thread_id=str(started.thread_id))
         stream = self._shared.of(follower_id) if follower_id else None
-        # Also beside a stream: its other end may be gone, and the follower know it sooner.
-        invitation = [(_FOLLOW_AT, address) for address in self._shared.invitation()] if follower_id else []
         # A run is on a shared stream once: another request for it is followed on its own call.
         live = self._follow.live(user_id, started.run_id) if stream and started.is_new else None
+        if follower_id and (live or not stream):
+            # Also when there is a stream: its other end may have closed, and the follower know that sooner.
+            for address in self._shared.invitation():
+                acknowledged.follow_at = address
         if stream and live:
+            acknowledged.events_on = str(stream.id)
             with stream.carrying(live) as is_over:
-                events_on = (_EVENTS_ON, str(stream.id))
-                await _acknowledge(context, started.run_id, started.thread_id, events_on, *invitation)
+                await _acknowledge(context, acknowledged)
+                if request.is_acknowledged_by_message:
+                    yield pb.StartRunResponse(acknowledged=acknowledged)
                 await is_over.wait()
             return
-        await _acknowledge(context, started.run_id, started.thread_id, *([] if stream else invitation))
+        await _acknowledge(context, acknowledged)
+        if request.is_acknowledged_by_message:
+            yield pb.StartRunResponse(acknowledged=acknowledged)
         async with aclosing(self._follow(user_id, started.run_id, Position())) as events:
             async for event in events:
-                yield pb.StartRunResponse(event=event_pb(event))
+                response = pb.StartRunResponse()
+                fill_event(response.event, event)
+                yield response
 
     async def FollowStartedRuns(
         self, request: pb.FollowStartedRunsRequest, context: Context
@@ -77,12 +83,16 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     async def FollowRun(self, request: pb.FollowRunRequest, context: Context) -> AsyncGenerator[pb.FollowRunResponse]:
         user_id, run_id = require_user(), convert.run_id(request.run_id)
         found = await self._follow.find(user_id, run_id)
-        has_ended = ("mesh-run-has-ended", str(found.has_ended).lower())
-        await _acknowledge(context, run_id, found.thread_id, has_ended)
+        acknowledged = pb.RunAcknowledged(run_id=str(run_id), thread_id=str(found.thread_id), has_ended=found.has_ended)
+        await _acknowledge(context, acknowledged)
+        if request.is_acknowledged_by_message:
+            yield pb.FollowRunResponse(acknowledged=acknowledged)
         after = Position(request.after_attempt, request.after_seq)
         async with aclosing(self._follow(user_id, run_id, after, found)) as events:
             async for event in events:
-                yield pb.FollowRunResponse(event=event_pb(event))
+                response = pb.FollowRunResponse()
+                fill_event(response.event, event)
+                yield response
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
         user_id, run_id = require_user(), convert.run_id(request.run_id)
@@ -150,7 +160,17 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         return pb.ListModelsResponse(models=map(convert.model_pb, models))
 
 
-async def _acknowledge(context: Context, run_id: RunId, thread_id: ThreadId, *more: tuple[str, str]) -> None:
-    """Tells the caller, before any event, that the run stands and is theirs; the call's log lines name it from here."""
-    bind_contextvars(run_id=str(run_id), thread_id=str(thread_id))
-    await context.send_initial_metadata((("mesh-run-id", str(run_id)), ("mesh-thread-id", str(thread_id)), *more))
+async def _acknowledge(context: Context, acknowledged: pb.RunAcknowledged) -> None:
+    """Tells the caller by initial metadata, before any message, that the run is durable and theirs.
+
+    The call's log lines name it from here on. Metadata is what a gateway of release 0.1.0 understands.
+    """
+    bind_contextvars(run_id=acknowledged.run_id, thread_id=acknowledged.thread_id)
+    metadata = [("mesh-run-id", acknowledged.run_id), ("mesh-thread-id", acknowledged.thread_id)]
+    if acknowledged.HasField("events_on"):
+        metadata.append(("mesh-events-on", acknowledged.events_on))
+    if acknowledged.HasField("follow_at"):
+        metadata.append(("mesh-follow-at", acknowledged.follow_at))
+    if acknowledged.HasField("has_ended"):
+        metadata.append(("mesh-run-has-ended", str(acknowledged.has_ended).lower()))
+    await context.send_initial_metadata(tuple(metadata))

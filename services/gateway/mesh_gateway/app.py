@@ -14,6 +14,7 @@ from mesh_gateway.edge.observer import TRACE_ID_HEADER, LastCatch, RequestObserv
 from mesh_gateway.edge.problems import install_handlers
 from mesh_gateway.edge.request_limits import RequestBounds, RequestLimits
 from mesh_gateway.edge.request_record import PROBES
+from mesh_gateway.protocols.native.events import event_schemas
 from mesh_gateway.protocols.native.routes import auth, catalogue, chatbot, memories, meta, runs, thread_runs, threads
 from mesh_gateway.protocols.native.schemas.common import Problem
 from mesh_gateway.settings import GatewaySettings
@@ -80,7 +81,7 @@ def _middleware(settings: GatewaySettings) -> list[Middleware]:
 
 
 def _describe(app: FastAPI) -> None:
-    """Adds to FastAPI's OpenAPI document what it cannot know: the schema of problems."""
+    """Adds to FastAPI's OpenAPI document what it cannot know: the schemas of problems and events."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -90,6 +91,7 @@ def _describe(app: FastAPI) -> None:
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(problem.pop("$defs"))
             schemas[Problem.__name__] = problem
+            schemas.update(event_schemas())
         return document
 
     # FastAPI's documented way to extend the document is to replace this method.

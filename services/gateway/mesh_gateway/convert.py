@@ -1,32 +1,29 @@
 """Protobuf <-> what the API speaks. Pure functions."""
 
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, Final, Literal, assert_never
+from typing import Any, Final, Literal
 from uuid import UUID
 
-import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.agent.v1 import agent_pb2
 from mesh.auth.v1 import auth_pb2
 from mesh.eval.v1 import eval_pb2
 from mesh.memory.v1 import memory_pb2
-from mesh_common.errors import Internal
 from mesh_common.ids import RunId
 
 from mesh_gateway.protocols.native.schemas import auth, catalogue, memories, runs, threads
-from mesh_gateway.runs.events import EventPosition, Multitask, RunOrder, StreamEvent
+from mesh_gateway.runs.events import EventPosition, Multitask, RunOrder
 
-_TERMINAL: Final = frozenset({"run_finished", "run_failed", "run_cancelled"})
 _MICRO: Final = 1_000_000
-_RUN_STATUS: Final[dict[agent_pb2.RunStatus.ValueType, runs.RunStatus]] = {
-    agent_pb2.RUN_STATUS_PENDING: "pending",
-    agent_pb2.RUN_STATUS_RUNNING: "running",
-    agent_pb2.RUN_STATUS_SUCCEEDED: "succeeded",
-    agent_pb2.RUN_STATUS_FAILED: "failed",
-    agent_pb2.RUN_STATUS_CANCELLED: "cancelled",
+_STATUS_NUMBER: Final[dict[runs.KnownRunStatus, agent_pb2.RunStatus.ValueType]] = {
+    "pending": agent_pb2.RUN_STATUS_PENDING,
+    "running": agent_pb2.RUN_STATUS_RUNNING,
+    "succeeded": agent_pb2.RUN_STATUS_SUCCEEDED,
+    "failed": agent_pb2.RUN_STATUS_FAILED,
+    "cancelled": agent_pb2.RUN_STATUS_CANCELLED,
 }
-_STATUS_NUMBER: Final = {status: number for number, status in _RUN_STATUS.items()}
+# A value that a newer release sends is no key of these: it reads as unknown.
+_RUN_STATUS: Final[dict[int, runs.KnownRunStatus]] = {number: status for status, number in _STATUS_NUMBER.items()}
 _MULTITASK: Final[dict[Multitask, agent_pb2.Multitask.ValueType]] = {
     "enqueue": agent_pb2.MULTITASK_ENQUEUE,
     "reject": agent_pb2.MULTITASK_REJECT,
@@ -35,6 +32,10 @@ _MULTITASK: Final[dict[Multitask, agent_pb2.Multitask.ValueType]] = {
 _ROLE: Final[dict[int, Literal["user", "assistant"]]] = {
     agent_pb2.MESSAGE_ROLE_USER: "user",
     agent_pb2.MESSAGE_ROLE_ASSISTANT: "assistant",
+}
+_SCORE_STATUS: Final[dict[int, Literal["succeeded", "failed"]]] = {
+    eval_pb2.SCORE_STATUS_SUCCEEDED: "succeeded",
+    eval_pb2.SCORE_STATUS_FAILED: "failed",
 }
 _ORIGIN: Final[dict[int, Literal["extracted", "verbatim", "written"]]] = {
     memory_pb2.MEMORY_ORIGIN_EXTRACTED: "extracted",
@@ -56,96 +57,23 @@ def start_request(order: RunOrder, follower_id: str) -> agent_pb2.StartRunReques
         ),
         idempotency_key=order.idempotency_key,
         follower_id=follower_id if order.is_followed else None,
+        is_acknowledged_by_message=True,
     )
 
 
 def follow_request(run_id: RunId, after: EventPosition | None) -> agent_pb2.FollowRunRequest:
-    if after is None:
-        return agent_pb2.FollowRunRequest(run_id=str(run_id))
-    return agent_pb2.FollowRunRequest(run_id=str(run_id), after_attempt=after.attempt, after_seq=after.seq)
+    request = agent_pb2.FollowRunRequest(run_id=str(run_id), is_acknowledged_by_message=True)
+    if after:
+        request.after_attempt, request.after_seq = after.attempt, after.seq
+    return request
 
 
 def list_runs_request(
-    thread_id: UUID, status: runs.RunStatus | None, limit: int, cursor: str | None
+    thread_id: UUID, status: runs.KnownRunStatus | None, limit: int, cursor: str | None
 ) -> agent_pb2.ListRunsRequest:
     return agent_pb2.ListRunsRequest(
         thread_id=str(thread_id), limit=limit, cursor=cursor, status=_STATUS_NUMBER[status] if status else None
     )
-
-
-def event(message: agent_pb2.RunEvent) -> StreamEvent:
-    name = message.WhichOneof("event")
-    if name is None:
-        # An agent that is newer than this gateway.
-        raise Internal("The run tells of something unknown.", reason="UNKNOWN_EVENT")
-    position = EventPosition(_run_id(message.run_id), message.attempt, message.seq)
-    return StreamEvent(position, name, _event_fields(message, name), name in _TERMINAL)
-
-
-@lru_cache(maxsize=1_024)
-def _run_id(text: str) -> RunId:
-    """Of a run that is told event by event."""
-    return RunId(UUID(text))
-
-
-def _event_fields(  # noqa: C901, PLR0911 - one case an event, checked to be complete
-    message: agent_pb2.RunEvent,
-    name: Literal[
-        "run_started",
-        "run_restarted",
-        "memory_recalled",
-        "message_delta",
-        "message_completed",
-        "tool_started",
-        "tool_finished",
-        "run_finished",
-        "run_failed",
-        "run_cancelled",
-    ],
-) -> dict[str, Any]:
-    match name:
-        case "message_delta":
-            delta = message.message_delta
-            return {"message_id": delta.message_id, "text": delta.text}
-        case "message_completed":
-            whole = message.message_completed
-            return {"message_id": whole.message_id, "content": whole.content, "model": whole.model}
-        case "run_started":
-            started = message.run_started
-            return {"run_id": message.run_id, "thread_id": started.thread_id, "attempt": message.attempt}
-        case "run_restarted":
-            restarted = message.run_restarted
-            reused = [_tool_result(one) for one in restarted.reused_tool_results]
-            return {
-                "run_id": message.run_id,
-                "thread_id": restarted.thread_id,
-                "attempt": message.attempt,
-                "reused_tool_results": reused,
-            }
-        case "memory_recalled":
-            recalled = message.memory_recalled
-            found = [{"id": one.id, "text": one.text, "similarity": one.similarity} for one in recalled.memories]
-            return {"memories": found, "is_unavailable": recalled.is_unavailable}
-        case "tool_started":
-            tool = message.tool_started
-            return {"call_id": tool.call_id, "tool": tool.tool, "arguments": _json(tool.arguments_json)}
-        case "tool_finished":
-            return _tool_result(message.tool_finished)
-        case "run_finished":
-            finished = message.run_finished
-            return {"finish_reason": finished.finish_reason, "usage": _usage_fields(finished.usage)}
-        case "run_failed":
-            failed = message.run_failed
-            return {
-                "reason": failed.error.reason,
-                "detail": failed.error.detail,
-                "retryable": failed.error.is_retryable,
-                "usage": _usage_fields(failed.usage),
-            }
-        case "run_cancelled":
-            return {"usage": _usage_fields(message.run_cancelled.usage)}
-        case _:
-            assert_never(name)
 
 
 def thread(message: agent_pb2.Thread) -> threads.Thread:
@@ -161,7 +89,7 @@ def thread(message: agent_pb2.Thread) -> threads.Thread:
 def thread_message(message: agent_pb2.Message) -> threads.Message:
     return threads.Message(
         id=message.id,
-        role=_ROLE[message.role],
+        role=_ROLE.get(message.role, "unknown"),
         content=message.content,
         created_at=_time(message.created_at),
         run_id=message.run_id,
@@ -174,7 +102,7 @@ def run(message: agent_pb2.Run) -> runs.Run:
     return runs.Run(
         id=message.id,
         thread_id=message.thread_id,
-        status=_RUN_STATUS[message.status],
+        status=_RUN_STATUS.get(message.status, "unknown"),
         attempt=message.attempt,
         model=message.model,
         created_at=_time(message.created_at),
@@ -206,7 +134,7 @@ def memory(message: memory_pb2.Memory) -> memories.Memory:
     return memories.Memory(
         id=message.id,
         text=message.text,
-        origin=_ORIGIN[message.origin],
+        origin=_ORIGIN.get(message.origin, "unknown"),
         created_at=_time(message.created_at),
         updated_at=_time(message.updated_at),
         run_id=message.run_id if message.HasField("run_id") else None,
@@ -245,23 +173,13 @@ def month_usage(message: auth_pb2.GetUsageResponse) -> catalogue.MonthUsage:
 def score(message: eval_pb2.Score) -> catalogue.Score:
     return catalogue.Score(
         name=message.name,
-        status="succeeded" if message.status == eval_pb2.SCORE_STATUS_SUCCEEDED else "failed",
+        status=_SCORE_STATUS.get(message.status, "unknown"),
         value=message.value if message.HasField("value") else None,
         reasoning=message.reasoning,
         judge_model=message.judge_model,
         prompt_hash=message.prompt_hash,
         created_at=_time(message.created_at),
     )
-
-
-def _tool_result(message: agent_pb2.ToolFinished) -> dict[str, Any]:
-    return {
-        "call_id": message.call_id,
-        "tool": message.tool,
-        "content": message.content,
-        "is_error": message.is_error,
-        "is_unknown": message.is_unknown,
-    }
 
 
 def _usage_fields(message: agent_pb2.Usage) -> dict[str, Any]:
@@ -274,11 +192,3 @@ def _usage_fields(message: agent_pb2.Usage) -> dict[str, Any]:
 
 def _time(message: Timestamp) -> datetime:
     return message.ToDatetime(tzinfo=UTC)
-
-
-def _json(text: str) -> object:
-    """What the model wrote as arguments; the text itself when that is no JSON."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text

@@ -13,16 +13,15 @@ from fakes.agent.loop_time import JumpingLoop
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from mesh_agent.convert_events import event_pb
 from mesh_agent.domain import Claim, Usage
 from mesh_agent.events.log import EventLog
-from mesh_agent.events.model import MessageDelta, Position, RunEvent, RunFinished, RunRestarted, RunStarted
 from mesh_agent.events.storage import decode_frames, encode_frames
 from mesh_common.errors import Unavailable
+from mesh_common.events.model import MessageDelta, Position, RunEvent, RunFinished, RunRestarted, RunStarted
+from mesh_common.events.wire import event_from_pb, event_pb
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
-from mesh_gateway import convert
 from mesh_gateway.clients.agent import OpenedRun
-from mesh_gateway.runs.events import EventPosition, EventSource, StreamEvent
+from mesh_gateway.runs.events import EventPosition, EventSource
 from mesh_gateway.runs.follow import follow_to_end
 
 RUN, THREAD, USER = RunId(new_id()), ThreadId(new_id()), UserId(new_id())
@@ -59,11 +58,11 @@ class Agents:
         assert (user_id, run_id) == (USER, RUN)
         yield OpenedRun(RUN, str(THREAD), EventSource(self._events(after)))
 
-    async def _events(self, after: EventPosition | None) -> AsyncIterator[StreamEvent]:
+    async def _events(self, after: EventPosition | None) -> AsyncIterator[RunEvent]:
         position = Position(after.attempt, after.seq) if after else Position()
         cuts = self.cuts
         async for event in self._source(position):
-            yield convert.event(event_pb(event))
+            yield event_from_pb(event_pb(event))
             if cuts.is_set():
                 raise Unavailable("cut")
 
@@ -82,7 +81,7 @@ class Client:
 
     def __init__(self, agents: Agents) -> None:
         self._agents = agents
-        self.seen: list[StreamEvent] = []
+        self.seen: list[RunEvent] = []
         self.task: asyncio.Task[None] | None = None
 
     async def come(self) -> None:
@@ -96,7 +95,7 @@ class Client:
         self.task = None
 
     async def _read(self) -> None:
-        after = self.seen[-1].position if self.seen else None
+        after = EventPosition.of(self.seen[-1]) if self.seen else None
         async with self._agents.follow_run(USER, RUN, after) as opened:
             async for event in follow_to_end(self._agents, USER, opened, after):
                 self.seen.append(event)
@@ -168,7 +167,7 @@ class Stream(RuleBasedStateMachine):
     @invariant()
     def nothing_is_missed_or_seen_twice(self) -> None:
         for client in self.clients:
-            places = [(event.position.attempt, event.position.seq) for event in client.seen]
+            places = [(event.attempt, event.seq) for event in client.seen]
             assert places == sorted(set(places))
             for attempt in {attempt for attempt, _ in places}:
                 seqs = [seq for current, seq in places if current == attempt]
@@ -180,7 +179,7 @@ class Stream(RuleBasedStateMachine):
         for client in self.clients:
             if client.task is None:
                 continue
-            here = [event.position.seq for event in client.seen if event.position.attempt == current.claim.attempt]
+            here = [event.seq for event in client.seen if event.attempt == current.claim.attempt]
             assert here == [event.seq for event in current.events]
 
     @invariant()

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 from mesh_agent.domain import RecalledMemory, RunError, ToolResult, Usage
-from mesh_agent.events import model as events
-from mesh_agent.events.model import EventBody, RunEvent
+from mesh_common.events import model as events
+from mesh_common.events.model import EventBody, RunEvent
 from mesh_common.ids import RunId
 
 # Any character that UTF-8 has: text of users, models and tools.

@@ -41,7 +41,9 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         self.error: BaseException | None = None
         self.cut_after: int | None = None
         self.says_has_ended = True
+        self.acknowledges_by = frozenset({"metadata", "message"})
         self.address: str | None = None
+        self.role: agent_pb2.MessageRole.ValueType = agent_pb2.MESSAGE_ROLE_USER
         self.release = asyncio.Event()
         self.started.clear()
         self.follows.clear()
@@ -61,10 +63,13 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         run = self._run_of(request, user_id)
         is_new = run.id == request.run_id
         shared = self._shared.get(request.follower_id) if is_new and self.address else None
-        more = (("mesh-events-on", shared[0]),) if shared else ()
-        if self.address and request.follower_id and not shared:
-            more = (("mesh-follow-at", self.address),)
-        await context.send_initial_metadata((("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id), *more))
+        acknowledged = agent_pb2.RunAcknowledged(run_id=run.id, thread_id=run.thread_id)
+        if shared:
+            acknowledged.events_on = shared[0]
+        elif self.address and request.follower_id:
+            acknowledged.follow_at = self.address
+        if await self._acknowledge(request, context, acknowledged):
+            yield agent_pb2.StartRunResponse(acknowledged=acknowledged)
         if is_new:
             # Beside the request, as in the real agent: a follower that leaves does not end the run.
             self._writers.append(asyncio.ensure_future(self.plan(run)))
@@ -91,6 +96,24 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         finally:
             del self._shared[request.follower_id]
 
+    async def _acknowledge(
+        self,
+        request: agent_pb2.StartRunRequest | agent_pb2.FollowRunRequest,
+        context: Any,
+        acknowledged: agent_pb2.RunAcknowledged,
+    ) -> bool:
+        """Whether the first message is to say it as well."""
+        metadata = {
+            "mesh-run-id": acknowledged.run_id,
+            "mesh-thread-id": acknowledged.thread_id,
+            "mesh-events-on": acknowledged.events_on,
+            "mesh-follow-at": acknowledged.follow_at,
+            "mesh-run-has-ended": str(acknowledged.has_ended).lower() if acknowledged.HasField("has_ended") else "",
+        }
+        said = [(name, value) for name, value in metadata.items() if value]
+        await context.send_initial_metadata(tuple(said) if "metadata" in self.acknowledges_by else ())
+        return "message" in self.acknowledges_by and request.is_acknowledged_by_message
+
     def leave_shared(self, run: FakeRun) -> None:
         """Carries the run no longer."""
         for _, queue in self._shared.values():
@@ -110,10 +133,11 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         run = self._owned_run(request.run_id)
         if run.is_expired:
             raise PreconditionFailed("The events are kept no longer.", reason="EVENTS_EXPIRED")
-        metadata = [("mesh-run-id", run.id), ("mesh-thread-id", run.thread_id)]
+        acknowledged = agent_pb2.RunAcknowledged(run_id=run.id, thread_id=run.thread_id)
         if self.says_has_ended:
-            metadata.append(("mesh-run-has-ended", str(run.has_ended).lower()))
-        await context.send_initial_metadata(tuple(metadata))
+            acknowledged.has_ended = run.has_ended
+        if await self._acknowledge(request, context, acknowledged):
+            yield agent_pb2.FollowRunResponse(acknowledged=acknowledged)
         after = request.after_seq if request.after_attempt == run.attempt else 0
         try:
             async for event in self._follow(run, after):
@@ -180,7 +204,7 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         self._thread(request.thread_id)
         message = agent_pb2.Message(
             id=str(new_id()),
-            role=agent_pb2.MESSAGE_ROLE_USER,
+            role=self.role,
             content="Hi",
             created_at=_NOW,
             run_id=str(new_id()),

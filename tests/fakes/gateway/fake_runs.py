@@ -21,21 +21,34 @@ class FakeRun:
     events: list[agent_pb2.RunEvent] = field(default_factory=list)
     attempt: int = 1
     is_expired: bool = False
+    shown_status: agent_pb2.RunStatus.ValueType | None = None
+    """Instead of what its events say."""
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def write(self, **event: Any) -> None:
+        """An event of the generated code's."""
+        await self.write_wire(agent_pb2.RunEvent(**event).SerializeToString())
+
+    async def write_wire(self, event: bytes) -> None:
+        """An event of any release; its run, attempt and seq are given here."""
         seq = sum(1 for one in self.events if one.attempt == self.attempt) + 1
+        message = agent_pb2.RunEvent.FromString(event)
+        message.run_id, message.attempt, message.seq = self.id, self.attempt, seq
         async with self.changed:
-            self.events.append(agent_pb2.RunEvent(run_id=self.id, attempt=self.attempt, seq=seq, **event))
+            self.events.append(message)
             self.changed.notify_all()
 
     @property
     def has_ended(self) -> bool:
-        last = self.events[-1].WhichOneof("event") if self.events else None
-        return last in {"run_finished", "run_failed", "run_cancelled"}
+        if not self.events:
+            return False
+        last = self.events[-1]
+        return last.is_terminal or last.WhichOneof("event") in {"run_finished", "run_failed", "run_cancelled"}
 
     @property
     def status(self) -> agent_pb2.RunStatus.ValueType:
+        if self.shown_status is not None:
+            return self.shown_status
         return agent_pb2.RUN_STATUS_SUCCEEDED if self.has_ended else agent_pb2.RUN_STATUS_RUNNING
 
 

@@ -168,7 +168,12 @@ def test_a_thread_crosses_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "told"), [(Role.USER, pb.MESSAGE_ROLE_USER), (Role.ASSISTANT, pb.MESSAGE_ROLE_ASSISTANT)]
+    ("role", "told"),
+    [
+        (Role.USER, pb.MESSAGE_ROLE_USER),
+        (Role.ASSISTANT, pb.MESSAGE_ROLE_ASSISTANT),
+        (Role("narrator"), pb.MESSAGE_ROLE_UNSPECIFIED),
+    ],
 )
 def test_a_message_crosses_whole(role: Role, told: pb.MessageRole.ValueType) -> None:
     message = replace(said(role, "Tea?"), is_partial=True)
@@ -217,7 +222,18 @@ def test_an_ended_run_crosses_whole() -> None:
 def test_every_status_has_its_word() -> None:
     told = {convert.run_pb(_run(status)).status for status in RunStatus}
 
-    assert told == set(pb.RunStatus.values()) - {pb.RUN_STATUS_UNSPECIFIED}
+    assert told == set(pb.RunStatus.values())
+
+
+def test_status_that_a_newer_release_stored_is_told_as_none_of_ours_and_is_an_end() -> None:
+    run = _run(RunStatus("interrupted"))
+
+    assert convert.run_pb(run).status == pb.RUN_STATUS_UNSPECIFIED
+    assert run.status.is_ended
+
+
+def test_runs_are_not_listed_by_no_status() -> None:
+    assert _faulty_field(lambda: convert.status(pb.RUN_STATUS_UNSPECIFIED)) == "status"
 
 
 def test_prices_are_told_in_micro_dollars_a_million_tokens() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_agent.domain import Usage
 from mesh_agent.events.log import EventLog, LeaseLostError
-from mesh_agent.events.model import MessageDelta, RunEvent, RunFinished
+from mesh_common.events.model import MessageDelta, RunEvent, RunFinished
 
 
 def _delta(text: str) -> MessageDelta:

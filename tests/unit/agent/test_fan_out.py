@@ -8,7 +8,7 @@ from fakes.agent.runs import an_owned_log
 from mesh_agent.domain import Usage
 from mesh_agent.events.fan_out import SharedStream, SharedStreams
 from mesh_agent.events.log import EventLog
-from mesh_agent.events.model import MessageDelta, RunEvent, RunFinished
+from mesh_common.events.model import MessageDelta, RunEvent, RunFinished
 from mesh_common.ids import RunId, new_id
 
 FOLLOWER = new_id()

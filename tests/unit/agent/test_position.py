@@ -1,6 +1,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh_agent.events.model import Position
+from mesh_common.events.model import Position
 
 _numbers = st.integers(0, 50)
 

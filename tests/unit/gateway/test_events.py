@@ -1,60 +1,103 @@
-"""Events: every kind the proto knows, as frames; positions; answers gathered from them."""
+"""Events as frames, positions in them, and answers gathered from them."""
+
+import re
+from pathlib import Path
+from typing import get_args
 
 import orjson
 import pytest
-from hypothesis import given
+from fakes.agent.any_event import run_events, tool_results
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from mesh.agent.v1 import agent_pb2
 from mesh_common.errors import Conflict, Internal, InvalidInput, Unavailable
+from mesh_common.events import model
+from mesh_common.events.model import EventBody, KnownEvent, RunError, RunEvent, UnknownEvent, Usage
 from mesh_common.ids import RunId, new_id
-from mesh_gateway import convert
+from mesh_gateway.protocols.native.events import ENDS, NAMES, event_data, event_schemas
 from mesh_gateway.protocols.native.sse import frame
 from mesh_gateway.runs.answer import AnswerBuilder
 from mesh_gateway.runs.events import EventPosition
 
-RUN = str(new_id())
-KINDS = [field.name for field in agent_pb2.RunEvent.DESCRIPTOR.oneofs_by_name["event"].fields]
-TERMINAL = {"run_finished", "run_failed", "run_cancelled"}
+RUN = RunId(new_id())
+GUIDE = Path(__file__).parents[3] / "docs/api/runs.md"
 
 
-def _event(kind: str, seq: int = 1, attempt: int = 1, **fields: object) -> agent_pb2.RunEvent:
-    event = agent_pb2.RunEvent(run_id=RUN, attempt=attempt, seq=seq)
-    target = getattr(event, kind)
-    target.SetInParent()
-    target.MergeFrom(type(target)(**fields))
-    return event
+def _event(body: EventBody, seq: int = 1, attempt: int = 1) -> RunEvent:
+    return RunEvent(RUN, attempt, seq, body)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_event_of_the_proto_becomes_a_frame(kind: str) -> None:
-    event = convert.event(_event(kind, seq=3, attempt=2))
-
-    lines = frame(event).decode().split("\n")
-
-    assert lines[:2] == [f"id: {RUN}:2:3", f"event: {kind}"]
-    assert lines[2].startswith(f'data: {{"type":"{kind}","seq":3')
-    assert lines[3:] == ["", ""]
-    assert event.is_terminal == (kind in TERMINAL)
+def _data(raw: bytes) -> object:
+    return orjson.loads(raw.split(b"data: ")[1])
 
 
-@given(st.text())
+@settings(max_examples=150, deadline=None)
+@given(run_events(tool_results()))
+def test_every_event_becomes_a_frame_as_its_schema_says(event: RunEvent) -> None:
+    raw = frame(event)
+
+    lines = raw.split(b"\n")
+    position = f"{event.run_id}:{event.attempt}:{event.seq}"
+    assert lines[:2] == [f"id: {position}".encode(), f"event: {event.body.type}".encode()]
+    assert lines[2].startswith(f'data: {{"type":"{event.body.type}","seq":{event.seq}'.encode())
+    assert lines[3:] == [b"", b""]
+    schemas = {"components": {"schemas": event_schemas()}}
+    Draft202012Validator({"$ref": "#/components/schemas/RunEvent", **schemas}).validate(_data(raw))
+
+
+def test_schemas_name_all_fields_and_require_them() -> None:
+    schemas = event_schemas()
+
+    for reference in schemas["RunEvent"]["discriminator"]["mapping"].values():
+        schema = schemas[reference.rpartition("/")[2]]
+        assert set(schema["required"]) == set(schema["properties"])
+        assert schema["description"]
+
+
+def test_names_are_those_of_the_model_the_proto_and_the_guide() -> None:
+    of_the_model = {kind.type for kind in get_args(KnownEvent)}
+    of_the_proto = {field.name for field in agent_pb2.RunEvent.DESCRIPTOR.oneofs_by_name["event"].fields}
+    rows = [line for line in GUIDE.read_text().splitlines() if re.match(r"\| `(run|message|memory|tool)_", line)]
+    of_the_guide = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+
+    assert set(NAMES) | set(ENDS) == of_the_model == of_the_proto == of_the_guide
+    assert set(ENDS) == {kind.type for kind in get_args(KnownEvent) if kind.is_terminal}
+
+
+@given(st.text(st.characters(codec="utf-8")))
 def test_text_never_breaks_out_of_its_frame(text: str) -> None:
-    raw = frame(convert.event(_event("message_delta", text=text.encode("utf-8", "replace").decode())))
+    raw = frame(_event(model.MessageDelta("m", text)))
 
     assert raw.count(b"\n") == 4
-    assert orjson.loads(raw.split(b"data: ")[1])["type"] == "message_delta"
+    assert _data(raw) == {"type": "message_delta", "seq": 1, "message_id": "m", "text": text}
 
 
 def test_arguments_of_a_tool_are_an_object_or_the_text_the_model_wrote() -> None:
-    good = convert.event(_event("tool_started", arguments_json='{"a": 1}'))
-    bad = convert.event(_event("tool_started", arguments_json='{"a": '))
+    good = event_data(_event(model.ToolStarted("c", "t", '{"a": 1}')))
+    bad = event_data(_event(model.ToolStarted("c", "t", '{"a": ')))
 
-    assert (good.fields["arguments"], bad.fields["arguments"]) == ({"a": 1}, '{"a": ')
+    assert [dict(one)["arguments"] for one in (good, bad)] == [{"a": 1}, '{"a": ']
 
 
-def test_event_of_a_newer_agent_is_an_error() -> None:
-    with pytest.raises(Internal):
-        convert.event(agent_pb2.RunEvent(run_id=RUN, attempt=1, seq=1))
+def test_tool_result_is_told_without_the_arguments_it_came_from() -> None:
+    result = model.ToolResult("c", "calculate", '{"a": 1}', "2", is_error=False)
+
+    assert event_data(_event(model.ToolFinished(result))) == {
+        "type": "tool_finished",
+        "seq": 1,
+        "call_id": "c",
+        "tool": "calculate",
+        "content": "2",
+        "is_error": False,
+        "is_unknown": False,
+    }
+
+
+def test_event_of_a_newer_agent_is_its_type_and_seq() -> None:
+    raw = frame(_event(UnknownEvent("plan_made", is_terminal=False, wire=b""), seq=4))
+
+    assert raw == f'id: {RUN}:1:4\nevent: plan_made\ndata: {{"type":"plan_made","seq":4}}\n\n'.encode()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
@@ -70,46 +113,49 @@ def test_any_other_text_is_no_position(text: str) -> None:
         EventPosition.parse(text, "Last-Event-ID")
 
 
-def _answer(*events: agent_pb2.RunEvent) -> AnswerBuilder:
-    builder = AnswerBuilder(RUN, "t")
+def _answer(*events: RunEvent) -> AnswerBuilder:
+    builder = AnswerBuilder(str(RUN), "t")
     for event in events:
-        builder.add(convert.event(event))
+        builder.add(event)
     return builder
 
 
 def test_answer_has_the_last_message_of_the_current_attempt() -> None:
-    recalled = agent_pb2.RecalledMemory(id="1", text="old", similarity=0.1)
+    recalled = model.RecalledMemory("1", "old", 0.1)
     builder = _answer(
-        _event("run_started", thread_id="t"),
-        _event("memory_recalled", 2, memories=[recalled]),
-        _event("message_completed", 3, message_id="m1", content="void"),
-        _event("run_restarted", 1, 2, thread_id="t"),
-        _event("memory_recalled", 2, 2, is_unavailable=True),
-        _event("message_completed", 3, 2, message_id="m2", content="Let me look."),
-        _event("message_completed", 4, 2, message_id="m3", content="Paris."),
-        _event("run_finished", 5, 2, finish_reason="stop"),
+        _event(model.RunStarted("t")),
+        _event(model.MemoryRecalled((recalled,), is_unavailable=False), 2),
+        _event(model.MessageCompleted("m1", "void", "sim"), 3),
+        _event(model.RunRestarted("t", ()), 1, 2),
+        _event(model.MemoryRecalled((), is_unavailable=True), 2, 2),
+        _event(model.MessageCompleted("m2", "Let me look.", "sim"), 3, 2),
+        _event(UnknownEvent("plan_made", is_terminal=False, wire=b""), 4, 2),
+        _event(model.MessageCompleted("m3", "Paris.", "sim"), 5, 2),
+        _event(model.RunFinished("stop", Usage(12, 3, 45)), 6, 2),
     )
 
     answer = builder.answer()
 
     assert (answer.thread_id, answer.message.id, answer.message.content) == ("t", "m3", "Paris.")
     assert (answer.memories, answer.is_memory_unavailable) == ([], True)
+    assert (answer.usage.input_tokens, answer.usage.output_tokens, answer.usage.cost_usd) == (12, 3, 0.000045)
 
 
 @pytest.mark.parametrize(
-    ("event", "error", "reason", "run_status"),
+    ("body", "error", "reason", "run_status"),
     [
-        (_event("run_cancelled"), Conflict, "RUN_CANCELLED", "cancelled"),
-        (_event("run_finished"), Internal, "EMPTY_ANSWER", "succeeded"),
-        (_event("run_started"), Unavailable, "RUN_NOT_FOLLOWED", None),
-        (_event("run_failed", error=agent_pb2.RunError(reason="X", is_retryable=True)), Unavailable, "X", "failed"),
-        (_event("run_failed", error=agent_pb2.RunError(reason="Y")), Internal, "Y", "failed"),
+        (model.RunCancelled(Usage()), Conflict, "RUN_CANCELLED", "cancelled"),
+        (model.RunFinished("stop", Usage()), Internal, "EMPTY_ANSWER", "succeeded"),
+        (model.RunStarted("t"), Unavailable, "RUN_NOT_FOLLOWED", None),
+        (model.RunFailed(RunError("X", "", is_retryable=True), Usage()), Unavailable, "X", "failed"),
+        (model.RunFailed(RunError("Y", "", is_retryable=False), Usage()), Internal, "Y", "failed"),
+        (UnknownEvent("run_interrupted", is_terminal=True, wire=b""), Internal, "UNKNOWN_END", "unknown"),
     ],
 )
 def test_run_without_an_answer_is_its_error(
-    event: agent_pb2.RunEvent, error: type[Exception], reason: str, run_status: str | None
+    body: EventBody, error: type[Exception], reason: str, run_status: str | None
 ) -> None:
-    builder = _answer(event)
+    builder = _answer(_event(body))
 
     with pytest.raises(error) as raised:
         builder.answer()

@@ -8,20 +8,21 @@ from itertools import pairwise
 
 from fakes.agent.loop_time import in_jumping_time, loop_time_ms
 from mesh_common.errors import Internal, MeshError, NotFound, Unavailable
+from mesh_common.events.model import MessageDelta, RunCancelled, RunEvent, Usage
 from mesh_common.ids import RunId, UserId, new_id
 from mesh_gateway.clients.agent import OpenedRun
-from mesh_gateway.runs.events import EventPosition, EventSource, StreamEvent
+from mesh_gateway.runs.events import EventPosition, EventSource
 from mesh_gateway.runs.follow import follow_to_end
 from support.cycles import cycles_left_by
 
 RUN = RunId(new_id())
 USER = UserId(new_id())
 
-type Stream = tuple[list[StreamEvent], MeshError | None]
+type Stream = tuple[list[RunEvent], MeshError | None]
 
 
-def _event(seq: int, *, is_terminal: bool = False) -> StreamEvent:
-    return StreamEvent(EventPosition(RUN, 1, seq), "message_delta", {}, is_terminal)
+def _event(seq: int, *, is_terminal: bool = False) -> RunEvent:
+    return RunEvent(RUN, 1, seq, RunCancelled(Usage()) if is_terminal else MessageDelta("m", "a"))
 
 
 class FakeFollower:
@@ -48,7 +49,7 @@ class FakeFollower:
             raise Unavailable("away")
         yield self.opened()
 
-    async def _next(self) -> AsyncIterator[StreamEvent]:
+    async def _next(self) -> AsyncIterator[RunEvent]:
         events, error = self._streams.pop(0)
         await asyncio.sleep(self.silence_s)
         for event in events:
@@ -58,7 +59,7 @@ class FakeFollower:
 
 
 async def _seqs(follower: FakeFollower) -> list[int]:
-    return [event.position.seq async for event in follow_to_end(follower, USER, follower.opened(), None)]
+    return [event.seq async for event in follow_to_end(follower, USER, follower.opened(), None)]
 
 
 async def test_a_stream_that_cannot_be_followed_again_leaves_no_cycle() -> None:
@@ -103,7 +104,7 @@ async def test_stream_that_ends_before_the_run_is_followed_again() -> None:
 async def test_owner_that_goes_before_its_next_event_is_no_end_for_who_came_back() -> None:
     follower = FakeFollower(([], None), ([_event(10, is_terminal=True)], None))
 
-    seqs = [event.position.seq async for event in follow_to_end(follower, USER, follower.opened(), _event(9).position)]
+    seqs = [event.seq async for event in follow_to_end(follower, USER, follower.opened(), EventPosition(RUN, 1, 9))]
 
     assert seqs == [10]
 
@@ -150,7 +151,7 @@ async def test_every_event_begins_a_new_half_minute() -> None:
     seqs = []
 
     async for event in follow_to_end(follower, USER, follower.opened(), None):
-        seqs.append(event.position.seq)
+        seqs.append(event.seq)
         follower.back_at_s = asyncio.get_running_loop().time() + 20.0
 
     assert seqs == [1, 2, 3, 4]

@@ -8,12 +8,12 @@ import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh_admin.secrets import make_secrets
 from mesh_common.errors import Unavailable
+from mesh_common.events.model import RunEvent
 from mesh_common.grpc.client import ServiceCalls
 from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.ids import RunId, new_id
 from mesh_common.jwt import SigningKey
 from mesh_gateway.clients.started_runs import MAX_UNREAD, ExpectedRun, StartedRuns
-from mesh_gateway.runs.events import StreamEvent
 from support.cycles import cycles_left_by
 
 RUN = RunId(new_id())
@@ -37,11 +37,11 @@ def _event(seq: int) -> agent_pb2.RunEvent:
     return agent_pb2.RunEvent(run_id=str(RUN), attempt=1, seq=seq, message_delta=delta)
 
 
-async def _until_cut(events: AsyncIterator[StreamEvent]) -> list[int]:
+async def _until_cut(events: AsyncIterator[RunEvent]) -> list[int]:
     seqs: list[int] = []
     try:
         while True:
-            seqs.append((await anext(events)).position.seq)
+            seqs.append((await anext(events)).seq)
     except Unavailable:
         return seqs
 

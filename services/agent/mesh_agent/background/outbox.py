@@ -4,15 +4,16 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 from uuid import UUID
 
 from mesh_common.database.postgres import Database
+from mesh_common.events import model as events
+from mesh_common.events.model import EventBody, RunEvent
 from mesh_common.ids import RunId, ThreadId, UserId
 from mesh_common.jobs.queue import Job
 
 from mesh_agent.domain import MAX_MESSAGE_CHARS, Message, ToolResult, Usage
-from mesh_agent.events.model import MemoryRecalled, RunEvent, RunRestarted, ToolFinished
 from mesh_agent.events.storage import decode_frames
 from mesh_agent.execution.ending import RECORD_USAGE, REMEMBER, SUBMIT_RUN
 from mesh_agent.ports import Judge, Memories, UsageSink
@@ -66,14 +67,14 @@ class DeliverOutbox:
         if found is None:
             return
         message, answer, model, frames = found
-        run_events = decode_frames(run_id, frames) if frames else []
+        evidence = _Evidence.of(decode_frames(run_id, frames) if frames else [])
         await self.judge.submit_run(
             user_id,
             run_id,
             message=message,
             answer=answer,
-            memories=_memories(run_events),
-            tool_results=_tool_results(run_events),
+            memories=evidence.memories,
+            tool_results=evidence.tool_results,
             model=model,
         )
 
@@ -92,16 +93,31 @@ def _within_one_call(placed: Sequence[tuple[Message, int]]) -> tuple[list[Messag
     return taken, reached
 
 
-def _memories(run_events: Sequence[RunEvent]) -> list[str]:
-    bodies = [event.body for event in run_events]
-    return [memory.text for body in bodies if isinstance(body, MemoryRecalled) for memory in body.memories]
+@dataclass(slots=True)
+class _Evidence:
+    """What of a run's events a judge is shown."""
 
+    memories: list[str]
+    tool_results: list[ToolResult]
 
-def _tool_results(run_events: Sequence[RunEvent]) -> list[ToolResult]:
-    reused = [
-        result
-        for event in run_events
-        if isinstance(event.body, RunRestarted)
-        for result in event.body.reused_tool_results
-    ]
-    return [*reused, *(event.body.result for event in run_events if isinstance(event.body, ToolFinished))]
+    @classmethod
+    def of(cls, run_events: Sequence[RunEvent]) -> "_Evidence":
+        evidence = cls([], [])
+        for event in run_events:
+            evidence.take(event.body)
+        return evidence
+
+    def take(self, body: EventBody) -> None:
+        match body:
+            case events.MemoryRecalled(memories):
+                self.memories += (memory.text for memory in memories)
+            case events.RunRestarted(_, results):
+                self.tool_results += results
+            case events.ToolFinished(result):
+                self.tool_results.append(result)
+            case events.RunStarted() | events.MessageDelta() | events.MessageCompleted() | events.ToolStarted():
+                pass
+            case events.RunFinished() | events.RunFailed() | events.RunCancelled() | events.UnknownEvent():
+                pass
+            case _:
+                assert_never(body)

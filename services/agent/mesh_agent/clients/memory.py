@@ -37,6 +37,10 @@ class MemoryClient:
         request = pb.RememberRequest(
             run_id=str(run_id),
             thread_id=str(thread_id),
-            messages=[pb.TurnMessage(role=_ROLES[message.role], content=message.content) for message in messages],
+            messages=[
+                pb.TurnMessage(role=_ROLES[message.role], content=message.content)
+                for message in messages
+                if message.role in _ROLES
+            ],
         )
         await self.calls.unary(self.stub.Remember, request, timeout_s=_REMEMBER_TIMEOUT_S, user_id=user_id)

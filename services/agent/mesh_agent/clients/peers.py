@@ -9,12 +9,11 @@ import structlog
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh.agent.v1 import agent_pb2_grpc
 from mesh_common.errors import DeadlineExceeded, NotFound, Unavailable
+from mesh_common.events.model import Position, RunEvent
+from mesh_common.events.wire import event_from_pb
 from mesh_common.grpc.client import ServiceCalls, open_channel
 from mesh_common.ids import RunId
 from mesh_common.process.tls_files import ChannelTls
-
-from mesh_agent.convert_events import event_from_pb
-from mesh_agent.events.model import Position, RunEvent
 
 log = structlog.get_logger()
 
@@ -38,7 +37,8 @@ class PeerAgentClients:
         with suppress(Unavailable):
             async with self._calls.stream(stub.FollowRun, request, timeout_s=None) as stream:
                 async for response in stream:
-                    yield event_from_pb(response.event)
+                    if response.HasField("event"):
+                        yield event_from_pb(response.event)
 
     async def cancel(self, address: str, run_id: RunId) -> None:
         """The run's row says already that it is to be cancelled: an owner out of reach hears of it by its heartbeat."""

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Protocol
 from uuid import UUID
 
+from mesh_common.events.model import RunEvent
 from mesh_common.ids import RunId
 
 from mesh_agent.events.log import EventLog
-from mesh_agent.events.model import RunEvent
 from mesh_agent.metrics import FOLLOWERS
 
 

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from mesh_common.events.model import EventBody, RunEvent
+
 from mesh_agent.domain import Claim
-from mesh_agent.events.model import EventBody, RunEvent
 
 
 class LeaseLostError(Exception):

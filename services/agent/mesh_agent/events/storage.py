@@ -1,6 +1,7 @@
 """An attempt's events as one compressed column, so that a follower can replay them for 24 h after the end.
 
-JSON lines under zlib level 1: 100 coalesced deltas take some 2 kB and 0.2 ms.
+A marker line, then StoredEvents, under zlib level 1: 100 coalesced deltas take some 2 kB and 0.2 ms. Release 0.1.0
+wrote JSON lines, and takes the marker line for an event that only a newer replica knows (docs/adr/0021).
 """
 
 import zlib
@@ -9,13 +10,15 @@ from typing import Any, Final
 
 import orjson
 from mesh_common.errors import Unavailable
+from mesh_common.events import model as events
+from mesh_common.events.model import EventBody, RecalledMemory, RunError, RunEvent, ToolResult, Usage
+from mesh_common.events.wire import dump_events, load_events
 from mesh_common.ids import RunId
 
-from mesh_agent.domain import RecalledMemory, RunError, ToolResult, Usage
-from mesh_agent.events import model as events
-from mesh_agent.events.model import EventBody, RunEvent
-
 _LEVEL: Final = 1
+# Attempt, seq, kind and fields of an event, as release 0.1.0 wrote them: its reader stops here with Unavailable, which
+# has the follower tried again at another replica.
+_MARKER: Final = b'[0,0,"StoredEvents",{}]\n'
 _TYPES: Final[dict[str, type[EventBody]]] = {
     cls.__name__: cls
     for cls in (
@@ -34,16 +37,18 @@ _TYPES: Final[dict[str, type[EventBody]]] = {
 
 
 def encode_frames(run_events: Sequence[RunEvent]) -> bytes:
-    lines = [orjson.dumps([event.attempt, event.seq, type(event.body).__name__, event.body]) for event in run_events]
-    return zlib.compress(b"\n".join(lines), _LEVEL)
+    return zlib.compress(_MARKER + dump_events(run_events), _LEVEL)
 
 
 def decode_frames(run_id: RunId, frames: bytes) -> list[RunEvent]:
-    """Raises Unavailable for a kind of event that a newer release wrote: a replica of that one can read it."""
-    lines = zlib.decompress(frames).split(b"\n")
-    return [_event(run_id, *orjson.loads(line)) for line in lines if line]
+    """The events of this release, the one before, and newer ones, whose own events come as unknown."""
+    content = zlib.decompress(frames)
+    if content.startswith(_MARKER):
+        return load_events(run_id, content[len(_MARKER) :])
+    return [_event(run_id, *orjson.loads(line)) for line in content.split(b"\n") if line]
 
 
+# TODO(#3): remove JSON lines in the release after next: frames are kept for 24 h.
 def _event(run_id: RunId, attempt: int, seq: int, name: str, fields: dict[str, Any]) -> RunEvent:
     if name not in _TYPES:
         raise Unavailable("This replica is older than the run's events. Try again.", reason="EVENTS_OF_NEWER_RELEASE")

@@ -2,8 +2,9 @@
 
 from typing import assert_never
 
+from mesh_common.events.model import RunCancelled, RunFailed, RunFinished, Terminal
+
 from mesh_agent.domain import Outcome, RunError, RunStatus
-from mesh_agent.events.model import RunCancelled, RunFailed, RunFinished, Terminal
 
 _UNTOLD = RunError("INTERNAL", "Something went wrong on our side.", is_retryable=True)
 
@@ -16,7 +17,7 @@ def terminal_event(outcome: Outcome) -> Terminal:
             return RunFailed(outcome.error or _UNTOLD, outcome.usage)
         case RunStatus.CANCELLED:
             return RunCancelled(outcome.usage)
-        case RunStatus.PENDING | RunStatus.RUNNING:
+        case RunStatus.PENDING | RunStatus.RUNNING | RunStatus.UNKNOWN:
             raise ValueError("not an end")
         case _:
             assert_never(outcome.status)

@@ -3,13 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from mesh_common.ids import new_id
-
-from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
-from mesh_agent.events.coalescing import TextWindow, text_window
-from mesh_agent.events.log import EventLog
-from mesh_agent.events.model import (
+from mesh_common.events.model import (
     EventBody,
     MemoryRecalled,
     MessageCompleted,
@@ -19,6 +13,12 @@ from mesh_agent.events.model import (
     ToolFinished,
     ToolStarted,
 )
+from mesh_common.ids import new_id
+
+from mesh_agent.checkpoint import RunCheckpoints
+from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
+from mesh_agent.events.coalescing import TextWindow, text_window
+from mesh_agent.events.log import EventLog
 from mesh_agent.execution.bill import Bill
 from mesh_agent.execution.prefetch import PrefetchedRecall
 from mesh_agent.llm.registry import Model

@@ -12,13 +12,13 @@ from enum import StrEnum
 import structlog
 from mesh_common.caller import Caller, acting
 from mesh_common.database.postgres import Database
+from mesh_common.events.model import RunEvent
 from mesh_common.process.telemetry import restored_context, tracer
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from structlog.contextvars import bound_contextvars
 
 from mesh_agent.domain import Claim, Outcome, RunError, RunStatus
 from mesh_agent.events.log import LeaseLostError
-from mesh_agent.events.model import RunEvent
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.attempt import AttemptParts, cancel_attempt, run_attempt
 from mesh_agent.execution.ending import EndRun

@@ -18,7 +18,7 @@ _SQL: Final = """
 OF_CLAIMED: Final = f"ARRAY({_SQL.format(said='ARRAY[role, content]', run='r.', limit=_MAX_MESSAGES)})"
 """Within a statement that claims the run `r`: pairs of role and content, for `said`."""
 _HISTORY: Final = Statement("agent.history", _SQL.format(said="role, content", run=":", limit=_MAX_MESSAGES))
-_ROLES: Final = {role.value: role for role in Role}
+_ROLES: Final = {role.value: role for role in (Role.USER, Role.ASSISTANT)}
 
 
 async def history_of(connection: AsyncConnection, claim: Claim) -> tuple[Said, ...]:
@@ -27,4 +27,4 @@ async def history_of(connection: AsyncConnection, claim: Claim) -> tuple[Said, .
 
 
 def said(pairs: Iterable[Sequence[str]]) -> tuple[Said, ...]:
-    return tuple(Said(_ROLES[role], content) for role, content in pairs)
+    return tuple(Said(_ROLES[role], content) for role, content in pairs if role in _ROLES)

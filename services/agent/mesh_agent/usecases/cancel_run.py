@@ -9,10 +9,10 @@ from typing import Final
 import structlog
 from mesh_common.database.postgres import Database
 from mesh_common.errors import MeshError, NotFound
+from mesh_common.events.model import RunCancelled, RunEvent
 from mesh_common.ids import RunId, UserId
 
 from mesh_agent.domain import Claim, FollowedRun, Run, RunStatus, Usage
-from mesh_agent.events.model import RunCancelled, RunEvent
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.executor import Executor
 from mesh_agent.metrics import RUNS_ENDED

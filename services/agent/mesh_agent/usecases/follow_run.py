@@ -7,11 +7,11 @@ from typing import Final
 
 from mesh_common.database.postgres import Database
 from mesh_common.errors import NotFound, PreconditionFailed
+from mesh_common.events.model import Position, RunEvent
 from mesh_common.ids import RunId, ThreadId, UserId
 
 from mesh_agent.domain import FollowedRun
 from mesh_agent.events.log import EventLog
-from mesh_agent.events.model import Position, RunEvent
 from mesh_agent.events.storage import decode_frames
 from mesh_agent.execution.executor import Executor
 from mesh_agent.metrics import FOLLOWERS

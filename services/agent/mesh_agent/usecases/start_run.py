@@ -97,7 +97,7 @@ class StartRun:
             raise InvalidInput.of_field("message", f"is longer than the model can read ({budget_tokens} tokens)")
 
     async def _store_and_launch(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
-        digest = _digest(run)
+        digest = request_digest(run)
         try:
             return await self._store_new(user_id, run, digest, entitlements)
         except _REFUSALS_OF_NEW:
@@ -207,7 +207,8 @@ def _taken() -> Conflict:
     return Conflict("This run id is taken.", reason="RUN_ID_TAKEN")
 
 
-def _digest(run: RunInput) -> bytes:
+def request_digest(run: RunInput) -> bytes:
+    """What makes a request with the same idempotency key, or run id, the same one."""
     return request_hash(
         thread_id=str(run.thread_id),
         message=run.message,

@@ -99,9 +99,18 @@ class Threads:
         return Page(page, encode_position_cursor(*rows[limit - 1][1]) if more else None)
 
 
+# Release 0.1.0 hashed these, whether given or not; its hashes are stored, and its replicas run beside this release's.
+_ALWAYS_HASHED: Final = frozenset({"thread_id", "message", "model", "metadata", "multitask", "on_disconnect", "title"})
+
+
 def request_hash(**fields: object) -> bytes:
-    """What makes two requests with one idempotency key the same."""
-    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).digest()
+    """What makes two requests with one idempotency key the same.
+
+    A field that was added since counts only if it is given. So a request without it has one hash in all releases, and
+    its repeat is known as such during an upgrade. Callers pass None, or an empty value, for what is not given.
+    """
+    counted = {name: value for name, value in fields.items() if value or name in _ALWAYS_HASHED}
+    return hashlib.sha256(orjson.dumps(counted, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def _found(thread: Thread | None) -> Thread:

@@ -3,32 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
 from uuid import UUID
 
 import grpc
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
-from mesh_common.errors import DeadlineExceeded, Internal, MeshError
-from mesh_common.grpc.client import ServerStream
+from mesh_common.errors import DeadlineExceeded, MeshError
+from mesh_common.events.model import RunEvent
 from mesh_common.ids import RunId, UserId
 
 from mesh_gateway import convert
+from mesh_gateway.clients.acknowledgement import Acknowledgement, Response, RunStream, acknowledgement, events_of
 from mesh_gateway.clients.backend import Backend
 from mesh_gateway.clients.started_runs import ExpectedRun, StartedRuns
 from mesh_gateway.protocols.native.schemas.catalogue import Model
 from mesh_gateway.protocols.native.schemas.common import Page
-from mesh_gateway.protocols.native.schemas.runs import Run, RunStatus
+from mesh_gateway.protocols.native.schemas.runs import KnownRunStatus, Run
 from mesh_gateway.protocols.native.schemas.threads import CreateThreadBody, Message, Thread, UpdateThreadBody
-from mesh_gateway.runs.events import EventPosition, EventSource, RunOrder, StreamEvent
-
-_RUN_ID_METADATA: Final = "mesh-run-id"
-_THREAD_ID_METADATA: Final = "mesh-thread-id"
-_HAS_ENDED_METADATA: Final = "mesh-run-has-ended"
-_EVENTS_ON_METADATA: Final = "mesh-events-on"
-_FOLLOW_AT_METADATA: Final = "mesh-follow-at"
-
-type _Stream = ServerStream[agent_pb2.StartRunResponse] | ServerStream[agent_pb2.FollowRunResponse]
+from mesh_gateway.runs.events import EventPosition, EventSource, RunOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +50,44 @@ class AgentClient:
         request = convert.start_request(order, self._started_runs.follower_id)
         with self._started_runs.expecting(order.run_id) as expected:
             async with self._backend.stream(self._stub.StartRun, request, user_id=user_id) as stream:
-                opened = await self._acknowledged(stream)
-                if opened:
-                    yield await self._carried(opened, expected, stream)
+                responses = aiter(stream)
+                acknowledged = await self._acknowledged(stream, responses)
+                if acknowledged:
+                    yield _opened(acknowledged, self._carried(acknowledged, expected, stream, responses))
                     return
         # Its events are on a shared stream, and it was over before this process looked at the call's metadata.
         async with self.follow_run(user_id, order.run_id, None) as ended:
             yield ended
 
-    async def _carried(self, opened: OpenedRun, expected: ExpectedRun, call: _Stream) -> OpenedRun:
-        """The run with its events from where the agent sends them: on the call that started it, or on a shared
-        stream."""
-        metadata = await call.initial_metadata()
-        stream_id = metadata.get(_EVENTS_ON_METADATA)
-        if _FOLLOW_AT_METADATA in metadata and not (stream_id and self._started_runs.is_open(stream_id)):
-            self._started_runs.invite(metadata[_FOLLOW_AT_METADATA])
-        if stream_id is None or opened.run_id != expected.run_id:
-            return opened
-        return replace(opened, events=EventSource(_until_cut(self._started_runs.bind(expected, stream_id), call)))
+    def _carried(
+        self,
+        acknowledged: Acknowledgement,
+        expected: ExpectedRun,
+        call: RunStream,
+        responses: AsyncIterator[Response],
+    ) -> AsyncIterator[RunEvent]:
+        """The events from where the agent sends them: on the call that started the run, or on a shared stream."""
+        stream_id, address = acknowledged.events_on, acknowledged.follow_at
+        if address and not (stream_id and self._started_runs.is_open(stream_id)):
+            self._started_runs.invite(address)
+        if stream_id is None or acknowledged.run_id != expected.run_id:
+            return events_of(responses)
+        return _until_cut(self._started_runs.bind(expected, stream_id), call)
 
     @asynccontextmanager
     async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:
         """The events after a position; opened as soon as the agent knows the run to be the user's."""
         request = convert.follow_request(run_id, after)
         async with self._backend.stream(self._stub.FollowRun, request, user_id=user_id) as stream:
+            responses = aiter(stream)
             # None: it had ended, and all of it was seen.
-            yield await self._acknowledged(stream) or _seen_whole(stream, run_id)
+            acknowledged = await self._acknowledged(stream, responses) or Acknowledgement(run_id, "", has_ended=True)
+            yield _opened(acknowledged, events_of(responses))
 
-    async def _acknowledged(self, stream: _Stream) -> OpenedRun | None:
+    async def _acknowledged(self, stream: RunStream, responses: AsyncIterator[Response]) -> Acknowledgement | None:
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                return await _opened(stream)
+                return await acknowledgement(stream, responses)
         except TimeoutError:
             raise DeadlineExceeded("The run was not acknowledged in time.") from None
 
@@ -101,7 +100,7 @@ class AgentClient:
         return convert.run((await self._backend.unary(self._stub.GetRun, request, user_id=user_id)).run)
 
     async def runs(
-        self, user_id: UserId, thread_id: UUID, *, status: RunStatus | None, limit: int, cursor: str | None
+        self, user_id: UserId, thread_id: UUID, *, status: KnownRunStatus | None, limit: int, cursor: str | None
     ) -> Page[Run]:
         request = convert.list_runs_request(thread_id, status, limit, cursor)
         response = await self._backend.unary(self._stub.ListRuns, request, user_id=user_id)
@@ -141,23 +140,11 @@ class AgentClient:
         return [convert.model(one) for one in response.models]
 
 
-async def _opened(stream: _Stream) -> OpenedRun | None:
-    """Waits for the acknowledgement; None for a call that ended well and is not known to have given any: grpc.aio loses
-    the metadata of one that ends without a message before it looks. Raises the agent's error when it sent that instead.
-    """
-    metadata = await stream.initial_metadata()
-    events = EventSource(_events(stream))
-    if _RUN_ID_METADATA in metadata:
-        said = metadata.get(_HAS_ENDED_METADATA)
-        has_ended = None if said is None else said == "true"
-        return OpenedRun(RunId(UUID(metadata[_RUN_ID_METADATA])), metadata[_THREAD_ID_METADATA], events, has_ended)
-    # An error has no metadata of ours, and comes out of reading.
-    if await events.peek() is None:
-        return None
-    raise Internal("Something went wrong on our side.")
+def _opened(acknowledged: Acknowledgement, events: AsyncIterator[RunEvent]) -> OpenedRun:
+    return OpenedRun(acknowledged.run_id, acknowledged.thread_id, EventSource(events), acknowledged.has_ended)
 
 
-async def _until_cut(events: AsyncIterator[StreamEvent], call: _Stream) -> AsyncIterator[StreamEvent]:
+async def _until_cut(events: AsyncIterator[RunEvent], call: RunStream) -> AsyncIterator[RunEvent]:
     try:
         async for event in events:
             yield event
@@ -165,15 +152,6 @@ async def _until_cut(events: AsyncIterator[StreamEvent], call: _Stream) -> Async
         # It is followed otherwise from here on, and the agent need carry it no longer.
         call.cancel()
         raise
-
-
-def _seen_whole(stream: _Stream, run_id: RunId) -> OpenedRun:
-    return OpenedRun(run_id, "", EventSource(_events(stream)), has_ended=True)
-
-
-async def _events(stream: _Stream) -> AsyncIterator[StreamEvent]:
-    async for response in stream:
-        yield convert.event(response.event)
 
 
 def _next(

@@ -16,12 +16,12 @@ import grpc
 import structlog
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh_common.errors import MeshError, Unavailable
+from mesh_common.events.model import RunEvent
+from mesh_common.events.wire import event_from_pb
 from mesh_common.grpc.client import ServiceCalls
 from mesh_common.ids import RunId, new_id
 
-from mesh_gateway import convert
 from mesh_gateway.metrics import SHARED_CUTS, SHARED_STREAMS
-from mesh_gateway.runs.events import StreamEvent
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ class ExpectedRun:
     def __init__(self, run_id: RunId) -> None:
         self.run_id = run_id
         self.stream_id: str | None = None
-        self._unread: deque[tuple[StreamEvent, int]] = deque()
+        self._unread: deque[tuple[RunEvent, int]] = deque()
         self._unread_bytes = 0
         self._has_ended = False
         self._changed = asyncio.Event()
@@ -55,12 +55,8 @@ class ExpectedRun:
         if len(self._unread) >= MAX_UNREAD or self._unread_bytes + size > MAX_UNREAD_BYTES:
             self.cut("slow")
             return
-        try:
-            # Here and not when it is read: a part of a message keeps the whole of it in memory.
-            converted = convert.event(event)
-        except MeshError as error:
-            self._end(error)
-            return
+        # Here and not when it is read: a part of a message keeps the whole of it in memory.
+        converted = event_from_pb(event)
         self._has_ended = converted.is_terminal
         self._unread.append((converted, size))
         self._unread_bytes += size
@@ -78,7 +74,7 @@ class ExpectedRun:
         self._cut = error.with_traceback(None)
         self._changed.set()
 
-    async def events(self) -> AsyncGenerator[StreamEvent]:
+    async def events(self) -> AsyncGenerator[RunEvent]:
         """In order, from the first. Raises Unavailable when it is carried no longer."""
         while True:
             while self._unread:
@@ -119,7 +115,7 @@ class StartedRuns:
     def is_open(self, stream_id: str) -> bool:
         return stream_id in self._open
 
-    def bind(self, expected: ExpectedRun, stream_id: str) -> AsyncGenerator[StreamEvent]:
+    def bind(self, expected: ExpectedRun, stream_id: str) -> AsyncGenerator[RunEvent]:
         """Its events, which come on this stream."""
         expected.stream_id = stream_id
         if not self.is_open(stream_id):

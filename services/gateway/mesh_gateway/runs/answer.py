@@ -1,13 +1,12 @@
 """The JSON answer of a run, gathered from its events."""
 
-from typing import Final
+from typing import assert_never
 
 from mesh_common.errors import Conflict, Internal, MeshError, Unavailable
+from mesh_common.events import model as events
+from mesh_common.events.model import RunEvent
 
 from mesh_gateway.protocols.native.schemas.runs import AnswerMessage, ChatAnswer, RecalledMemory, Usage
-from mesh_gateway.runs.events import StreamEvent
-
-_STATUS_BY_END: Final = {"run_finished": "succeeded", "run_failed": "failed", "run_cancelled": "cancelled"}
 
 
 class AnswerBuilder:
@@ -17,43 +16,86 @@ class AnswerBuilder:
         self._run_id = run_id
         self._thread_id = thread_id
         self._attempt = 0
-        self._seen: dict[str, StreamEvent] = {}
+        self._begin()
 
-    def add(self, event: StreamEvent) -> None:
-        if event.position.attempt != self._attempt:
-            self._attempt = event.position.attempt
-            self._seen.clear()
-        # The last of each type counts: a round of tools may complete a message of its own before the answer.
-        self._seen[event.type] = event
+    def _begin(self) -> None:
+        self._recalled: events.MemoryRecalled | None = None
+        self._completed: events.MessageCompleted | None = None
+        self._end: events.Terminal | events.UnknownEvent | None = None
+
+    def add(self, event: RunEvent) -> None:
+        if event.attempt != self._attempt:
+            self._attempt = event.attempt
+            self._begin()
+        body = event.body
+        match body:
+            case events.MessageDelta() | events.RunStarted() | events.RunRestarted():
+                pass
+            case events.ToolStarted() | events.ToolFinished():
+                pass
+            case events.MemoryRecalled():
+                self._recalled = body
+            case events.MessageCompleted():
+                # The last one counts: a round of tools may complete a message of its own before the answer.
+                self._completed = body
+            case events.RunFinished() | events.RunFailed() | events.RunCancelled():
+                self._end = body
+            case events.UnknownEvent():
+                self._end = body if body.is_terminal else self._end
+            case _:
+                assert_never(body)
 
     @property
     def run_status(self) -> str | None:
         """How the run ended; None when its end was not seen."""
-        return next((status for event, status in _STATUS_BY_END.items() if event in self._seen), None)
+        match self._end:
+            case None:
+                return None
+            case events.RunFinished():
+                return "succeeded"
+            case events.RunFailed():
+                return "failed"
+            case events.RunCancelled():
+                return "cancelled"
+            case events.UnknownEvent():
+                return "unknown"
+            case _:
+                assert_never(self._end)
 
     def answer(self) -> ChatAnswer:
         """Raises the run's error; Unavailable when its end was not seen."""
-        finished, completed = self._seen.get("run_finished"), self._seen.get("message_completed")
-        if finished is None or completed is None:
+        if not isinstance(self._end, events.RunFinished) or self._completed is None:
             raise self._error()
-        recalled = self._seen.get("memory_recalled")
+        recalled, usage = self._recalled, self._end.usage
         return ChatAnswer(
             run_id=self._run_id,
             thread_id=self._thread_id,
-            message=AnswerMessage(id=completed.fields["message_id"], content=completed.fields["content"]),
-            finish_reason=finished.fields["finish_reason"],
-            usage=Usage(**finished.fields["usage"]),
-            memories=[RecalledMemory(**one) for one in recalled.fields["memories"]] if recalled else [],
-            is_memory_unavailable=bool(recalled and recalled.fields["is_unavailable"]),
+            message=AnswerMessage(id=self._completed.message_id, content=self._completed.content),
+            finish_reason=self._end.finish_reason,
+            usage=Usage(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cost_usd=usage.cost_micro_usd / 1_000_000,
+            ),
+            memories=[
+                RecalledMemory(id=one.id, text=one.text, similarity=one.similarity)
+                for one in (recalled.memories if recalled else ())
+            ],
+            is_memory_unavailable=bool(recalled and recalled.is_unavailable),
         )
 
     def _error(self) -> MeshError:
-        if "run_cancelled" in self._seen:
-            return Conflict("The run was cancelled.", reason="RUN_CANCELLED")
-        if "run_finished" in self._seen:
-            return Internal("The run ended without an answer.", reason="EMPTY_ANSWER")
-        failed = self._seen.get("run_failed")
-        if failed is None:
-            return Unavailable("The run goes on, but cannot be followed right now.", reason="RUN_NOT_FOLLOWED")
-        cls = Unavailable if failed.fields["retryable"] else Internal
-        return cls(str(failed.fields["detail"]), reason=str(failed.fields["reason"]))
+        match self._end:
+            case None:
+                return Unavailable("The run goes on, but cannot be followed right now.", reason="RUN_NOT_FOLLOWED")
+            case events.RunFinished():
+                return Internal("The run ended without an answer.", reason="EMPTY_ANSWER")
+            case events.RunFailed(error):
+                cls = Unavailable if error.is_retryable else Internal
+                return cls(error.detail, reason=error.reason)
+            case events.RunCancelled():
+                return Conflict("The run was cancelled.", reason="RUN_CANCELLED")
+            case events.UnknownEvent():
+                return Internal("The run ended in a way that this gateway does not know.", reason="UNKNOWN_END")
+            case _:
+                assert_never(self._end)

@@ -1,11 +1,12 @@
-"""Events of runs as clients see them, and the places in their order that clients come back to."""
+"""Where in a run's events a client is, and the events from there on."""
 
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from mesh_common.errors import InvalidInput
+from mesh_common.events.model import RunEvent
 from mesh_common.ids import RunId, parse_id
 
 # What becomes of a new run on a thread that has a run already.
@@ -27,6 +28,10 @@ class EventPosition:
         return f"{self.run_id}:{self.attempt}:{self.seq}"
 
     @classmethod
+    def of(cls, event: RunEvent) -> "EventPosition":
+        return cls(event.run_id, event.attempt, event.seq)
+
+    @classmethod
     def parse(cls, text: str, field: str) -> "EventPosition":
         """Raises InvalidInput naming `field` for anything that is no event's id."""
         match = _POSITION.fullmatch(text)
@@ -35,33 +40,23 @@ class EventPosition:
         return cls(RunId(parse_id(match[1], field)), int(match[2]), int(match[3]))
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEvent:
-    """One event as the agent gave it: never merged, never renumbered."""
-
-    position: EventPosition
-    type: str
-    fields: Mapping[str, Any]
-    is_terminal: bool
-
-
 class EventSource:
     """Events as they come, with a look at the next one."""
 
-    def __init__(self, events: AsyncIterator[StreamEvent]) -> None:
+    def __init__(self, events: AsyncIterator[RunEvent]) -> None:
         self._events = events
-        self._next: StreamEvent | None = None
+        self._next: RunEvent | None = None
 
-    async def peek(self) -> StreamEvent | None:
+    async def peek(self) -> RunEvent | None:
         """Waits for the next event and leaves it there; None when no more will come. Raises as reading does."""
         if self._next is None:
             self._next = await anext(self._events, None)
         return self._next
 
-    def __aiter__(self) -> AsyncIterator[StreamEvent]:
+    def __aiter__(self) -> AsyncIterator[RunEvent]:
         return self
 
-    async def __anext__(self) -> StreamEvent:
+    async def __anext__(self) -> RunEvent:
         if self._next is None:
             return await anext(self._events)
         event, self._next = self._next, None

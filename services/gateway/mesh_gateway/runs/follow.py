@@ -8,11 +8,12 @@ from typing import Final, Protocol
 
 import structlog
 from mesh_common.errors import DeadlineExceeded, Internal, MeshError, Unavailable
+from mesh_common.events.model import RunEvent
 from mesh_common.ids import RunId, UserId
 
 from mesh_gateway.clients.agent import OpenedRun
 from mesh_gateway.metrics import REFOLLOWS
-from mesh_gateway.runs.events import EventPosition, StreamEvent
+from mesh_gateway.runs.events import EventPosition
 
 log = structlog.get_logger()
 
@@ -33,20 +34,21 @@ class Follower(Protocol):
 
 async def follow_to_end(
     agent: Follower, user_id: UserId, opened: OpenedRun, after: EventPosition | None
-) -> AsyncGenerator[StreamEvent]:
+) -> AsyncGenerator[RunEvent]:
     """The events of an opened run, in order, re-followed from the last one when the stream is cut.
 
     Ends after the terminal event; without one when the run can be followed no longer, which tells the client to
     come back. Never raises a MeshError. `after` is not the position of a terminal event: whoever has seen the end is
     told so before (204), and a run whose owner goes away before its next event is not over.
     """
+    last: RunEvent | None = None
     outage: _Outage | None = None
-    source: AsyncIterator[StreamEvent] = opened.events
+    source: AsyncIterator[RunEvent] = opened.events
     async with AsyncExitStack() as stack:
         while True:
             try:
                 async for event in source:
-                    after, outage = event.position, None
+                    last, outage = event, None
                     yield event
                     if event.is_terminal:
                         return
@@ -60,12 +62,13 @@ async def follow_to_end(
             if not may_try_again:
                 return
             await stack.aclose()
+            after = EventPosition.of(last) if last else after
             source = _refollowed(stack, agent.follow_run(user_id, opened.run_id, after), outage)
 
 
 async def _refollowed(
     stack: AsyncExitStack, opening: AbstractAsyncContextManager[OpenedRun], outage: "_Outage"
-) -> AsyncIterator[StreamEvent]:
+) -> AsyncIterator[RunEvent]:
     # A generator, so that opening fails where reading fails.
     again = await stack.enter_async_context(opening)
     REFOLLOWS.labels("opened").inc()

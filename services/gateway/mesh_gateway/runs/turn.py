@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 from mesh_common.errors import Conflict, DeadlineExceeded, MeshError, PreconditionFailed
+from mesh_common.events.model import MessageDelta, RunEvent
 from mesh_common.ids import RunId
 from opentelemetry import trace
 from starlette.requests import Request
@@ -23,7 +24,7 @@ from mesh_gateway.metrics import FIRST_TOKEN_SECONDS
 from mesh_gateway.protocols.native.schemas.runs import ChatAnswer, StartedRun
 from mesh_gateway.protocols.native.sse import EventStreamResponse
 from mesh_gateway.runs.answer import AnswerBuilder
-from mesh_gateway.runs.events import EventPosition, RunOrder, StreamEvent
+from mesh_gateway.runs.events import EventPosition, RunOrder
 from mesh_gateway.runs.follow import follow_to_end
 
 log = structlog.get_logger()
@@ -37,7 +38,7 @@ class Turn:
     """An acknowledged run being followed. `resources` hold its stream and its slot: close them."""
 
     opened: OpenedRun
-    events: AsyncGenerator[StreamEvent]
+    events: AsyncGenerator[RunEvent]
     slot: StreamSlot
     resources: AsyncExitStack
 
@@ -48,8 +49,8 @@ class FirstToken:
     def __init__(self, started_s: float) -> None:
         self._started_s: float | None = started_s
 
-    def __call__(self, event: StreamEvent) -> None:
-        if event.type == "message_delta" and self._started_s is not None:
+    def __call__(self, event: RunEvent) -> None:
+        if self._started_s is not None and isinstance(event.body, MessageDelta):
             FIRST_TOKEN_SECONDS.observe(time.perf_counter() - self._started_s)
             self._started_s = None
 
@@ -155,7 +156,7 @@ async def _is_over(gateway: Gateway, caller: Principal, opened: OpenedRun) -> bo
         raise DeadlineExceeded("The events of the run did not arrive in time.") from None
 
 
-def _streamed(gateway: Gateway, turn: Turn, on_event: Callable[[StreamEvent], None]) -> Response:
+def _streamed(gateway: Gateway, turn: Turn, on_event: Callable[[RunEvent], None]) -> Response:
     run_path = f"/api/v1/runs/{turn.opened.run_id}"
     return EventStreamResponse(
         turn.events,

@@ -27,17 +27,17 @@ class _MessageRole:
 class _MessageRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageRole.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MESSAGE_ROLE_UNSPECIFIED: _MessageRole.ValueType  # 0
-    """Never sent."""
+    """A role that the sender itself does not know: a newer release stored it."""
     MESSAGE_ROLE_USER: _MessageRole.ValueType  # 1
     """The user."""
     MESSAGE_ROLE_ASSISTANT: _MessageRole.ValueType  # 2
     """The assistant."""
 
 class MessageRole(_MessageRole, metaclass=_MessageRoleEnumTypeWrapper):
-    """MessageRole says who spoke."""
+    """MessageRole says who spoke. A reader shows a value that it does not know as unknown."""
 
 MESSAGE_ROLE_UNSPECIFIED: MessageRole.ValueType  # 0
-"""Never sent."""
+"""A role that the sender itself does not know: a newer release stored it."""
 MESSAGE_ROLE_USER: MessageRole.ValueType  # 1
 """The user."""
 MESSAGE_ROLE_ASSISTANT: MessageRole.ValueType  # 2
@@ -51,7 +51,7 @@ class _RunStatus:
 class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RUN_STATUS_UNSPECIFIED: _RunStatus.ValueType  # 0
-    """Never sent."""
+    """A status that the sender itself does not know: a newer release stored it."""
     RUN_STATUS_PENDING: _RunStatus.ValueType  # 1
     """Stored, not claimed."""
     RUN_STATUS_RUNNING: _RunStatus.ValueType  # 2
@@ -64,10 +64,10 @@ class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.V
     """Ended by the user."""
 
 class RunStatus(_RunStatus, metaclass=_RunStatusEnumTypeWrapper):
-    """RunStatus says where a run stands."""
+    """RunStatus says where a run stands. A reader shows a value that it does not know as unknown."""
 
 RUN_STATUS_UNSPECIFIED: RunStatus.ValueType  # 0
-"""Never sent."""
+"""A status that the sender itself does not know: a newer release stored it."""
 RUN_STATUS_PENDING: RunStatus.ValueType  # 1
 """Stored, not claimed."""
 RUN_STATUS_RUNNING: RunStatus.ValueType  # 2
@@ -410,13 +410,17 @@ Global___RunError: _TypeAlias = RunError  # noqa: Y015
 
 @_typing.final
 class RunEvent(_message.Message):
-    """RunEvent is something that happened in an attempt of a run."""
+    """RunEvent is something that happened in an attempt of a run. A reader passes an event that it does not know on as its
+    type and seq, and treats it as the end of the run if `is_terminal` is set.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    IS_TERMINAL_FIELD_NUMBER: _builtins.int
     RUN_STARTED_FIELD_NUMBER: _builtins.int
     RUN_RESTARTED_FIELD_NUMBER: _builtins.int
     MEMORY_RECALLED_FIELD_NUMBER: _builtins.int
@@ -428,11 +432,17 @@ class RunEvent(_message.Message):
     RUN_FAILED_FIELD_NUMBER: _builtins.int
     RUN_CANCELLED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """UUID."""
+    """UUID; empty in StoredEvents."""
     attempt: _builtins.int
     """From 1."""
     seq: _builtins.int
     """1, 2, 3 … without gaps within the attempt."""
+    type: _builtins.str
+    """The name of the field of `event` that is set, for readers that do not know this field. Absent for `message_delta`,
+    which every release knows, and in events of release 0.1.0.
+    """
+    is_terminal: _builtins.bool
+    """Whether this event ends the run, for the same readers."""
     @_builtins.property
     def run_started(self) -> Global___RunStarted:
         """The run was claimed and starts."""
@@ -479,6 +489,8 @@ class RunEvent(_message.Message):
         run_id: _builtins.str = ...,
         attempt: _builtins.int = ...,
         seq: _builtins.int = ...,
+        type: _builtins.str | None = ...,
+        is_terminal: _builtins.bool = ...,
         run_started: Global___RunStarted | None = ...,
         run_restarted: Global___RunRestarted | None = ...,
         memory_recalled: Global___MemoryRecalled | None = ...,
@@ -490,12 +502,17 @@ class RunEvent(_message.Message):
         run_failed: Global___RunFailed | None = ...,
         run_cancelled: Global___RunCancelled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_restarted", b"run_restarted", "run_started", b"run_started", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "event", b"event", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_restarted", b"run_restarted", "run_started", b"run_started", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "event", b"event", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_id", b"run_id", "run_restarted", b"run_restarted", "run_started", b"run_started", "seq", b"seq", "tool_finished", b"tool_finished", "tool_started", b"tool_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "attempt", b"attempt", "event", b"event", "is_terminal", b"is_terminal", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_id", b"run_id", "run_restarted", b"run_restarted", "run_started", b"run_started", "seq", b"seq", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_started", "run_restarted", "memory_recalled", "message_delta", "message_completed", "tool_started", "tool_finished", "run_finished", "run_failed", "run_cancelled"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___RunEvent: _TypeAlias = RunEvent  # noqa: Y015
@@ -705,6 +722,7 @@ class ToolFinished(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     IS_ERROR_FIELD_NUMBER: _builtins.int
     IS_UNKNOWN_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """The model's id of the call."""
     tool: _builtins.str
@@ -717,6 +735,8 @@ class ToolFinished(_message.Message):
     """Whether nobody knows if the call took effect: it was started, its process went away, and it is not repeated
     (a tool that may run once only). Implies is_error.
     """
+    arguments_json: _builtins.str
+    """What it was called with, as JSON; empty from release 0.1.0."""
     def __init__(
         self,
         *,
@@ -725,10 +745,11 @@ class ToolFinished(_message.Message):
         content: _builtins.str = ...,
         is_error: _builtins.bool = ...,
         is_unknown: _builtins.bool = ...,
+        arguments_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "content", b"content", "is_error", b"is_error", "is_unknown", b"is_unknown", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "call_id", b"call_id", "content", b"content", "is_error", b"is_error", "is_unknown", b"is_unknown", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -817,6 +838,30 @@ class RunCancelled(_message.Message):
 Global___RunCancelled: _TypeAlias = RunCancelled  # noqa: Y015
 
 @_typing.final
+class StoredEvents(_message.Message):
+    """StoredEvents are the events of one attempt that has ended, as the agent's database keeps them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunEvent]:
+        """In order, from seq 1."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___RunEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredEvents: _TypeAlias = StoredEvents  # noqa: Y015
+
+@_typing.final
 class StartRunRequest(_message.Message):
     """StartRunRequest holds a run's input."""
 
@@ -851,6 +896,7 @@ class StartRunRequest(_message.Message):
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     FOLLOWER_ID_FIELD_NUMBER: _builtins.int
+    IS_ACKNOWLEDGED_BY_MESSAGE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """UUIDv7, minted by the gateway."""
     thread_id: _builtins.str
@@ -869,6 +915,8 @@ class StartRunRequest(_message.Message):
     """1 to 255 visible ASCII characters; the same key gives the same run, another body INVALID_ARGUMENT."""
     follower_id: _builtins.str
     """UUID of the calling process, as in its FollowStartedRuns; absent to have the events on this call."""
+    is_acknowledged_by_message: _builtins.bool
+    """Whether the caller understands RunAcknowledged; without it there is none, and initial metadata alone acknowledges."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Kept with the run; limits as Thread.metadata."""
@@ -885,10 +933,11 @@ class StartRunRequest(_message.Message):
         on_disconnect: Global___OnDisconnect.ValueType = ...,
         idempotency_key: _builtins.str | None = ...,
         follower_id: _builtins.str | None = ...,
+        is_acknowledged_by_message: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_follower_id", b"_follower_id", "_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "follower_id", b"follower_id", "idempotency_key", b"idempotency_key", "model", b"model", "thread_id", b"thread_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_follower_id", b"_follower_id", "_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "follower_id", b"follower_id", "idempotency_key", b"idempotency_key", "message", b"message", "metadata", b"metadata", "model", b"model", "multitask", b"multitask", "on_disconnect", b"on_disconnect", "run_id", b"run_id", "thread_id", b"thread_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_follower_id", b"_follower_id", "_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "follower_id", b"follower_id", "idempotency_key", b"idempotency_key", "is_acknowledged_by_message", b"is_acknowledged_by_message", "message", b"message", "metadata", b"metadata", "model", b"model", "multitask", b"multitask", "on_disconnect", b"on_disconnect", "run_id", b"run_id", "thread_id", b"thread_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__follower_id: _TypeAlias = _typing.Literal["follower_id"]  # noqa: Y015
     _WhichOneofArgType__follower_id: _TypeAlias = _typing.Literal["_follower_id", b"_follower_id"]  # noqa: Y015
@@ -910,24 +959,79 @@ class StartRunRequest(_message.Message):
 Global___StartRunRequest: _TypeAlias = StartRunRequest  # noqa: Y015
 
 @_typing.final
+class RunAcknowledged(_message.Message):
+    """RunAcknowledged says that a run is durable and the user's. It is the first message of the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    THREAD_ID_FIELD_NUMBER: _builtins.int
+    EVENTS_ON_FIELD_NUMBER: _builtins.int
+    FOLLOW_AT_FIELD_NUMBER: _builtins.int
+    HAS_ENDED_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    thread_id: _builtins.str
+    """UUID."""
+    events_on: _builtins.str
+    """The FollowStartedRuns stream (its `stream_id`) that carries the events; absent when this call carries them."""
+    follow_at: _builtins.str
+    """Address to open FollowStartedRuns at; absent when there is no need to, or no address is known."""
+    has_ended: _builtins.bool
+    """Whether the run had ended when the call came. Only in FollowRun."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        thread_id: _builtins.str = ...,
+        events_on: _builtins.str | None = ...,
+        follow_at: _builtins.str | None = ...,
+        has_ended: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_events_on", b"_events_on", "_follow_at", b"_follow_at", "_has_ended", b"_has_ended", "events_on", b"events_on", "follow_at", b"follow_at", "has_ended", b"has_ended"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_events_on", b"_events_on", "_follow_at", b"_follow_at", "_has_ended", b"_has_ended", "events_on", b"events_on", "follow_at", b"follow_at", "has_ended", b"has_ended", "run_id", b"run_id", "thread_id", b"thread_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__events_on: _TypeAlias = _typing.Literal["events_on"]  # noqa: Y015
+    _WhichOneofArgType__events_on: _TypeAlias = _typing.Literal["_events_on", b"_events_on"]  # noqa: Y015
+    _WhichOneofReturnType__follow_at: _TypeAlias = _typing.Literal["follow_at"]  # noqa: Y015
+    _WhichOneofArgType__follow_at: _TypeAlias = _typing.Literal["_follow_at", b"_follow_at"]  # noqa: Y015
+    _WhichOneofReturnType__has_ended: _TypeAlias = _typing.Literal["has_ended"]  # noqa: Y015
+    _WhichOneofArgType__has_ended: _TypeAlias = _typing.Literal["_has_ended", b"_has_ended"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events_on) -> _WhichOneofReturnType__events_on | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__follow_at) -> _WhichOneofReturnType__follow_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_ended) -> _WhichOneofReturnType__has_ended | None: ...
+
+Global___RunAcknowledged: _TypeAlias = RunAcknowledged  # noqa: Y015
+
+@_typing.final
 class StartRunResponse(_message.Message):
-    """StartRunResponse carries one event."""
+    """StartRunResponse carries one event or the acknowledgement. A reader passes over one that has neither."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def event(self) -> Global___RunEvent:
         """In order, from seq 1."""
+
+    @_builtins.property
+    def acknowledged(self) -> Global___RunAcknowledged:
+        """The first message, only if the request asks for it."""
 
     def __init__(
         self,
         *,
         event: Global___RunEvent | None = ...,
+        acknowledged: Global___RunAcknowledged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1000,22 +1104,26 @@ class FollowRunRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    IS_ACKNOWLEDGED_BY_MESSAGE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """UUID."""
     after_attempt: _builtins.int
     """The attempt of the last event seen; absent to start at the beginning."""
     after_seq: _builtins.int
     """The seq of the last event seen; an older attempt's position gives the current one whole."""
+    is_acknowledged_by_message: _builtins.bool
+    """As StartRunRequest.is_acknowledged_by_message."""
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         after_attempt: _builtins.int | None = ...,
         after_seq: _builtins.int | None = ...,
+        is_acknowledged_by_message: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_attempt", b"_after_attempt", "_after_seq", b"_after_seq", "after_attempt", b"after_attempt", "after_seq", b"after_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_attempt", b"_after_attempt", "_after_seq", b"_after_seq", "after_attempt", b"after_attempt", "after_seq", b"after_seq", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_attempt", b"_after_attempt", "_after_seq", b"_after_seq", "after_attempt", b"after_attempt", "after_seq", b"after_seq", "is_acknowledged_by_message", b"is_acknowledged_by_message", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_attempt: _TypeAlias = _typing.Literal["after_attempt"]  # noqa: Y015
     _WhichOneofArgType__after_attempt: _TypeAlias = _typing.Literal["_after_attempt", b"_after_attempt"]  # noqa: Y015
@@ -1030,23 +1138,29 @@ Global___FollowRunRequest: _TypeAlias = FollowRunRequest  # noqa: Y015
 
 @_typing.final
 class FollowRunResponse(_message.Message):
-    """FollowRunResponse carries one event."""
+    """FollowRunResponse carries one event or the acknowledgement. A reader passes over one that has neither."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def event(self) -> Global___RunEvent:
         """In order."""
+
+    @_builtins.property
+    def acknowledged(self) -> Global___RunAcknowledged:
+        """The first message, only if the request asks for it."""
 
     def __init__(
         self,
         *,
         event: Global___RunEvent | None = ...,
+        acknowledged: Global___RunAcknowledged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -20,14 +20,16 @@ class AgentServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartRun: _aio.UnaryStreamMultiCallable[_agent_pb2.StartRunRequest, _agent_pb2.StartRunResponse]
     """StartRun stores the user's message and the run in one transaction, then follows the run.
-    Initial metadata (`mesh-run-id`, `mesh-thread-id`) is sent after the commit: only then is the run acknowledged.
+    The run is acknowledged after the commit: by the first message, RunAcknowledged, to a caller that asks for it
+    (`is_acknowledged_by_message`), and for one release also by initial metadata (`mesh-run-id`, `mesh-thread-id`),
+    which is all that a caller of release 0.1.0 understands.
     Idempotent by run id and by idempotency key: a repetition follows the first run. Ending the call ends the
     following; the run goes on.
     Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
     RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
     To a caller that names itself (`follower_id`) the events of a new run may come on its FollowStartedRuns stream
-    instead: then initial metadata names that stream (`mesh-events-on`), and this call carries none. Without such a
-    stream here `mesh-follow-at` tells the address to open one at.
+    instead: then the acknowledgement names that stream (`events_on`, in metadata `mesh-events-on`), and this call
+    carries none. If there is no such stream here, `follow_at` (`mesh-follow-at`) is the address to open one at.
     """
     FollowStartedRuns: _aio.UnaryStreamMultiCallable[_agent_pb2.FollowStartedRunsRequest, _agent_pb2.FollowStartedRunsResponse]
     """FollowStartedRuns carries the events of many runs: of those that the caller starts at this replica while it takes
@@ -38,8 +40,8 @@ class AgentServiceStub:
     """
     FollowRun: _aio.UnaryStreamMultiCallable[_agent_pb2.FollowRunRequest, _agent_pb2.FollowRunResponse]
     """FollowRun gives the events of a run's current attempt after a position, live until its terminal event.
-    Initial metadata as StartRun, sent as soon as the run is known to be the user's, and `mesh-run-has-ended`
-    (`true` or `false`, as it stands then).
+    Acknowledged as by StartRun, as soon as the run is known to be the user's; `has_ended` (in metadata
+    `mesh-run-has-ended`, `true` or `false`) is how it stands then.
     Errors: NOT_FOUND; FAILED_PRECONDITION when the events are no longer kept (24 h after the end).
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_agent_pb2.CancelRunRequest, _agent_pb2.CancelRunResponse]
@@ -75,14 +77,16 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agent_pb2.StartRunRequest, _abc.AsyncIterator[_agent_pb2.StartRunResponse]],
     ) -> _abc.AsyncIterator[_agent_pb2.StartRunResponse]:
         """StartRun stores the user's message and the run in one transaction, then follows the run.
-        Initial metadata (`mesh-run-id`, `mesh-thread-id`) is sent after the commit: only then is the run acknowledged.
+        The run is acknowledged after the commit: by the first message, RunAcknowledged, to a caller that asks for it
+        (`is_acknowledged_by_message`), and for one release also by initial metadata (`mesh-run-id`, `mesh-thread-id`),
+        which is all that a caller of release 0.1.0 understands.
         Idempotent by run id and by idempotency key: a repetition follows the first run. Ending the call ends the
         following; the run goes on.
         Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
         RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
         To a caller that names itself (`follower_id`) the events of a new run may come on its FollowStartedRuns stream
-        instead: then initial metadata names that stream (`mesh-events-on`), and this call carries none. Without such a
-        stream here `mesh-follow-at` tells the address to open one at.
+        instead: then the acknowledgement names that stream (`events_on`, in metadata `mesh-events-on`), and this call
+        carries none. If there is no such stream here, `follow_at` (`mesh-follow-at`) is the address to open one at.
         """
 
     @_abc_1.abstractmethod
@@ -105,8 +109,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agent_pb2.FollowRunRequest, _abc.AsyncIterator[_agent_pb2.FollowRunResponse]],
     ) -> _abc.AsyncIterator[_agent_pb2.FollowRunResponse]:
         """FollowRun gives the events of a run's current attempt after a position, live until its terminal event.
-        Initial metadata as StartRun, sent as soon as the run is known to be the user's, and `mesh-run-has-ended`
-        (`true` or `false`, as it stands then).
+        Acknowledged as by StartRun, as soon as the run is known to be the user's; `has_ended` (in metadata
+        `mesh-run-has-ended`, `true` or `false`) is how it stands then.
         Errors: NOT_FOUND; FAILED_PRECONDITION when the events are no longer kept (24 h after the end).
         """
 

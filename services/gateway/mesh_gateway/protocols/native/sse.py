@@ -13,11 +13,12 @@ from http import HTTPStatus
 from typing import Final
 
 import orjson
+from mesh_common.events.model import RunEvent
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from mesh_gateway.limits.stream_slots import StreamSlot, cancel_on_disconnect
-from mesh_gateway.runs.events import StreamEvent
+from mesh_gateway.protocols.native.events import event_data
 
 MEDIA_TYPE: Final = "text/event-stream"
 _PING: Final = b": ping\n\n"
@@ -25,9 +26,9 @@ _PING: Final = b": ping\n\n"
 _COME_BACK_MS: Final = (200, 1_000)
 
 
-def frame(event: StreamEvent) -> bytes:
-    data = orjson.dumps({"type": event.type, "seq": event.position.seq, **event.fields})
-    return f"id: {event.position}\nevent: {event.type}\ndata: ".encode() + data + b"\n\n"
+def frame(event: RunEvent) -> bytes:
+    head = f"id: {event.run_id}:{event.attempt}:{event.seq}\nevent: {event.body.type}\ndata: "
+    return head.encode() + orjson.dumps(event_data(event)) + b"\n\n"
 
 
 def _come_back() -> bytes:
@@ -47,13 +48,13 @@ class EventStreamResponse(Response):
 
     def __init__(
         self,
-        events: AsyncGenerator[StreamEvent],
+        events: AsyncGenerator[RunEvent],
         *,
         resources: AsyncExitStack,
         slot: StreamSlot,
         headers: dict[str, str],
         ping_interval_s: float,
-        on_event: Callable[[StreamEvent], None],
+        on_event: Callable[[RunEvent], None],
     ) -> None:
         self._events = events
         self._resources = resources

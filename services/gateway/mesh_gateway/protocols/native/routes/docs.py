@@ -3,10 +3,16 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from uuid import UUID
+
+from mesh_common.events.model import MessageDelta, RunEvent
+from mesh_common.ids import RunId
 
 from mesh_gateway.edge.problems import MEDIA_TYPE
+from mesh_gateway.protocols.native.events import ENDS, NAMES, SCHEMA
 from mesh_gateway.protocols.native.schemas.common import Problem
 from mesh_gateway.protocols.native.sse import MEDIA_TYPE as SSE_MEDIA_TYPE
+from mesh_gateway.protocols.native.sse import frame
 
 type Responses = dict[int | str, dict[str, Any]]
 
@@ -45,11 +51,14 @@ _HEADERS: Final[Mapping[int, dict[str, Any]]] = {
     503: _RETRY_AFTER,
 }
 NO_MORE_EVENTS: Final[Responses] = {204: {"description": "No more events will come; GET the run."}}
-_STREAM_EXAMPLE: Final = (
-    "id: 0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f:1:3\n"
-    "event: message_delta\n"
-    'data: {"type":"message_delta","seq":3,"message_id":"0199f0c4-3333-7c3a-8f11-3a4b5c6d7e8f","text":"Paris"}\n\n'
-)
+_STREAM_EXAMPLE: Final = frame(
+    RunEvent(
+        RunId(UUID("0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f")),
+        1,
+        3,
+        MessageDelta("0199f0c4-3333-7c3a-8f11-3a4b5c6d7e8f", "Paris"),
+    )
+).decode()
 
 
 def problems(*statuses: int) -> Responses:
@@ -62,12 +71,18 @@ def stream(*statuses: int) -> Responses:
     location = {"schema": {"type": "string"}}
     ok = {
         "description": (
-            "Server-sent events: run_started (run_restarted in a later attempt), memory_recalled, message_delta, "
-            "message_completed, tool_started, tool_finished, then one of run_finished, run_failed, run_cancelled. "
-            "A stream that closes without one of the last three means: come back with Last-Event-ID. "
+            f"Server-sent events: {', '.join(NAMES)}, then one of {', '.join(ENDS)}. "
+            "The first is run_started, or run_restarted in a later attempt; `data` is a RunEvent. "
+            "A stream that closes without one of the ends means: come back with Last-Event-ID. "
             "`: ping` comes when nothing else does."
         ),
-        "content": {SSE_MEDIA_TYPE: {"schema": {"type": "string"}, "example": _STREAM_EXAMPLE}},
+        "content": {
+            SSE_MEDIA_TYPE: {
+                "schema": {"type": "string"},
+                "example": _STREAM_EXAMPLE,
+                "x-data-schema": {"$ref": f"#/components/schemas/{SCHEMA}"},
+            }
+        },
         "headers": {
             "Location": {"description": "The run.", **location},
             "Content-Location": {"description": "Its events: GET this with Last-Event-ID.", **location},

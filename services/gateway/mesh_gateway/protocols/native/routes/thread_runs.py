@@ -21,9 +21,9 @@ from mesh_gateway.protocols.native.schemas.common import Page
 from mesh_gateway.protocols.native.schemas.runs import (
     BackgroundRunBody,
     ChatAnswer,
+    KnownRunStatus,
     Run,
     RunBody,
-    RunStatus,
     StartedRun,
 )
 from mesh_gateway.protocols.native.sse import EventStreamResponse
@@ -42,7 +42,7 @@ async def list_runs(
     thread_id: ThreadId,
     gateway: GatewayDep,
     caller: CallerDep,
-    status: Annotated[RunStatus | None, Query(description="Only runs of this status.")] = None,
+    status: Annotated[KnownRunStatus | None, Query(description="Only runs of this status.")] = None,
     limit: Limit = 20,
     cursor: PageCursor = None,
 ) -> Page[Run]:

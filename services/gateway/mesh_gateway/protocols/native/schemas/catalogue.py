@@ -35,7 +35,7 @@ class MonthUsage(Answer):
 
 class Score(Answer):
     name: str = Field(examples=["relevancy"])
-    status: Literal["succeeded", "failed"]
+    status: Literal["succeeded", "failed", "unknown"]
     value: float | None = Field(default=None, description="0..1; for hallucination and toxicity 0 is best, else 1.")
     reasoning: str
     judge_model: str

@@ -22,7 +22,7 @@ class SearchMemoriesBody(Body):
 class Memory(Answer):
     id: str = Field(examples=["0199f0c4-5555-7c3a-8f11-3a4b5c6d7e8f"])
     text: str
-    origin: Literal["extracted", "verbatim", "written"] = Field(
+    origin: Literal["extracted", "verbatim", "written", "unknown"] = Field(
         description="Extracted by a model, the user's own sentence, or written through this API."
     )
     created_at: datetime

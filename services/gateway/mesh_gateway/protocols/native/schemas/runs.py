@@ -10,7 +10,9 @@ from mesh_gateway.protocols.native.schemas.common import Answer, Body, CleanText
 from mesh_gateway.protocols.native.schemas.threads import Message
 from mesh_gateway.runs.events import Multitask
 
-RunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+KnownRunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+# `unknown` is a status of a newer release: `ended_at` says whether the run has ended.
+RunStatus = Literal[KnownRunStatus, "unknown"]
 
 
 class ChatBody(Body):
@@ -74,6 +76,8 @@ class Run(Answer):
 
     @property
     def has_ended(self) -> bool:
+        if self.status == "unknown":
+            return self.ended_at is not None
         return self.status not in {"pending", "running"}
 
 

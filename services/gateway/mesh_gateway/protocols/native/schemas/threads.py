@@ -30,7 +30,7 @@ class Thread(Answer):
 
 class Message(Answer):
     id: str = Field(examples=["0199f0c4-3333-7c3a-8f11-3a4b5c6d7e8f"])
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "unknown"]
     content: str = Field(examples=["Hello!"])
     created_at: datetime
     run_id: str

@@ -1,0 +1,191 @@
+"""The events of a run as all services know them.
+
+`type` is the event's name everywhere: the field of `RunEvent.event` in the proto, `event:` in Server-Sent Events.
+`is_terminal` says that the event ends its run.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mesh_common.ids import RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens over all rounds of a run; cost in micro-dollars (1e-6 USD)."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micro_usd: int = 0
+
+    def plus(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_micro_usd + other.cost_micro_usd,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """Why a run failed: `reason` is stable, `detail` safe to show."""
+
+    reason: str
+    detail: str
+    is_retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecalledMemory:
+    """One memory the model is given; `similarity` is the cosine to the message, -1..1."""
+
+    id: str
+    text: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    call_id: str
+    tool: str
+    arguments_json: str
+    """Empty in events of release 0.1.0."""
+    content: str
+    is_error: bool
+    is_unknown: bool = False
+    """Nobody knows whether the call took effect; `is_error` is true as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    type: ClassVar = "run_started"
+    is_terminal: ClassVar = False
+
+    thread_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRestarted:
+    """Opens a later attempt: what came before is void, except these tool results."""
+
+    type: ClassVar = "run_restarted"
+    is_terminal: ClassVar = False
+
+    thread_id: str
+    reused_tool_results: tuple[ToolResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRecalled:
+    type: ClassVar = "memory_recalled"
+    is_terminal: ClassVar = False
+
+    memories: tuple[RecalledMemory, ...]
+    is_unavailable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDelta:
+    type: ClassVar = "message_delta"
+    is_terminal: ClassVar = False
+
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCompleted:
+    type: ClassVar = "message_completed"
+    is_terminal: ClassVar = False
+
+    message_id: str
+    content: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    type: ClassVar = "tool_started"
+    is_terminal: ClassVar = False
+
+    call_id: str
+    tool: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    type: ClassVar = "tool_finished"
+    is_terminal: ClassVar = False
+
+    result: ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    type: ClassVar = "run_finished"
+    is_terminal: ClassVar = True
+
+    finish_reason: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    type: ClassVar = "run_failed"
+    is_terminal: ClassVar = True
+
+    error: RunError
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RunCancelled:
+    type: ClassVar = "run_cancelled"
+    is_terminal: ClassVar = True
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownEvent:
+    """An event of a newer release. It is passed on; nothing is known of what it says."""
+
+    type: str
+    is_terminal: bool
+    wire: bytes
+    """The RunEvent as it came, so that a reader behind this one, which may know it, gets all of it."""
+
+
+Terminal = RunFinished | RunFailed | RunCancelled
+KnownEvent = (
+    RunStarted | RunRestarted | MemoryRecalled | MessageDelta | MessageCompleted | ToolStarted | ToolFinished | Terminal
+)
+"""What a run of this release may say."""
+EventBody = KnownEvent | UnknownEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """`seq` counts 1, 2, 3 … without gaps within the attempt."""
+
+    run_id: RunId
+    attempt: int
+    seq: int
+    body: EventBody
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.body.is_terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The last event a follower saw. (0, 0) is before the first."""
+
+    attempt: int = 0
+    seq: int = 0
+
+    def seq_within(self, attempt: int) -> int:
+        """After which `seq` to go on in `attempt`: from its start when the position is of an older one."""
+        return self.seq if self.attempt == attempt else 0

@@ -1,0 +1,223 @@
+"""The events of a run as JSON: their names, their fields, and the schemas that describe both.
+
+The names are those of `mesh_common.events`. The type checker holds `event_data` to the fields of the classes here, and
+the OpenAPI document is made from the same classes.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypedDict, assert_never
+
+import orjson
+from mesh_common.events import model as events
+from mesh_common.events.model import KnownEvent, RunEvent, ToolResult, Usage
+from pydantic import Field, TypeAdapter
+
+SCHEMA: Final = "RunEvent"
+_REFERENCE: Final = "#/components/schemas/{model}"
+_MICRO: Final = 1_000_000
+
+
+class UsageData(TypedDict):
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+
+
+class MemoryData(TypedDict):
+    id: str
+    text: str
+    similarity: Annotated[float, Field(description="Cosine similarity to the message, -1..1.")]
+
+
+class ToolResultData(TypedDict):
+    call_id: str
+    tool: str
+    content: str
+    is_error: bool
+    is_unknown: Annotated[bool, Field(description="True when nobody knows whether the call took effect.")]
+
+
+class EventData(TypedDict):
+    """What every event has, and all that one of a newer release has here."""
+
+    type: str
+    seq: Annotated[int, Field(description="1, 2, 3 … within the attempt.")]
+
+
+class RunStartedData(EventData):
+    """The first event of a run."""
+
+    run_id: str
+    thread_id: str
+    attempt: int
+
+
+class RunRestartedData(RunStartedData):
+    """Another process took the run over: drop the text that came before."""
+
+    reused_tool_results: Annotated[list[ToolResultData], Field(description="Calls that are not made again.")]
+
+
+class MemoryRecalledData(EventData):
+    """What the agent was reminded of."""
+
+    memories: Annotated[list[MemoryData], Field(description="Best first.")]
+    is_unavailable: Annotated[bool, Field(description="True when memory could not be asked.")]
+
+
+class MessageDeltaData(EventData):
+    """A piece of the answer."""
+
+    message_id: str
+    text: Annotated[str, Field(description="Append it to what came before.")]
+
+
+class MessageCompletedData(EventData):
+    """The whole answer; it equals the deltas joined."""
+
+    message_id: str
+    content: str
+    model: str
+
+
+class ToolStartedData(EventData):
+    """A tool call begins."""
+
+    call_id: str
+    tool: str
+    arguments: Annotated[object, Field(description="An object, or the text that the model wrote if it is no JSON.")]
+
+
+class ToolFinishedData(EventData, ToolResultData):
+    """A tool call has a result."""
+
+
+class RunFinishedData(EventData):
+    """The end: the run succeeded."""
+
+    finish_reason: str
+    usage: UsageData
+
+
+class RunFailedData(EventData):
+    """The end: the run failed."""
+
+    reason: Annotated[str, Field(description="Stable, UPPER_SNAKE.")]
+    detail: str
+    retryable: bool
+    usage: UsageData
+
+
+class RunCancelledData(EventData):
+    """The end: the run was cancelled."""
+
+    usage: UsageData
+
+
+# In the order in which they come.
+_DATA: Final[Mapping[type[KnownEvent], type[EventData]]] = {
+    events.RunStarted: RunStartedData,
+    events.RunRestarted: RunRestartedData,
+    events.MemoryRecalled: MemoryRecalledData,
+    events.MessageDelta: MessageDeltaData,
+    events.MessageCompleted: MessageCompletedData,
+    events.ToolStarted: ToolStartedData,
+    events.ToolFinished: ToolFinishedData,
+    events.RunFinished: RunFinishedData,
+    events.RunFailed: RunFailedData,
+    events.RunCancelled: RunCancelledData,
+}
+NAMES: Final = tuple(body.type for body in _DATA if not body.is_terminal)
+ENDS: Final = tuple(body.type for body in _DATA if body.is_terminal)
+
+
+def event_data(event: RunEvent) -> EventData:  # noqa: C901, PLR0911 - one flat case an event
+    body, seq = event.body, event.seq
+    match body:
+        case events.MessageDelta(message_id, text):
+            return MessageDeltaData(type=body.type, seq=seq, message_id=message_id, text=text)
+        case events.MessageCompleted(message_id, content, model):
+            return MessageCompletedData(type=body.type, seq=seq, message_id=message_id, content=content, model=model)
+        case events.RunStarted(thread_id):
+            return RunStartedData(
+                type=body.type, seq=seq, run_id=str(event.run_id), thread_id=thread_id, attempt=event.attempt
+            )
+        case events.RunRestarted(thread_id, results):
+            return RunRestartedData(
+                type=body.type,
+                seq=seq,
+                run_id=str(event.run_id),
+                thread_id=thread_id,
+                attempt=event.attempt,
+                reused_tool_results=[_tool_result(one) for one in results],
+            )
+        case events.MemoryRecalled(memories, is_unavailable):
+            found = [MemoryData(id=one.id, text=one.text, similarity=one.similarity) for one in memories]
+            return MemoryRecalledData(type=body.type, seq=seq, memories=found, is_unavailable=is_unavailable)
+        case events.ToolStarted(call_id, tool, arguments_json):
+            return ToolStartedData(
+                type=body.type, seq=seq, call_id=call_id, tool=tool, arguments=_arguments(arguments_json)
+            )
+        case events.ToolFinished(result):
+            return ToolFinishedData(type=body.type, seq=seq, **_tool_result(result))
+        case events.RunFinished(finish_reason, usage):
+            return RunFinishedData(type=body.type, seq=seq, finish_reason=finish_reason, usage=_usage(usage))
+        case events.RunFailed(error, usage):
+            return RunFailedData(
+                type=body.type,
+                seq=seq,
+                reason=error.reason,
+                detail=error.detail,
+                retryable=error.is_retryable,
+                usage=_usage(usage),
+            )
+        case events.RunCancelled(usage):
+            return RunCancelledData(type=body.type, seq=seq, usage=_usage(usage))
+        case events.UnknownEvent():
+            return EventData(type=body.type, seq=seq)
+        case _:
+            assert_never(body)
+
+
+def event_schemas() -> dict[str, Any]:
+    """Schemas of the OpenAPI document: `RunEvent` is one of the others."""
+    schemas: dict[str, Any] = {}
+    references: dict[str, str] = {}
+    for body, data in _DATA.items():
+        schema = TypeAdapter(data).json_schema(ref_template=_REFERENCE)
+        schemas |= schema.pop("$defs", {})
+        schema["properties"]["type"] = {"type": "string", "const": body.type}
+        schemas[data.__name__] = schema
+        references[body.type] = _REFERENCE.format(model=data.__name__)
+    schemas[SCHEMA] = {
+        "description": "The `data:` of one event. Pass over a `type` that is not listed here.",
+        "oneOf": [{"$ref": reference} for reference in references.values()],
+        "discriminator": {"propertyName": "type", "mapping": references},
+    }
+    return schemas
+
+
+def _tool_result(result: ToolResult) -> ToolResultData:
+    return ToolResultData(
+        call_id=result.call_id,
+        tool=result.tool,
+        content=result.content,
+        is_error=result.is_error,
+        is_unknown=result.is_unknown,
+    )
+
+
+def _usage(usage: Usage) -> UsageData:
+    return UsageData(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_usd=usage.cost_micro_usd / _MICRO,
+    )
+
+
+def _arguments(text: str) -> object:
+    """What the model wrote as arguments; the text itself when that is no JSON."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
