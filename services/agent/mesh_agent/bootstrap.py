@@ -3,7 +3,7 @@
 Why it exists: nothing of this is made at import, so that tests and commands can make their own.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +35,7 @@ from mesh_agent.clients.evaluation import EvalClient
 from mesh_agent.clients.memory import MemoryClient
 from mesh_agent.clients.peers import PeerAgentClients
 from mesh_agent.convert_events import SharedEvents
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain import Effect, Entitlements
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.events.fan_out import SharedStreams
 from mesh_agent.execution.attempt import AttemptParts
@@ -45,19 +45,19 @@ from mesh_agent.execution.load import CpuShare
 from mesh_agent.execution.pending_listener import PendingListener
 from mesh_agent.execution.run_task import RunContext, RunTask
 from mesh_agent.graph.loop import AgentLoop
-from mesh_agent.graph.window import message_tokens
+from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.chat_model import StreamingChatModel
 from mesh_agent.llm.fallback import FallbackModel
 from mesh_agent.llm.registry import Model, ModelRegistry
+from mesh_agent.plans.plan import Limits, RunPlan
 from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, UsageSink
-from mesh_agent.prompts import Prompts
+from mesh_agent.prompts import default_instructions
 from mesh_agent.servicer import AgentServicer
 from mesh_agent.settings import AgentSettings, ModelSettings
 from mesh_agent.store.claims import Owner
 from mesh_agent.tables import outbox
 from mesh_agent.tools.calculate import calculate_tool
-from mesh_agent.tools.call import Effect
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.http_tool import http_tool
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
@@ -132,7 +132,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         parts = await _run_parts(stack, settings, database, checkpoints, neighbours)
         queue = JobQueue(outbox)
         end_run = EndRun(database, queue, settings.remember_delay_s, settings.eval_sample_ratio)
-        executor = _executor(settings, database, RunContext(database, parts, end_run, settings.run_timeout_s))
+        executor = _executor(settings, database, RunContext(database, parts, end_run))
         delivery = DeliverOutbox(database, neighbours.usage, neighbours.memories, neighbours.judge)
         worker = JobWorker(
             database,
@@ -181,14 +181,24 @@ async def _run_parts(
     models = [_model(entry, settings) for entry in settings.models]
     chat_models = {model.name: StreamingChatModel.of(model, session) for model in models}
     default = Entitlements(context_tokens=settings.default_context_tokens)
-    tools = await _tools(stack, settings, clock)
+    tools = ToolRegistry(await _tools(stack, settings, clock))
     return AttemptParts(
         database=database,
-        loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), ToolRegistry(tools), Prompts.load()),
+        loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), tools),
         models=ModelRegistry(models),
+        plans=KeptPlans(database, _default_plan(settings, models, tools), settings.keep_events_s, clock),
         entitlements=CachedEntitlements(neighbours.entitlements, default, clock),
         memories=neighbours.memories,
+    )
+
+
+def _default_plan(settings: AgentSettings, models: Sequence[Model], tools: ToolRegistry) -> RunPlan:
+    return RunPlan(
+        instructions=default_instructions(),
+        models=tuple(model.planned() for model in models),
+        tools=tools.planned,
         history_tokens=settings.history_tokens,
+        limits=Limits(seconds=settings.run_timeout_s),
     )
 
 
@@ -199,7 +209,9 @@ async def _tools(stack: AsyncExitStack, settings: AgentSettings, clock: Clock) -
         connector = aiohttp.TCPConnector(limit=settings.max_runs, force_close=True)
         session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         await stack.enter_async_context(session)
-        tools += [MeshTool(http_tool(entry, session), Effect(entry.effect)) for entry in settings.http_tools]
+        tools += [
+            MeshTool(http_tool(entry, session), Effect(entry.effect), entry.timeout_s) for entry in settings.http_tools
+        ]
     return tools
 
 
@@ -246,11 +258,10 @@ def _servicer(
         database,
         executor,
         parts.entitlements,
-        parts.models,
+        parts.plans,
         parts.memories,
         cancel,
         settings.max_pending_runs_per_user,
-        message_tokens(parts.loop.prompts.system(())),
     )
     runs = Runs(database, parts.entitlements, parts.models)
     follow = FollowRun(database, executor, peers)

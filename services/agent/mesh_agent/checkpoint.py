@@ -94,7 +94,7 @@ class RunCheckpoints:
 
 
 class BufferedSaver(BaseCheckpointSaver[str]):
-    """One per process, compiled into the graph; `thread_id` of its configs is the run's id.
+    """One per process, compiled into the graph; `thread_id` of its configs is the execution's id.
 
     Attempts are told apart by their fencing number, for one that lost its lease may still be here when the next comes.
     """
@@ -116,9 +116,9 @@ class BufferedSaver(BaseCheckpointSaver[str]):
             checkpoints.waiting.clear()
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The last safe point of the attempts before; a first attempt has none, and asks nobody."""
+        """The last safe point of the attempts before; the first of an execution has none, and asks nobody."""
         claim = self._checkpoints(config).claim
-        if claim.attempt == 1:
+        if claim.opens_execution:
             return None
         async with self._database.as_user(claim.user_id) as connection, _saver_on(connection) as saver:
             return await saver.aget_tuple(config)

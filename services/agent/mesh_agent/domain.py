@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NewType
 from uuid import UUID
 
 from mesh_common.events import model as events
@@ -24,6 +25,8 @@ RecalledMemory = events.RecalledMemory
 RunError = events.RunError
 ToolResult = events.ToolResult
 Usage = events.Usage
+ExecutionId = NewType("ExecutionId", UUID)
+"""Names the LangGraph thread of a run and of the runs that resume it."""
 
 
 class RunStatus(StrEnum):
@@ -68,6 +71,14 @@ class Multitask(StrEnum):
 class OnDisconnect(StrEnum):
     CONTINUE = "continue"
     CANCEL = "cancel"
+
+
+class Effect(StrEnum):
+    """What calling a tool twice would do to the world (DESIGN §6.7)."""
+
+    NONE = "none"
+    IDEMPOTENT = "idempotent"
+    ONCE = "once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +144,8 @@ class Claim:
     """The right to execute one attempt of a run, as long as its lease holds.
 
     `fence` grows with every claim of a thread; whoever writes with an older one is refused. `history` is what of the
-    thread came before, newest first; None when whoever claimed did not read it.
+    thread came before, newest first; None when whoever claimed did not read it. `plan_hash` is None for a run that a
+    release without plans started, `resumed_execution` for a run that resumes no other.
     """
 
     run_id: RunId
@@ -148,6 +160,18 @@ class Claim:
     lost_attempts: int = 0
     is_cancel_requested: bool = False
     history: tuple[Said, ...] | None = None
+    plan_hash: bytes | None = None
+    resumed_execution: ExecutionId | None = None
+
+    @property
+    def execution_id(self) -> ExecutionId:
+        """A run that resumes no other has its own id for it."""
+        return self.resumed_execution or ExecutionId(self.run_id)
+
+    @property
+    def opens_execution(self) -> bool:
+        """Whether no attempt came before that could have left checkpoints."""
+        return self.attempt == 1 and self.resumed_execution is None
 
 
 @dataclass(frozen=True, slots=True)

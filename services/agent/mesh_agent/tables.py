@@ -47,6 +47,8 @@ runs = Table(
     Column("error_detail", Text),
     Column("error_is_retryable", Boolean),
     Column("frames", LargeBinary),
+    Column("plan_hash", LargeBinary),
+    Column("execution_id", UUID(as_uuid=True)),
 )
 
 messages = Table(

@@ -6,10 +6,11 @@ from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
 from mesh_agent.events.coalescing import TextWindow
-from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel, ToolSchema
+from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel
 from mesh_agent.llm.completion_stream import Completion, TextListener
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
+from mesh_agent.plans.plan import ToolSchema
 
 
 @dataclass
@@ -44,15 +45,21 @@ class ScriptedChatModel:
     script: list[str | ProviderError] = field(default_factory=list)
     usage: tuple[int, int] | None = (10, 20)
     asked_at: list[float] = field(default_factory=list)
-    asked_with: tuple[str, ...] = ()
+    asked_with: Sequence[ToolSchema] = ()
     """The tools of the last question."""
+    max_output_tokens: int | None = None
+    """The bound of the last answer."""
     now: Callable[[], float] = lambda: 0.0
 
     async def ask(
-        self, _messages: list[BaseMessage], listener: TextListener, tools: Sequence[ToolSchema] = ()
+        self,
+        _messages: list[BaseMessage],
+        listener: TextListener,
+        tools: Sequence[ToolSchema] = (),
+        max_output_tokens: int | None = None,
     ) -> ChatAnswer:
         self.asked_at.append(self.now())
-        self.asked_with = tuple(tool["function"]["name"] for tool in tools)
+        self.asked_with, self.max_output_tokens = tools, max_output_tokens
         step = self.script.pop(0)
         if isinstance(step, ProviderError):
             if step.has_spoken:

@@ -1,10 +1,12 @@
 """What a run is made of, for tests that need one and do not care which."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from mesh_agent.domain import Claim, Message, Role
 from mesh_agent.events.log import EventLog
 from mesh_agent.llm.registry import Model
+from mesh_agent.plans.plan import Instructions, PlannedModel, RunPlan
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -49,6 +51,12 @@ def a_model(
         base_url=base_url,
         api_key="key",
     )
+
+
+def a_plan(*models: str, **fields: Any) -> RunPlan:
+    """With the models of these names; `large` when none is named."""
+    planned = tuple(PlannedModel(name, 8_000, 1_000) for name in models or ("large",))
+    return RunPlan(Instructions("Be brief.$memories", "$facts"), planned, **fields)
 
 
 def said(role: Role, content: str) -> Message:

@@ -46,7 +46,7 @@ async def second_mesh(test_mesh: TestMesh, tmp_path_factory: pytest.TempPathFact
 async def own_mesh(second_mesh: TestMesh) -> TestMesh:
     """An empty database without the agent that all tests share: that one would claim what a test leaves pending."""
     async with owner_connection(second_mesh) as connection:
-        await connection.execute(text("TRUNCATE agent.threads, agent.outbox CASCADE"))
+        await connection.execute(text("TRUNCATE agent.threads, agent.outbox, agent.plans CASCADE"))
     return second_mesh
 
 

@@ -6,6 +6,8 @@ from support.statements import counted
 
 async def test_plain_turn_on_a_new_thread_is_two_commits_and_ten_statements(agent: AgentUnderTest) -> None:
     user_id = some_user()
+    # Whoever comes first stores the plan that all share.
+    await agent.run(some_user(), "Hello")
 
     with counted(user_id) as counts:
         await agent.run(user_id, "Hello")

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from langchain_core.tools import ToolException
+from mesh_agent.domain import Effect
 from mesh_agent.settings import HttpToolSettings
-from mesh_agent.tools.call import UnknownOutcomeError, calling
+from mesh_agent.tools.call import ToolCall, UnknownOutcomeError, calling
 from mesh_agent.tools.http_tool import http_tool
+from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_common.ids import UserId, new_id
 from pydantic import TypeAdapter, ValidationError
 from support.net import free_port
@@ -88,11 +90,16 @@ async def test_failure_of_the_server_leaves_the_outcome_unknown(tool: ToolServer
 
 
 async def test_silence_leaves_the_outcome_unknown(tool: ToolServer) -> None:
+    """Called as runs call it: the plan bounds the call."""
     tool.answers.clear()
+    [settings] = SETTINGS.validate_json(tool.as_setting("once", timeout_s=0.2))
+    async with aiohttp.ClientSession() as session:
+        mark = MeshTool(http_tool(settings, session), Effect(settings.effect), settings.timeout_s)
+        registry = ToolRegistry([mark])
+        with calling("run:1:0", UserId(new_id())):
+            result = await registry.call(ToolCall("call-1", "mark", {"token": "a"}), registry.planned)
 
-    with pytest.raises(UnknownOutcomeError):
-        await called(tool.as_setting("once", timeout_s=0.2), token="a")
-
+    assert (result.is_error, result.is_unknown) == (True, True)
     assert len(tool.calls) == 1
 
 

@@ -80,7 +80,7 @@ async def test_a_pass_is_bounded_and_takes_the_oldest_first(own_agent: AgentUnde
     async with own_database.as_worker() as connection:
         dropped = await retention.drop_expired(connection, DAY_S, limit=2)
 
-    assert dropped == {"frames": 2, "run_keys": 0, "thread_keys": 0}
+    assert dropped == {"frames": 2, "run_keys": 0, "thread_keys": 0, "plans": 0}
     assert await own_agent.follow(user_id, turns[2].run_id)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.domain import Claim, RunInput
-from mesh_agent.store import claims, runs, starts, threads
+from mesh_agent.store import claims, plans, runs, starts, threads
 from mesh_agent.store.history import history_of
 from mesh_agent.store.once_calls import begin_call
 from mesh_common.database.postgres import Database
@@ -173,3 +174,21 @@ async def test_query_with_the_owners_user_condition_shows_a_stranger_nothing(
         run = await agent.cancel(owner, started.run_id)
     assert found == nothing
     assert run.status == pb.RUN_STATUS_CANCELLED
+
+
+async def test_no_user_reads_or_writes_plans(agent: AgentUnderTest, agent_database: Database) -> None:
+    """Also not the plan of one's own run: it may hold what an assistant's author keeps to themselves."""
+    owner = some_user()
+    turn = await agent.run(owner, "Hello")
+    statement = text("SELECT plan_hash FROM agent.runs WHERE id = :run_id")
+    async with agent_database.as_worker() as connection:
+        plan_hash = bytes((await connection.execute(statement, {"run_id": turn.run_id})).scalar_one())
+        assert await plans.plan_of(connection, plan_hash)
+
+    for user_id in (owner, some_user()):
+        async with agent_database.as_user(user_id) as connection:
+            assert await plans.plan_of(connection, plan_hash) is None
+            assert (await connection.execute(text("DELETE FROM agent.plans"))).rowcount == 0
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with agent_database.as_user(user_id) as connection:
+                await plans.keep_plan(connection, b"mine", b"{}")

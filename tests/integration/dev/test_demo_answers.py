@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from mesh_agent.prompts import Prompts
+from mesh_agent.prompts import default_instructions
 from mesh_dev import parts
 from mesh_dev.demo import FACT, QUESTION
 from support.net import free_port
 
-PROMPTS = Prompts.load()
+INSTRUCTIONS = default_instructions()
 TIMES = 6
 
 
@@ -26,7 +26,7 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[http
 
 async def answer_of(client: httpx.AsyncClient, message: str, memories: tuple[str, ...]) -> str:
     """With the parameters that the agent sends: no temperature, no penalty."""
-    messages = [{"role": "system", "content": PROMPTS.system(memories)}, {"role": "user", "content": message}]
+    messages = [{"role": "system", "content": INSTRUCTIONS.prompt(memories)}, {"role": "user", "content": message}]
     response = await client.post("/chat/completions", json={"messages": messages, "max_completion_tokens": 256})
     return str(response.json()["choices"][0]["message"]["content"]).strip()
 

@@ -75,13 +75,15 @@ async def test_a_question_is_sent_as_the_api_wants_it() -> None:
 
     async with _provider(answer) as provider:
         await provider.ask()
+        await provider.chat_model.ask(QUESTION, provider.listener, max_output_tokens=50)
 
-    [(key, payload)] = sent
+    [(key, payload), (_, bounded)] = sent
     assert key == "Bearer key"
     assert payload["model"] == "provider-large"
     assert payload["stream"] is True
     assert payload["stream_options"] == {"include_usage": True}
     assert payload["max_completion_tokens"] == 1_000
+    assert bounded == payload | {"max_completion_tokens": 50}
     assert [message["role"] for message in payload["messages"]] == ["system", "user"]
 
 

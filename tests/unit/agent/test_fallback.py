@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -12,14 +12,12 @@ from fakes.agent.runs import a_model
 from fakes.clock import FakeClock
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.tools import BaseTool
 from mesh_agent.domain import Usage
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.fallback import FallbackModel, ModelAnswer
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
-from mesh_agent.tools.calculate import calculate_tool
-from mesh_agent.tools.current_time import current_time_tool
+from mesh_agent.plans.plan import ToolSchema
 from support.cycles import cycles_left_by
 
 LARGE, SMALL = a_model("large"), a_model("small", capabilities=())
@@ -52,7 +50,9 @@ class Run:
             model.now = lambda: asyncio.get_running_loop().time()
         self.fallback = FallbackModel(by_name(large=self.large, small=self.small), Breaker(self.clock))
 
-    async def answer(self, *, models: Sequence[Model] = (LARGE, SMALL), tools: Sequence[BaseTool] = ()) -> ModelAnswer:
+    async def answer(
+        self, *, models: Sequence[Model] = (LARGE, SMALL), tools: Sequence[ToolSchema] = ()
+    ) -> ModelAnswer:
         return await self.fallback.answer(models, QUESTION, tools, self.listener)
 
     @property
@@ -228,21 +228,39 @@ async def test_a_refusal_shows_that_a_broken_model_is_back() -> None:
 async def test_tools_are_offered_to_models_that_can_use_them() -> None:
     run = Run(large=ScriptedChatModel([_refused()]), small=ScriptedChatModel(["Fine."]))
 
-    await run.answer(tools=(calculate_tool(),))
+    await run.answer(tools=(_schema("calculate"),))
 
-    assert (run.large.asked_with, run.small.asked_with) == (("calculate",), ())
+    assert (run.large.asked_with, run.small.asked_with) == ((_schema("calculate"),), ())
 
 
-async def test_each_set_of_tools_is_offered_as_it_is_also_after_another() -> None:
-    run = Run(large=ScriptedChatModel(["One."] * 5))
-    calculate, now = calculate_tool(), current_time_tool(run.clock)
+async def test_tools_of_one_name_are_offered_by_their_content() -> None:
+    """Two runs may have begun with different tools of one name."""
+    run = Run(large=ScriptedChatModel(["One."] * 4))
+    sets: list[tuple[ToolSchema, ...]] = [
+        (_schema("look_up", "In the old index."),),
+        (_schema("look_up", "In the new index."),),
+        (),
+        (_schema("look_up", "In the old index."),),
+    ]
     offered = []
 
-    for tools in [(calculate,), (calculate, now), (), (calculate,), (now,)]:
+    for tools in sets:
         await run.answer(models=(LARGE,), tools=tools)
         offered.append(run.large.asked_with)
 
-    assert offered == [("calculate",), ("calculate", "current_time"), (), ("calculate",), ("current_time",)]
+    assert offered == sets
+
+
+async def test_an_answer_is_bounded_as_the_plan_says() -> None:
+    run = Run(large=ScriptedChatModel(["Fine."]))
+
+    await run.answer(models=(replace(LARGE, max_output_tokens=50),))
+
+    assert run.large.max_output_tokens == 50
+
+
+def _schema(name: str, description: str = "") -> ToolSchema:
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": {}}}
 
 
 async def test_usage_is_what_the_provider_tells_at_the_models_prices() -> None:

@@ -1,33 +1,39 @@
-"""Which models may be asked, in which order, and what they cost."""
+"""Which models of a plan are here, with which limits, and what they cost."""
 
 from dataclasses import replace
 
 import pytest
 from fakes.agent.runs import a_model
-from mesh_agent.domain import Entitlements, Usage
+from mesh_agent.domain import Usage
 from mesh_agent.llm.registry import ModelRegistry
-from mesh_common.errors import InvalidInput, PermissionDenied
+from mesh_agent.plans.plan import PlannedModel
+from mesh_common.errors import Unavailable
 
 REGISTRY = ModelRegistry([a_model(name) for name in ("a", "b", "c")])
 
 
-def _order(requested: str | None, *allowed: str) -> list[str]:
-    return [model.name for model in REGISTRY.order_for(requested, Entitlements(models=allowed))]
+def _planned(name: str, context_tokens: int = 8_000, max_output_tokens: int = 1_000) -> PlannedModel:
+    return PlannedModel(name, context_tokens, max_output_tokens)
 
 
-def test_order_is_the_registrys_with_the_one_asked_for_first() -> None:
-    assert _order(None) == ["a", "b", "c"]
-    assert _order("b") == ["b", "a", "c"]
-    assert _order("c", "c", "b") == ["c", "b"]
+def test_models_of_a_plan_come_in_its_order_without_those_that_are_not_here() -> None:
+    models = REGISTRY.of_plan([_planned("c"), _planned("removed"), _planned("a")])
+
+    assert [model.name for model in models] == ["c", "a"]
 
 
-def test_unknown_model_and_one_not_allowed_are_told_apart() -> None:
-    with pytest.raises(InvalidInput):
-        _order("d")
-    with pytest.raises(PermissionDenied):
-        _order("a", "b")
-    with pytest.raises(PermissionDenied):
-        _order(None, "other")
+def test_plan_without_a_model_that_is_here_says_so() -> None:
+    with pytest.raises(Unavailable) as refused:
+        REGISTRY.of_plan([_planned("removed")])
+
+    assert refused.value.reason == "MODELS_REMOVED"
+
+
+def test_limits_are_the_plans_and_no_more_than_the_model_can_read() -> None:
+    less, more = REGISTRY.of_plan([_planned("a", 2_000, 300), _planned("b", 16_000, 3_000)])
+
+    assert (less.context_tokens, less.max_output_tokens) == (2_000, 300)
+    assert (more.context_tokens, more.max_output_tokens) == (8_000, 3_000)
 
 
 def test_cost_is_in_micro_dollars() -> None:

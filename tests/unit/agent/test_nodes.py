@@ -9,19 +9,21 @@ from fakes.agent.runs import a_model
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.tools import BaseTool
 from langgraph.runtime import Runtime
 from langgraph.types import Send
-from mesh_agent.domain import RecalledMemory, Role, Said, ToolResult
+from mesh_agent.domain import Effect, RecalledMemory, Role, Said, ToolResult
 from mesh_agent.graph import nodes
-from mesh_agent.graph.nodes import MAX_ROUNDS, tool_calls
+from mesh_agent.graph.nodes import LAST_ROUND, tool_calls
 from mesh_agent.graph.routing import after_model
 from mesh_agent.graph.state import RunContext
 from mesh_agent.llm.registry import Model
+from mesh_agent.plans.plan import Instructions, Limits, PlannedTool, RunPlan
 from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.call import ToolCall
+from mesh_agent.tools.registry import MeshTool
 
-CALCULATE = calculate_tool()
+CALCULATE = MeshTool(calculate_tool(), Effect.NONE).planned()
+ROUNDS = 3
 
 
 @dataclass
@@ -35,19 +37,23 @@ class Surroundings:
     tool_fails: bool = False
     happened: list[str] = field(default_factory=list)
     asked: list[list[BaseMessage]] = field(default_factory=list)
-    offered: list[Sequence[BaseTool]] = field(default_factory=list)
+    offered: list[Sequence[PlannedTool]] = field(default_factory=list)
 
     @property
     def runtime(self) -> Runtime[RunContext]:
         return Runtime(
             context=RunContext(
                 message="Now",
+                plan=RunPlan(
+                    Instructions("Be brief.$memories", "$facts"),
+                    models=tuple(model.planned() for model in self.models),
+                    tools=(CALCULATE,),
+                    history_tokens=100,
+                    limits=Limits(rounds=ROUNDS),
+                ),
                 models=self.models,
-                tools=(CALCULATE,),
-                history_tokens=100,
                 recall=self._recall,
                 recent_messages=self._recent_messages,
-                system_prompt=lambda memories: "|".join(["Be brief.", *memories]),
                 ask=self._ask,
                 call_tool=self._call_tool,
             )
@@ -59,7 +65,7 @@ class Surroundings:
     async def _recent_messages(self) -> Sequence[Said]:
         return self.history
 
-    async def _ask(self, messages: list[BaseMessage], tools: Sequence[BaseTool]) -> AIMessage:
+    async def _ask(self, messages: list[BaseMessage], tools: Sequence[PlannedTool]) -> AIMessage:
         self.asked.append(messages)
         self.offered.append(tools)
         return self.answer
@@ -89,7 +95,7 @@ async def test_first_round_asks_with_memories_best_first_history_and_message() -
     state = await nodes.model({"messages": [], "rounds": 0}, runtime=around.runtime)
 
     window = [
-        SystemMessage("Be brief.|likes tea|lives in Rome"),
+        SystemMessage("Be brief.- likes tea\n- lives in Rome"),
         HumanMessage("Hi"),
         ChatMessage(content="Hello!", role="assistant"),
         HumanMessage("Now"),
@@ -141,10 +147,10 @@ async def test_a_model_may_end_for_the_reasons_of_the_contract_only(told: str | 
 async def test_the_last_round_is_asked_for_without_tools() -> None:
     around = Surroundings()
 
-    state = await nodes.model({"messages": [], "rounds": MAX_ROUNDS - 1}, runtime=around.runtime)
+    state = await nodes.model({"messages": [], "rounds": ROUNDS - 1}, runtime=around.runtime)
 
     assert around.offered == [()]
-    assert (state["rounds"], state["finish_reason"]) == (MAX_ROUNDS, "tool_rounds")
+    assert (state["rounds"], state["finish_reason"]) == (ROUNDS, "tool_rounds")
 
 
 @pytest.mark.parametrize(("fails", "status"), [(False, "success"), (True, "error")])
@@ -201,13 +207,16 @@ def test_calls_without_an_id_get_one_each(valid: int, broken: int) -> None:
 
 
 async def test_an_answer_without_calls_ends_the_run() -> None:
-    assert await after_model({"messages": [HumanMessage("Hi"), AIMessage("Fine.")], "rounds": 1}) == "__end__"
+    assert (
+        await after_model({"messages": [HumanMessage("Hi"), AIMessage("Fine.")], "rounds": 1, "finish_reason": "stop"})
+        == "__end__"
+    )
 
 
 async def test_each_call_becomes_a_task_with_the_answer_it_stands_in() -> None:
     answer = AIMessage("", tool_calls=[_call("a"), _call("b")], invalid_tool_calls=[_broken("c", "x", "{")])
 
-    tasks = await after_model({"messages": [HumanMessage("Hi"), answer], "rounds": 1})
+    tasks = await after_model({"messages": [HumanMessage("Hi"), answer], "rounds": 1, "finish_reason": "stop"})
 
     assert tasks == [Send("tools", {"call_index": index, "round": 1, "messages": [answer]}) for index in range(3)]
 
@@ -215,11 +224,14 @@ async def test_each_call_becomes_a_task_with_the_answer_it_stands_in() -> None:
 async def test_an_answer_whose_only_call_cannot_be_read_goes_to_the_tools() -> None:
     answer = AIMessage("", invalid_tool_calls=[_broken("c", "x", "{")])
 
-    assert await after_model({"messages": [answer], "rounds": 1}) != "__end__"
+    assert await after_model({"messages": [answer], "rounds": 1, "finish_reason": "stop"}) != "__end__"
 
 
-@pytest.mark.parametrize(("rounds", "ends"), [(MAX_ROUNDS - 1, False), (MAX_ROUNDS, True), (MAX_ROUNDS + 1, True)])
+@pytest.mark.parametrize(("rounds", "ends"), [(ROUNDS - 1, False), (ROUNDS, True), (ROUNDS + 1, True)])
 async def test_after_the_last_round_calls_are_not_followed(rounds: int, ends: bool) -> None:  # noqa: FBT001 - a parameter of pytest
-    answer = AIMessage("", tool_calls=[_call("a")])
+    around = Surroundings(answer=_said_by_model("", "tool_calls", tool_calls=[_call("a")]))
 
-    assert (await after_model({"messages": [answer], "rounds": rounds}) == "__end__") == ends
+    state = await nodes.model({"messages": [], "rounds": rounds - 1}, runtime=around.runtime)
+
+    assert (await after_model(state) == "__end__") == ends
+    assert (state["finish_reason"] == LAST_ROUND) == ends

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -10,9 +11,9 @@ from fakes.agent.loop_time import in_jumping_time, loop_time_ms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.tools import BaseTool, ToolException, tool
-from mesh_agent.domain import ToolResult
+from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, Effect, ToolResult
 from mesh_agent.tools.calculate import calculate_tool
-from mesh_agent.tools.call import Effect, ToolCall, UnknownOutcomeError
+from mesh_agent.tools.call import ToolCall, UnknownOutcomeError
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 
 
@@ -52,7 +53,7 @@ REGISTRY = ToolRegistry([MeshTool(each, Effect.NONE) for each in TOOLS])
 
 
 async def _called(name: str, **arguments: object) -> ToolResult:
-    return await REGISTRY.call(ToolCall("call-1", name, arguments), TOOLS)
+    return await REGISTRY.call(ToolCall("call-1", name, arguments), REGISTRY.planned)
 
 
 async def test_a_result_names_its_call_and_what_it_was_called_with() -> None:
@@ -73,13 +74,21 @@ async def test_a_tool_that_does_not_exist_is_said_not_to(name: str) -> None:
     assert result.content.startswith("There is no tool")
 
 
-async def test_a_tool_the_user_may_not_use_does_not_exist_for_the_model() -> None:
-    allowed = REGISTRY.allowed(lambda name: name == "refuse")
+async def test_a_tool_that_is_not_in_the_plan_does_not_exist_for_the_model() -> None:
+    planned = [tool for tool in REGISTRY.planned if tool.name == "refuse"]
 
-    result = await REGISTRY.call(ToolCall("call-1", "repeat", {"text": "a"}), allowed)
+    result = await REGISTRY.call(ToolCall("call-1", "repeat", {"text": "a"}), planned)
 
-    assert [each.name for each in allowed] == ["refuse"]
     assert (result.content, result.is_error) == ("There is no tool 'repeat'.", True)
+
+
+async def test_a_tool_of_the_plan_that_is_not_here_is_said_not_to_be() -> None:
+    elsewhere = ToolRegistry([MeshTool(lose_the_answer, Effect.ONCE)])
+
+    result = await REGISTRY.call(ToolCall("call-1", "lose_the_answer", {}), elsewhere.planned)
+
+    assert (result.is_error, result.is_unknown) == (True, False)
+    assert result.content == "The tool 'lose_the_answer' is not available any more."
 
 
 @pytest.mark.parametrize(
@@ -153,7 +162,7 @@ _JSON = st.recursive(
 async def test_any_arguments_give_a_result_that_can_be_written_again(arguments: dict[str, object]) -> None:
     registry = ToolRegistry([MeshTool(calculate_tool(), Effect.NONE)])
 
-    result = await registry.call(ToolCall("c", "calculate", arguments), registry.allowed(lambda _: True))
+    result = await registry.call(ToolCall("c", "calculate", arguments), registry.planned)
 
     assert isinstance(orjson.loads(result.arguments_json), dict)
     assert result.content
@@ -174,7 +183,7 @@ async def test_outcome_of_a_call_that_acts_is_unknown_when_the_tool_cannot_tell(
 ) -> None:
     registry = ToolRegistry([MeshTool(lose_the_answer, effect)])
 
-    result = await registry.call(ToolCall("call-1", "lose_the_answer", {}), [lose_the_answer])
+    result = await registry.call(ToolCall("call-1", "lose_the_answer", {}), registry.planned)
 
     assert (result.is_error, result.is_unknown, result.content) == (True, is_unknown, "No answer.")
 
@@ -183,9 +192,33 @@ async def test_outcome_of_a_call_that_acts_is_unknown_when_the_tool_cannot_tell(
 async def test_timeout_of_a_call_that_acts_leaves_its_outcome_unknown() -> None:
     registry = ToolRegistry([MeshTool(hang, Effect.ONCE)])
 
-    result = await registry.call(ToolCall("call-1", "hang", {}), [hang])
+    result = await registry.call(ToolCall("call-1", "hang", {}), registry.planned)
 
     assert result.is_unknown
+
+
+@in_jumping_time
+async def test_policy_of_a_call_is_the_plans() -> None:
+    """The run began on a replica where the tool was another."""
+    registry = ToolRegistry([MeshTool(hang, Effect.NONE, 20.0), MeshTool(repeat, Effect.NONE)])
+    hung, repeated = registry.planned
+    planned = [replace(hung, effect=Effect.ONCE, timeout_s=1.5), replace(repeated, max_result_chars=3)]
+
+    late = await registry.call(ToolCall("call-1", "hang", {}), planned)
+    short = await registry.call(ToolCall("call-2", "repeat", {"text": "abcdef"}), planned)
+
+    assert (late.is_unknown, late.content) == (True, "The tool did not answer within 1.5 s.")
+    assert loop_time_ms() == 1_500
+    assert short.content == "abc"
+
+
+def test_a_tool_is_planned_as_it_is_here() -> None:
+    [planned] = ToolRegistry([MeshTool(repeat, Effect.IDEMPOTENT, 5.0)]).planned
+
+    assert (planned.name, planned.effect, planned.timeout_s) == ("repeat", Effect.IDEMPOTENT, 5.0)
+    assert planned.max_result_chars == MAX_TOOL_RESULT_CHARS
+    assert planned.schema["function"]["description"] == "Says it again."
+    assert set(planned.schema["function"]["parameters"]["properties"]) == {"text", "times"}
 
 
 @pytest.mark.parametrize(

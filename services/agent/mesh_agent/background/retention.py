@@ -1,4 +1,4 @@
-"""Retention: what ended runs leave for followers and for repeated requests goes after a day."""
+"""Retention: what ended runs leave for followers and for repeated requests goes after a day, as do unused plans."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,5 +1,6 @@
 """The story of one attempt of a run. It stores nothing but checkpoints; the executor stores how it ended."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from mesh_common.errors import MeshError
 from mesh_agent.domain import (
     MAX_LOST_ATTEMPTS,
     Claim,
-    Entitlements,
     Outcome,
     Progress,
     RecalledMemory,
@@ -22,10 +22,12 @@ from mesh_agent.domain import (
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.execution.recorder import Recorder
 from mesh_agent.graph.loop import AgentLoop, AttemptLoop, LoopInput
+from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.lease import while_lease_holds
 from mesh_agent.llm.provider_errors import ProviderError, run_error_of
 from mesh_agent.llm.registry import ModelRegistry
 from mesh_agent.metrics import RECALLS
+from mesh_agent.plans.plan import RunPlan
 from mesh_agent.ports import Memories
 from mesh_agent.store.history import history_of
 
@@ -43,23 +45,29 @@ class AttemptParts:
     database: Database
     loop: AgentLoop
     models: ModelRegistry
+    plans: KeptPlans
     entitlements: CachedEntitlements
     memories: Memories
-    history_tokens: int
 
 
 async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
-    """How the attempt ended. Raises LeaseLostError when the run is not ours any more, and what nobody foresaw."""
+    """How the attempt ended. Raises LeaseLostError when the run is not ours any more, TimeoutError when it took longer
+    than its plan allows, and what nobody foresaw."""
     claim = recorder.claim
+    began_at_s = asyncio.get_running_loop().time()
     try:
-        async with _started(recorder, parts) as loop:
+        async with (
+            asyncio.timeout_at(began_at_s + parts.plans.default.limits.seconds) as timeout,
+            _started(recorder, parts) as loop,
+        ):
             if claim.is_cancel_requested:
                 # Cancelled while nobody had it: it ends with what the attempts before made durable.
                 return recorder.cancelled()
             if claim.lost_attempts >= MAX_LOST_ATTEMPTS:
                 return recorder.failed(_TOO_MANY)
-            entitlements = await parts.entitlements.of(claim.user_id)
-            finish_reason = await loop.run(_loop_input(recorder, parts, entitlements), recorder)
+            plan = await _plan(recorder, parts)
+            timeout.reschedule(began_at_s + plan.limits.seconds)
+            finish_reason = await loop.run(_loop_input(recorder, parts, plan), recorder)
         return recorder.succeeded(finish_reason)
     except ProviderError as error:
         recorder.fail_round()
@@ -88,14 +96,18 @@ async def _started(recorder: Recorder, parts: AttemptParts) -> AsyncIterator[Att
         yield loop
 
 
-def _loop_input(recorder: Recorder, parts: AttemptParts, entitlements: Entitlements) -> LoopInput:
+async def _plan(recorder: Recorder, parts: AttemptParts) -> RunPlan:
+    entitlements = await parts.entitlements.of(recorder.claim.user_id)
+    return await while_lease_holds(recorder.log.holds_lease, lambda: parts.plans.of(recorder.claim, entitlements))
+
+
+def _loop_input(recorder: Recorder, parts: AttemptParts, plan: RunPlan) -> LoopInput:
     claim = recorder.claim
     return LoopInput(
         message=claim.message,
-        models=parts.models.order_for(claim.model, entitlements),
-        allows_tool=entitlements.allows_tool,
-        history_tokens=parts.history_tokens if entitlements.context_tokens is None else entitlements.context_tokens,
-        recall=partial(_recall, recorder, parts.memories),
+        plan=plan,
+        models=parts.models.of_plan(plan.models),
+        recall=partial(_recall, recorder, parts.memories) if plan.memory.recalls else _recall_nothing,
         recent_messages=partial(_recent_messages, claim, parts.database),
     )
 
@@ -112,6 +124,10 @@ async def _recall(recorder: Recorder, memories: Memories) -> Sequence[RecalledMe
     RECALLS.labels("ok").inc()
     recorder.recalled(recalled, is_unavailable=False)
     return recalled
+
+
+async def _recall_nothing() -> Sequence[RecalledMemory]:
+    return ()
 
 
 async def _recent_messages(claim: Claim, database: Database) -> Sequence[Said]:

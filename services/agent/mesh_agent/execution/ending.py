@@ -38,7 +38,7 @@ class EndRun:
             if jobs := list(self._jobs(claim, outcome)):
                 await self.outbox.renew(connection, jobs)
             if has_checkpoints:
-                await checkpoints.forget_run(connection, claim.run_id)
+                await checkpoints.forget_run(connection, claim)
             has_waiting = await claims.drop_lease(connection, claim)
             if has_waiting is None:
                 raise LeaseLostError

@@ -59,7 +59,7 @@ class Recorder:
     @property
     def has_checkpoints(self) -> bool:
         """Whether this attempt or one before wrote checkpoints, which then go with the end."""
-        return self.claim.attempt > 1 or (self.checkpoints is not None and self.checkpoints.has_written)
+        return not self.claim.opens_execution or (self.checkpoints is not None and self.checkpoints.has_written)
 
     @property
     def has_started(self) -> bool:

@@ -54,7 +54,6 @@ class RunContext:
     database: Database
     parts: AttemptParts
     end_run: EndRun
-    run_timeout_s: float
 
 
 @dataclass(slots=True)
@@ -122,8 +121,7 @@ class RunTask:
     async def _outcome(self) -> Outcome | None:
         """How the attempt ended; None when this replica must not end the run."""
         try:
-            async with asyncio.timeout(self.context.run_timeout_s):
-                return await run_attempt(self.recorder, self.context.parts)
+            return await run_attempt(self.recorder, self.context.parts)
         except asyncio.CancelledError:
             return await self._stopped()
         except LeaseLostError:

@@ -10,7 +10,6 @@ from typing import Final, Protocol
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import BaseTool
 from mesh_common.database.postgres import Database
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
@@ -21,7 +20,7 @@ from mesh_agent.graph.state import RunContext
 from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
 from mesh_agent.llm.fallback import FallbackModel, ModelListener
 from mesh_agent.llm.registry import Model
-from mesh_agent.prompts import Prompts
+from mesh_agent.plans.plan import PlannedTool, RunPlan
 from mesh_agent.tools.registry import ToolRegistry
 
 # Two steps a round; the rounds have a bound of their own, this one is for bugs.
@@ -37,12 +36,11 @@ class Listener(ToolListener, ModelListener, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoopInput:
-    """What one attempt brings. `models` in the order they are tried; `allows_tool` says which tools the user has."""
+    """What one attempt brings. `models` are those of the plan that are here, in the order they are tried."""
 
     message: str
+    plan: RunPlan
     models: tuple[Model, ...]
-    allows_tool: Callable[[str], bool]
-    history_tokens: int
     recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
     recent_messages: Callable[[], Awaitable[Sequence[Said]]]
 
@@ -50,10 +48,9 @@ class LoopInput:
 class AgentLoop:
     """One a process."""
 
-    def __init__(self, database: Database, fallback: FallbackModel, tools: ToolRegistry, prompts: Prompts) -> None:
+    def __init__(self, database: Database, fallback: FallbackModel, tools: ToolRegistry) -> None:
         self.fallback = fallback
         self.tools = tools
-        self.prompts = prompts
         self._saver = BufferedSaver(database)
         self._graph = build_graph(self._saver)
 
@@ -69,7 +66,7 @@ class AttemptLoop:
         self._graph = graph
         self._claim = claim
         self._config: RunnableConfig = {
-            "configurable": {"thread_id": str(claim.run_id), FENCE: claim.fence},
+            "configurable": {"thread_id": str(claim.execution_id), FENCE: claim.fence},
             "recursion_limit": _RECURSION_LIMIT,
         }
         self._has_progress = False
@@ -77,7 +74,7 @@ class AttemptLoop:
 
     async def progress(self) -> Progress:
         """What the attempts before brought up to the last safe point; nothing when there is none."""
-        if self._claim.attempt == 1:
+        if self._claim.opens_execution:
             return Progress()
         saved = await self._graph.aget_state(self._config)
         messages: list[BaseMessage] = saved.values.get("messages", [])
@@ -105,17 +102,14 @@ class AttemptLoop:
         return finish_reason
 
     def _context(self, attempt: LoopInput, listener: Listener) -> RunContext:
-        tools = self._loop.tools.allowed(attempt.allows_tool)
         return RunContext(
             message=attempt.message,
+            plan=attempt.plan,
             models=attempt.models,
-            tools=tools,
-            history_tokens=attempt.history_tokens,
             recall=attempt.recall,
             recent_messages=attempt.recent_messages,
-            system_prompt=self._loop.prompts.system,
             ask=partial(_ask, self._loop.fallback, attempt.models, listener),
-            call_tool=partial(call_at_safe_point, self._loop.tools, tools, self.checkpoints, listener),
+            call_tool=partial(call_at_safe_point, self._loop.tools, attempt.plan.tools, self.checkpoints, listener),
         )
 
 
@@ -124,11 +118,11 @@ async def _ask(
     models: Sequence[Model],
     listener: Listener,
     messages: list[BaseMessage],
-    tools: Sequence[BaseTool],
+    tools: Sequence[PlannedTool],
 ) -> AIMessage:
     """One round. What it cost is kept with the answer, for an attempt that may go on from here."""
     listener.begin_round(partial(count_tokens_approximately, messages))
-    answer = await fallback.answer(models, messages, tools, listener)
+    answer = await fallback.answer(models, messages, [tool.schema for tool in tools], listener)
     listener.end_round(answer.usage)
     message = answer.message
     usage = answer.usage

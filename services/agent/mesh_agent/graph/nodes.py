@@ -9,10 +9,8 @@ from mesh_agent.graph.state import RunContext, State, ToolTask
 from mesh_agent.graph.window import fitting_prompt, window
 from mesh_agent.tools.call import ToolCall
 
-MAX_ROUNDS = 8
-"""Answers of the model in one run; the last is asked for without tools, so that it is one for the user."""
-
-
+LAST_ROUND = "tool_rounds"
+"""The finish reason of an answer after which the model is not asked again, whatever tools it calls."""
 MAX_CALLS = 8
 """Tools of one answer; a model that asks for more at once is not helped by it."""
 _FINISH_REASONS = ("stop", "length", "content_filter")
@@ -22,10 +20,10 @@ async def model(state: State, *, runtime: Runtime[RunContext]) -> State:
     context = runtime.context
     rounds = state["rounds"] + 1
     opening = await _window(context) if rounds == 1 else []
-    is_last = rounds >= MAX_ROUNDS
-    answer = await context.ask([*state["messages"], *opening], () if is_last else context.tools)
+    is_last = rounds >= context.plan.limits.rounds
+    answer = await context.ask([*state["messages"], *opening], () if is_last else context.plan.tools)
     told = answer.response_metadata["finish_reason"]
-    finish_reason = "tool_rounds" if is_last else told if told in _FINISH_REASONS else "stop"
+    finish_reason = LAST_ROUND if is_last else told if told in _FINISH_REASONS else "stop"
     return {"messages": [*opening, answer], "rounds": rounds, "finish_reason": finish_reason}
 
 
@@ -33,10 +31,10 @@ async def _window(context: RunContext) -> list[BaseMessage]:
     memories = [memory.text for memory in await context.recall()]
     budget_tokens = min(model.input_budget_tokens for model in context.models)
     return window(
-        fitting_prompt(context.system_prompt, memories, context.message, budget_tokens),
+        fitting_prompt(context.plan.instructions.prompt, memories, context.message, budget_tokens),
         await context.recent_messages(),
         context.message,
-        history_tokens=context.history_tokens,
+        history_tokens=context.plan.history_tokens,
         budget_tokens=budget_tokens,
     )
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from langgraph.types import Send
 
-from mesh_agent.graph.nodes import MAX_ROUNDS, tool_calls
+from mesh_agent.graph.nodes import LAST_ROUND, tool_calls
 from mesh_agent.graph.state import State
 
 
@@ -12,7 +12,7 @@ async def after_model(state: State) -> list[Send] | Literal["__end__"]:
     """A coroutine without an await: LangGraph hands a plain function to a thread, each time."""
     messages = state["messages"]
     calls = tool_calls(messages[-1])
-    if not calls or state["rounds"] >= MAX_ROUNDS:
+    if not calls or state["finish_reason"] == LAST_ROUND:
         return "__end__"
     return [
         Send("tools", {"call_index": index, "round": state["rounds"], "messages": messages[-1:]})

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Protocol, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.tools import BaseTool
 
 from mesh_agent.domain import RecalledMemory, Said, ToolResult
 from mesh_agent.llm.registry import Model
+from mesh_agent.plans.plan import PlannedTool, RunPlan
 from mesh_agent.tools.call import ToolCall
 
 
@@ -32,20 +32,21 @@ class ToolTask(TypedDict):
 class AskModel(Protocol):
     """One round; the answer's `response_metadata` has its `finish_reason`."""
 
-    async def __call__(self, messages: list[BaseMessage], tools: Sequence[BaseTool]) -> AIMessage: ...
+    async def __call__(self, messages: list[BaseMessage], tools: Sequence[PlannedTool]) -> AIMessage: ...
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What one attempt lends the graph. `call_tool` makes what happened so far survive this process before it calls."""
+    """What one attempt lends the graph. `models` are those of the plan that are here.
+
+    `call_tool` makes what happened so far survive this process before it calls.
+    """
 
     message: str
+    plan: RunPlan
     models: tuple[Model, ...]
-    tools: tuple[BaseTool, ...]
-    history_tokens: int
     recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
     recent_messages: Callable[[], Awaitable[Sequence[Said]]]
-    system_prompt: Callable[[Sequence[str]], str]
     ask: AskModel
     call_tool: Callable[[ToolCall, str], Awaitable[ToolResult]]
     """With the call's key, unique within the run, where the model's ids may repeat."""

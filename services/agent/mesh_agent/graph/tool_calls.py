@@ -8,12 +8,11 @@ transaction of the safe point before it; an attempt that finds the record of ano
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from langchain_core.tools import BaseTool
-
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain import ToolResult
-from mesh_agent.tools.call import Effect, ToolCall, calling
-from mesh_agent.tools.registry import ToolRegistry
+from mesh_agent.domain import Effect, ToolResult
+from mesh_agent.plans.plan import PlannedTool
+from mesh_agent.tools.call import ToolCall, calling
+from mesh_agent.tools.registry import ToolRegistry, tool_of_plan
 
 _UNKNOWN: Final = (
     "It is not known whether this call took effect: it was begun, and the process that made it went away before there "
@@ -28,15 +27,15 @@ class ToolListener(Protocol):
 
 async def call_at_safe_point(
     registry: ToolRegistry,
-    allowed: Sequence[BaseTool],
+    planned: Sequence[PlannedTool],
     checkpoints: RunCheckpoints,
     listener: ToolListener,
     call: ToolCall,
     call_key: str,
 ) -> ToolResult:
     """The result, or that it is unknown. Raises LeaseLostError before anything has happened outside."""
-    may_be_called = any(tool.name == call.name for tool in allowed)
-    if may_be_called and registry.effect_of(call.name) is Effect.ONCE:
+    policy = tool_of_plan(call, planned)
+    if policy is not None and policy.effect is Effect.ONCE:
         may_begin = await checkpoints.begin_once(call_key)
     else:
         await checkpoints.flush()
@@ -45,7 +44,7 @@ async def call_at_safe_point(
     if may_begin:
         claim = checkpoints.claim
         with calling(f"{claim.run_id}:{call_key}", claim.user_id):
-            result = await registry.call(call, allowed)
+            result = await registry.call(call, planned)
     else:
         result = ToolResult(call.id, call.name, call.arguments_json, _UNKNOWN, is_error=True, is_unknown=True)
     listener.tool_finished(call, result)

@@ -17,9 +17,7 @@ from pydantic import PrivateAttr, SecretStr
 
 from mesh_agent.llm.completion_stream import Completion, TextListener, read_completion
 from mesh_agent.llm.registry import Model
-
-type ToolSchema = dict[str, Any]
-"""A tool as OpenAI's API describes it."""
+from mesh_agent.plans.plan import ToolSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +52,18 @@ class StreamingChatModel(ChatOpenAI):
         return chat_model
 
     async def ask(
-        self, messages: list[BaseMessage], listener: TextListener, tools: Sequence[ToolSchema] = ()
+        self,
+        messages: list[BaseMessage],
+        listener: TextListener,
+        tools: Sequence[ToolSchema] = (),
+        max_output_tokens: int | None = None,
     ) -> ChatAnswer:
-        """Raises ProviderError; never retries by itself."""
+        """`max_output_tokens` in place of the model's own. Raises ProviderError; never retries by itself."""
         offered: dict[str, Any] = {"tools": list(tools)} if tools else {}
         payload = self._get_request_payload(messages, **offered)
         payload |= {"stream": True, "stream_options": {"include_usage": True}}
+        if max_output_tokens is not None:
+            payload["max_completion_tokens"] = max_output_tokens
         headers = dict(self._headers)
         propagate.inject(headers)
         completion = await read_completion(

@@ -8,8 +8,6 @@ from typing import Any, Final, Protocol
 import structlog
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from mesh_common.process.telemetry import tracer
 from mesh_common.retrying import with_retries
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -18,19 +16,18 @@ from tenacity.wait import wait_base
 
 from mesh_agent.domain import Usage
 from mesh_agent.llm.breaker import Breaker
-from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel, ToolSchema
+from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel
 from mesh_agent.llm.completion_stream import TextListener
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import MODEL_CALLS
+from mesh_agent.plans.plan import ToolSchema
 
 log = structlog.get_logger()
 
 _TRIES = 3
 # A provider that asks for more patience than this is passed over for the next model.
 _MAX_RETRY_AFTER_S = 2.0
-# There are as many sets of tools as entitlements tell apart: a handful.
-_MAX_TOOL_SETS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +49,12 @@ class FallbackModel:
     def __init__(self, chat_models: dict[str, StreamingChatModel], breaker: Breaker) -> None:
         self._chat_models = chat_models
         self._breaker = breaker
-        self._schemas: dict[tuple[str, ...], Sequence[ToolSchema]] = {}
 
     async def answer(
         self,
         models: Sequence[Model],
         messages: list[BaseMessage],
-        tools: Sequence[BaseTool],
+        tools: Sequence[ToolSchema],
         listener: ModelListener,
     ) -> ModelAnswer:
         """The first model's answer that comes whole. Raises the last ProviderError when none gives one."""
@@ -96,7 +92,7 @@ class FallbackModel:
         self,
         model: Model,
         messages: list[BaseMessage],
-        tools: Sequence[BaseTool],
+        tools: Sequence[ToolSchema],
         listener: ModelListener,
     ) -> ModelAnswer:
         ask_once = partial(self._ask_once, model, messages, tools, listener)
@@ -114,17 +110,17 @@ class FallbackModel:
         self,
         model: Model,
         messages: list[BaseMessage],
-        tools: Sequence[BaseTool],
+        tools: Sequence[ToolSchema],
         listener: ModelListener,
     ) -> ModelAnswer:
         chat_model = self._chat_models[model.name]
-        schemas = self._schemas_of(tools) if "tools" in model.capabilities else ()
+        offered = tools if "tools" in model.capabilities else ()
         with tracer.start_as_current_span(
             f"chat {model.provider_model}", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
         ) as span:
             _describe_request(span, model)
             try:
-                told = await chat_model.ask(messages, listener, schemas)
+                told = await chat_model.ask(messages, listener, offered, model.max_output_tokens)
             except ProviderError as error:
                 span.set_status(Status(StatusCode.ERROR, error.reason))
                 MODEL_CALLS.labels(model.name, error.reason).inc()
@@ -132,17 +128,6 @@ class FallbackModel:
             answer = _answer(model, messages, told)
             _observe(span, answer, told.completion.model or model.provider_model)
             return answer
-
-    def _schemas_of(self, tools: Sequence[BaseTool]) -> Sequence[ToolSchema]:
-        """Made once for each set of tools: made anew they cost 3 % of a turn."""
-        # A name means the same tool for as long as the process lives. Of a tool's `extras`, which `bind_tools` would
-        # pass on for some providers, none of ours has any.
-        key = tuple(tool.name for tool in tools)
-        if key not in self._schemas:
-            if len(self._schemas) >= _MAX_TOOL_SETS:
-                self._schemas.clear()
-            self._schemas[key] = [convert_to_openai_tool(tool) for tool in tools]
-        return self._schemas[key]
 
 
 def _answer(model: Model, messages: list[BaseMessage], told: ChatAnswer) -> ModelAnswer:

@@ -1,11 +1,12 @@
-"""The model registry: which models there are, in which order they are tried, what they cost."""
+"""The model registry: which models there are, where they are reached, what they cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from mesh_common.errors import InvalidInput, PermissionDenied
+from mesh_common.errors import Unavailable
 
 from mesh_agent.domain import Entitlements, Usage
+from mesh_agent.plans.plan import PlannedModel, input_budget_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +29,36 @@ class Model:
 
     @property
     def input_budget_tokens(self) -> int:
-        """What may be sent to it, so that an answer still fits."""
-        return self.context_tokens - min(self.max_output_tokens, self.context_tokens // 2)
+        return input_budget_tokens(self.context_tokens, self.max_output_tokens)
+
+    def planned(self) -> PlannedModel:
+        """As plans of runs that begin now hold it."""
+        return PlannedModel(self.name, self.context_tokens, self.max_output_tokens)
 
 
 class ModelRegistry:
     def __init__(self, models: Sequence[Model]) -> None:
         self._models = tuple(models)
+        self._by_name = {model.name: model for model in models}
 
     def allowed(self, entitlements: Entitlements) -> tuple[Model, ...]:
         return tuple(model for model in self._models if entitlements.allows_model(model.name))
 
-    def order_for(self, requested: str | None, entitlements: Entitlements) -> tuple[Model, ...]:
-        """Models to try, in order: the one asked for, then the registry's.
+    def of_plan(self, planned: Sequence[PlannedModel]) -> tuple[Model, ...]:
+        """The models of a plan that are here, in its order and with its limits.
 
-        Raises InvalidInput for a model that is not there and PermissionDenied for one the user may not use.
+        Raises Unavailable when none of them is here any more.
         """
-        allowed = self.allowed(entitlements)
-        if requested is None:
-            if not allowed:
-                raise PermissionDenied("Your account may not use any model.", reason="NO_MODEL_ALLOWED")
-            return allowed
-        if requested not in {model.name for model in self._models}:
-            raise InvalidInput.of_field("model", "is not a model of this service; GET /api/v1/models lists them")
-        first = [model for model in allowed if model.name == requested]
-        if not first:
-            raise PermissionDenied("Your account may not use this model.", reason="MODEL_NOT_ALLOWED")
-        return (*first, *(model for model in allowed if model.name != requested))
+        models = tuple(_limited(self._by_name[model.name], model) for model in planned if model.name in self._by_name)
+        if not models:
+            raise Unavailable(
+                "None of the models that this run was started with is available any more. Start another run.",
+                reason="MODELS_REMOVED",
+            )
+        return models
+
+
+def _limited(model: Model, planned: PlannedModel) -> Model:
+    """What a server cannot read it cannot read, whatever the plan says; the rest is as it was when the run began."""
+    context_tokens = min(planned.context_tokens, model.context_tokens)
+    return replace(model, context_tokens=context_tokens, max_output_tokens=planned.max_output_tokens)

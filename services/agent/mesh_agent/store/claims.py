@@ -73,7 +73,7 @@ _CLAIM = """
     FROM leased, agent.messages m
     WHERE r.id = leased.run_id AND m.run_id = r.id AND m.part = 0
     RETURNING r.id, r.thread_id, r.user_id, r.position, r.attempt, leased.fence, m.content, r.model, r.trace_context,
-              r.lost_attempts, r.is_cancel_requested, {history}
+              r.lost_attempts, r.is_cancel_requested, r.plan_hash, r.execution_id, {history}
 """
 _CLAIM_ANY = Statement("agent.claim_runs", _CLAIM.format(condition="", expired_condition="", history="NULL"))
 _CLAIM_ONE = Statement(
@@ -104,7 +104,8 @@ async def claim_run(connection: AsyncConnection, owner: Owner, run_id: RunId, *,
 
 def _claim(row: Record) -> Claim:
     *others, pairs = row
-    run_id, thread_id, user_id, position, attempt, fence, message, model, trace, lost, is_cancel_requested = others
+    run_id, thread_id, user_id, position, attempt, fence, message, model, trace, *others = others
+    lost, is_cancel_requested, plan_hash, execution_id = others
     return Claim(
         run_id,
         thread_id,
@@ -118,6 +119,8 @@ def _claim(row: Record) -> Claim:
         lost_attempts=lost,
         is_cancel_requested=is_cancel_requested,
         history=None if pairs is None else history.said(pairs),
+        plan_hash=plan_hash,
+        resumed_execution=execution_id,
     )
 
 

@@ -40,6 +40,7 @@ async def insert_run(
     run: RunInput,
     request_hash: bytes,
     claimant: Claimant | None = None,
+    plan_hash: bytes | None = None,
 ) -> InsertedRun | None:
     """Stores a run with its message, on a thread whose row this transaction has locked or made.
 
@@ -56,6 +57,7 @@ async def insert_run(
         "metadata": to_json(run.metadata),
         "idempotency_key": run.idempotency_key,
         "request_hash": request_hash,
+        "plan_hash": plan_hash,
         "trace_context": to_json(trace_context),
         "message_id": new_id(),
         "content": run.message,
@@ -83,6 +85,7 @@ async def insert_run(
         model=run.model,
         trace_context=trace_context,
         history=history.said(said),
+        plan_hash=plan_hash,
     )
     return InsertedRun(is_new=True, claim=claim)
 
@@ -97,12 +100,12 @@ _SQL: Final = """
         FROM agent.threads WHERE id = :thread_id AND user_id = :user_id
     ), new_run AS (
         INSERT INTO agent.runs (id, user_id, thread_id, status, attempt, started_at, model, metadata, idempotency_key,
-                                request_hash, trace_context)
+                                request_hash, plan_hash, trace_context)
         SELECT :id, :user_id, id,
                CASE WHEN is_free THEN 'running' ELSE 'pending' END,
                CASE WHEN is_free THEN 1 ELSE 0 END,
                CASE WHEN is_free THEN clock_timestamp() END,
-               :model, :metadata, :idempotency_key, :request_hash, :trace_context
+               :model, :metadata, :idempotency_key, :request_hash, :plan_hash, :trace_context
         FROM thread
         ON CONFLICT DO NOTHING
         RETURNING id, user_id, thread_id, position

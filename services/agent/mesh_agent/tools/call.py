@@ -1,24 +1,15 @@
-"""What a tool call is: what the model asks for, what calling twice would do, and which call a tool is in."""
+"""What a tool call is: what the model asks for, and which call a tool is in."""
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import orjson
 from langchain_core.tools import ToolException
 from mesh_common.ids import UserId
-
-
-class Effect(StrEnum):
-    """What calling a tool twice would do to the world (DESIGN §6.7)."""
-
-    NONE = "none"
-    IDEMPOTENT = "idempotent"
-    ONCE = "once"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from mesh_agent.tools.call import UnknownOutcomeError, current_call, to_json
 
 # A character takes at most four bytes; what is beyond would be cut anyway.
 _MAX_BYTES: Final = 4 * MAX_TOOL_RESULT_CHARS
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 _FIRST_REDIRECTION: Final = 300
 _FIRST_CLIENT_ERROR: Final = 400
 _FIRST_SERVER_ERROR: Final = 500
@@ -37,7 +38,6 @@ class _HttpCall:
     def __init__(self, settings: HttpToolSettings, session: aiohttp.ClientSession) -> None:
         self._settings = settings
         self._session = session
-        self._timeout = aiohttp.ClientTimeout(total=settings.timeout_s)
 
     async def __call__(self, arguments: Mapping[str, Any]) -> str:
         """Raises ToolException when nothing was done, UnknownOutcomeError when that cannot be told."""
@@ -46,14 +46,15 @@ class _HttpCall:
                 URL(str(self._settings.url), encoded=True),
                 data=to_json(arguments).encode(),
                 headers=self._headers(),
-                timeout=self._timeout,
+                # Whoever calls the tool bounds the call, by the plan of its run.
+                timeout=_NO_TIMEOUT,
                 # The operator named this address and no other.
                 allow_redirects=False,
             ) as response:
                 return _content(response.status, await _text(response))
         except aiohttp.ClientConnectorError as error:
             raise ToolException("The tool cannot be reached.") from error
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except aiohttp.ClientError as error:
             raise UnknownOutcomeError("The tool did not answer; it may have acted all the same.") from error
 
     def _headers(self) -> dict[str, str]:

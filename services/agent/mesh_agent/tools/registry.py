@@ -1,21 +1,24 @@
-"""Which tools there are, and calling one by name within its bounds."""
+"""Which tools there are, and calling one by name within the bounds of a run's plan."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 from langchain_core.tools import BaseTool, ToolException
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Status, StatusCode
 from pydantic import ValidationError
 
-from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, ToolResult
+from mesh_agent.domain import Effect, ToolResult
 from mesh_agent.metrics import TOOL_CALLS
-from mesh_agent.tools.call import Effect, ToolCall, UnknownOutcomeError
+from mesh_agent.plans.plan import PlannedTool
+from mesh_agent.tools.call import ToolCall, UnknownOutcomeError
 
 log = structlog.get_logger()
 
+# For a tool that names none: beyond it, people have gone.
 _TIMEOUT_S = 30.0
 
 
@@ -23,6 +26,11 @@ _TIMEOUT_S = 30.0
 class MeshTool:
     tool: BaseTool
     effect: Effect
+    timeout_s: float = _TIMEOUT_S
+
+    def planned(self) -> PlannedTool:
+        """As plans of runs that begin now hold it. Of `extras`, which some providers take, none of ours has any."""
+        return PlannedTool(self.tool.name, convert_to_openai_tool(self.tool), self.effect, self.timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +47,20 @@ class _Outcome:
 class ToolRegistry:
     def __init__(self, tools: Sequence[MeshTool]) -> None:
         """Raises ValueError when two tools have the same name."""
-        self._tools = {tool.tool.name: tool for tool in tools}
+        self._tools = {tool.tool.name: tool.tool for tool in tools}
+        # Making a schema costs 3 % of a turn; runs get them with their plans.
+        self.planned = tuple(tool.planned() for tool in tools)
         if len(self._tools) != len(tools):
             raise ValueError("two tools have the same name")
 
-    def allowed(self, allows: Callable[[str], bool]) -> tuple[BaseTool, ...]:
-        return tuple(tool.tool for name, tool in self._tools.items() if allows(name))
+    async def call(self, call: ToolCall, planned: Sequence[PlannedTool]) -> ToolResult:
+        """The tool's result, or why there is none, in words the model can act on.
 
-    def effect_of(self, name: str) -> Effect:
-        """NONE for a tool that is not there: calling it does nothing."""
-        return self._tools[name].effect if name in self._tools else Effect.NONE
-
-    async def call(self, call: ToolCall, allowed: Sequence[BaseTool]) -> ToolResult:
-        """The tool's result, or why there is none, in words the model can act on."""
-        with tracer.start_as_current_span(f"execute_tool {_known_name(call, allowed)}", record_exception=False) as span:
+        Only tools of the plan are called, and by its policy.
+        """
+        policy = tool_of_plan(call, planned)
+        label = policy.name if policy else "unknown"
+        with tracer.start_as_current_span(f"execute_tool {label}", record_exception=False) as span:
             span.set_attributes(
                 {
                     "gen_ai.operation.name": "execute_tool",
@@ -60,33 +68,43 @@ class ToolRegistry:
                     "gen_ai.tool.type": "function",
                 }
             )
-            outcome = await self._outcome(call, allowed)
+            outcome = await self._outcome(call, policy)
             if outcome.is_error:
                 span.set_status(Status(StatusCode.ERROR))
-        TOOL_CALLS.labels(_known_name(call, allowed), outcome.label).inc()
-        content = outcome.content[:MAX_TOOL_RESULT_CHARS]
-        return ToolResult(call.id, call.name, call.arguments_json, content, outcome.is_error, outcome.is_unknown)
+        TOOL_CALLS.labels(label, outcome.label).inc()
+        return ToolResult(
+            call.id, call.name, call.arguments_json, outcome.content, outcome.is_error, outcome.is_unknown
+        )
 
-    async def _outcome(self, call: ToolCall, allowed: Sequence[BaseTool]) -> _Outcome:
-        tool = next((tool for tool in allowed if tool.name == call.name), None)
-        if tool is None:
+    async def _outcome(self, call: ToolCall, policy: PlannedTool | None) -> _Outcome:
+        if policy is None:
             return _Outcome(f"There is no tool {call.name!r}.", is_error=True)
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                # PostgreSQL stores no NUL, and a checkpoint may hold this.
-                return _Outcome(str(await tool.ainvoke(call.arguments)).replace("\x00", "\ufffd"))
-        except UnknownOutcomeError as error:
-            return _Outcome(str(error), is_error=True, is_unknown=self.effect_of(call.name) is not Effect.NONE)
-        except ToolException as error:
-            return _Outcome(str(error), is_error=True)
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-            return _Outcome(f"The arguments are not valid: {faults}", is_error=True)
-        except TimeoutError:
-            text = f"The tool did not answer within {_TIMEOUT_S:.0f} s."
-            return _Outcome(text, is_error=True, is_unknown=self.effect_of(call.name) is not Effect.NONE)
+        tool = self._tools.get(policy.name)
+        if tool is None:
+            # The run began on a replica with other settings.
+            return _Outcome(f"The tool {call.name!r} is not available any more.", is_error=True)
+        outcome = await _called(tool, call, policy)
+        return replace(outcome, content=outcome.content[: policy.max_result_chars])
 
 
-def _known_name(call: ToolCall, allowed: Sequence[BaseTool]) -> str:
-    # A model may make names up; labels and span names come from a closed set.
-    return call.name if any(tool.name == call.name for tool in allowed) else "unknown"
+def tool_of_plan(call: ToolCall, planned: Sequence[PlannedTool]) -> PlannedTool | None:
+    """None for a tool that the run does not have: a model may make names up."""
+    return next((tool for tool in planned if tool.name == call.name), None)
+
+
+async def _called(tool: BaseTool, call: ToolCall, policy: PlannedTool) -> _Outcome:
+    may_have_acted = policy.effect is not Effect.NONE
+    try:
+        async with asyncio.timeout(policy.timeout_s):
+            # PostgreSQL stores no NUL, and a checkpoint may hold this.
+            return _Outcome(str(await tool.ainvoke(call.arguments)).replace("\x00", "\ufffd"))
+    except UnknownOutcomeError as error:
+        return _Outcome(str(error), is_error=True, is_unknown=may_have_acted)
+    except ToolException as error:
+        return _Outcome(str(error), is_error=True)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        return _Outcome(f"The arguments are not valid: {faults}", is_error=True)
+    except TimeoutError:
+        text = f"The tool did not answer within {policy.timeout_s:g} s."
+        return _Outcome(text, is_error=True, is_unknown=may_have_acted)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mesh_common.database.postgres import Database
 from mesh_common.errors import (
@@ -24,7 +25,9 @@ from mesh_agent.execution.detached import await_detached
 from mesh_agent.execution.executor import Executor
 from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_agent.graph.window import message_tokens
-from mesh_agent.llm.registry import ModelRegistry
+from mesh_agent.kept_plans import KeptPlans
+from mesh_agent.plans.plan import Instructions
+from mesh_agent.plans.stored import StoredPlan
 from mesh_agent.ports import Memories
 from mesh_agent.store import Connection, claims, runs, starts, threads
 from mesh_agent.store.starts import Claimant
@@ -53,12 +56,10 @@ class StartRun:
     database: Database
     executor: Executor
     entitlements: CachedEntitlements
-    models: ModelRegistry
+    plans: KeptPlans
     memories: Memories
     cancel: CancelRun
     max_pending_per_user: int
-    prompt_tokens: int
-    """What the system prompt takes of a model's input."""
 
     async def __call__(self, user_id: UserId, run: RunInput) -> StartedRun:
         """Durable when it returns: stored in one transaction, and claimed in the same one when the thread is free.
@@ -79,22 +80,24 @@ class StartRun:
                 self.executor.spawn(self.cancel.stop(user_id, interrupted))
         return started
 
-    def _passes(self, run: RunInput, entitlements: Entitlements) -> bool:
-        """Whether nothing stands against it if it is new. Known before the database is asked whether it is."""
+    async def _plan_if_passing(self, run: RunInput, entitlements: Entitlements) -> StoredPlan | None:
+        """The plan, stored, unless the run is rejected if it is new. Whether it is new only the database knows."""
         try:
-            self._check(run, entitlements)
+            plan = self._checked_plan(run, entitlements)
         except MeshError:
-            return False
-        return True
+            return None
+        await self.plans.keep(plan)
+        return plan
 
-    def _check(self, run: RunInput, entitlements: Entitlements) -> None:
+    def _checked_plan(self, run: RunInput, entitlements: Entitlements) -> StoredPlan:
         """Of a new run only: a repeated one has passed already. Raises what stands against it."""
-        models = self.models.order_for(run.model, entitlements)
+        plan = self.plans.resolve(run.model, entitlements)
         if entitlements.is_used_up:
             raise QuotaExceeded("Your token budget for this month is used up.", retry_after_s=_QUOTA_RETRY_AFTER_S)
-        budget_tokens = min(model.input_budget_tokens for model in models) - self.prompt_tokens
+        budget_tokens = plan.plan.input_budget_tokens - _prompt_tokens(plan.plan.instructions)
         if message_tokens(run.message) > budget_tokens:
             raise InvalidInput.of_field("message", f"is longer than the model can read ({budget_tokens} tokens)")
+        return plan
 
     async def _store_and_launch(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
         digest = request_digest(run)
@@ -106,7 +109,7 @@ class StartRun:
             raise
 
     async def _store_new(self, user_id: UserId, run: RunInput, digest: bytes, entitlements: Entitlements) -> StartedRun:
-        passes = self._passes(run, entitlements)
+        plan = await self._plan_if_passing(run, entitlements)
         asked_at_s = time.monotonic()
         with (
             self.executor.reserved() as has_room,
@@ -114,15 +117,14 @@ class StartRun:
             ExitStack() as unless_launched,
         ):
             recall = None
-            if has_room and passes:
+            if has_room and plan and plan.plan.memory.recalls:
                 recall = prefetch_recall(self.executor.spawn, self.memories, user_id, run.message)
                 unless_launched.callback(recall.cancel)
             async with self.database.as_user(user_id) as connection:
                 await self._refuse_repeated(connection, user_id, run)
-                if not passes:
-                    self._check(run, entitlements)
+                plan = plan or self._checked_plan(run, entitlements)
                 thread_id = await self._thread(connection, user_id, run)
-                claim = await self._insert(connection, user_id, thread_id, run, digest, may_claim=has_room)
+                claim = await self._insert(connection, user_id, thread_id, run, digest, plan.hash, may_claim=has_room)
                 if claim is None:
                     await self._keep_pending(connection, user_id, run, join)
             if claim:
@@ -157,12 +159,13 @@ class StartRun:
         thread_id: ThreadId,
         run: RunInput,
         digest: bytes,
+        plan_hash: bytes,
         *,
         may_claim: bool,
     ) -> Claim | None:
         """The claim, or none for a run that waits."""
         claimant = Claimant(self.executor.owner, self.executor.limits.lease_ttl_s) if may_claim else None
-        inserted = await starts.insert_run(connection, user_id, thread_id, run, digest, claimant)
+        inserted = await starts.insert_run(connection, user_id, thread_id, run, digest, claimant, plan_hash)
         if inserted is None:
             raise _no_thread()
         if not inserted.is_new:
@@ -207,8 +210,14 @@ def _taken() -> Conflict:
     return Conflict("This run id is taken.", reason="RUN_ID_TAKEN")
 
 
+@lru_cache(maxsize=100)
+def _prompt_tokens(instructions: Instructions) -> int:
+    """What the system prompt takes of a model's input, without memories."""
+    return message_tokens(instructions.prompt(()))
+
+
 def request_digest(run: RunInput) -> bytes:
-    """What makes a request with the same idempotency key, or run id, the same one."""
+    """Identifies a repeated request by what the caller sent, whatever plan it would resolve to by then."""
     return request_hash(
         thread_id=str(run.thread_id),
         message=run.message,

@@ -1,0 +1,107 @@
+"""The plans of runs: resolved when a run starts, stored once for each content, read by the attempts after.
+
+A run's row holds only the hash of its plan. Most runs share a handful of plans, which a process stores once and then
+knows; so neither a start nor a claim sends a statement for them.
+"""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import structlog
+from mesh_common.clock import Clock
+from mesh_common.database.postgres import Database
+
+from mesh_agent.domain import Claim, Entitlements
+from mesh_agent.plans.plan import RunPlan
+from mesh_agent.plans.resolve import narrowed, resolved
+from mesh_agent.plans.stored import StoredPlan, loaded, stored
+from mesh_agent.store import plans
+
+log = structlog.get_logger()
+
+# There are as many as requested models and sets of entitlements that differ; one takes some 20 kB of memory.
+_MAX_PLANS: Final = 500
+
+
+@dataclass(slots=True)
+class _KnownPlan:
+    """`kept_until_s`: until then, by the monotonic clock, its row is surely not deleted."""
+
+    plan: RunPlan
+    kept_until_s: float = 0.0
+
+
+class KeptPlans:
+    """One per process."""
+
+    def __init__(self, database: Database, default: RunPlan, keep_s: float, clock: Clock) -> None:
+        """`keep_s`: how long the row of a plan is kept that no unended run refers to, counted from its last use."""
+        self.default = default
+        self._database = database
+        self._keep_s = keep_s
+        self._clock = clock
+        self._known: OrderedDict[bytes, _KnownPlan] = OrderedDict()
+        self._resolved = lru_cache(_MAX_PLANS)(self._resolve)
+        self._keeping = asyncio.Lock()
+
+    def resolve(self, requested: str | None, entitlements: Entitlements) -> StoredPlan:
+        """The plan of a new run. Raises InvalidInput or PermissionDenied (see `resolved`)."""
+        # What was used of a budget is no part of the plan.
+        return self._resolved(requested, entitlements.models, entitlements.tools, entitlements.context_tokens)
+
+    async def keep(self, plan: StoredPlan) -> None:
+        """Makes sure that the plan is stored, and stays so for any run that starts now."""
+        known = self._know(plan.hash, plan.plan)
+        if self._is_kept(known):
+            return
+        async with self._keeping:
+            if self._is_kept(known):
+                return
+            now_s = self._clock.monotonic_s()
+            async with self._database.as_worker() as connection:
+                await plans.keep_plan(connection, plan.hash, plan.data)
+            # A run that starts at the last moment still has as long to be stored.
+            known.kept_until_s = now_s + self._keep_s / 2
+
+    async def of(self, claim: Claim, entitlements: Entitlements) -> RunPlan:
+        """The claimed run's plan, narrowed to what its user may use by now. Raises PermissionDenied, Unavailable.
+
+        A run that has none was started by the release before: it gets one, for all its attempts from here on.
+        """
+        plan = await self._stored(claim.plan_hash) if claim.plan_hash else None
+        return narrowed(plan or await self._adopted(claim, entitlements), claim.model, entitlements)
+
+    async def _stored(self, plan_hash: bytes) -> RunPlan | None:
+        if known := self._known.get(plan_hash):
+            return known.plan
+        async with self._database.as_worker() as connection:
+            data = await plans.plan_of(connection, plan_hash)
+        if data is None:
+            log.error("plan.missing", hash=plan_hash.hex())
+            return None
+        return self._know(plan_hash, loaded(data)).plan
+
+    async def _adopted(self, claim: Claim, entitlements: Entitlements) -> RunPlan:
+        plan = self.resolve(claim.model, entitlements)
+        await self.keep(plan)
+        async with self._database.as_worker() as connection:
+            await plans.set_plan(connection, claim, plan.hash)
+        return plan.plan
+
+    def _resolve(
+        self, requested: str | None, models: tuple[str, ...], tools: tuple[str, ...], context_tokens: int | None
+    ) -> StoredPlan:
+        return stored(resolved(self.default, requested, Entitlements(models, tools, context_tokens)))
+
+    def _know(self, plan_hash: bytes, plan: RunPlan) -> _KnownPlan:
+        known = self._known.setdefault(plan_hash, _KnownPlan(plan))
+        self._known.move_to_end(plan_hash)
+        if len(self._known) > _MAX_PLANS:
+            self._known.popitem(last=False)
+        return known
+
+    def _is_kept(self, known: _KnownPlan) -> bool:
+        return self._clock.monotonic_s() < known.kept_until_s

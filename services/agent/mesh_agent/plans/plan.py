@@ -1,0 +1,105 @@
+"""The run plan."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import Template
+from typing import Any, Final
+
+from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, Effect
+
+DEFAULT_ASSISTANT: Final = "default"
+"""The assistant that the settings of the process describe."""
+
+type ToolSchema = Mapping[str, Any]
+"""A function tool as OpenAI's API describes it; never changed in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The assistant a plan was resolved from. Version 0: it has none, its content is the settings of a release."""
+
+    name: str = DEFAULT_ASSISTANT
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """Templates with `$variables` (string.Template). A `$name` that has no value stays as it is written.
+
+    `system` contains `$memories` where the rendered `memories` goes; that contains `$facts`, a line for each memory.
+    """
+
+    system: str
+    memories: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+
+    def prompt(self, memories: Sequence[str]) -> str:
+        """The system message. A memory is one line each, so that it cannot pass for a heading or another speaker."""
+        facts = "\n".join(f"- {' '.join(memory.split())}" for memory in memories)
+        told = Template(self.memories).safe_substitute(facts=facts) if facts else ""
+        return Template(self.system).safe_substitute(dict(self.variables), memories=told).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedModel:
+    """A model of the registry, by name, with what a run may use of it."""
+
+    name: str
+    context_tokens: int
+    max_output_tokens: int
+
+    @property
+    def input_budget_tokens(self) -> int:
+        return input_budget_tokens(self.context_tokens, self.max_output_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTool:
+    """A tool as it was when the run began. The defaults of a policy that is not stored are the strictest."""
+
+    name: str
+    schema: ToolSchema
+    effect: Effect = Effect.ONCE
+    timeout_s: float = 30.0
+    max_result_chars: int = MAX_TOOL_RESULT_CHARS
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPolicy:
+    """Whether the run is given memories of its user."""
+
+    recalls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`rounds`: answers of the model in one run; the last is asked for without tools, so that it is one for the user.
+
+    `seconds`: how long one attempt may take.
+    """
+
+    rounds: int = 8
+    seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """`models` in the order they are tried. A field that is added here needs a default: older plans are without it."""
+
+    instructions: Instructions
+    models: tuple[PlannedModel, ...]
+    tools: tuple[PlannedTool, ...] = ()
+    history_tokens: int = 2_000
+    memory: MemoryPolicy = MemoryPolicy()
+    limits: Limits = Limits()
+    origin: Origin = Origin()
+
+    @property
+    def input_budget_tokens(self) -> int:
+        """What may be sent to any of its models."""
+        return min(model.input_budget_tokens for model in self.models)
+
+
+def input_budget_tokens(context_tokens: int, max_output_tokens: int) -> int:
+    """What may be sent to a model, so that an answer still fits."""
+    return context_tokens - min(max_output_tokens, context_tokens // 2)

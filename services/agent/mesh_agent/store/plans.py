@@ -1,0 +1,39 @@
+"""SQL of plans; all of it needs the worker role, for a plan belongs to no user (docs/adr/0022)."""
+
+from mesh_common.database.statements import Statement
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_agent.domain import Claim
+
+
+async def keep_plan(connection: AsyncConnection, plan_hash: bytes, data: bytes) -> None:
+    """Stores the plan, or notes that it is in use."""
+    await _KEEP.count(connection, {"hash": plan_hash, "plan": data})
+
+
+_KEEP = Statement(
+    "agent.keep_plan",
+    """
+    INSERT INTO agent.plans (hash, plan) VALUES (:hash, :plan)
+    ON CONFLICT (hash) DO UPDATE SET used_at = clock_timestamp()
+""",
+)
+
+
+async def plan_of(connection: AsyncConnection, plan_hash: bytes) -> bytes | None:
+    row = await _PLAN.row(connection, {"hash": plan_hash})
+    return row["plan"] if row else None
+
+
+_PLAN = Statement("agent.plan_of", "SELECT plan FROM agent.plans WHERE hash = :hash")
+
+
+async def set_plan(connection: AsyncConnection, claim: Claim, plan_hash: bytes) -> None:
+    """For a run that has none. Does nothing when the run is in another attempt by now."""
+    await _SET.count(connection, {"run_id": claim.run_id, "attempt": claim.attempt, "hash": plan_hash})
+
+
+_SET = Statement(
+    "agent.set_plan",
+    "UPDATE agent.runs SET plan_hash = :hash WHERE id = :run_id AND attempt = :attempt AND status = 'running'",
+)
