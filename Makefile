@@ -3,6 +3,9 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
+# Without it each worker of pytest, and each process of each mesh, compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON := .venv/bin/python
 DEV_STAMP := .venv/.stamp-dev
 TEST_STAMP := .venv/.stamp-test
@@ -13,6 +16,8 @@ PACKAGES := $(wildcard services/*/mesh_*)
 
 # What to run with pytest: `make test ARGS='-m unit -k ports'`.
 ARGS :=
+# How many processes `make test` runs tests in: two a core, because tests wait more than they compute.
+WORKERS := 4
 # How `make secrets` writes them: dotenv or kubernetes.
 FORMAT := dotenv
 # Where `make secrets` writes dotenv files.
@@ -47,7 +52,7 @@ trace: $(DEV_STAMP) ## print a trace of the running stack: make trace ID=<trace 
 	@$(PYTHON) -m mesh_dev trace "$(ID)"
 
 test: $(TEST_STAMP) ## run all tests (ARGS='-m unit' for some)
-	@$(PYTHON) -m pytest --durations=10 --ignore=tests/deploy --ignore=tests/cluster $(ARGS)
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --durations=10 --ignore=tests/deploy --ignore=tests/cluster $(ARGS)
 
 chaos: $(TEST_STAMP) ## break what can break, by seed, and check what clients saw: make chaos N=200 SEED=1
 	@PYTHONPATH=tests:loadtest $(PYTHON) -m chaos schedules --count $(N) --seed $(SEED)

@@ -14,7 +14,7 @@ from mesh_dev.settings import DevSettings
 from mesh_dev.stack import Stack, StackOptions
 from mesh_dev.valkey import EmbeddedValkey
 from mesh_dev.wait import LOOPBACK
-from support.stack import free_port_base
+from support.net import free_port_base
 
 from chaos.marks import MarkServer, open_marks
 from chaos.proxy import FaultProxy, open_proxy

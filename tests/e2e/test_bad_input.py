@@ -9,6 +9,7 @@ from mesh_common.ids import new_id
 from mesh_dev.mesh_client import API
 from mesh_dev.stack import Stack
 from support.api import User
+from support.ids import SOME_ID
 
 CHAT = f"{API}/chatbot/chat/stream"
 MAX_BODY_BYTES = 1_048_576
@@ -151,7 +152,7 @@ async def test_bad_idempotency_key_is_refused(user: User, key: str) -> None:
     assert response.status_code == 422, response.text
 
 
-@pytest.mark.parametrize("position", ["nonsense", "1:2:3", f"{new_id()}:1", f"{new_id()}:1:99999999999"])
+@pytest.mark.parametrize("position", ["nonsense", "1:2:3", f"{SOME_ID}:1", f"{SOME_ID}:1:99999999999"])
 async def test_bad_last_event_id_is_refused(user: User, position: str) -> None:
     response = await user.post("/chatbot/chat/stream", {"message": "hello"}, last_event_id=position)
 
@@ -159,7 +160,7 @@ async def test_bad_last_event_id_is_refused(user: User, position: str) -> None:
     assert await user.items("/threads") == []
 
 
-@pytest.mark.parametrize("position", ["nonsense", "1:2:3", f"{new_id()}:1", f"{new_id()}:1:99999999999"])
+@pytest.mark.parametrize("position", ["nonsense", "1:2:3", f"{SOME_ID}:1", f"{SOME_ID}:1:99999999999"])
 async def test_bad_position_in_the_address_is_refused(user: User, position: str) -> None:
     turn = await user.chat("Hello.")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mesh_common.grpc.edges import SERVICES
-from support.stack import free_port_base
+from support.net import free_port_base
 
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 240

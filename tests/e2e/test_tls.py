@@ -20,7 +20,7 @@ from mesh_dev.stack import Stack, StackOptions
 from mesh_dev.wait import LOOPBACK
 from support.api import User, eventually, new_user
 from support.certificates import new_authority
-from support.stack import free_port_base
+from support.net import free_port_base
 
 ENDLESS = "[[sim:itl=100]] [[sim:tokens=2000]]"
 TIMEOUT_S = 20.0

@@ -5,12 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mesh_common.grpc.edges import ServiceName
-from mesh_dev.ports import PORTS_PER_STACK, free_base
 from mesh_dev.settings import DevSettings
 from mesh_dev.stack import Stack, StackOptions
 
-# Below the range that systems take ephemeral ports from.
-_BASES = range(23_000, 24_000, PORTS_PER_STACK)
+from support.net import free_port_base
+
 _UNLIMITED = "1000000"
 _RAISED: Mapping[ServiceName, Mapping[str, str]] = {
     "gateway": {"GATEWAY_LOGIN_LIMIT_PER_MINUTE": _UNLIMITED, "GATEWAY_CHAT_LIMIT_PER_MINUTE": _UNLIMITED},
@@ -20,10 +19,6 @@ _RAISED: Mapping[ServiceName, Mapping[str, str]] = {
     "memory": {"MEMORY_EXTRACTION_CONCURRENCY": "8"},
     "eval": {"EVAL_RUNS_AT_ONCE": "4"},
 }
-
-
-def free_port_base() -> int:
-    return free_base(_BASES)
 
 
 @asynccontextmanager

@@ -117,7 +117,7 @@ def require_free(ports: Mapping[str, int], base: int) -> None:
         PortTakenError: names the first taken port and the setting that moves all of them.
     """
     for name, port in ports.items():
-        if not _is_free(port):
+        if not is_free(port):
             raise PortTakenError(
                 f"port {port}, needed for {name}, is taken: stop what listens there, "
                 f"or set MESH_PORT_BASE to another base (it is {base})"
@@ -139,7 +139,8 @@ def free_base(bases: range) -> int:
     raise PortTakenError(f"no ports are free for another stack between {bases.start} and {bases.stop}")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of loopback."""
     with socket.socket() as probe:
         # Without it the connections of a stack that has just ended (TIME_WAIT) look like a listener.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -5,7 +5,7 @@ from mesh_dev.errors import FolderTakenError
 from mesh_dev.folder_lock import FolderLock
 from mesh_dev.settings import DevSettings
 from mesh_dev.stack import Stack, StackOptions
-from support.stack import free_port_base
+from support.net import free_port_base
 
 
 async def test_a_data_folder_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from mesh.agent.v1 import agent_pb2
 from mesh_common.ids import new_id
 from mesh_dev.valkey import EmbeddedValkey
 from support.gateway import Client, FakeMesh, frames_of, read_frames, running_gateway
+from support.ids import SOME_ID
 
 STREAM = "/api/v1/chatbot/chat/stream"
 
@@ -38,7 +39,7 @@ async def test_events_from_the_beginning(gateway: Client) -> None:
     assert len(frames_of(response.text)) == 7
 
 
-@pytest.mark.parametrize("path", [STREAM, f"/api/v1/threads/{new_id()}/runs/stream"])
+@pytest.mark.parametrize("path", [STREAM, f"/api/v1/threads/{SOME_ID}/runs/stream"])
 async def test_post_with_last_event_id_follows_and_never_starts(gateway: Client, path: str) -> None:
     user = gateway.as_user()
     run = await _ended_run(gateway, user)
@@ -67,7 +68,7 @@ async def test_position_of_another_run_is_409(gateway: Client) -> None:
     assert (response.status_code, response.json()["reason"]) == (409, "EVENT_OF_OTHER_RUN")
 
 
-@pytest.mark.parametrize("position", ["1", "x:1:1", f"{new_id()}:1", f"{new_id()}:1:99999999999", f"{new_id()}:-1:1"])
+@pytest.mark.parametrize("position", ["1", "x:1:1", f"{SOME_ID}:1", f"{SOME_ID}:1:99999999999", f"{SOME_ID}:-1:1"])
 async def test_malformed_position_is_422(gateway: Client, position: str) -> None:
     response = await gateway.http.get(
         f"/api/v1/runs/{new_id()}/events", headers={**gateway.as_user(), "Last-Event-ID": position}

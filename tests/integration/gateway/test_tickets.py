@@ -17,6 +17,7 @@ from mesh_dev.valkey import EmbeddedValkey
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from support.gateway import Client, FakeMesh, frames_of, running_gateway
+from support.ids import SOME_ID
 from support.net import free_port
 from support.spans import RecordedSpans, spans
 
@@ -210,7 +211,7 @@ async def test_header_goes_before_the_position_in_the_address(
     assert [frame.id for frame in frames_of(response.text)] == [f"{run.id}:1:7"]
 
 
-@pytest.mark.parametrize("position", ["1", "x:1:1", f"{new_id()}:1", f"{new_id()}:1:99999999999", "a" * 3_000])
+@pytest.mark.parametrize("position", ["1", "x:1:1", f"{SOME_ID}:1", f"{SOME_ID}:1:99999999999", "a" * 3_000])
 async def test_malformed_position_in_the_address_is_422(
     gateway: Client, run: FakeRun, user: dict[str, str], position: str
 ) -> None:
