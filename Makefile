@@ -27,12 +27,14 @@ ENV := development
 # How many schedules `make chaos` runs, and the seed of the first.
 N := 15
 SEED := 1
+# The seed of the first of what `make nightly` draws: another each night, unless SEED is given.
+NIGHTLY_SEED := $(if $(filter command line,$(origin SEED)),$(SEED),$(shell date -u +%Y%m%d))
 # What `make load` starts: users in all, how many come in a second, and for how long in all.
 USERS := 1500
 RATE := 15
 DURATION := 180s
 
-.PHONY: secrets help setup setup-test lock dev demo trace proto proto-check check fmt test chaos setup-load bench load
+.PHONY: secrets help setup setup-test lock dev demo trace proto proto-check check fmt test nightly chaos setup-load bench load
 .PHONY: images sbom deploy-tools deploy-check cluster-test docker-run-env docker-logs docker-stop
 
 help: ## list the targets
@@ -51,11 +53,16 @@ demo: $(DEV_STAMP) ## start the stack, show one conversation through it, stop it
 trace: $(DEV_STAMP) ## print a trace of the running stack: make trace ID=<trace or run id>
 	@$(PYTHON) -m mesh_dev trace "$(ID)"
 
-test: $(TEST_STAMP) ## run all tests (ARGS='-m unit' for some)
-	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --durations=10 --ignore=tests/deploy --ignore=tests/cluster $(ARGS)
+test: $(TEST_STAMP) ## run all tests but the nightly ones (ARGS='-m unit' for some, WORKERS=0 for one process)
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 \
+	  --ignore=tests/deploy --ignore=tests/cluster $(ARGS)
 
 chaos: $(TEST_STAMP) ## break what can break, by seed, and check what clients saw: make chaos N=200 SEED=1
 	@PYTHONPATH=tests:loadtest $(PYTHON) -m chaos schedules --count $(N) --seed $(SEED)
+
+nightly: $(LOAD_STAMP) ## the tests that take long, with seeds of the day (SEED=… runs those of another)
+	@$(PYTHON) -m pytest --nightly --seed=$(NIGHTLY_SEED) --hypothesis-seed=$(NIGHTLY_SEED) -rA --durations=0 \
+	  --durations-min=1 --ignore=tests/deploy --ignore=tests/cluster $(ARGS)
 
 setup-load: $(LOAD_STAMP) ## the same with Locust and what draws the plots of bench
 
@@ -72,14 +79,14 @@ check: $(TEST_STAMP) deploy-tools ## format, lint, proto, import rules, types an
 	@PYTHON=../.venv/bin/python proto/generate.sh --check
 	@.venv/bin/lint-imports
 	@.venv/bin/mypy --strict $(PACKAGES) loadtest/simulator loadtest/bench loadtest/bare tests
-	@$(PYTHON) -m pytest --quiet tests/deploy
+	@$(PYTHON) -m pytest --quiet -n $(WORKERS) --dist worksteal tests/deploy
 
 deploy-tools: $(TEST_STAMP) ## get the programs that check the chart, the images' recipe, Compose and the workflows
 	@scripts/deploy-tools.sh
 
 deploy-check: deploy-tools ## lint, schemas and policies on everything the chart renders, and many combinations of values
 	@scripts/deploy-check
-	@$(PYTHON) -m pytest --quiet tests/deploy/test_any_values.py --hypothesis-profile=deploy-check --timeout=1200
+	@$(PYTHON) -m pytest --quiet -n $(WORKERS) --dist worksteal tests/deploy/test_any_values.py --hypothesis-profile=deploy-check --timeout=1200
 
 images: ## build the images of the five services (IMAGE_REGISTRY, IMAGE_TAG)
 	@scripts/images

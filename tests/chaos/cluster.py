@@ -15,6 +15,7 @@ from mesh_dev.stack import Stack, StackOptions
 from mesh_dev.valkey import EmbeddedValkey
 from mesh_dev.wait import LOOPBACK
 from support.net import free_port_base
+from support.template import copied
 
 from chaos.marks import MarkServer, open_marks
 from chaos.proxy import FaultProxy, open_proxy
@@ -64,9 +65,15 @@ async def open_cluster(
     data_dir: Path,
     service_env: ServiceEnv | None = None,
     simulator_env: Mapping[str, str] | None = None,
+    template: Path | None = None,
 ) -> AsyncIterator[Cluster]:
-    """Ready when entered; every process is gone when left. What is given has the last word over the defaults here."""
+    """Ready when entered; every process is gone when left. What is given has the last word over the defaults here.
+
+    `template` is a migrated data folder (support.template); without one the cluster makes its database itself.
+    """
     given = service_env or {}
+    if template:
+        await copied(template, data_dir)
     ports = PortPlan(free_port_base())
     async with AsyncExitStack() as opened:
         links = {
@@ -82,6 +89,7 @@ async def open_cluster(
             # Nothing of ours reads the log, and the bodies of a campaign are many.
             simulator_env={"SIM_TOKENS": "12", "SIM_REQUEST_LOG": "0", **(simulator_env or {})},
             replicas=REPLICAS,
+            is_migrated=template is not None,
             rewire=wires.rewire,
         )
         stack = await opened.enter_async_context(Stack(options))

@@ -1,6 +1,7 @@
-"""One stack for all tests that leave it whole; tests that break a part open their own."""
+"""One stack for all tests that leave it whole, and one for tests that take parts away and put them back."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from mesh_dev.stack import Stack
@@ -10,8 +11,15 @@ from support.stack import open_stack
 
 
 @pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with open_stack(tmp_path_factory.mktemp("stack"), has_traces=True) as running:
+async def stack(tmp_path_factory: pytest.TempPathFactory, mesh_template: Path) -> AsyncIterator[Stack]:
+    async with open_stack(tmp_path_factory.mktemp("stack"), mesh_template, has_traces=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def fragile_stack(tmp_path_factory: pytest.TempPathFactory, mesh_template: Path) -> AsyncIterator[Stack]:
+    """A stack for tests that kill or restart parts of it: each puts back what it took away."""
+    async with open_stack(tmp_path_factory.mktemp("fragile"), mesh_template) as running:
         yield running
 
 

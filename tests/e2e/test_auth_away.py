@@ -7,28 +7,20 @@ import pytest
 from mesh_dev.mesh_client import API, MeshClient
 from mesh_dev.stack import Stack
 from support.api import PASSWORD, User, eventually, new_user
-from support.stack import open_stack
-
-
-@pytest.fixture(scope="module")
-async def lone_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """A stack of this file's own: its parts are restarted."""
-    async with open_stack(tmp_path_factory.mktemp("auth-away")) as running:
-        yield running
 
 
 @pytest.fixture
-async def guest(lone_stack: Stack) -> AsyncIterator[User]:
-    async with new_user(lone_stack.url) as user:
+async def guest(fragile_stack: Stack) -> AsyncIterator[User]:
+    async with new_user(fragile_stack.url) as user:
         yield user
 
 
-async def test_known_users_are_served_by_services_that_start_without_auth(lone_stack: Stack, guest: User) -> None:
+async def test_known_users_are_served_by_services_that_start_without_auth(fragile_stack: Stack, guest: User) -> None:
     before = await guest.chat("Before.")
-    await lone_stack.stop("auth")
+    await fragile_stack.stop("auth")
     try:
-        await lone_stack.restart("gateway")
-        await lone_stack.restart("agent")
+        await fragile_stack.restart("gateway")
+        await fragile_stack.restart("agent")
 
         async def chat() -> httpx.Response:
             return await guest.post("/chatbot/chat", {"message": "During.", "thread_id": before.thread_id})
@@ -37,11 +29,11 @@ async def test_known_users_are_served_by_services_that_start_without_auth(lone_s
         streamed = await guest.chat("Streamed.", thread_id=before.thread_id)
         run = await guest.get(f"/runs/{streamed.run_id}")
         # Forged tokens stay forged: the keys are known.
-        async with MeshClient(lone_stack.url) as forger:
+        async with MeshClient(fragile_stack.url) as forger:
             forger.use_token(f"{guest.tokens['access_token'][:-4]}AAAA")
             forged = await forger.get("/threads")
     finally:
-        await lone_stack.start("auth")
+        await fragile_stack.start("auth")
 
     assert during.json()["finish_reason"] == "stop"
     assert streamed.last.type == "run_finished"

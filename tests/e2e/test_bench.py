@@ -25,13 +25,12 @@ BOUNDS = {
 }
 
 
-@pytest.fixture(scope="module")
-async def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("bench")
+async def bench(folder: Path, *parts: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "bench",
+        *parts,
         "--small",
         f"--results={folder}",
         cwd=ROOT / "loadtest",
@@ -44,13 +43,22 @@ async def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(600)
-async def test_a_turn_writes_and_sends_no_more_than_it_has_to(figures: dict[str, Any]) -> None:
-    early = figures["counts_per_turn"]["early"]
+@pytest.fixture(scope="module")
+async def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All parts, which takes three minutes of two cores: for nightly tests."""
+    return await bench(tmp_path_factory.mktemp("bench"))
 
+
+@pytest.mark.timeout(300)
+async def test_a_turn_writes_and_sends_no_more_than_it_has_to(tmp_path: Path) -> None:
+    figures = await bench(tmp_path, "counts")
+
+    early = figures["counts_per_turn"]["early"]
     assert {name: count for name, count in early.items() if count > BOUNDS[name]} == {}
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
 async def test_every_documented_figure_is_there(figures: dict[str, Any]) -> None:
     readme = (ROOT / "loadtest" / "README.md").read_text()
 
@@ -59,10 +67,12 @@ async def test_every_documented_figure_is_there(figures: dict[str, Any]) -> None
     assert figures["steps"][0]["success"] == 1
 
 
+@pytest.mark.nightly
 async def test_recall_finds_the_nearest_memories(figures: dict[str, Any]) -> None:
     assert figures["recall"]["recall_at_10"]["lowest"] == 1
 
 
+@pytest.mark.nightly
 async def test_storm_of_logins_is_counted_by_answer(figures: dict[str, Any]) -> None:
     storm = figures["login_storm"]
 
@@ -71,6 +81,7 @@ async def test_storm_of_logins_is_counted_by_answer(figures: dict[str, Any]) -> 
     assert set(storm["chat_ends"]) == {"run_finished"}
 
 
+@pytest.mark.nightly
 async def test_turns_of_the_least_mesh_are_whole(figures: dict[str, Any]) -> None:
     for way in ("paced", "burst"):
         assert set(figures["bare"][way]["ends"]) == {"run_finished"}

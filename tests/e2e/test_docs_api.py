@@ -14,7 +14,6 @@ from mesh_common.grpc.edges import ServiceName
 from mesh_dev.stack import Stack
 from support.api import User, new_user
 from support.examples import Script, frame, running, streamed
-from support.stack import open_stack
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "api"
 EXAMPLES: Final = DOCS / "examples"
@@ -30,13 +29,6 @@ LANGUAGES: Final = [
     pytest.param(PYTHON_COMMAND, id="python"),
     pytest.param(NODE_COMMAND, id="javascript", marks=needs_node),
 ]
-
-
-@pytest.fixture(scope="module")
-async def fragile_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """A stack of this file's own: its tests kill parts of it and start them again."""
-    async with open_stack(tmp_path_factory.mktemp("docs-api")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

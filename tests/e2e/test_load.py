@@ -23,7 +23,7 @@ async def _crowd(folder: Path, *options: str) -> tuple[int | None, str]:
         "bench.crowd",
         "--users=4",
         "--rate=4",
-        "--duration=8s",
+        "--duration=5s",
         f"--results={folder}",
         "--",
         "--think-min=0.2",
@@ -46,6 +46,7 @@ async def test_people_talk_and_every_stream_comes_to_its_end(tmp_path: Path) -> 
     assert (tmp_path / "load.html").stat().st_size > 0
 
 
+@pytest.mark.nightly
 async def test_a_threshold_that_is_passed_fails_the_run(tmp_path: Path) -> None:
     code, output = await _crowd(tmp_path, "--max-first-token-p99-ms=1")
 

@@ -16,23 +16,15 @@ from mesh_dev.mesh_client import MeshClient
 from mesh_dev.ports import require_free
 from mesh_dev.stack import Stack
 from support.api import PASSWORD, User, eventually, new_user
-from support.stack import open_stack
 
 # Every hop has a deadline; together they stay below this.
 ANSWERED_WITHIN_S = 15.0
 
 
-@pytest.fixture(scope="module")
-async def broken_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """A stack of this file's own: each test puts back what it took away."""
-    async with open_stack(tmp_path_factory.mktemp("broken")) as running:
-        yield running
-
-
 @pytest.fixture
-async def guest(broken_stack: Stack) -> AsyncIterator[User]:
+async def guest(fragile_stack: Stack) -> AsyncIterator[User]:
     """A user of a mesh that is whole: after a restart, callers take up to 2 s to connect again."""
-    async with new_user(broken_stack.url) as user:
+    async with new_user(fragile_stack.url) as user:
 
         async def chat() -> bool:
             response = await user.post("/chatbot/chat", {"message": "Hello."})
@@ -42,12 +34,12 @@ async def guest(broken_stack: Stack) -> AsyncIterator[User]:
         yield user
 
 
-async def test_memory_down_is_told_and_what_was_said_is_kept_later(broken_stack: Stack, guest: User) -> None:
-    await broken_stack.stop("memory")
+async def test_memory_down_is_told_and_what_was_said_is_kept_later(fragile_stack: Stack, guest: User) -> None:
+    await fragile_stack.stop("memory")
     turn = await guest.chat("I am afraid of spiders.")
     unavailable = await guest.get("/memories")
 
-    await broken_stack.start("memory")
+    await fragile_stack.start("memory")
 
     assert turn.last.type == "run_finished"
     assert turn.text
@@ -62,11 +54,11 @@ async def test_memory_down_is_told_and_what_was_said_is_kept_later(broken_stack:
     )
 
 
-async def test_eval_down_goes_unnoticed_and_scores_come_later(broken_stack: Stack, guest: User) -> None:
-    await broken_stack.kill("eval")
+async def test_eval_down_goes_unnoticed_and_scores_come_later(fragile_stack: Stack, guest: User) -> None:
+    await fragile_stack.kill("eval")
     turn = await guest.chat("Who judges me?")
 
-    await broken_stack.start("eval")
+    await fragile_stack.start("eval")
 
     assert turn.last.type == "run_finished"
 
@@ -76,15 +68,15 @@ async def test_eval_down_goes_unnoticed_and_scores_come_later(broken_stack: Stac
     assert len(await eventually("the scores", scores, lambda items: len(items) == 5, 45)) == 5
 
 
-async def test_auth_down_leaves_valid_tokens_valid(broken_stack: Stack, guest: User) -> None:
-    await broken_stack.stop("auth")
+async def test_auth_down_leaves_valid_tokens_valid(fragile_stack: Stack, guest: User) -> None:
+    await fragile_stack.stop("auth")
     turn = await guest.chat("Still there?")
-    async with MeshClient(broken_stack.url) as nobody:
+    async with MeshClient(fragile_stack.url) as nobody:
         login = await nobody.login(guest.email, PASSWORD)
-    await broken_stack.restart("gateway")
+    await fragile_stack.restart("gateway")
     after_restart = await guest.chat("And now?")
 
-    await broken_stack.start("auth")
+    await fragile_stack.start("auth")
 
     assert turn.last.type == "run_finished"
     require_unavailable(login)
@@ -92,22 +84,22 @@ async def test_auth_down_leaves_valid_tokens_valid(broken_stack: Stack, guest: U
     await eventually("login", lambda: guest.login(guest.email, PASSWORD), lambda answer: answer.is_success)
 
 
-async def test_redis_down_leaves_chat_going(broken_stack: Stack, guest: User) -> None:
-    await broken_stack.valkey.kill()
+async def test_redis_down_leaves_chat_going(fragile_stack: Stack, guest: User) -> None:
+    await fragile_stack.valkey.kill()
     try:
         turns = [await guest.chat("Without Redis.") for _ in range(3)]
         login = await guest.login(guest.email, PASSWORD)
     finally:
-        await broken_stack.valkey.start()
+        await fragile_stack.valkey.start()
 
     assert [turn.last.type for turn in turns] == ["run_finished"] * 3
     assert login.status_code == 200
     assert (await guest.chat("And with.")).last.type == "run_finished"
 
 
-async def test_redis_down_leaves_repeated_requests_one(broken_stack: Stack, guest: User) -> None:
+async def test_redis_down_leaves_repeated_requests_one(fragile_stack: Stack, guest: User) -> None:
     key, body = new_id().hex, {"message": "Only once, please. [[sim:itl=20]]"}
-    await broken_stack.valkey.kill()
+    await fragile_stack.valkey.kill()
     try:
         first, second = await asyncio.gather(
             *(guest.stream("/chatbot/chat/stream", body, idempotency_key=key) for _ in range(2))
@@ -115,16 +107,16 @@ async def test_redis_down_leaves_repeated_requests_one(broken_stack: Stack, gues
         again = await guest.post("/chatbot/chat", body, idempotency_key=key)
         other = await guest.post("/chatbot/chat", {"message": "Another."}, idempotency_key=key)
     finally:
-        await broken_stack.valkey.start()
+        await fragile_stack.valkey.start()
 
     assert [event.id for event in first.events] == [event.id for event in second.events]
     assert again.json()["run_id"] == first.run_id
     assert other.json()["reason"] == "IDEMPOTENCY_KEY_REUSED"
 
 
-async def test_postgres_down_is_told_in_time_and_everything_works_again(broken_stack: Stack, guest: User) -> None:
+async def test_postgres_down_is_told_in_time_and_everything_works_again(fragile_stack: Stack, guest: User) -> None:
     before = await guest.chat("Before.")
-    await broken_stack.postgres.kill()
+    await fragile_stack.postgres.kill()
     try:
         started = time.monotonic()
         refused = await asyncio.gather(
@@ -138,7 +130,7 @@ async def test_postgres_down_is_told_in_time_and_everything_works_again(broken_s
         )
         took_s = time.monotonic() - started
     finally:
-        await broken_stack.postgres.start()
+        await fragile_stack.postgres.start()
 
     for response in refused:
         require_unavailable(response)
@@ -154,8 +146,8 @@ async def test_postgres_down_is_told_in_time_and_everything_works_again(broken_s
     assert (await guest.login(guest.email, PASSWORD)).status_code == 200
 
 
-async def test_postgres_that_hangs_is_told_in_time(broken_stack: Stack, guest: User) -> None:
-    processes = [broken_stack.postgres.child.pid, *children_of(broken_stack.postgres.child.pid)]
+async def test_postgres_that_hangs_is_told_in_time(fragile_stack: Stack, guest: User) -> None:
+    processes = [fragile_stack.postgres.child.pid, *children_of(fragile_stack.postgres.child.pid)]
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -173,13 +165,13 @@ async def test_postgres_that_hangs_is_told_in_time(broken_stack: Stack, guest: U
     await eventually("the mesh", lambda: guest.get("/threads"), lambda answer: answer.is_success)
 
 
-async def test_postgres_that_goes_away_under_a_run_leaves_its_thread_whole(broken_stack: Stack, guest: User) -> None:
+async def test_postgres_that_goes_away_under_a_run_leaves_its_thread_whole(fragile_stack: Stack, guest: User) -> None:
     thread_id = await guest.new_thread()
     async with guest.open_stream(
         "/chatbot/chat/stream", {"message": "[[sim:itl=20]] [[sim:tokens=150]] Go on.", "thread_id": thread_id}
     ) as (_, events):
         first = await anext(events)
-        await broken_stack.postgres.restart()
+        await fragile_stack.postgres.restart()
         types = [event.type async for event in events]
 
     async def run() -> dict[str, Any]:
@@ -192,13 +184,13 @@ async def test_postgres_that_goes_away_under_a_run_leaves_its_thread_whole(broke
     assert [message["role"] for message in await guest.messages(thread_id)] == ["user", "assistant"]
 
 
-async def test_agent_down_is_told_and_comes_back(broken_stack: Stack, guest: User) -> None:
-    await broken_stack.stop("agent")
+async def test_agent_down_is_told_and_comes_back(fragile_stack: Stack, guest: User) -> None:
+    await fragile_stack.stop("agent")
     started = time.monotonic()
     refused = await guest.post("/chatbot/chat/stream", {"message": "Anybody?"})
     took_s = time.monotonic() - started
 
-    await broken_stack.start("agent")
+    await fragile_stack.start("agent")
 
     require_unavailable(refused)
     assert took_s < ANSWERED_WITHIN_S
@@ -208,15 +200,15 @@ async def test_agent_down_is_told_and_comes_back(broken_stack: Stack, guest: Use
     assert again.json()["finish_reason"] == "stop"
 
 
-async def test_agent_stopped_under_a_run_lets_it_end(broken_stack: Stack, guest: User) -> None:
+async def test_agent_stopped_under_a_run_lets_it_end(fragile_stack: Stack, guest: User) -> None:
     async with guest.open_stream("/chatbot/chat/stream", {"message": "[[sim:itl=20]] [[sim:tokens=60]] Go on."}) as (
         _,
         events,
     ):
         await anext(events)
-        await broken_stack.stop("agent")
+        await fragile_stack.stop("agent")
         types = [event.type async for event in events]
-    await broken_stack.start("agent")
+    await fragile_stack.start("agent")
 
     assert types[-1] == "run_finished"
 
@@ -230,22 +222,22 @@ async def test_two_stacks_know_nothing_of_each_other(stack: Stack, guest: User) 
     assert (await guest.chat("Hello.")).last.type == "run_finished"
 
 
-async def test_second_stack_on_the_same_ports_is_refused_in_one_line(broken_stack: Stack) -> None:
-    ports = broken_stack.ports
+async def test_second_stack_on_the_same_ports_is_refused_in_one_line(fragile_stack: Stack) -> None:
+    ports = fragile_stack.ports
 
     with pytest.raises(PortTakenError, match=f"port {ports.base}, needed for gateway, is taken: .*MESH_PORT_BASE"):
         require_free(ports.needed(), ports.base)
 
 
-async def test_child_that_dies_is_named_in_one_line(broken_stack: Stack) -> None:
+async def test_child_that_dies_is_named_in_one_line(fragile_stack: Stack) -> None:
     async with asyncio.TaskGroup() as group:
-        watcher = group.create_task(died(broken_stack))
+        watcher = group.create_task(died(fragile_stack))
         await asyncio.wait({watcher}, timeout=0)
-        await broken_stack.kill("eval")
-    await broken_stack.start("eval")
+        await fragile_stack.kill("eval")
+    await fragile_stack.start("eval")
 
     line = watcher.result()
-    assert line == f"eval was killed by SIGKILL (log: {broken_stack.log_dir / 'eval.log'})"
+    assert line == f"eval was killed by SIGKILL (log: {fragile_stack.log_dir / 'eval.log'})"
 
 
 def children_of(pid: int) -> list[int]:

@@ -1,6 +1,6 @@
 """The replica that executes a run is killed, or freezes, in the middle of the answer: to the client, a pause.
 
-Two gateways and two agents, with the leases of production; one HTTP request, which is never repeated.
+Two gateways and two agents; one HTTP request, which is never repeated. `make nightly` runs it with production's lease.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import httpx
@@ -24,7 +25,10 @@ from support.api import User, eventually, new_user
 REPLY = " ".join(f"word{number}" for number in range(60))
 # The answer takes 3 s, and comes a second time from another owner.
 PACE = "[[sim:itl=50]]"
-LEASE_TTL_S = AgentSettings.model_fields["lease_ttl_s"].default
+LEASES = [
+    pytest.param(4.0, id="short-lease"),
+    pytest.param(AgentSettings.model_fields["lease_ttl_s"].default, id="production-lease", marks=pytest.mark.nightly),
+]
 # A takeover takes 10 s at most; the first token of the next attempt, and a machine that does much else, some more.
 PAUSE_S = 15.0
 
@@ -32,10 +36,13 @@ type Harm = Literal["kill", "pause"]
 HARMS = pytest.mark.parametrize("harm", ["kill", "pause"])
 
 
-@pytest.fixture(scope="module")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    env = {"AGENT_LEASE_TTL_S": str(LEASE_TTL_S)}
-    async with open_cluster(tmp_path_factory.mktemp("owner-dies"), {"agent": env}) as opened:
+@pytest.fixture(scope="module", params=LEASES)
+async def cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mesh_template: Path
+) -> AsyncIterator[Cluster]:
+    env = {"AGENT_LEASE_TTL_S": str(request.param)}
+    folder = tmp_path_factory.mktemp("owner-dies")
+    async with open_cluster(folder, {"agent": env}, template=mesh_template) as opened:
         yield opened
 
 

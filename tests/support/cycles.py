@@ -29,7 +29,7 @@ async def cycles_left_by(
 async def _left_by(action: Callable[[], Awaitable[object]], within: tuple[str, ...]) -> Counter[str]:
     await _settle()
     # A look at all objects of a long test run takes a second, and what others had to do meanwhile is done right after
-    # it: each time. What is there by now is left out of the next look.
+    # it: each time. What is there by now is left out of the next look, and stays out until the run ends.
     gc.collect()
     gc.freeze()
     try:
@@ -43,7 +43,6 @@ async def _left_by(action: Callable[[], Awaitable[object]], within: tuple[str, .
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
-        gc.unfreeze()
 
 
 async def _settle() -> None:

@@ -9,6 +9,7 @@ from mesh_dev.settings import DevSettings
 from mesh_dev.stack import Stack, StackOptions
 
 from support.net import free_port_base
+from support.template import UNSAFE, copied
 
 _UNLIMITED = "1000000"
 _RAISED: Mapping[ServiceName, Mapping[str, str]] = {
@@ -24,19 +25,22 @@ _RAISED: Mapping[ServiceName, Mapping[str, str]] = {
 @asynccontextmanager
 async def open_stack(
     data_dir: Path,
+    template: Path,
     *,
     has_traces: bool = False,
     service_env: Mapping[ServiceName, Mapping[str, str]] | None = None,
 ) -> AsyncIterator[Stack]:
-    """A stack against the simulator, ready; `service_env` comes on top of the raised limits."""
+    """A stack on a copy of `template` against the simulator, ready; `service_env` comes on top of the raised limits."""
     given = service_env or {}
-    settings = DevSettings(port_base=free_port_base(), data_dir=data_dir)
+    settings = DevSettings(port_base=free_port_base(), data_dir=await copied(template, data_dir))
     options = StackOptions(
         settings=settings,
         models="simulator",
         has_traces=has_traces,
         service_env={name: {**_RAISED.get(name, {}), **given.get(name, {})} for name in (*_RAISED, *given)},
         simulator_env={"SIM_TOKENS": "20", "SIM_REQUEST_LOG": "5000"},
+        postgres_settings=UNSAFE,
+        is_migrated=True,
     )
     async with Stack(options) as stack:
         yield stack

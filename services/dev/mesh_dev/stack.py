@@ -42,6 +42,8 @@ class StackOptions:
     service_env: Mapping[ServiceName, Mapping[str, str]] = field(default_factory=dict)
     simulator_env: Mapping[str, str] = field(default_factory=dict)
     postgres_settings: Mapping[str, str] = field(default_factory=dict)
+    is_migrated: bool = False
+    """The data folder's database has every role and the newest schemas: do not bootstrap or migrate it."""
     replicas: Mapping[ServiceName, int] = field(default_factory=dict)
     """How many of a service run; one unless said."""
     rewire: Rewire = lambda _service, _replica, env: env
@@ -78,6 +80,7 @@ class Stack:
             replicas=options.replicas,
         )
         self._rewire = options.rewire
+        self._is_migrated = options.is_migrated
         self.services: dict[ServiceName, PythonPart] = {name: self._service(name) for name in SERVICES}
         self.replicas = self._make_replicas()
 
@@ -161,6 +164,8 @@ class Stack:
 
     async def _start_database(self) -> None:
         await self.postgres.start()
+        if self._is_migrated:
+            return
         admin_url = await self.postgres.create_database(DATABASE)
         environments = self.environments
         await self._run_once("bootstrap-db", ["mesh_admin", "bootstrap-db"], environments.of_bootstrap(admin_url))

@@ -1,11 +1,9 @@
 """The two stores of auth that have one suite."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from fakes.auth.store import InMemoryAuthDatabase
-from mesh_auth.bootstrap import MIGRATIONS
 from mesh_auth.ports import AuthDatabase
 from mesh_auth.store.accounts import PostgresAuthDatabase
 from mesh_common.database.postgres import open_database
@@ -15,7 +13,6 @@ from support.mesh import TestMesh
 
 @pytest.fixture(scope="module")
 async def real(test_mesh: TestMesh) -> AsyncIterator[AuthDatabase]:
-    await asyncio.to_thread(test_mesh.migrate, "auth", MIGRATIONS)
     async with open_database(settings_for(test_mesh), schema="auth") as database:
         yield PostgresAuthDatabase(database)
 

@@ -1,10 +1,8 @@
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from fakes.eval.store import FakeUnitOfWork
 from mesh_common.database.postgres import Database, open_database
-from mesh_eval.bootstrap import MIGRATIONS
 from mesh_eval.ports import UnitOfWork
 from mesh_eval.store import PostgresUnitOfWork
 from support.eval import eval_settings
@@ -13,7 +11,6 @@ from support.mesh import TestMesh
 
 @pytest.fixture(scope="session")
 async def eval_database(test_mesh: TestMesh) -> AsyncIterator[Database]:
-    await asyncio.to_thread(test_mesh.migrate, "eval", MIGRATIONS)
     # No model is asked here.
     async with open_database(eval_settings(test_mesh, "http://127.0.0.1:9"), schema="eval") as database:
         yield database

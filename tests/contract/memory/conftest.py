@@ -1,11 +1,9 @@
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from fakes.memory.store import FakeUnitOfWork
 from mesh_common.database.postgres import Database, open_database
 from mesh_common.jobs.queue import JobQueue
-from mesh_memory.bootstrap import MIGRATIONS
 from mesh_memory.ports import UnitOfWork
 from mesh_memory.store import PostgresUnitOfWork
 from mesh_memory.tables import jobs
@@ -15,7 +13,6 @@ from support.mesh import TestMesh
 
 @pytest.fixture(scope="session")
 async def memory_database(test_mesh: TestMesh) -> AsyncIterator[Database]:
-    await asyncio.to_thread(test_mesh.migrate, "memory", MIGRATIONS)
     # No model is asked here.
     settings = memory_settings(test_mesh, "http://127.0.0.1:9")
     async with open_database(settings, schema="memory") as database:

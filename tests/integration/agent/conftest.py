@@ -1,19 +1,17 @@
 """The agent service as it runs, on the real PostgreSQL, with the model simulator."""
 
-import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
-from mesh_admin.bootstrap_db import BootstrapSettings, bootstrap
-from mesh_agent.bootstrap import MIGRATIONS
 from mesh_common.database.postgres import Database, open_database
 from mesh_dev.postgres import EmbeddedPostgres
-from pydantic import SecretStr
 from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, owner_connection, running_agent
 from support.mesh import TestMesh
 from support.net import free_port
+from support.template import UNSAFE, copied
 
 
 @pytest.fixture(scope="session")
@@ -23,22 +21,19 @@ def model_url(simulator_url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-async def migrated_mesh(test_mesh: TestMesh) -> TestMesh:
-    await asyncio.to_thread(test_mesh.migrate, "agent", MIGRATIONS)
+def migrated_mesh(test_mesh: TestMesh) -> TestMesh:
     return test_mesh
 
 
 @pytest.fixture(scope="session")
-async def second_mesh(test_mesh: TestMesh, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TestMesh]:
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("second-postgres"), free_port())
+async def second_mesh(
+    test_mesh: TestMesh, mesh_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[TestMesh]:
+    folder = await copied(mesh_template, tmp_path_factory.mktemp("second-postgres"))
+    server = EmbeddedPostgres(folder, free_port(), settings=UNSAFE)
     await server.start()
-    admin_url = await server.create_database("mesh")
-    passwords = {role: SecretStr(password) for role, password in test_mesh.secrets.passwords.items()}
-    await bootstrap(BootstrapSettings(admin_database_url=SecretStr(admin_url), database_passwords=passwords))
-    address = admin_url.rpartition("@")[2].partition("/")[0]
-    mesh = TestMesh(test_mesh.secrets, test_mesh.jwks_file, address)
-    await asyncio.to_thread(mesh.migrate, "agent", MIGRATIONS)
-    yield mesh
+    address = server.url_of("mesh").rpartition("@")[2].partition("/")[0]
+    yield TestMesh(test_mesh.secrets, test_mesh.jwks_file, address)
     await server.stop()
 
 

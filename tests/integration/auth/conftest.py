@@ -1,11 +1,9 @@
 """The auth service as it runs, on the real PostgreSQL, called over gRPC as the gateway and the agent call it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from fakes.auth.hasher import CountingHasher
-from mesh_auth.bootstrap import MIGRATIONS
 from mesh_auth.settings import AuthSettings
 from mesh_common.database.postgres import Database, open_database
 from support.auth import AuthUnderTest, opened, settings_for
@@ -15,7 +13,6 @@ from support.mesh import TestMesh
 @pytest.fixture(scope="session")
 async def auth_settings(test_mesh: TestMesh) -> AuthSettings:
     """Settings of a service on the migrated database, with three signing keys."""
-    await asyncio.to_thread(test_mesh.migrate, "auth", MIGRATIONS)
     return settings_for(test_mesh)
 
 

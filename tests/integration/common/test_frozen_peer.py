@@ -56,6 +56,7 @@ async def test_stream_of_a_peer_that_freezes_is_cut(secrets: SecretSet, tmp_path
     assert took_s < NOTICED_WITHIN_S
 
 
+@pytest.mark.nightly
 async def test_stream_of_a_peer_that_only_thinks_is_left_alone(secrets: SecretSet, tmp_path: Path) -> None:
     async with (
         open_peer(secrets, tmp_path) as peer,
@@ -67,6 +68,7 @@ async def test_stream_of_a_peer_that_only_thinks_is_left_alone(secrets: SecretSe
                 await anext(events)
 
 
+@pytest.mark.nightly
 async def test_peer_that_freezes_after_a_long_silence_is_noticed_as_well(secrets: SecretSet, tmp_path: Path) -> None:
     async with (
         open_peer(secrets, tmp_path) as peer,

@@ -19,7 +19,6 @@ __all__ = ["spans"]
 @pytest.fixture(scope="session")
 async def settings(test_mesh: TestMesh, simulator_url: str) -> EvalSettings:
     """Of a service on the migrated database."""
-    await asyncio.to_thread(test_mesh.migrate, "eval", MIGRATIONS)
     return eval_settings(test_mesh, simulator_url)
 
 

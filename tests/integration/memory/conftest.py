@@ -1,9 +1,7 @@
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from mesh_common.database.postgres import Database, open_database
-from mesh_memory.bootstrap import MIGRATIONS
 from mesh_memory.settings import MemorySettings
 from support.memory import MemoryClient, memory_settings, open_memory
 from support.mesh import TestMesh
@@ -12,7 +10,6 @@ from support.mesh import TestMesh
 @pytest.fixture(scope="session")
 async def memory_mesh(test_mesh: TestMesh) -> TestMesh:
     """The mesh with the schema of memory."""
-    await asyncio.to_thread(test_mesh.migrate, "memory", MIGRATIONS)
     return test_mesh
 
 
