@@ -8,18 +8,21 @@ from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
+from mesh_gateway.edge.connections import PROBES
 from mesh_gateway.edge.cors import Cors
 from mesh_gateway.edge.deps import Gateway
+from mesh_gateway.edge.errors import install_handlers
 from mesh_gateway.edge.observer import TRACE_ID_HEADER, LastCatch, RequestObserver
-from mesh_gateway.edge.problems import install_handlers
 from mesh_gateway.edge.request_limits import RequestBounds, RequestLimits
-from mesh_gateway.edge.request_record import PROBES
 from mesh_gateway.protocols.native.events import event_schemas
+from mesh_gateway.protocols.native.problems import ProblemDialect
 from mesh_gateway.protocols.native.routes import auth, catalogue, chatbot, memories, meta, runs, thread_runs, threads
 from mesh_gateway.protocols.native.schemas.common import Problem
 from mesh_gateway.settings import GatewaySettings
 
 _CORS_MAX_AGE_S = 600
+# Whose words errors are told in, by the beginning of the path.
+_DIALECTS = (("", ProblemDialect()),)
 _EXPOSED = (
     "Location",
     "Content-Location",
@@ -77,7 +80,12 @@ def _middleware(settings: GatewaySettings) -> list[Middleware]:
         max_age=_CORS_MAX_AGE_S,
     )
     # The outermost first: every answer is observed, and browsers can read all but refused preflights.
-    return [Middleware(RequestObserver), cors, Middleware(LastCatch), Middleware(RequestLimits, bounds=bounds)]
+    return [
+        Middleware(RequestObserver, dialects=_DIALECTS),
+        cors,
+        Middleware(LastCatch),
+        Middleware(RequestLimits, bounds=bounds),
+    ]
 
 
 def _describe(app: FastAPI) -> None:

@@ -38,6 +38,7 @@ from mesh_gateway.identity.signing_keys import SigningKeys
 from mesh_gateway.identity.tickets import StreamTickets
 from mesh_gateway.limits.rate_limit import RateLimiter
 from mesh_gateway.limits.stream_slots import OpenStreams
+from mesh_gateway.runs.turn import TurnBounds, Turns
 from mesh_gateway.settings import GatewaySettings
 
 log = structlog.get_logger()
@@ -112,16 +113,20 @@ async def _wire(
     verifier = JWTVerifier({}, token_type=token_type, audience=settings.audience, issuer=settings.issuer)
     keys = SigningKeys(auth, redis, verifier, clock)
     revocations = Revocations(auth, clock)
+    limits = RateLimiter(redis, clock)
+    streams = OpenStreams(max_open=settings.max_open_streams, max_per_user=settings.max_streams_per_user)
+    bounds = TurnBounds(settings.chat_limit_per_minute, settings.call_timeout_s, settings.wait_timeout_s)
     gateway = Gateway(
         settings=settings,
         auth=auth,
         agent=agent,
         memory=memory,
         evals=evals,
+        turns=Turns(agent, limits, streams, bounds),
         keys=keys,
         tokens=AccessTokens(verifier, keys, revocations),
-        limits=RateLimiter(redis, clock),
-        streams=OpenStreams(max_open=settings.max_open_streams, max_per_user=settings.max_streams_per_user),
+        limits=limits,
+        streams=streams,
         tickets=StreamTickets(redis, revocations, clock),
         addresses=ClientAddresses(settings.trusted_proxies),
         readiness=Readiness(keys),

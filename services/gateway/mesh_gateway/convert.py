@@ -1,7 +1,7 @@
-"""Protobuf <-> what the API speaks. Pure functions."""
+"""Protobuf <-> what the gateway knows. Pure functions."""
 
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -9,13 +9,13 @@ from mesh.agent.v1 import agent_pb2
 from mesh.auth.v1 import auth_pb2
 from mesh.eval.v1 import eval_pb2
 from mesh.memory.v1 import memory_pb2
+from mesh_common.events.model import RunError, Usage
 from mesh_common.ids import RunId
 
-from mesh_gateway.protocols.native.schemas import auth, catalogue, memories, runs, threads
+from mesh_gateway import domain
 from mesh_gateway.runs.events import EventPosition, Multitask, RunOrder
 
-_MICRO: Final = 1_000_000
-_STATUS_NUMBER: Final[dict[runs.KnownRunStatus, agent_pb2.RunStatus.ValueType]] = {
+_STATUS_NUMBER: Final[dict[domain.KnownRunStatus, agent_pb2.RunStatus.ValueType]] = {
     "pending": agent_pb2.RUN_STATUS_PENDING,
     "running": agent_pb2.RUN_STATUS_RUNNING,
     "succeeded": agent_pb2.RUN_STATUS_SUCCEEDED,
@@ -23,7 +23,7 @@ _STATUS_NUMBER: Final[dict[runs.KnownRunStatus, agent_pb2.RunStatus.ValueType]] 
     "cancelled": agent_pb2.RUN_STATUS_CANCELLED,
 }
 # A value that a newer release sends is no key of these: it reads as unknown.
-_RUN_STATUS: Final[dict[int, runs.KnownRunStatus]] = {number: status for status, number in _STATUS_NUMBER.items()}
+_RUN_STATUS: Final[dict[int, domain.KnownRunStatus]] = {number: status for status, number in _STATUS_NUMBER.items()}
 _MULTITASK: Final[dict[Multitask, agent_pb2.Multitask.ValueType]] = {
     "enqueue": agent_pb2.MULTITASK_ENQUEUE,
     "reject": agent_pb2.MULTITASK_REJECT,
@@ -69,15 +69,15 @@ def follow_request(run_id: RunId, after: EventPosition | None) -> agent_pb2.Foll
 
 
 def list_runs_request(
-    thread_id: UUID, status: runs.KnownRunStatus | None, limit: int, cursor: str | None
+    thread_id: UUID, status: domain.KnownRunStatus | None, limit: int, cursor: str | None
 ) -> agent_pb2.ListRunsRequest:
     return agent_pb2.ListRunsRequest(
         thread_id=str(thread_id), limit=limit, cursor=cursor, status=_STATUS_NUMBER[status] if status else None
     )
 
 
-def thread(message: agent_pb2.Thread) -> threads.Thread:
-    return threads.Thread(
+def thread(message: agent_pb2.Thread) -> domain.Thread:
+    return domain.Thread(
         id=message.id,
         title=message.title,
         metadata=dict(message.metadata),
@@ -86,8 +86,8 @@ def thread(message: agent_pb2.Thread) -> threads.Thread:
     )
 
 
-def thread_message(message: agent_pb2.Message) -> threads.Message:
-    return threads.Message(
+def thread_message(message: agent_pb2.Message) -> domain.Message:
+    return domain.Message(
         id=message.id,
         role=_ROLE.get(message.role, "unknown"),
         content=message.content,
@@ -97,9 +97,9 @@ def thread_message(message: agent_pb2.Message) -> threads.Message:
     )
 
 
-def run(message: agent_pb2.Run) -> runs.Run:
+def run(message: agent_pb2.Run) -> domain.Run:
     fault = message.error
-    return runs.Run(
+    return domain.Run(
         id=message.id,
         thread_id=message.thread_id,
         status=_RUN_STATUS.get(message.status, "unknown"),
@@ -109,9 +109,9 @@ def run(message: agent_pb2.Run) -> runs.Run:
         started_at=_time(message.started_at) if message.HasField("started_at") else None,
         ended_at=_time(message.ended_at) if message.HasField("ended_at") else None,
         finish_reason=message.finish_reason if message.HasField("finish_reason") else None,
-        usage=runs.Usage(**_usage_fields(message.usage)) if message.HasField("usage") else None,
+        usage=_usage(message.usage) if message.HasField("usage") else None,
         error=(
-            runs.RunFault(reason=fault.reason, detail=fault.detail, retryable=fault.is_retryable)
+            RunError(reason=fault.reason, detail=fault.detail, is_retryable=fault.is_retryable)
             if message.HasField("error")
             else None
         ),
@@ -120,18 +120,18 @@ def run(message: agent_pb2.Run) -> runs.Run:
     )
 
 
-def model(message: agent_pb2.Model) -> catalogue.Model:
-    return catalogue.Model(
+def model(message: agent_pb2.Model) -> domain.Model:
+    return domain.Model(
         name=message.name,
         context_tokens=message.context_tokens,
         capabilities=list(message.capabilities),
-        input_usd_per_mtok=message.input_micro_usd_per_mtok / _MICRO,
-        output_usd_per_mtok=message.output_micro_usd_per_mtok / _MICRO,
+        input_micro_usd_per_mtok=message.input_micro_usd_per_mtok,
+        output_micro_usd_per_mtok=message.output_micro_usd_per_mtok,
     )
 
 
-def memory(message: memory_pb2.Memory) -> memories.Memory:
-    return memories.Memory(
+def memory(message: memory_pb2.Memory) -> domain.Memory:
+    return domain.Memory(
         id=message.id,
         text=message.text,
         origin=_ORIGIN.get(message.origin, "unknown"),
@@ -142,36 +142,34 @@ def memory(message: memory_pb2.Memory) -> memories.Memory:
     )
 
 
-def tokens(message: auth_pb2.TokenPair) -> auth.Tokens:
-    return auth.Tokens(
+def tokens(message: auth_pb2.TokenPair) -> domain.Tokens:
+    return domain.Tokens(
         access_token=message.access_token,
-        expires_in=message.expires_in.ToSeconds(),
+        expires_in_s=message.expires_in.ToSeconds(),
         refresh_token=message.refresh_token,
     )
 
 
-def user(message: auth_pb2.User) -> auth.User:
-    return auth.User(
+def user(message: auth_pb2.User) -> domain.User:
+    return domain.User(
         id=message.id, email=message.email, created_at=_time(message.created_at), is_admin=message.is_admin
     )
 
 
-def month_usage(message: auth_pb2.GetUsageResponse) -> catalogue.MonthUsage:
-    items = [
-        catalogue.ModelUsage(
-            model=one.model,
-            runs=one.runs,
-            input_tokens=one.input_tokens,
-            output_tokens=one.output_tokens,
-            cost_usd=one.cost_micro_usd / _MICRO,
-        )
+def month_usage(message: auth_pb2.GetUsageResponse) -> domain.MonthUsage:
+    models = [
+        domain.ModelUsage(one.model, one.runs, Usage(one.input_tokens, one.output_tokens, one.cost_micro_usd))
         for one in message.models
     ]
-    return catalogue.MonthUsage(month=message.month, items=items)
+    return domain.MonthUsage(message.month, models)
 
 
-def score(message: eval_pb2.Score) -> catalogue.Score:
-    return catalogue.Score(
+def scores(message: eval_pb2.ListScoresResponse) -> domain.Scores:
+    return domain.Scores([_score(one) for one in message.scores], message.is_pending)
+
+
+def _score(message: eval_pb2.Score) -> domain.Score:
+    return domain.Score(
         name=message.name,
         status=_SCORE_STATUS.get(message.status, "unknown"),
         value=message.value if message.HasField("value") else None,
@@ -182,12 +180,8 @@ def score(message: eval_pb2.Score) -> catalogue.Score:
     )
 
 
-def _usage_fields(message: agent_pb2.Usage) -> dict[str, Any]:
-    return {
-        "input_tokens": message.input_tokens,
-        "output_tokens": message.output_tokens,
-        "cost_usd": message.cost_micro_usd / _MICRO,
-    }
+def _usage(message: agent_pb2.Usage) -> Usage:
+    return Usage(message.input_tokens, message.output_tokens, message.cost_micro_usd)
 
 
 def _time(message: Timestamp) -> datetime:

@@ -20,9 +20,9 @@ from mesh_common.errors import Unavailable
 from mesh_common.events.model import MessageDelta, Position, RunEvent, RunFinished, RunRestarted, RunStarted
 from mesh_common.events.wire import event_from_pb, event_pb
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
-from mesh_gateway.clients.agent import OpenedRun
-from mesh_gateway.runs.events import EventPosition, EventSource
+from mesh_gateway.runs.events import EventPosition
 from mesh_gateway.runs.follow import follow_to_end
+from mesh_gateway.runs.ports import EventSource, OpenedRun
 
 RUN, THREAD, USER = RunId(new_id()), ThreadId(new_id()), UserId(new_id())
 

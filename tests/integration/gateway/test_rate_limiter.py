@@ -11,8 +11,9 @@ from mesh_common.errors import RateLimited
 from mesh_common.ids import new_id
 from mesh_common.redis import open_redis
 from mesh_dev.valkey import EmbeddedValkey
-from mesh_gateway.edge.request_record import RequestRecord
 from mesh_gateway.limits.rate_limit import Limit, RateLimiter
+from mesh_gateway.protocols.native.problems import ProblemDialect
+from mesh_gateway.request_record import RequestRecord
 from pydantic import SecretStr
 from support.net import free_port
 
@@ -28,7 +29,7 @@ async def own_valkey(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
 
 
 def _record() -> RequestRecord:
-    return RequestRecord(trace_id="", started_s=0.0)
+    return RequestRecord(trace_id="", started_s=0.0, dialect=ProblemDialect())
 
 
 async def test_limits_are_local_while_redis_is_away_and_shared_when_it_is_back(own_valkey: EmbeddedValkey) -> None:

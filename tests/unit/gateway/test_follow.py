@@ -10,9 +10,9 @@ from fakes.agent.loop_time import in_jumping_time, loop_time_ms
 from mesh_common.errors import Internal, MeshError, NotFound, Unavailable
 from mesh_common.events.model import MessageDelta, RunCancelled, RunEvent, Usage
 from mesh_common.ids import RunId, UserId, new_id
-from mesh_gateway.clients.agent import OpenedRun
-from mesh_gateway.runs.events import EventPosition, EventSource
+from mesh_gateway.runs.events import EventPosition
 from mesh_gateway.runs.follow import follow_to_end
+from mesh_gateway.runs.ports import EventSource, OpenedRun
 from support.cycles import cycles_left_by
 
 RUN = RunId(new_id())

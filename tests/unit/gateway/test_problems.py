@@ -4,8 +4,9 @@ import orjson
 import pytest
 from mesh_common import errors
 from mesh_common.errors import FieldFault, MeshError
-from mesh_gateway.edge.problems import problem_response
-from mesh_gateway.edge.request_record import RequestRecord
+from mesh_gateway.edge.errors import error_response
+from mesh_gateway.protocols.native.problems import ProblemDialect
+from mesh_gateway.request_record import RequestRecord
 
 STATUS = {
     errors.InvalidInput: 422,
@@ -30,7 +31,7 @@ def _classes(cls: type[MeshError] = MeshError) -> set[type[MeshError]]:
 
 
 def _record() -> RequestRecord:
-    return RequestRecord(trace_id="ab" * 16, started_s=0.0)
+    return RequestRecord(trace_id="ab" * 16, started_s=0.0, dialect=ProblemDialect())
 
 
 def test_table_knows_every_error() -> None:
@@ -41,7 +42,7 @@ def test_table_knows_every_error() -> None:
 
 @pytest.mark.parametrize("cls", STATUS)
 def test_error_has_its_status_and_shape(cls: type[MeshError]) -> None:
-    response = problem_response(cls("Something.", fields=(FieldFault("a", "b"),)), _record())
+    response = error_response(cls("Something.", fields=(FieldFault("a", "b"),)), _record())
 
     problem = orjson.loads(response.body)
     assert response.status_code == problem["status"] == STATUS[cls]
@@ -55,6 +56,6 @@ def test_error_has_its_status_and_shape(cls: type[MeshError]) -> None:
 
 @pytest.mark.parametrize(("wait_s", "header"), [(None, "1"), (0.2, "1"), (2.1, "3")])
 def test_wait_is_rounded_up_to_whole_seconds(wait_s: float | None, header: str) -> None:
-    response = problem_response(errors.Unavailable("Away.", retry_after_s=wait_s), _record())
+    response = error_response(errors.Unavailable("Away.", retry_after_s=wait_s), _record())
 
     assert response.headers["retry-after"] == header

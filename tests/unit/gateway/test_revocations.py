@@ -4,8 +4,7 @@ from datetime import timedelta
 
 from fakes.clock import FakeClock
 from mesh_common.errors import MeshError, Unavailable
-from mesh_gateway.clients.auth import RevocationPage, RevokedSession
-from mesh_gateway.identity.revocations import Revocations
+from mesh_gateway.identity.revocations import RevocationPage, Revocations, RevokedSession
 
 
 class FakeSource:

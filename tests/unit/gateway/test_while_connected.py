@@ -1,9 +1,7 @@
 """Work for a client that may leave."""
 
 import asyncio
-from collections.abc import MutableMapping
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from mesh_common.errors import NotFound, Unavailable
@@ -11,17 +9,16 @@ from mesh_gateway.limits.stream_slots import StreamSlot, while_connected
 from support.cycles import cycles_left_by
 
 
-async def _stays() -> MutableMapping[str, Any]:
+async def _stays() -> None:
     await asyncio.Event().wait()
-    return {}
 
 
 async def _fails() -> None:
     raise NotFound("There is no such run.")
 
 
-async def _leaves() -> MutableMapping[str, Any]:
-    return {"type": "http.disconnect"}
+async def _leaves() -> None:
+    """At once."""
 
 
 async def _never_ends() -> str:

@@ -1,1 +1,1 @@
-"""The gateway's calls to the other services: they take and give what the API speaks, never protobuf."""
+"""The gateway's calls to the other services: they take and give dataclasses, never protobuf or a protocol's schemas."""

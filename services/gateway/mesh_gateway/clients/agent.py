@@ -1,9 +1,8 @@
 """agent over gRPC: threads, runs and the events of runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from uuid import UUID
 
 import grpc
@@ -16,23 +15,9 @@ from mesh_gateway import convert
 from mesh_gateway.clients.acknowledgement import Acknowledgement, Response, RunStream, acknowledgement, events_of
 from mesh_gateway.clients.backend import Backend
 from mesh_gateway.clients.started_runs import ExpectedRun, StartedRuns
-from mesh_gateway.protocols.native.schemas.catalogue import Model
-from mesh_gateway.protocols.native.schemas.common import Page
-from mesh_gateway.protocols.native.schemas.runs import KnownRunStatus, Run
-from mesh_gateway.protocols.native.schemas.threads import CreateThreadBody, Message, Thread, UpdateThreadBody
-from mesh_gateway.runs.events import EventPosition, EventSource, RunOrder
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedRun:
-    """A run that was acknowledged, and its events from here on."""
-
-    run_id: RunId
-    thread_id: str
-    """Empty where a followed run had ended and its stream did not say it."""
-    events: EventSource
-    has_ended: bool | None = None
-    """Of a followed run; None where the agent did not say."""
+from mesh_gateway.domain import KnownRunStatus, Message, Model, Page, Run, Thread
+from mesh_gateway.runs.events import EventPosition, RunOrder
+from mesh_gateway.runs.ports import EventSource, OpenedRun
 
 
 class AgentClient:
@@ -106,10 +91,10 @@ class AgentClient:
         response = await self._backend.unary(self._stub.ListRuns, request, user_id=user_id)
         return Page(items=[convert.run(one) for one in response.runs], next_cursor=_next(response))
 
-    async def create_thread(self, user_id: UserId, body: CreateThreadBody, idempotency_key: str | None) -> Thread:
-        request = agent_pb2.CreateThreadRequest(
-            title=body.title, metadata=body.metadata, idempotency_key=idempotency_key
-        )
+    async def create_thread(
+        self, user_id: UserId, title: str, metadata: Mapping[str, str], idempotency_key: str | None
+    ) -> Thread:
+        request = agent_pb2.CreateThreadRequest(title=title, metadata=metadata, idempotency_key=idempotency_key)
         return convert.thread((await self._backend.unary(self._stub.CreateThread, request, user_id=user_id)).thread)
 
     async def thread(self, user_id: UserId, thread_id: UUID) -> Thread:
@@ -121,9 +106,12 @@ class AgentClient:
         response = await self._backend.unary(self._stub.ListThreads, request, user_id=user_id)
         return Page(items=[convert.thread(one) for one in response.threads], next_cursor=_next(response))
 
-    async def update_thread(self, user_id: UserId, thread_id: UUID, body: UpdateThreadBody) -> Thread:
-        metadata = None if body.metadata is None else agent_pb2.ThreadMetadata(entries=body.metadata)
-        request = agent_pb2.UpdateThreadRequest(thread_id=str(thread_id), title=body.title, metadata=metadata)
+    async def update_thread(
+        self, user_id: UserId, thread_id: UUID, *, title: str | None, metadata: Mapping[str, str] | None
+    ) -> Thread:
+        """None leaves the title, or all metadata, as it is."""
+        replaced = None if metadata is None else agent_pb2.ThreadMetadata(entries=metadata)
+        request = agent_pb2.UpdateThreadRequest(thread_id=str(thread_id), title=title, metadata=replaced)
         return convert.thread((await self._backend.unary(self._stub.UpdateThread, request, user_id=user_id)).thread)
 
     async def delete_thread(self, user_id: UserId, thread_id: UUID) -> None:

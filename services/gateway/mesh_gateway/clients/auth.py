@@ -1,7 +1,6 @@
 """auth over gRPC."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 
 import grpc
 from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
@@ -10,22 +9,9 @@ from mesh_common.ids import UserId
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
+from mesh_gateway.domain import MonthUsage, Tokens, User
 from mesh_gateway.identity.login_capacity import LoginRoom
-from mesh_gateway.protocols.native.schemas.auth import Tokens, User
-from mesh_gateway.protocols.native.schemas.catalogue import MonthUsage
-
-
-@dataclass(frozen=True, slots=True)
-class RevokedSession:
-    session_id: str
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RevocationPage:
-    sessions: tuple[RevokedSession, ...]
-    next_cursor: str
-    has_more: bool
+from mesh_gateway.identity.revocations import RevocationPage, RevokedSession
 
 
 class AuthClient:

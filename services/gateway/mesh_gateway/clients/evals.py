@@ -6,7 +6,7 @@ from mesh_common.ids import RunId, UserId
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
-from mesh_gateway.protocols.native.schemas.catalogue import Scores
+from mesh_gateway.domain import Scores
 
 
 class EvalClient:
@@ -16,5 +16,4 @@ class EvalClient:
 
     async def scores(self, user_id: UserId, run_id: RunId) -> Scores:
         request = eval_pb2.ListScoresRequest(run_id=str(run_id))
-        response = await self._backend.unary(self._stub.ListScores, request, user_id=user_id)
-        return Scores(items=[convert.score(one) for one in response.scores], is_pending=response.is_pending)
+        return convert.scores(await self._backend.unary(self._stub.ListScores, request, user_id=user_id))

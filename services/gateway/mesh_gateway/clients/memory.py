@@ -9,8 +9,7 @@ from mesh_common.ids import UserId
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
-from mesh_gateway.protocols.native.schemas.common import Page
-from mesh_gateway.protocols.native.schemas.memories import Memory
+from mesh_gateway.domain import Memory, Page
 
 
 class MemoryClient:

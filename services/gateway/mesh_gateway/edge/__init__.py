@@ -1,1 +1,1 @@
-"""What holds for every HTTP request, whichever protocol it speaks: bounds, errors, records, the caller."""
+"""What holds for every request, whichever protocol it speaks: bounds, errors, records, the caller."""

@@ -7,20 +7,21 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from mesh_gateway.edge.problems import problem_response
-from mesh_gateway.edge.request_record import record_of
+from mesh_gateway.edge.errors import error_response
+from mesh_gateway.request_record import record_of
 
 
 class Cors(CORSMiddleware):
     """Starlette's, which refuses a preflight with plain text."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refused_preflight(scope)
+        # WebSockets pass: their tokens are in headers or tickets, which no foreign page can make a browser send.
+        refusal = self._refused_preflight(scope) if scope["type"] == "http" else None
         if refusal is None:
             await super().__call__(scope, receive, send)
             return
         error = PermissionDenied("A page of this origin may not make that request.", reason="CORS_REFUSED")
-        response = problem_response(error, record_of(scope))
+        response = error_response(error, record_of(scope))
         response.headers.update(refusal)
         await response(scope, receive, send)
 

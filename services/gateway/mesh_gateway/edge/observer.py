@@ -1,10 +1,13 @@
-"""The boundary of every HTTP request: trace id, log line, metrics, headers of every answer, and the last catch.
+"""The boundary of every request: trace id, log line, metrics, headers of every answer, and the last catch.
 
+A WebSocket is one request from its handshake to its close, and passes here as HTTP does.
 The span itself is FastAPI's own (`FastAPI(telemetry=…)`). Of all code that serves HTTP, `LastCatch` alone catches
 everything.
 """
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -16,14 +19,15 @@ from opentelemetry import trace
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mesh_gateway.edge.problems import problem_response
-from mesh_gateway.edge.request_record import CLIENT_GONE, PROBES, RequestRecord, record_of
+from mesh_gateway.edge.connections import CLIENT_GONE, PROBES, SERVED
+from mesh_gateway.edge.errors import INTERNAL_ERROR, error_response
 from mesh_gateway.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from mesh_gateway.request_record import ErrorDialect, RequestRecord, record_of
 
 log = structlog.get_logger()
 
 TRACE_ID_HEADER: Final = "X-Trace-Id"
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 # https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html#security-headers
 _SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -34,14 +38,17 @@ _SECURITY_HEADERS: Final = {
 
 
 class RequestObserver:
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, dialects: Sequence[tuple[str, ErrorDialect]]) -> None:
+        """`dialects` by the beginning of a path, the first that fits; the last one fits all."""
         self._app = app
+        self._dialects = tuple(dialects)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in SERVED:
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(trace_id=current_trace_id() or new_id().hex, started_s=time.perf_counter())
+        trace_id = current_trace_id() or new_id().hex
+        record = RequestRecord(trace_id, time.perf_counter(), self._dialect_of(scope["path"]))
         record.attach(scope)
         _hide_query(scope)
         answer = _Answer(send, record)
@@ -51,9 +58,12 @@ class RequestObserver:
             finally:
                 _report(scope, record, answer)
 
+    def _dialect_of(self, path: str) -> ErrorDialect:
+        return next(dialect for prefix, dialect in self._dialects if path.startswith(prefix))
+
 
 class LastCatch:
-    """Makes a problem of what no handler knows. Inside of CORS, so that browsers can read it."""
+    """Makes an error of what no handler knows. Inside of CORS, so that browsers can read it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -71,8 +81,12 @@ class LastCatch:
         except Exception as error:
             log.exception("http.crashed", route=_route(scope), error=type(error).__name__)
             if not is_started:
-                crash = problem_response(Internal("Something went wrong on our side."), record_of(scope))
+                crash = error_response(Internal("Something went wrong on our side."), record_of(scope))
                 await crash(scope, receive, send)
+            elif scope["type"] == "websocket":
+                # A closed one takes no second close, and says so by an error of its own.
+                with suppress(RuntimeError):
+                    await send({"type": "websocket.close", "code": INTERNAL_ERROR})
 
 
 class _Answer:
@@ -82,8 +96,9 @@ class _Answer:
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
+        kind = message["type"].removeprefix("websocket.")
+        if kind in {"http.response.start", "accept"}:
+            self.status = message.get("status", HTTPStatus.SWITCHING_PROTOCOLS)
             headers = MutableHeaders(scope=message)
             headers[TRACE_ID_HEADER] = self._record.trace_id
             for name, value in {**_SECURITY_HEADERS, **self._record.headers}.items():
@@ -95,7 +110,8 @@ class _Answer:
 def _report(scope: Scope, record: RequestRecord, answer: _Answer) -> None:
     seconds = time.perf_counter() - record.started_s
     route = _route(scope)
-    method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+    asked = scope.get("method", "WEBSOCKET")
+    method = asked if asked in _METHODS else "OTHER"
     status = int(answer.status or CLIENT_GONE)
     HTTP_REQUESTS.labels(route, method, str(status)).inc()
     HTTP_SECONDS.labels(route, method).observe(seconds)

@@ -10,10 +10,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mesh_gateway.edge.problems import problem_response, status_response
+from mesh_gateway.edge.connections import PROBES, SERVED
+from mesh_gateway.edge.errors import error_response, status_response
 from mesh_gateway.edge.protocol import IS_BEYOND
-from mesh_gateway.edge.request_record import PROBES, record_of
 from mesh_gateway.metrics import REFUSALS
+from mesh_gateway.request_record import record_of
 
 _RETRY_AFTER_S: Final = 5.0
 
@@ -33,15 +34,18 @@ class RequestLimits:
         self._bounds = bounds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in SERVED:
             await self._app(scope, receive, send)
             return
         if scope.get(IS_BEYOND) and scope["path"] not in PROBES:
             await _full(scope)(scope, receive, send)
             return
         status = self._refusal(scope)
-        if status is None:
+        if status is None and scope["type"] == "http":
             await self._app(scope, _BoundedBody(receive, self._bounds).receive, send)
+        elif status is None:
+            # A WebSocket's messages are bounded by its own protocol.
+            await self._app(scope, receive, send)
         else:
             # The connection stays: closing it under a body that still comes would reset it and lose this answer.
             response = status_response(status, record_of(scope))
@@ -66,7 +70,7 @@ def _full(scope: Scope) -> Response:
         "Too many connections are open here. Try again.", reason="CONNECTIONS_FULL", retry_after_s=_RETRY_AFTER_S
     )
     REFUSALS.labels("connections").inc()
-    response = problem_response(error, record_of(scope))
+    response = error_response(error, record_of(scope))
     response.headers["Connection"] = "close"
     return response
 

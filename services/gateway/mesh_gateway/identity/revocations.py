@@ -6,6 +6,7 @@ what is known stays known; a replica's own logouts apply at once.
 
 import asyncio
 from collections import OrderedDict
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -13,13 +14,24 @@ import structlog
 from mesh_common.clock import Clock
 from mesh_common.errors import MeshError
 
-from mesh_gateway.clients.auth import RevocationPage
-
 log = structlog.get_logger()
 
 _PERIOD_S: Final = 2.0
 # 100,000 logouts in the 15 minutes a token lives are 111 a second: far above what one auth serves.
 _MAX_SESSIONS: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedSession:
+    session_id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationPage:
+    sessions: tuple[RevokedSession, ...]
+    next_cursor: str
+    has_more: bool
 
 
 class RevocationSource(Protocol):

@@ -21,9 +21,9 @@ from mesh_common.errors import RateLimited, Unavailable
 from mesh_common.redis import redis_call
 from redis.asyncio import Redis
 
-from mesh_gateway.edge.request_record import RequestRecord
 from mesh_gateway.limits.redis_windows import SharedWindows
 from mesh_gateway.metrics import LIMITS_LOCAL, REFUSALS
+from mesh_gateway.request_record import RequestRecord
 
 log = structlog.get_logger()
 

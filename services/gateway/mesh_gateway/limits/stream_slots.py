@@ -2,18 +2,20 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from mesh_common.errors import MeshError, RateLimited, Unavailable
 from mesh_common.ids import UserId
-from starlette.types import Receive
 
 from mesh_gateway.metrics import OPEN_STREAMS, REFUSALS
 
 _RETRY_AFTER_S = 5.0
+
+type UntilLeft = Callable[[], Awaitable[object]]
+"""Returns when the client has left, however its protocol tells that."""
 
 
 @dataclass(eq=False, slots=True)
@@ -101,12 +103,12 @@ class OpenStreams:
             self._idle.set()
 
 
-async def while_connected[T](receive: Receive, slot: StreamSlot, work: Coroutine[Any, Any, T]) -> T | None:
+async def while_connected[T](until_left: UntilLeft, slot: StreamSlot, work: Coroutine[Any, Any, T]) -> T | None:
     """What `work` gives; None when the client left before, which cancels the work.
 
     Raises the work's MeshError; Unavailable when the replica stops first.
     """
-    result, error = await _raced(receive, slot, work)
+    result, error = await _raced(until_left, slot, work)
     try:
         if error:
             raise error
@@ -116,11 +118,11 @@ async def while_connected[T](receive: Receive, slot: StreamSlot, work: Coroutine
 
 
 async def _raced[T](
-    receive: Receive, slot: StreamSlot, work: Coroutine[Any, Any, T]
+    until_left: UntilLeft, slot: StreamSlot, work: Coroutine[Any, Any, T]
 ) -> tuple[T | None, MeshError | None]:
     async with asyncio.TaskGroup() as group:
         task = group.create_task(_outcome(work))
-        watcher = group.create_task(cancel_on_disconnect(receive, slot, task))
+        watcher = group.create_task(cancel_when_left(until_left, slot, task))
         slot.when_closed(task.cancel)
         task.add_done_callback(lambda _: watcher.cancel())
     work.close()  # where it was cancelled before its first step: Python warns of what nobody awaited
@@ -132,9 +134,8 @@ async def _raced[T](
     return None, None
 
 
-async def cancel_on_disconnect(receive: Receive, slot: StreamSlot, task: "asyncio.Task[Any]") -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def cancel_when_left(until_left: UntilLeft, slot: StreamSlot, task: "asyncio.Task[Any]") -> None:
+    await until_left()
     slot.has_client_left = True
     task.cancel()
 

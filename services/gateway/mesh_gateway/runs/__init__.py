@@ -1,1 +1,1 @@
-"""One turn, without a protocol: start it, follow its events across cuts, gather its answer."""
+"""One turn, without a protocol: start it, follow its events across cuts, gather or send them."""

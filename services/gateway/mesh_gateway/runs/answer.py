@@ -1,12 +1,23 @@
-"""The JSON answer of a run, gathered from its events."""
+"""The answer of a run, gathered from its events."""
 
+from dataclasses import dataclass
 from typing import assert_never
 
 from mesh_common.errors import Conflict, Internal, MeshError, Unavailable
 from mesh_common.events import model as events
-from mesh_common.events.model import RunEvent
+from mesh_common.events.model import RecalledMemory, RunEvent, Usage
 
-from mesh_gateway.protocols.native.schemas.runs import AnswerMessage, ChatAnswer, RecalledMemory, Usage
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    run_id: str
+    thread_id: str
+    message_id: str
+    content: str
+    finish_reason: str
+    usage: Usage
+    memories: tuple[RecalledMemory, ...]
+    is_memory_unavailable: bool
 
 
 class AnswerBuilder:
@@ -62,26 +73,19 @@ class AnswerBuilder:
             case _:
                 assert_never(self._end)
 
-    def answer(self) -> ChatAnswer:
+    def answer(self) -> Answer:
         """Raises the run's error; Unavailable when its end was not seen."""
         if not isinstance(self._end, events.RunFinished) or self._completed is None:
             raise self._error()
-        recalled, usage = self._recalled, self._end.usage
-        return ChatAnswer(
+        return Answer(
             run_id=self._run_id,
             thread_id=self._thread_id,
-            message=AnswerMessage(id=self._completed.message_id, content=self._completed.content),
+            message_id=self._completed.message_id,
+            content=self._completed.content,
             finish_reason=self._end.finish_reason,
-            usage=Usage(
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cost_usd=usage.cost_micro_usd / 1_000_000,
-            ),
-            memories=[
-                RecalledMemory(id=one.id, text=one.text, similarity=one.similarity)
-                for one in (recalled.memories if recalled else ())
-            ],
-            is_memory_unavailable=bool(recalled and recalled.is_unavailable),
+            usage=self._end.usage,
+            memories=self._recalled.memories if self._recalled else (),
+            is_memory_unavailable=bool(self._recalled and self._recalled.is_unavailable),
         )
 
     def _error(self) -> MeshError:

@@ -1,7 +1,7 @@
-"""Where in a run's events a client is, and the events from there on."""
+"""What a run is started with, and where in its events a client is."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -38,29 +38,6 @@ class EventPosition:
         if match is None or max(int(match[2]), int(match[3])) > _MAX_NUMBER:
             raise InvalidInput.of_field(field, "is not <run_id>:<attempt>:<seq>")
         return cls(RunId(parse_id(match[1], field)), int(match[2]), int(match[3]))
-
-
-class EventSource:
-    """Events as they come, with a look at the next one."""
-
-    def __init__(self, events: AsyncIterator[RunEvent]) -> None:
-        self._events = events
-        self._next: RunEvent | None = None
-
-    async def peek(self) -> RunEvent | None:
-        """Waits for the next event and leaves it there; None when no more will come. Raises as reading does."""
-        if self._next is None:
-            self._next = await anext(self._events, None)
-        return self._next
-
-    def __aiter__(self) -> AsyncIterator[RunEvent]:
-        return self
-
-    async def __anext__(self) -> RunEvent:
-        if self._next is None:
-            return await anext(self._events)
-        event, self._next = self._next, None
-        return event
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,16 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from mesh_common.errors import DeadlineExceeded, Internal, MeshError, Unavailable
 from mesh_common.events.model import RunEvent
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import UserId
 
-from mesh_gateway.clients.agent import OpenedRun
 from mesh_gateway.metrics import REFOLLOWS
 from mesh_gateway.runs.events import EventPosition
+from mesh_gateway.runs.ports import Follower, OpenedRun
 
 log = structlog.get_logger()
 
@@ -24,16 +24,8 @@ _FIRST_PAUSE_S: Final = 0.2
 _MAX_PAUSE_S: Final = 2.0
 
 
-class Follower(Protocol):
-    def follow_run(
-        self, user_id: UserId, run_id: RunId, after: EventPosition | None
-    ) -> AbstractAsyncContextManager[OpenedRun]:
-        """The events of a run after a position. Raises MeshError, also from reading."""
-        ...
-
-
 async def follow_to_end(
-    agent: Follower, user_id: UserId, opened: OpenedRun, after: EventPosition | None
+    follower: Follower, user_id: UserId, opened: OpenedRun, after: EventPosition | None
 ) -> AsyncGenerator[RunEvent]:
     """The events of an opened run, in order, re-followed from the last one when the stream is cut.
 
@@ -63,7 +55,7 @@ async def follow_to_end(
                 return
             await stack.aclose()
             after = EventPosition.of(last) if last else after
-            source = _refollowed(stack, agent.follow_run(user_id, opened.run_id, after), outage)
+            source = _refollowed(stack, follower.follow_run(user_id, opened.run_id, after), outage)
 
 
 async def _refollowed(

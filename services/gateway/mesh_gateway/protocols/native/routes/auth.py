@@ -7,6 +7,7 @@ from fastapi import APIRouter, Form
 
 from mesh_gateway.edge.deps import CallerDep, ClientKeyDep, Gateway, GatewayDep, RecordDep
 from mesh_gateway.limits.rate_limit import Limit
+from mesh_gateway.protocols.native import answers
 from mesh_gateway.protocols.native.routes.docs import problems
 from mesh_gateway.protocols.native.schemas.auth import LoginForm, RefreshBody, RegisterBody, Tokens, User
 
@@ -22,7 +23,7 @@ router = APIRouter(prefix="/api/v1/auth", tags=["auth"])
 async def register(body: RegisterBody, gateway: GatewayDep, address: ClientKeyDep, record: RecordDep) -> User:
     gateway.auth.room.require()
     await gateway.limits.charge(_limit(gateway, "register"), address, record)
-    return await gateway.auth.register(body.email, body.password.get_secret_value())
+    return answers.user(await gateway.auth.register(body.email, body.password.get_secret_value()))
 
 
 @router.post(
@@ -37,7 +38,7 @@ async def login(
     gateway.auth.room.require()
     await gateway.limits.charge(_limit(gateway, "login-address"), address, record)
     await gateway.limits.charge(_limit(gateway, "login-account"), form.username.casefold(), record)
-    return await gateway.auth.login(form.username, form.password.get_secret_value())
+    return answers.tokens(await gateway.auth.login(form.username, form.password.get_secret_value()))
 
 
 @router.post(
@@ -47,7 +48,7 @@ async def login(
     responses=problems(401, 413, 422),
 )
 async def refresh(body: RefreshBody, gateway: GatewayDep) -> Tokens:
-    return await gateway.auth.refresh(body.refresh_token.get_secret_value())
+    return answers.tokens(await gateway.auth.refresh(body.refresh_token.get_secret_value()))
 
 
 @router.post("/logout", status_code=HTTPStatus.NO_CONTENT, summary="End the session", responses=problems(401))
@@ -58,7 +59,7 @@ async def logout(gateway: GatewayDep, caller: CallerDep) -> None:
 
 @router.get("/me", summary="The account of the token", responses=problems(401, 404))
 async def get_me(gateway: GatewayDep, caller: CallerDep) -> User:
-    return await gateway.auth.user(caller.user_id)
+    return answers.user(await gateway.auth.user(caller.user_id))
 
 
 def _limit(gateway: Gateway, name: str) -> Limit:

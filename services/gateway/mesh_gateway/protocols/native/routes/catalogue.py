@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from mesh_gateway.edge.deps import CallerDep, GatewayDep
+from mesh_gateway.edge.patterns import MONTH
+from mesh_gateway.protocols.native import answers
 from mesh_gateway.protocols.native.routes.docs import problems
 from mesh_gateway.protocols.native.schemas.catalogue import Models, MonthUsage
-from mesh_gateway.protocols.native.schemas.common import MONTH
 
 router = APIRouter(prefix="/api/v1", tags=["models and usage"])
 
@@ -23,9 +24,9 @@ Month = Annotated[
 
 @router.get("/models", summary="The models you may use, in fallback order", responses=problems(401))
 async def list_models(gateway: GatewayDep, caller: CallerDep) -> Models:
-    return Models(items=await gateway.agent.models(caller.user_id))
+    return answers.models(await gateway.agent.models(caller.user_id))
 
 
 @router.get("/usage", summary="Tokens and cost of a month, by model", responses=problems(401, 422))
 async def get_usage(gateway: GatewayDep, caller: CallerDep, month: Month = None) -> MonthUsage:
-    return await gateway.auth.usage(caller.user_id, month)
+    return answers.month_usage(await gateway.auth.usage(caller.user_id, month))

@@ -5,11 +5,12 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request, Response
 from mesh_common.ids import RunId, new_id
 
-from mesh_gateway.edge.deps import CallerDep, GatewayDep, IdempotencyKey, LastEventIdDep
+from mesh_gateway.edge.deps import CallerDep, GatewayDep
+from mesh_gateway.edge.event_stream import EventStreamResponse
+from mesh_gateway.protocols.native import turns
+from mesh_gateway.protocols.native.params import IdempotencyKey, LastEventIdDep
 from mesh_gateway.protocols.native.routes.docs import problems, stream
 from mesh_gateway.protocols.native.schemas.runs import ChatAnswer, OneCallBody
-from mesh_gateway.protocols.native.sse import EventStreamResponse
-from mesh_gateway.runs import turn as turns
 from mesh_gateway.runs.events import RunOrder
 
 router = APIRouter(prefix="/api/v1/chatbot", tags=["chatbot"])

@@ -8,11 +8,11 @@ from uuid import UUID
 from mesh_common.events.model import MessageDelta, RunEvent
 from mesh_common.ids import RunId
 
-from mesh_gateway.edge.problems import MEDIA_TYPE
 from mesh_gateway.protocols.native.events import ENDS, NAMES, SCHEMA
+from mesh_gateway.protocols.native.problems import MEDIA_TYPE, problem_type
 from mesh_gateway.protocols.native.schemas.common import Problem
 from mesh_gateway.protocols.native.sse import MEDIA_TYPE as SSE_MEDIA_TYPE
-from mesh_gateway.protocols.native.sse import frame
+from mesh_gateway.protocols.native.sse import SSEEncoder
 
 type Responses = dict[int | str, dict[str, Any]]
 
@@ -51,14 +51,18 @@ _HEADERS: Final[Mapping[int, dict[str, Any]]] = {
     503: _RETRY_AFTER,
 }
 NO_MORE_EVENTS: Final[Responses] = {204: {"description": "No more events will come; GET the run."}}
-_STREAM_EXAMPLE: Final = frame(
-    RunEvent(
-        RunId(UUID("0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f")),
-        1,
-        3,
-        MessageDelta("0199f0c4-3333-7c3a-8f11-3a4b5c6d7e8f", "Paris"),
+_STREAM_EXAMPLE: Final = (
+    SSEEncoder()
+    .encode(
+        RunEvent(
+            RunId(UUID("0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f")),
+            1,
+            3,
+            MessageDelta("0199f0c4-3333-7c3a-8f11-3a4b5c6d7e8f", "Paris"),
+        )
     )
-).decode()
+    .decode()
+)
 
 
 def problems(*statuses: int) -> Responses:
@@ -94,7 +98,7 @@ def stream(*statuses: int) -> Responses:
 def _problem(status: int) -> dict[str, Any]:
     description, reason, detail = _EXAMPLES[status]
     example: dict[str, Any] = {
-        "type": f"urn:mesh:problem:{reason.lower().replace('_', '-')}",
+        "type": problem_type(reason),
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,

@@ -5,7 +5,9 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from mesh_gateway.edge.deps import CallerDep, GatewayDep, Limit, PageCursor
+from mesh_gateway.edge.deps import CallerDep, GatewayDep
+from mesh_gateway.protocols.native import answers
+from mesh_gateway.protocols.native.params import Limit, PageCursor
 from mesh_gateway.protocols.native.routes.docs import problems
 from mesh_gateway.protocols.native.schemas.common import Page
 from mesh_gateway.protocols.native.schemas.memories import (
@@ -27,19 +29,20 @@ router = APIRouter(prefix="/api/v1/memories", tags=["memories"])
     responses=problems(401, 413, 422),
 )
 async def create_memory(body: MemoryBody, gateway: GatewayDep, caller: CallerDep) -> Memory:
-    return await gateway.memory.create(caller.user_id, body.text)
+    return answers.memory(await gateway.memory.create(caller.user_id, body.text))
 
 
 @router.get("", summary="List memories, newest first", responses=problems(401, 422))
 async def list_memories(
     gateway: GatewayDep, caller: CallerDep, limit: Limit = 20, cursor: PageCursor = None
 ) -> Page[Memory]:
-    return await gateway.memory.list(caller.user_id, limit, cursor)
+    return answers.page(answers.memory, await gateway.memory.list(caller.user_id, limit, cursor))
 
 
 @router.post("/search", summary="Find memories by meaning, best first", responses=problems(401, 413, 422))
 async def search_memories(body: SearchMemoriesBody, gateway: GatewayDep, caller: CallerDep) -> FoundMemories:
-    return FoundMemories(items=list(await gateway.memory.search(caller.user_id, body.query, body.limit)))
+    found = await gateway.memory.search(caller.user_id, body.query, body.limit)
+    return FoundMemories(items=[answers.memory(one) for one in found])
 
 
 @router.delete("", summary="Forget everything", responses=problems(401))
@@ -49,12 +52,12 @@ async def delete_all_memories(gateway: GatewayDep, caller: CallerDep) -> Forgott
 
 @router.get("/{memory_id}", summary="Get a memory", responses=problems(401, 404, 422))
 async def get_memory(memory_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Memory:
-    return await gateway.memory.get(caller.user_id, memory_id)
+    return answers.memory(await gateway.memory.get(caller.user_id, memory_id))
 
 
 @router.patch("/{memory_id}", summary="Change a memory's text", responses=problems(401, 404, 409, 413, 422))
 async def update_memory(memory_id: UUID, body: MemoryBody, gateway: GatewayDep, caller: CallerDep) -> Memory:
-    return await gateway.memory.update(caller.user_id, memory_id, body.text)
+    return answers.memory(await gateway.memory.update(caller.user_id, memory_id, body.text))
 
 
 @router.delete(

@@ -7,13 +7,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from mesh_common.ids import RunId
 
-from mesh_gateway.edge.deps import CallerDep, FollowerDep, FollowFromDep, GatewayDep
+from mesh_gateway.edge.deps import CallerDep, GatewayDep
+from mesh_gateway.edge.event_stream import EventStreamResponse
+from mesh_gateway.protocols.native import answers, turns
+from mesh_gateway.protocols.native.params import FollowerDep, FollowFromDep
 from mesh_gateway.protocols.native.routes.docs import NO_MORE_EVENTS, problems, stream
 from mesh_gateway.protocols.native.schemas.catalogue import Scores
 from mesh_gateway.protocols.native.schemas.runs import Run, StreamTicket
-from mesh_gateway.protocols.native.sse import EventStreamResponse
-from mesh_gateway.runs import turn as turns
-from mesh_gateway.runs.waiting import run_within
 
 router = APIRouter(prefix="/api/v1/runs/{run_id}", tags=["runs"])
 
@@ -37,7 +37,7 @@ WaitSeconds = Annotated[
 async def get_run(
     run_id: UUID, request: Request, gateway: GatewayDep, caller: CallerDep, wait_s: WaitSeconds = 0
 ) -> Run | Response:
-    return await run_within(gateway, request, caller, RunId(run_id), wait_s)
+    return await turns.run_within(gateway, request, caller, RunId(run_id), wait_s)
 
 
 @router.get(
@@ -77,7 +77,7 @@ async def create_ticket(run_id: UUID, gateway: GatewayDep, caller: CallerDep) ->
     responses=problems(401, 404, 422),
 )
 async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Run:
-    return await gateway.agent.cancel_run(caller.user_id, RunId(run_id))
+    return answers.run(await gateway.agent.cancel_run(caller.user_id, RunId(run_id)))
 
 
 @router.get(
@@ -89,4 +89,4 @@ async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Ru
 async def list_scores(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Scores:
     # Whose run it is, the agent knows; eval has no rows for runs that were not sampled.
     await gateway.agent.run(caller.user_id, RunId(run_id))
-    return await gateway.evals.scores(caller.user_id, RunId(run_id))
+    return answers.scores(await gateway.evals.scores(caller.user_id, RunId(run_id)))

@@ -7,27 +7,14 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from mesh_common.ids import RunId, new_id
 
-from mesh_gateway.edge.deps import (
-    CallerDep,
-    GatewayDep,
-    IdempotencyKey,
-    LastEventIdDep,
-    Limit,
-    PageCursor,
-    ThreadId,
-)
+from mesh_gateway.domain import KnownRunStatus
+from mesh_gateway.edge.deps import CallerDep, GatewayDep
+from mesh_gateway.edge.event_stream import EventStreamResponse
+from mesh_gateway.protocols.native import answers, turns
+from mesh_gateway.protocols.native.params import IdempotencyKey, LastEventIdDep, Limit, PageCursor, ThreadId
 from mesh_gateway.protocols.native.routes.docs import NO_MORE_EVENTS, problems, stream
 from mesh_gateway.protocols.native.schemas.common import Page
-from mesh_gateway.protocols.native.schemas.runs import (
-    BackgroundRunBody,
-    ChatAnswer,
-    KnownRunStatus,
-    Run,
-    RunBody,
-    StartedRun,
-)
-from mesh_gateway.protocols.native.sse import EventStreamResponse
-from mesh_gateway.runs import turn as turns
+from mesh_gateway.protocols.native.schemas.runs import BackgroundRunBody, ChatAnswer, Run, RunBody, StartedRun
 from mesh_gateway.runs.events import RunOrder
 
 router = APIRouter(prefix="/api/v1/threads/{thread_id}/runs", tags=["runs"])
@@ -46,7 +33,8 @@ async def list_runs(
     limit: Limit = 20,
     cursor: PageCursor = None,
 ) -> Page[Run]:
-    return await gateway.agent.runs(caller.user_id, thread_id, status=status, limit=limit, cursor=cursor)
+    found = await gateway.agent.runs(caller.user_id, thread_id, status=status, limit=limit, cursor=cursor)
+    return answers.page(answers.run, found)
 
 
 @router.post(

@@ -4,7 +4,9 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 
-from mesh_gateway.edge.deps import CallerDep, GatewayDep, IdempotencyKey, Limit, PageCursor, SearchText, ThreadId
+from mesh_gateway.edge.deps import CallerDep, GatewayDep
+from mesh_gateway.protocols.native import answers
+from mesh_gateway.protocols.native.params import IdempotencyKey, Limit, PageCursor, SearchText, ThreadId
 from mesh_gateway.protocols.native.routes.docs import problems
 from mesh_gateway.protocols.native.schemas.common import Page
 from mesh_gateway.protocols.native.schemas.threads import CreateThreadBody, Message, Thread, UpdateThreadBody
@@ -16,7 +18,8 @@ router = APIRouter(prefix="/api/v1/threads", tags=["threads"])
 async def create_thread(
     body: CreateThreadBody, gateway: GatewayDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
 ) -> Thread:
-    return await gateway.agent.create_thread(caller.user_id, body, idempotency_key)
+    thread = await gateway.agent.create_thread(caller.user_id, body.title, body.metadata, idempotency_key)
+    return answers.thread(thread)
 
 
 @router.get("", summary="List threads, last used first", responses=problems(401, 422))
@@ -27,17 +30,18 @@ async def list_threads(
     cursor: PageCursor = None,
     query: SearchText = None,
 ) -> Page[Thread]:
-    return await gateway.agent.threads(caller.user_id, limit, cursor, query)
+    return answers.page(answers.thread, await gateway.agent.threads(caller.user_id, limit, cursor, query))
 
 
 @router.get("/{thread_id}", summary="Get a thread", responses=problems(401, 404, 422))
 async def get_thread(thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep) -> Thread:
-    return await gateway.agent.thread(caller.user_id, thread_id)
+    return answers.thread(await gateway.agent.thread(caller.user_id, thread_id))
 
 
 @router.patch("/{thread_id}", summary="Change a thread's title or metadata", responses=problems(401, 404, 413, 422))
 async def update_thread(thread_id: ThreadId, body: UpdateThreadBody, gateway: GatewayDep, caller: CallerDep) -> Thread:
-    return await gateway.agent.update_thread(caller.user_id, thread_id, body)
+    thread = await gateway.agent.update_thread(caller.user_id, thread_id, title=body.title, metadata=body.metadata)
+    return answers.thread(thread)
 
 
 @router.delete(
@@ -54,4 +58,4 @@ async def delete_thread(thread_id: ThreadId, gateway: GatewayDep, caller: Caller
 async def list_messages(
     thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep, limit: Limit = 20, cursor: PageCursor = None
 ) -> Page[Message]:
-    return await gateway.agent.messages(caller.user_id, thread_id, limit, cursor)
+    return answers.page(answers.message, await gateway.agent.messages(caller.user_id, thread_id, limit, cursor))

@@ -1,10 +1,10 @@
 """Models, usage and scores."""
 
 from datetime import datetime
-from typing import Literal
 
 from pydantic import Field
 
+from mesh_gateway.domain import ScoreStatus
 from mesh_gateway.protocols.native.schemas.common import Answer
 
 
@@ -35,7 +35,7 @@ class MonthUsage(Answer):
 
 class Score(Answer):
     name: str = Field(examples=["relevancy"])
-    status: Literal["succeeded", "failed", "unknown"]
+    status: ScoreStatus
     value: float | None = Field(default=None, description="0..1; for hallucination and toxicity 0 is best, else 1.")
     reasoning: str
     judge_model: str

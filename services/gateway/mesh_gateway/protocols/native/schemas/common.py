@@ -1,6 +1,6 @@
 """What all bodies share: text that PostgreSQL can store, metadata, pages, problems."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -19,11 +19,6 @@ def _storable(text: str) -> str:
         raise ValueError("must not contain the NUL character")
     return without_surrogates(text)
 
-
-VISIBLE_ASCII: Final = r"^[\x21-\x7e]{1,255}$"
-MONTH: Final = r"^\d{4}-(0[1-9]|1[0-2])$"
-# What is told to whom sends something else.
-PATTERN_WORDS: Final = {VISIBLE_ASCII: "must be 1 to 255 visible ASCII characters", MONTH: "must be YYYY-MM"}
 
 CleanText = Annotated[str, AfterValidator(_storable)]
 Title = Annotated[CleanText, StringConstraints(max_length=200)]

@@ -1,10 +1,11 @@
 """Long-term memories."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from mesh_gateway.domain import MemoryOrigin
 from mesh_gateway.protocols.native.schemas.common import Answer, Body, CleanText
 
 MemoryText = Annotated[CleanText, StringConstraints(min_length=1, max_length=2_000)]
@@ -22,7 +23,7 @@ class SearchMemoriesBody(Body):
 class Memory(Answer):
     id: str = Field(examples=["0199f0c4-5555-7c3a-8f11-3a4b5c6d7e8f"])
     text: str
-    origin: Literal["extracted", "verbatim", "written", "unknown"] = Field(
+    origin: MemoryOrigin = Field(
         description="Extracted by a model, the user's own sentence, or written through this API."
     )
     created_at: datetime

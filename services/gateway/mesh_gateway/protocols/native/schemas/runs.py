@@ -6,13 +6,10 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
+from mesh_gateway.domain import RunStatus
 from mesh_gateway.protocols.native.schemas.common import Answer, Body, CleanText, Metadata
 from mesh_gateway.protocols.native.schemas.threads import Message
 from mesh_gateway.runs.events import Multitask
-
-KnownRunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
-# `unknown` is a status of a newer release: `ended_at` says whether the run has ended.
-RunStatus = Literal[KnownRunStatus, "unknown"]
 
 
 class ChatBody(Body):
@@ -73,12 +70,6 @@ class Run(Answer):
     error: RunFault | None = None
     message: Message | None = Field(default=None, description="The final message; not in lists.")
     metadata: dict[str, str]
-
-    @property
-    def has_ended(self) -> bool:
-        if self.status == "unknown":
-            return self.ended_at is not None
-        return self.status not in {"pending", "running"}
 
 
 class StartedRun(Answer):

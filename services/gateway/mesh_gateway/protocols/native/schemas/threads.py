@@ -1,10 +1,10 @@
 """Threads and their messages."""
 
 from datetime import datetime
-from typing import Literal
 
 from pydantic import Field
 
+from mesh_gateway.domain import Role
 from mesh_gateway.protocols.native.schemas.common import Answer, Body, Metadata, Title
 
 
@@ -30,7 +30,7 @@ class Thread(Answer):
 
 class Message(Answer):
     id: str = Field(examples=["0199f0c4-3333-7c3a-8f11-3a4b5c6d7e8f"])
-    role: Literal["user", "assistant", "unknown"]
+    role: Role
     content: str = Field(examples=["Hello!"])
     created_at: datetime
     run_id: str

@@ -1,24 +1,26 @@
-"""RFC 9457 problem documents: the one place where an error is rendered for people.
+"""Errors as answers: their HTTP status and headers, in the words of the protocol that the request speaks.
 
 Nothing of the request is echoed: FastAPI's own handler answers 500 to a lone surrogate because it does.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-import orjson
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Response
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from mesh_common import errors
 from mesh_common.errors import FieldFault, Internal, InvalidInput, MeshError
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
 
-from mesh_gateway.edge.request_record import RequestRecord, record_of
-from mesh_gateway.protocols.native.schemas.common import PATTERN_WORDS
+from mesh_gateway.edge.patterns import PATTERN_WORDS
+from mesh_gateway.identity.access_tokens import MISSING_TOKEN
+from mesh_gateway.request_record import Refusal, RequestRecord, record_of
 
-MEDIA_TYPE: Final = "application/problem+json"
 # Most specific class first, as DESIGN's table of errors.
 _STATUS: Final[tuple[tuple[type[MeshError], HTTPStatus], ...]] = (
     (errors.InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -42,7 +44,15 @@ _REASONS: Final = {
     HTTPStatus.REQUEST_URI_TOO_LONG: ("URL_TOO_LONG", "The address is longer than this service takes."),
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("HEADERS_TOO_LARGE", "There are too many or too large headers."),
 }
-MISSING_TOKEN: Final = "TOKEN_REQUIRED"  # noqa: S105 - a reason, no secret
+# RFC 6455, section 7.4.1, and the registry of IANA: 1008 policy violation, 1011 internal error, 1013 try again later.
+_POLICY_VIOLATION: Final = 1008
+INTERNAL_ERROR: Final = 1011
+_CLOSE_CODES: Final[Mapping[int, int]] = {
+    HTTPStatus.INTERNAL_SERVER_ERROR: INTERNAL_ERROR,
+    HTTPStatus.TOO_MANY_REQUESTS: 1013,
+    HTTPStatus.SERVICE_UNAVAILABLE: 1013,
+    HTTPStatus.GATEWAY_TIMEOUT: 1013,
+}
 _DEFAULT_RETRY_AFTER_S = 1.0
 _MAX_FIELD_CHARS = 128
 _MAX_FAULTS = 20
@@ -52,6 +62,7 @@ def install_handlers(app: FastAPI) -> None:
     """Replaces FastAPI's own; what is left over is caught by the observer, the gateway's boundary."""
     app.add_exception_handler(MeshError, _on_mesh_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(WebSocketRequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
@@ -59,62 +70,73 @@ def status_of(error: MeshError) -> HTTPStatus:
     return next((status for cls, status in _STATUS if isinstance(error, cls)), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def problem_response(error: MeshError, record: RequestRecord) -> Response:
-    status = status_of(error)
-    headers = _challenge(error) | _retry_after(error, status)
-    return _response(status, error.reason, error.message, record, headers=headers, faults=error.fields)
+def error_response(error: MeshError, record: RequestRecord) -> Response:
+    return _response(_refusal_of(error), record)
 
 
-def status_response(status: HTTPStatus, record: RequestRecord, headers: dict[str, str] | None = None) -> Response:
+def status_response(status: HTTPStatus, record: RequestRecord, headers: Mapping[str, str] | None = None) -> Response:
     """A refusal that has a status and no error class: 404 without a route, 405, 413, 414, 431."""
+    return _response(_refusal_by(status, headers or {}), record)
+
+
+def _refusal_of(error: MeshError) -> Refusal:
+    status = status_of(error)
+    return Refusal(status, error.reason, error.message, error.fields, _challenge(error) | _retry_after(error, status))
+
+
+def _refusal_by(status: HTTPStatus, headers: Mapping[str, str]) -> Refusal:
     reason, detail = _REASONS.get(status, (status.name, status.description or status.phrase))
-    return _response(status, reason, detail, record, headers=headers or {})
+    return Refusal(status, reason, detail, headers=headers)
 
 
-async def _on_mesh_error(request: Request, error: Exception) -> Response:
+def _response(refusal: Refusal, record: RequestRecord) -> Response:
+    record.reason = refusal.reason
+    status, body = record.dialect.render(refusal, record)
+    return Response(body, status_code=status, media_type=record.dialect.media_type, headers=dict(refusal.headers))
+
+
+async def _on_mesh_error(connection: Request | WebSocket, error: Exception) -> Response:
     known = error if isinstance(error, MeshError) else Internal("Something went wrong on our side.")
-    return problem_response(known, record_of(request.scope))
+    return _answered(connection, _refusal_of(known))
 
 
-async def _on_invalid_request(request: Request, error: Exception) -> Response:
-    found = error.errors() if isinstance(error, RequestValidationError) else []
+async def _on_invalid_request(connection: Request | WebSocket, error: Exception) -> Response:
+    found = error.errors() if isinstance(error, (RequestValidationError, WebSocketRequestValidationError)) else []
     faults = tuple(_fault(item) for item in found[:_MAX_FAULTS])
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults[:3]) or "The request is not valid."
-    return problem_response(InvalidInput(detail, fields=faults), record_of(request.scope))
+    return _answered(connection, _refusal_of(InvalidInput(detail, fields=faults)))
 
 
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    record = record_of(request.scope)
+async def _on_http_exception(connection: Request | WebSocket, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
-        return problem_response(Internal("Something went wrong on our side."), record)
+        return _answered(connection, _refusal_of(Internal("Something went wrong on our side.")))
     if error.status_code == HTTPStatus.BAD_REQUEST:
         # FastAPI's word for a body that it could not parse at all.
-        return problem_response(InvalidInput.of_field("body", "could not be read"), record)
-    return status_response(HTTPStatus(error.status_code), record, dict(error.headers or {}))
+        return _answered(connection, _refusal_of(InvalidInput.of_field("body", "could not be read")))
+    return _answered(connection, _refusal_by(HTTPStatus(error.status_code), error.headers or {}))
 
 
-def _response(
-    status: HTTPStatus,
-    reason: str,
-    detail: str,
-    record: RequestRecord,
-    *,
-    headers: dict[str, str],
-    faults: Sequence[FieldFault] = (),
-) -> Response:
-    record.reason = reason
-    document: dict[str, Any] = {
-        "type": f"urn:mesh:problem:{reason.lower().replace('_', '-')}",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": detail,
-        "reason": reason,
-        "trace_id": record.trace_id,
-        **record.members,
-    }
-    if faults:
-        document["errors"] = [{"field": fault.field, "message": fault.message} for fault in faults]
-    return Response(orjson.dumps(document), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+def _answered(connection: Request | WebSocket, refusal: Refusal) -> Response:
+    """The answer over HTTP, and instead of a WebSocket's handshake; after that a close."""
+    response = _response(refusal, record_of(connection.scope))
+    if isinstance(connection, WebSocket) and connection.application_state is not WebSocketState.CONNECTING:
+        return _ClosedWebSocket(connection, _CLOSE_CODES.get(refusal.status, _POLICY_VIOLATION), refusal.reason)
+    return response
+
+
+class _ClosedWebSocket(Response):
+    """What Starlette is given to send where nothing but a close can be sent, and that once."""
+
+    def __init__(self, websocket: WebSocket, code: int, reason: str) -> None:
+        super().__init__()
+        self._websocket = websocket
+        self._code = code
+        self._reason = reason
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive, send
+        if self._websocket.application_state is WebSocketState.CONNECTED:
+            await self._websocket.close(self._code, self._reason)
 
 
 def _fault(item: dict[str, Any]) -> FieldFault:

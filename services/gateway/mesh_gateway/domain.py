@@ -1,0 +1,136 @@
+"""What the other services keep, as the gateway knows it, whichever protocol shows it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from mesh_common.events.model import RunError, Usage
+
+KnownRunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+# `unknown` is a value of a newer release, here and below.
+RunStatus = Literal[KnownRunStatus, "unknown"]
+Role = Literal["user", "assistant", "unknown"]
+MemoryOrigin = Literal["extracted", "verbatim", "written", "unknown"]
+ScoreStatus = Literal["succeeded", "failed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Page[T]:
+    """One page of a list. `next_cursor` is None on the last one."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    id: str
+    title: str
+    metadata: Mapping[str, str]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    id: str
+    role: Role
+    content: str
+    created_at: datetime
+    run_id: str
+    is_partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    id: str
+    thread_id: str
+    status: RunStatus
+    attempt: int
+    model: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    finish_reason: str | None
+    usage: Usage | None
+    error: RunError | None
+    message: Message | None
+    metadata: Mapping[str, str]
+
+    @property
+    def has_ended(self) -> bool:
+        if self.status == "unknown":
+            return self.ended_at is not None
+        return self.status not in {"pending", "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Prices are in micro-dollars a million tokens."""
+
+    name: str
+    context_tokens: int
+    capabilities: list[str]
+    input_micro_usd_per_mtok: int
+    output_micro_usd_per_mtok: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """`similarity` is the cosine to what was searched for, -1..1; None elsewhere."""
+
+    id: str
+    text: str
+    origin: MemoryOrigin
+    created_at: datetime
+    updated_at: datetime
+    run_id: str | None
+    similarity: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    access_token: str
+    expires_in_s: int
+    refresh_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: str
+    email: str
+    created_at: datetime
+    is_admin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    model: str
+    runs: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class MonthUsage:
+    """`month` is YYYY-MM in UTC."""
+
+    month: str
+    models: list[ModelUsage]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    name: str
+    status: ScoreStatus
+    value: float | None
+    reasoning: str
+    judge_model: str
+    prompt_hash: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    items: list[Score]
+    is_pending: bool

@@ -1,0 +1,60 @@
+"""Parameters of the native API's routes."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Header, Query
+from mesh_common.ids import RunId
+
+from mesh_gateway.edge.deps import AccessTokenDep, GatewayDep, TicketDep, authenticated
+from mesh_gateway.edge.patterns import VISIBLE_ASCII
+from mesh_gateway.identity.access_tokens import Principal
+from mesh_gateway.protocols.native.schemas.common import Cursor
+from mesh_gateway.runs.events import EventPosition
+
+
+async def _follower(run_id: UUID, gateway: GatewayDep, token: AccessTokenDep, ticket: TicketDep) -> Principal:
+    if token or not ticket:
+        return await authenticated(gateway, token)
+    return await gateway.tickets.take(ticket, RunId(run_id))
+
+
+async def _last_event_id(
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            description="Id of the last event seen; the run is followed from there. A run is never started with it.",
+            examples=["0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f:1:12"],
+        ),
+    ] = None,
+) -> EventPosition | None:
+    return EventPosition.parse(last_event_id, "Last-Event-ID") if last_event_id else None
+
+
+async def _follow_from(
+    header: Annotated[EventPosition | None, Depends(_last_event_id)],
+    last_event_id: Annotated[
+        str | None,
+        Query(description="The same as the header, which goes before it: a new EventSource can send no header."),
+    ] = None,
+) -> EventPosition | None:
+    if header or not last_event_id:
+        return header
+    return EventPosition.parse(last_event_id, "last_event_id")
+
+
+FollowerDep = Annotated[Principal, Depends(_follower)]
+LastEventIdDep = Annotated[EventPosition | None, Depends(_last_event_id)]
+FollowFromDep = Annotated[EventPosition | None, Depends(_follow_from)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=VISIBLE_ASCII,
+        description="1 to 255 visible ASCII characters. The same key gives the same thing; another body gives 422.",
+        examples=["order-4711"],
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
+PageCursor = Annotated[Cursor | None, Query(description="`next_cursor` of the page before.")]
+SearchText = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of a title, in any case.")]
+ThreadId = UUID
