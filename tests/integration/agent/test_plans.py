@@ -232,15 +232,30 @@ async def test_run_without_a_plan_gets_one_at_its_claim(
     assert [request["model"] for request in await simulator.requests()] == ["sim-small", "sim-small"]
 
 
-async def test_attempt_lasts_no_longer_than_the_plan_allows(
-    own_mesh: TestMesh, model_url: str, simulator: SimulatorAdmin
+@pytest.mark.parametrize(
+    ("seconds", "own_seconds", "end"), [(0.5, "600", "run_failed"), (600.0, "0.5", "run_finished")]
+)
+async def test_attempt_may_last_as_long_as_the_plan_allows(
+    own_mesh: TestMesh,
+    model_url: str,
+    own_database: Database,
+    simulator: SimulatorAdmin,
+    seconds: float,
+    own_seconds: str,
+    end: str,
 ) -> None:
-    await simulator.put_rules(STUCK)
+    user_id = some_user()
+    async with replica(own_mesh, model_url, AGENT_DRAIN_S="0.1") as first:
+        run_id = await left_in_its_first_answer(first, simulator, user_id, "Hello")
+    await rewrite_plan(own_database, run_id, limits={"seconds": seconds})
+    await simulator.put_rules([{"action": {"reply": "one two three", "itl_ms": 500}}])
 
-    async with replica(own_mesh, model_url, AGENT_RUN_TIMEOUT_S="0.3") as agent:
-        turn = await agent.run(some_user(), "Hello")
+    async with replica(own_mesh, model_url, AGENT_RUN_TIMEOUT_S=own_seconds) as heir:
+        turn = await ended(heir, user_id, run_id)
 
-    assert turn.last.run_failed.error.reason == "RUN_TIMEOUT"
+    assert turn.last.WhichOneof("event") == end
+    if end == "run_failed":
+        assert turn.last.run_failed.error.reason == "RUN_TIMEOUT"
 
 
 async def test_run_that_resumes_an_execution_goes_on_from_its_checkpoints(

@@ -61,4 +61,6 @@ class ModelRegistry:
 def _limited(model: Model, planned: PlannedModel) -> Model:
     """What a server cannot read it cannot read, whatever the plan says; the rest is as it was when the run began."""
     context_tokens = min(planned.context_tokens, model.context_tokens)
+    if (context_tokens, planned.max_output_tokens) == (model.context_tokens, model.max_output_tokens):
+        return model
     return replace(model, context_tokens=context_tokens, max_output_tokens=planned.max_output_tokens)

@@ -39,4 +39,7 @@ def narrowed(plan: RunPlan, requested: str | None, entitlements: Entitlements) -
     tools = tuple(tool for tool in plan.tools if entitlements.allows_tool(tool.name))
     bound = entitlements.context_tokens
     history_tokens = plan.history_tokens if bound is None else min(bound, plan.history_tokens)
+    if (models, tools, history_tokens) == (plan.models, plan.tools, plan.history_tokens):
+        # Nearly always; a copy costs as much as all of the above.
+        return plan
     return replace(plan, models=models, tools=tools, history_tokens=history_tokens)
