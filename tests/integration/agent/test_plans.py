@@ -300,6 +300,19 @@ _RESUME = text("""
 """)
 
 
+async def test_request_that_is_repeated_at_a_replica_with_other_settings_gives_the_same_run(
+    own_mesh: TestMesh, model_url: str
+) -> None:
+    """Requests are compared, not what they are resolved to."""
+    user_id = some_user()
+    run_ids = []
+    for own_models in (models("sim-large"), models("sim-small", "sim-large")):
+        async with replica(own_mesh, model_url, AGENT_MODELS=own_models) as agent:
+            run_ids.append((await agent.run(user_id, "Hello", idempotency_key="key")).run_id)
+
+    assert run_ids[0] == run_ids[1]
+
+
 async def test_plan_is_stored_once_and_not_again_for_half_of_what_it_is_kept(own_database: Database) -> None:
     clock = FakeClock()
     kept = KeptPlans(own_database, a_plan("a", "b"), 100.0, clock)
