@@ -1,4 +1,4 @@
-# Everything a person does with this repository; `make help` lists it. Needs git, make and python3 with pip.
+# Entry points for people; `make help` lists them. Requires git, make and python3 with pip.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
@@ -14,22 +14,22 @@ SETUP_INPUTS := scripts/bootstrap.sh requirements/installer.txt $(wildcard proto
 
 PACKAGES := $(wildcard services/*/mesh_*)
 
-# What to run with pytest: `make test ARGS='-m unit -k ports'`.
+# Arguments for pytest: `make test ARGS='-m unit -k ports'`.
 ARGS :=
-# How many processes `make test` runs tests in: two a core, because tests wait more than they compute.
+# Number of processes of `make test`: two a core, because tests wait more than they compute.
 WORKERS := 4
-# How `make secrets` writes them: dotenv or kubernetes.
+# Output format of `make secrets`: dotenv or kubernetes.
 FORMAT := dotenv
-# Where `make secrets` writes dotenv files.
+# Folder for the dotenv files of `make secrets`.
 FOLDER := secrets
-# Where `make docker-run-env` runs: development or production.
+# Environment of `make docker-run-env`: development or production.
 ENV := development
-# How many schedules `make chaos` runs, and the seed of the first.
+# Number of schedules that `make chaos` runs, and the seed of the first.
 N := 15
 SEED := 1
-# The seed of the first of what `make nightly` draws: another each night, unless SEED is given.
+# First seed of `make nightly`: a new one each night, unless SEED is given.
 NIGHTLY_SEED := $(if $(filter command line,$(origin SEED)),$(SEED),$(shell date -u +%Y%m%d))
-# What `make load` starts: users in all, how many come in a second, and for how long in all.
+# Load of `make load`: total number of users, users added per second, and total duration.
 USERS := 1500
 RATE := 15
 DURATION := 180s
@@ -40,39 +40,39 @@ DURATION := 180s
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: $(DEV_STAMP) ## make .venv with what the stack needs (done by the targets below)
+setup: $(DEV_STAMP) ## create .venv with the packages of the stack (the targets below do this themselves)
 
-setup-test: $(TEST_STAMP) ## the same with the tools of check and test
+setup-test: $(TEST_STAMP) ## the same, plus the tools of check and test
 
 dev: $(DEV_STAMP) ## start the whole stack and leave it running until Ctrl-C
 	@$(PYTHON) -m mesh_dev dev
 
-demo: $(DEV_STAMP) ## start the stack, show one conversation through it, stop it
+demo: $(DEV_STAMP) ## start the stack, show one conversation, stop the stack
 	@$(PYTHON) -m mesh_dev demo
 
 trace: $(DEV_STAMP) ## print a trace of the running stack: make trace ID=<trace or run id>
 	@$(PYTHON) -m mesh_dev trace "$(ID)"
 
-test: $(TEST_STAMP) ## run all tests but the nightly ones (ARGS='-m unit' for some, WORKERS=0 for one process)
+test: $(TEST_STAMP) ## run all tests except the nightly ones (a subset: ARGS='-m unit'; one process: WORKERS=0)
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 \
 	  --ignore=tests/deploy --ignore=tests/cluster $(ARGS)
 
-chaos: $(TEST_STAMP) ## break what can break, by seed, and check what clients saw: make chaos N=200 SEED=1
+chaos: $(TEST_STAMP) ## inject failures by seed and check what clients observed: make chaos N=200 SEED=1
 	@PYTHONPATH=tests:loadtest $(PYTHON) -m chaos schedules --count $(N) --seed $(SEED)
 
-nightly: $(LOAD_STAMP) ## the tests that take long, with seeds of the day (SEED=… runs those of another)
+nightly: $(LOAD_STAMP) ## run the long tests, with the day's seeds (another day's: SEED=…)
 	@$(PYTHON) -m pytest --nightly --seed=$(NIGHTLY_SEED) --hypothesis-seed=$(NIGHTLY_SEED) -rA --durations=0 \
 	  --durations-min=1 --ignore=tests/deploy --ignore=tests/cluster $(ARGS)
 
-setup-load: $(LOAD_STAMP) ## the same with Locust and what draws the plots of bench
+setup-load: $(LOAD_STAMP) ## like setup-test, plus Locust and the plotting packages of bench
 
-bench: $(LOAD_STAMP) ## measure what a chat turn costs and how many a second the mesh takes (ARGS=--small; README in loadtest)
+bench: $(LOAD_STAMP) ## measure the cost of a chat turn and the mesh's turns per second (ARGS=--small; loadtest/README.md)
 	@PYTHONPATH=loadtest $(PYTHON) -m bench $(ARGS)
 
-load: $(LOAD_STAMP) ## a mesh under Locust's users: make load USERS=1500 RATE=15 DURATION=180s
+load: $(LOAD_STAMP) ## run a mesh under load from Locust users: make load USERS=1500 RATE=15 DURATION=180s
 	@PYTHONPATH=loadtest $(PYTHON) -m bench.crowd --users $(USERS) --rate $(RATE) --duration $(DURATION) $(ARGS)
 
-check: $(TEST_STAMP) deploy-tools ## format, lint, proto, import rules, types and the chart, the fastest first
+check: $(TEST_STAMP) deploy-tools ## check format, lint, proto, import rules, types and the chart, fastest first
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@cd proto && ../.venv/bin/buf lint
@@ -81,45 +81,45 @@ check: $(TEST_STAMP) deploy-tools ## format, lint, proto, import rules, types an
 	@.venv/bin/mypy --strict $(PACKAGES) loadtest/simulator loadtest/bench loadtest/bare tests
 	@$(PYTHON) -m pytest --quiet -n $(WORKERS) --dist worksteal tests/deploy
 
-deploy-tools: $(TEST_STAMP) ## get the programs that check the chart, the images' recipe, Compose and the workflows
+deploy-tools: $(TEST_STAMP) ## install the programs that check the chart, the Dockerfile, Compose and the workflows
 	@scripts/deploy-tools.sh
 
-deploy-check: deploy-tools ## lint, schemas and policies on everything the chart renders, and many combinations of values
+deploy-check: deploy-tools ## check all that the chart renders (lint, schemas, policies) for many combinations of values
 	@scripts/deploy-check
 	@$(PYTHON) -m pytest --quiet -n $(WORKERS) --dist worksteal tests/deploy/test_any_values.py --hypothesis-profile=deploy-check --timeout=1200
 
 images: ## build the images of the five services (IMAGE_REGISTRY, IMAGE_TAG)
 	@scripts/images
 
-sbom: images ## write what is in each image to sbom/, as SPDX (needs syft or Go)
+sbom: images ## write the contents of each image to sbom/, as SPDX (needs syft or Go)
 	@scripts/sbom
 
-cluster-test: $(TEST_STAMP) ## test the release on the cluster that KUBECONFIG names (ARGS='-m short' for some)
+cluster-test: $(TEST_STAMP) ## test the release on the cluster that KUBECONFIG names (a subset: ARGS='-m short')
 	@$(PYTHON) -m pytest --durations=10 tests/cluster $(ARGS)
 
-docker-run-env: $(DEV_STAMP) ## run the mesh by Compose: make docker-run-env ENV=development
+docker-run-env: $(DEV_STAMP) ## run the mesh with Compose: make docker-run-env ENV=development
 	@scripts/compose run $(ENV)
 
-docker-logs: ## follow the logs of the mesh run by Compose
+docker-logs: ## follow the logs of the mesh that Compose runs
 	@scripts/compose logs $(ENV)
 
-docker-stop: ## stop the mesh run by Compose; its data stays
+docker-stop: ## stop the mesh that Compose runs; its data is kept
 	@scripts/compose stop $(ENV)
 
-fmt: $(TEST_STAMP) ## format the code and repair what ruff can
+fmt: $(TEST_STAMP) ## format the code and apply ruff's fixes
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-proto: $(TEST_STAMP) ## make proto/gen anew
+proto: $(TEST_STAMP) ## regenerate proto/gen
 	@PYTHON=../.venv/bin/python proto/generate.sh
 
-proto-check: $(TEST_STAMP) ## see that proto/gen is what the .proto files give
+proto-check: $(TEST_STAMP) ## check that proto/gen matches the .proto files
 	@PYTHON=../.venv/bin/python proto/generate.sh --check
 
-secrets: $(DEV_STAMP) ## make every key and password of a mesh under secrets/ (or FOLDER=…; FORMAT=kubernetes prints Secrets)
+secrets: $(DEV_STAMP) ## generate all keys and passwords of a mesh in secrets/ (or FOLDER=…; FORMAT=kubernetes prints Secrets)
 	@$(PYTHON) -m mesh_admin secrets --format $(FORMAT) --folder "$(FOLDER)"
 
-lock: $(TEST_STAMP) ## resolve the requirements anew
+lock: $(TEST_STAMP) ## resolve the requirements again
 	@UV="$(CURDIR)/.mesh/tools/bin/uv" requirements/lock.sh
 
 $(DEV_STAMP): requirements/dev.txt $(SETUP_INPUTS)
@@ -130,7 +130,7 @@ $(LOAD_STAMP): requirements/load.txt $(TEST_STAMP)
 	@scripts/bootstrap.sh load
 	@touch $@
 
-# The lock of the tests holds all of the lock of the stack.
+# The test lock includes everything in the lock of the stack.
 $(TEST_STAMP): requirements/test.txt $(SETUP_INPUTS)
 	@scripts/bootstrap.sh test
 	@touch $@ $(DEV_STAMP)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes .venv from the hashed locks: `scripts/bootstrap.sh dev` for the stack, `… test` for that and the tests' tools.
-# It needs python3 (any) with pip, which fetches the pinned uv, and a Python >= 3.13, which uv fetches when there is
-# none. It only ever adds and updates, so the two kinds can follow each other in either order.
+# Creates .venv from the hashed locks: `scripts/bootstrap.sh dev` for the stack, `… test` for the stack and the test
+# tools. Needs python3 (any version) with pip, which installs the pinned uv, and Python >= 3.13, which uv downloads if
+# it is missing. It only adds and updates packages, so both can run in either order.
 set -eu
 cd "$(dirname "$0")/.."
 kind=$1
@@ -39,24 +39,24 @@ install_uv() {
 
 make_venv() {
   python=$(find_python)
-  echo "setup: .venv with ${python:-a Python 3.13 that uv fetches}"
+  echo "setup: .venv with ${python:-Python 3.13, downloaded by uv}"
   "$uv" venv --quiet --clear --python "${python:-3.13}" .venv 2>"$log" ||
-    fail "no Python >= 3.13 on PATH or under ~/.pyenv/versions, and uv could not fetch one (see $log): install Python 3.13"
+    fail "no Python >= 3.13 on PATH or under ~/.pyenv/versions, and uv could not download one (see $log): install Python 3.13"
 }
 
-# Prints the first Python that is new enough; 3.13 goes first, for it is what the services' images run.
+# Prints the first Python that is new enough. 3.13 is preferred, because the services' images run it.
 find_python() {
   for candidate in python3.13 python3.14 python3 \
     "${HOME:-}"/.pyenv/versions/3.13*/bin/python "${HOME:-}"/.pyenv/versions/*/bin/python; do
     if is_recent "$candidate"; then
-      # Past the shims of version managers, to the program itself.
+      # Resolves the shims of version managers to the real program.
       "$candidate" -c 'import os, sys; print(os.path.realpath(sys.executable))'
       return
     fi
   done
 }
 
-# Shims of version managers exist for versions that are not chosen, and fail when run.
+# Version managers also have shims for versions that are not selected; those fail when run.
 is_recent() {
   "$1" -c 'import sys; sys.exit(sys.version_info < (3, 13))' >/dev/null 2>&1
 }

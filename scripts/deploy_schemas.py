@@ -1,9 +1,9 @@
-# ruff: noqa: INP001 - a script beside others, no package
-"""JSON schemas that kubeconform reads, from what others publish in another form.
+# ruff: noqa: INP001 - a script, not part of a package
+"""Converts published schemas into the JSON schemas that kubeconform reads.
 
-`kubernetes <target> <version…>` lays out the schemas that the package kubernetes-validate carries;
-`crds <target> <folder>` takes the schemas out of CustomResourceDefinitions, with unknown fields refused.
-Run by scripts/deploy-tools.sh in the environment of those tools, which has PyYAML and kubernetes-validate.
+`kubernetes <target> <version…>` lays out the schemas in the package kubernetes-validate.
+`crds <target> <folder>` extracts the schemas from CustomResourceDefinitions and makes them reject unknown fields.
+scripts/deploy-tools.sh runs it in the environment of its tools, which has PyYAML and kubernetes-validate.
 """
 
 import json
@@ -16,13 +16,13 @@ import yaml
 
 type Schema = dict[str, Any]
 
-# The package names its shared definitions by an address that kubeconform would look for on the disk's root.
+# The package refers to its shared definitions by a path that kubeconform would look up at the filesystem root.
 _PACKAGED_REFERENCE = '"/api/_definitions.json#'
 _RELATIVE_REFERENCE = '"_definitions.json#'
 
 
 class _Loader(yaml.CSafeLoader):
-    """Reads a lone `=` as text: YAML 1.1 gives it a meaning that nobody uses, and Prometheus' CRDs list it."""
+    """Reads a lone `=` as text: it is a special value in YAML 1.1, and Prometheus' CRDs contain it as text."""
 
 
 _Loader.add_constructor("tag:yaml.org,2002:value", _Loader.construct_yaml_str)
@@ -44,7 +44,7 @@ def _lay_out_kubernetes(target: Path, version: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in packaged.glob("*.json"):
         schema = json.loads(path.read_text().replace(_PACKAGED_REFERENCE, _RELATIVE_REFERENCE))
-        # References are relative to it, and it is an address on the web.
+        # References would be resolved relative to it, and it is a web address.
         schema.pop("$id", None)
         (folder / path.name).write_text(json.dumps(schema))
 
@@ -66,12 +66,12 @@ def _take_crd(spec: Schema, target: Path) -> None:
 
 
 def _refuse_unknown_fields(schema: Schema, *, is_root: bool = False) -> None:
-    """As the API server does under strict field validation; below `metadata` it knows more than the CRD says."""
+    """Mirrors strict field validation, except below `metadata`, of which the API server knows more than the CRD."""
     properties: dict[str, Schema] = schema.get("properties", {})
     if properties and not schema.get("x-kubernetes-preserve-unknown-fields"):
         schema.setdefault("additionalProperties", False)
     if is_root:
-        # A CRD may leave them out: every object has them.
+        # Every object has these fields, but a CRD may omit them.
         for name in ("apiVersion", "kind"):
             properties.setdefault(name, {"type": "string"})
         properties["metadata"] = {"type": "object"}
@@ -80,7 +80,7 @@ def _refuse_unknown_fields(schema: Schema, *, is_root: bool = False) -> None:
 
 
 def _children(schema: Schema) -> list[Schema]:
-    """Where fields are declared. Under allOf, anyOf and not, a structural schema only narrows them."""
+    """The subschemas that declare fields. In a structural schema, allOf, anyOf and not only narrow them."""
     below = [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]
     return [child for child in below if isinstance(child, dict)]
 

@@ -1,32 +1,32 @@
-# ruff: noqa: INP001, TID251 - a script for containers; a channel to oneself needs no credentials
-"""Whether the service in this container is ready, for the engine's health check: exit code 0 or 1.
+# ruff: noqa: INP001, TID251 - a script for containers; a channel to loopback needs no credentials
+"""Reports to the engine's health check whether the service in this container is ready: exit code 0 or 1.
 
-The images hold no other program that could ask. `health.py grpc` or `health.py http`.
+Called as `health.py grpc` or `health.py http`. The images contain no other program for this check.
 """
 
 import sys
 from urllib.request import urlopen
 
-# Below the 10 s of the check, which leaves the rest for Python to start on a busy machine.
+# Less than the check's own 10 s, so that Python has time to start on a busy machine.
 _TIMEOUT_S = 5
 
 
 def main() -> None:
     if sys.argv[1:] == ["http"]:
-        # Raises, and so exits with 1, on any status but 2xx.
+        # Raises on any status but 2xx, so the exit code is 1.
         urlopen("http://127.0.0.1:8000/readyz", timeout=_TIMEOUT_S).close()
     elif not _grpc_is_ready():
         sys.exit("not ready")
 
 
 def _grpc_is_ready() -> bool:
-    # Here, because the gateway's check shall not pay for the import.
+    # Imported here to keep the gateway's check fast.
     import grpc  # noqa: PLC0415
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
 
     with grpc.insecure_channel("127.0.0.1:50051") as channel:
-        asked = health_pb2.HealthCheckRequest(service="readiness")
-        answer = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=_TIMEOUT_S)
+        request = health_pb2.HealthCheckRequest(service="readiness")
+        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=_TIMEOUT_S)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 

@@ -17,7 +17,7 @@ def test_production_does_not_start_without_secrets(tmp_path: Path) -> None:
 
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "auth.env" in ran.stderr
-    assert "'make secrets' makes them" in ran.stderr
+    assert "'make secrets' creates them" in ran.stderr
     assert not (tmp_path / "none").exists()
 
 
@@ -88,7 +88,7 @@ def test_production_takes_no_certificate_but_the_operators(tmp_path: Path) -> No
     ran = run_script("run", "production", COMPOSE=_ECHO, SECRETS=str(folder), COMPOSE_PROFILES="edge")
 
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert "has no tls/tls.key: the certificate and key of your address go there" in ran.stderr
+    assert "has no tls/tls.key: put the certificate and key of your address there" in ran.stderr
 
 
 def test_development_makes_a_certificate_for_localhost(tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_other_commands(tmp_path: Path, arguments: tuple[str, ...], called: str)
     ("arguments", "sentence"),
     [
         ((), "give a command (run, stop, logs, config) and an environment (development, production)"),
-        (("run", "staging"), "ENV is development or production, not 'staging'"),
-        (("up", "development"), "there is no command 'up': run, stop, logs or config"),
+        (("run", "staging"), "ENV must be development or production, not 'staging'"),
+        (("up", "development"), "unknown command 'up': use run, stop, logs or config"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(arguments: tuple[str, ...], sentence: str) -> None:
@@ -153,10 +153,10 @@ def test_what_cannot_be_is_said_in_a_sentence(arguments: tuple[str, ...], senten
 @pytest.mark.parametrize(
     ("programs", "sentence"),
     [
-        ({}, "there is neither docker nor docker-compose"),
-        ({"docker": "exit 1"}, "docker has no Compose: install its plugin"),
+        ({}, "neither docker nor docker-compose is installed"),
+        ({"docker": "exit 1"}, "docker has no Compose plugin: install it"),
         ({"docker": '[ "$1 $2" = "compose version" ]'}, "no container engine answers docker compose"),
-        ({"docker-compose": "echo 1.29.2"}, "there is neither docker nor docker-compose"),
+        ({"docker-compose": "echo 1.29.2"}, "neither docker nor docker-compose is installed"),
         ({"docker-compose": '[ "$1" = version ] && echo 2.30.0'}, "no container engine answers docker-compose"),
     ],
     ids=["nothing", "docker alone", "no engine", "docker-compose 1", "docker-compose without engine"],

@@ -1,7 +1,7 @@
-"""What `helm test` runs in a pod: the gateway is ready, publishes its keys, and turns strangers away.
+"""Run by `helm test` in a pod: checks that the gateway is ready, publishes its keys and refuses calls without a token.
 
-Takes the gateway's host and the seconds it may take to become ready. Standard library only.
-"""  # noqa: INP001 - a script of the chart, in no package
+Arguments: the gateway's host, and the seconds it may take to become ready. Uses only the standard library.
+"""  # noqa: INP001 - a script, not part of a package
 
 import json
 import sys
@@ -34,9 +34,9 @@ def main(host: str, patience_s: float) -> None:
 
 
 def _why_not_ready(host: str, *, until_s: float) -> object | None:
-    why: object = "never asked"
+    why: object = "not polled"
     while time.monotonic() < until_s:
-        # NetworkPolicies reach a new pod some moments after it starts; until then nothing answers.
+        # NetworkPolicies take effect shortly after a pod starts; until then every connection fails.
         try:
             why = _ask(host, "GET", "/readyz")
             if why.status == HTTPStatus.OK:

@@ -1,5 +1,5 @@
 {{/*
-The environment of a service. services.<name>.extraEnv wins over everything here.
+The environment of a service. services.<name>.extraEnv takes precedence over everything here.
 */}}
 
 {{- define "mesh.env" -}}
@@ -65,7 +65,7 @@ The environment of a service. services.<name>.extraEnv wins over everything here
 {{- end }}
 {{- end }}
 {{- if and (eq .name "auth") (dig "limits" "cpu" "" $service.resources) }}
-# Python counts the node's cores; a password is hashed by one core.
+# Python would count the node's cores. Hashing a password occupies one core.
 - name: AUTH_HASH_WORKERS
   valueFrom:
     resourceFieldRef:
@@ -121,7 +121,7 @@ The environment of a service. services.<name>.extraEnv wins over everything here
 - name: {{ $prefix }}_GRPC_TLS_CA_FILE
   value: /etc/mesh/tls/ca.crt
 {{- if ne .name "gateway" }}
-# The kubelet's grpc probes speak no TLS.
+# The kubelet's gRPC probes do not support TLS.
 - name: {{ $prefix }}_GRPC_HEALTH_PORT
   value: "50052"
 {{- end }}

@@ -1,5 +1,5 @@
 {{/*
-What KEDA scales by: the gateway by open streams, the agent by runs that have not ended.
+KEDA triggers: the gateway scales by open streams, the agent by runs that have not ended.
 */}}
 
 {{- define "mesh.gatewayTrigger" -}}

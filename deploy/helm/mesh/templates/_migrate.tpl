@@ -1,5 +1,5 @@
 {{/*
-The pod that brings the database to what this release needs: roles and schemas, then every service's migrations in turn.
+The pod that prepares the database for this release: roles and schemas first, then the migrations of every service.
 */}}
 
 {{- define "mesh.migratePod" -}}
@@ -43,7 +43,7 @@ env:
 {{ include "mesh.migrateContainer" . }}
 {{- end -}}
 
-{{/* What every container of a Job has; `name` is the service whose image it runs. */}}
+{{/* Fields common to every container of a Job. `name` is the service whose image it runs. */}}
 {{- define "mesh.migrateContainer" -}}
 image: {{ include "mesh.image" . | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}

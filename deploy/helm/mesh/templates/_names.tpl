@@ -1,5 +1,5 @@
 {{/*
-Names and labels. A template for one component takes (dict "root" $ "name" "gateway").
+Names and labels. Templates for one component take (dict "root" $ "name" "gateway").
 */}}
 
 {{- define "mesh.name" -}}
@@ -7,8 +7,8 @@ Names and labels. A template for one component takes (dict "root" $ "name" "gate
 {{- end -}}
 
 {{/*
-The release's name when it says "mesh", else <release>-mesh; mesh-<release> when it begins with a digit, which the names
-of Services must not. Short, for "-migrate-<hash>" and the suffixes of pods follow.
+The release name if it contains "mesh", otherwise <release>-mesh; mesh-<release> if it begins with a digit, which the
+name of a Service must not. Truncated, because "-migrate-<hash>" and pod suffixes are appended.
 */}}
 {{- define "mesh.fullname" -}}
 {{- $name := include "mesh.name" . -}}
@@ -37,14 +37,14 @@ of Services must not. Short, for "-migrate-<hash>" and the suffixes of pods foll
 {{- end -}}
 {{- end -}}
 
-{{/* What a selector may hold: never changes over the life of a release. */}}
+{{/* Labels for selectors. They never change during the life of a release. */}}
 {{- define "mesh.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "mesh.name" .root | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .name | quote }}
 {{- end -}}
 
-{{/* Labels of a pod; `extraLabels` and commonLabels cannot replace those of the chart. */}}
+{{/* Labels of a pod. `extraLabels` and commonLabels cannot override those of the chart. */}}
 {{- define "mesh.podLabels" -}}
 {{- $own := include "mesh.selectorLabels" . | fromYaml -}}
 {{- $_ := set $own "app.kubernetes.io/part-of" "agent-mesh" -}}
@@ -63,7 +63,7 @@ app.kubernetes.io/component: {{ .name | quote }}
 {{- default .Chart.AppVersion .Values.image.tag | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The metadata of an object of one component; besides, if need be: objectName, extraLabels and extraAnnotations. */}}
+{{/* Metadata of an object of one component. Optional: objectName, extraLabels, extraAnnotations. */}}
 {{- define "mesh.metadata" -}}
 name: {{ default (include "mesh.componentName" .) .objectName | quote }}
 namespace: {{ .root.Release.Namespace | quote }}

@@ -1,8 +1,8 @@
 {{/*
-Parts of NetworkPolicies.
+Building blocks of NetworkPolicies.
 */}}
 
-{{/* An egress rule: (dict "to" peers "ports" (list 5432) "protocols" (list "TCP")). No peers means anywhere. */}}
+{{/* An egress rule: (dict "to" peers "ports" (list 5432) "protocols" (list "TCP")). Without peers, any address. */}}
 {{- define "mesh.egressTo" -}}
 {{- $protocols := default (list "TCP") .protocols -}}
 - ports:
@@ -36,13 +36,13 @@ Parts of NetworkPolicies.
 {{- include "mesh.egressTo" (dict "to" $values.networkPolicy.database.to "ports" (list $values.database.port)) -}}
 {{- end -}}
 
-{{/* The port of the collector, from its address. */}}
+{{/* The collector's port, taken from its address. */}}
 {{- define "mesh.otlpPort" -}}
 {{- $host := get (urlParse .Values.telemetry.otlpEndpoint) "host" -}}
 {{- regexFind ":[0-9]+$" $host | trimPrefix ":" | default "4317" -}}
 {{- end -}}
 
-{{/* The services that a service calls. */}}
+{{/* The services that a service calls, comma-separated. */}}
 {{- define "mesh.calleesOf" -}}
 {{- $callees := list -}}
 {{- range include "mesh.serviceNames" .root | splitList "," -}}
@@ -106,7 +106,7 @@ Parts of NetworkPolicies.
 - ports:
     - {port: 443, protocol: TCP}
   to:
-    # Not the networks that clusters and clouds use inside, nor their metadata servers.
+    # Excludes the private networks of clusters and clouds, and cloud metadata servers.
     - ipBlock:
         cidr: 0.0.0.0/0
         except: [10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]

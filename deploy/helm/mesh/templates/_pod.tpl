@@ -1,5 +1,5 @@
 {{/*
-Parts of pods. Every pod of the chart meets Pod Security "restricted".
+Building blocks of pods. Every pod of the chart satisfies the Pod Security level "restricted".
 */}}
 
 {{- define "mesh.podSecurityContext" -}}
@@ -18,7 +18,7 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* What every pod spec of the chart starts with. */}}
+{{/* Fields common to every pod spec of the chart. */}}
 {{- define "mesh.podBasics" -}}
 automountServiceAccountToken: {{ default false .needsToken }}
 enableServiceLinks: false
@@ -44,7 +44,7 @@ securityContext:
   mountPath: /tmp
 {{- end -}}
 
-{{/* Where a pod runs: what the given values say of it. */}}
+{{/* The scheduling fields among the given values. */}}
 {{- define "mesh.placement" -}}
 {{- range $key, $value := pick . "nodeSelector" "tolerations" "affinity" "priorityClassName" }}
 {{- if $value }}
@@ -107,7 +107,7 @@ grpc:
   containerPort: 9464
 {{- end -}}
 
-{{/* Annotations of a pod. A new secrets.revision starts every pod anew, which is how a changed Secret is taken up. */}}
+{{/* Annotations of a pod. A new secrets.revision restarts every pod, so that it reads its changed Secret. */}}
 {{- define "mesh.podAnnotations" -}}
 {{- $annotations := deepCopy .root.Values.commonAnnotations -}}
 {{- with .root.Values.secrets.revision -}}
@@ -119,7 +119,7 @@ grpc:
 {{- mergeOverwrite $annotations (default dict .extraAnnotations) | toYaml -}}
 {{- end -}}
 
-{{/* Replicas apart by node and zone, as far as there are nodes; counted anew for each rollout. */}}
+{{/* Spreads replicas over nodes and zones as far as possible. Each rollout's pods are counted separately. */}}
 {{- define "mesh.topologySpread" -}}
 {{- $service := include "mesh.service" . | fromYaml -}}
 {{- if $service.topologySpread.enabled }}

@@ -1,8 +1,8 @@
 {{/*
-The Secrets, each by a name of the operator's, or by the name that `mesh_admin secrets` gives it.
+Names of the Secrets: the operator's own, or the one that `mesh_admin secrets` gives.
 */}}
 
-{{/* The keys of every Secret that the chart reads, for messages. */}}
+{{/* The keys of every Secret that the chart reads, for error messages. */}}
 {{- define "mesh.secretKeys" -}}
 gateway: GATEWAY_SERVICE_KEY and GATEWAY_REDIS_URL
 auth: AUTH_SERVICE_KEY, AUTH_DATABASE_URL and AUTH_SIGNING_KEY
@@ -18,12 +18,12 @@ databaseAdmin: BOOTSTRAP_ADMIN_DATABASE_URL
 serviceKeys: service-jwks.json
 {{- end -}}
 
-{{/* The prefix of the Secrets that `mesh_admin secrets` made; empty when every Secret is named by itself. */}}
+{{/* The prefix of the Secrets made by `mesh_admin secrets`; empty if each Secret has its own name. */}}
 {{- define "mesh.secretPrefix" -}}
 {{- default (ternary (include "mesh.fullname" .) "" .Values.secrets.create) .Values.secrets.prefix -}}
 {{- end -}}
 
-{{/* What must be there for these values, comma-separated. */}}
+{{/* The Secrets that these values require, comma-separated. */}}
 {{- define "mesh.neededSecrets" -}}
 {{- $needed := list "gateway" "auth" "agent" "memory" "eval" "serviceKeys" -}}
 {{- if .Values.migrations.enabled -}}
@@ -40,13 +40,13 @@ serviceKeys: service-jwks.json
 gateway,auth,agent,memory,eval,auth-migrate,agent-migrate,memory-migrate,eval-migrate,bootstrap,database-admin,redis,service-keys
 {{- end -}}
 
-{{/* The name of one Secret: (dict "root" $ "secret" "authMigrate"). That there is one, _validate.tpl sees to. */}}
+{{/* The name of one Secret: (dict "root" $ "secret" "authMigrate"). _validate.tpl ensures that it has one. */}}
 {{- define "mesh.secretName" -}}
 {{- $made := printf "%s-%s" (include "mesh.secretPrefix" .root) (kebabcase .secret) -}}
 {{- default $made (index .root.Values.secrets .secret).existingSecret -}}
 {{- end -}}
 
-{{/* The Secret with the keys of model providers; empty when there is none. */}}
+{{/* The Secret with the keys of model providers; empty if there is none. */}}
 {{- define "mesh.providerSecretName" -}}
 {{- $prefix := include "mesh.secretPrefix" . -}}
 {{- default (ternary (printf "%s-provider" $prefix) "" (ne $prefix "")) .Values.secrets.provider.existingSecret -}}

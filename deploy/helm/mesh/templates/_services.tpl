@@ -1,19 +1,19 @@
 {{/*
-What the chart knows of the services: their names, their values, who calls whom.
+The services: their names, their values, and which calls which.
 */}}
 
 {{- define "mesh.serviceNames" -}}gateway,auth,agent,memory,eval{{- end -}}
 
-{{/* Those with a schema, in the order in which their migrations run. */}}
+{{/* The services that have a schema, in the order of their migrations. */}}
 {{- define "mesh.schemaNames" -}}auth,agent,memory,eval{{- end -}}
 
-{{/* The values of one service: serviceDefaults, and what services.<name> says besides, as YAML. */}}
+{{/* The values of one service, as YAML: serviceDefaults, overridden by services.<name>. */}}
 {{- define "mesh.service" -}}
 {{- $own := default dict (index .root.Values.services .name) -}}
 {{- mergeOverwrite (deepCopy .root.Values.serviceDefaults) (deepCopy $own) | toYaml -}}
 {{- end -}}
 
-{{/* Who may call a gRPC service, as a comma-separated list: the edges of mesh_common/grpc/edges.py. */}}
+{{/* The services that may call a gRPC service, comma-separated: the edges of mesh_common/grpc/edges.py. */}}
 {{- define "mesh.callersOf" -}}
 {{- get (dict
   "auth" "gateway,agent"
@@ -23,18 +23,18 @@ What the chart knows of the services: their names, their values, who calls whom.
 ) .name -}}
 {{- end -}}
 
-{{/* Whose targets a service is told, as a comma-separated list. */}}
+{{/* The services whose targets a service is configured with, comma-separated. */}}
 {{- define "mesh.targetsOf" -}}
 {{- get (dict "gateway" "auth,agent,memory,eval" "agent" "auth,memory,eval") .name -}}
 {{- end -}}
 
-{{/* "true" when KEDA scales the service. */}}
+{{/* "true" if KEDA scales the service. */}}
 {{- define "mesh.isScaledByKeda" -}}
 {{- $keda := default dict (index .root.Values.keda .name) -}}
 {{- if and .root.Values.keda.enabled $keda.enabled -}}true{{- end -}}
 {{- end -}}
 
-{{/* "true" when something else than the Deployment says how many replicas there are. */}}
+{{/* "true" if an autoscaler, not the Deployment, sets the number of replicas. */}}
 {{- define "mesh.isScaled" -}}
 {{- $service := include "mesh.service" . | fromYaml -}}
 {{- if or $service.autoscaling.enabled (include "mesh.isScaledByKeda" .) -}}true{{- end -}}
@@ -50,7 +50,7 @@ What the chart knows of the services: their names, their values, who calls whom.
 {{- ternary $service.autoscaling.maxReplicas $service.replicas (eq (include "mesh.isScaled" .) "true") | int -}}
 {{- end -}}
 
-{{/* How long a pod may take to end: new connections stop coming, then the work under way, then some seconds to close. */}}
+{{/* The grace period of a pod: until clients stop connecting, then the drain, then some seconds to close. */}}
 {{- define "mesh.terminationGraceSeconds" -}}
 {{- $service := include "mesh.service" . | fromYaml -}}
 {{- add $service.preStopSeconds $service.drainSeconds 10 -}}

@@ -1,5 +1,5 @@
 {{/*
-What the schema cannot say: values that only together are wrong. Each message names the values.
+Checks that the schema cannot express: combinations of values. Each message names the values.
 */}}
 
 {{- define "mesh.validate" -}}
@@ -17,7 +17,7 @@ What the schema cannot say: values that only together are wrong. Each message na
 {{- end -}}
 {{- end -}}
 
-{{/* Faults, as YAML lists: of the Secrets and the release, then those of one service. */}}
+{{/* The faults, as YAML lists: first those of the Secrets and the release, then those of one service. */}}
 
 {{- define "mesh.secretFaults" -}}
 {{- if .Values.secrets.create }}
@@ -37,7 +37,7 @@ What the schema cannot say: values that only together are wrong. Each message na
 {{- end }}
 {{- end }}
 {{- if $missing }}
-- "Or set secrets.prefix, when `make secrets FORMAT=kubernetes` made them all; or secrets.create=true, for a trial"
+- "Or set secrets.prefix if `make secrets FORMAT=kubernetes` made all of them, or secrets.create=true for a trial"
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -45,7 +45,7 @@ What the schema cannot say: values that only together are wrong. Each message na
 {{- define "mesh.releaseFaults" -}}
 {{- $account := .Values.serviceDefaults.serviceAccount -}}
 {{- if and $account.create $account.name }}
-- "serviceDefaults.serviceAccount.name must not be set with create=true: five services would make one ServiceAccount"
+- "serviceDefaults.serviceAccount.name must not be set with create=true: five services would create the same ServiceAccount"
 {{- end }}
 {{- $made := dict }}
 {{- range include "mesh.serviceNames" . | splitList "," }}
@@ -53,7 +53,7 @@ What the schema cannot say: values that only together are wrong. Each message na
 {{- $name := include "mesh.serviceAccountName" $component }}
 {{- if (include "mesh.service" $component | fromYaml).serviceAccount.create }}
 {{- if and (hasKey $made $name) (not $account.name) }}
-- {{ printf "services.%s.serviceAccount.name must not be that of services.%s (%s): with create=true each makes its own" . (get $made $name) $name | quote }}
+- {{ printf "services.%s.serviceAccount.name must not be that of services.%s (%s): with create=true each service creates its own" . (get $made $name) $name | quote }}
 {{- end }}
 {{- $_ := set $made $name . }}
 {{- end }}
@@ -64,22 +64,22 @@ What the schema cannot say: values that only together are wrong. Each message na
 {{- end }}
 {{- end }}
 {{- if and .Values.grpc.tls.enabled (eq .Values.grpc.loadBalancing "mesh") }}
-- "grpc.tls.enabled must not be true with grpc.loadBalancing=mesh: a service mesh encrypts by itself, and cannot spread calls that it cannot read"
+- "grpc.tls.enabled must not be true with grpc.loadBalancing=mesh: a service mesh encrypts calls itself, and cannot balance calls that it cannot read"
 {{- end }}
 {{- if .Values.httpRoute.enabled }}
 {{- if not (or .Values.httpRoute.gateway.create .Values.httpRoute.parentRefs) }}
-- "httpRoute.parentRefs is required: the Gateway that the route belongs to; or set httpRoute.gateway.create=true"
+- "httpRoute.parentRefs is required: the Gateway that the route attaches to; or set httpRoute.gateway.create=true"
 {{- end }}
 {{- if and .Values.httpRoute.gateway.create (not .Values.httpRoute.gateway.className) }}
-- "httpRoute.gateway.className is required: the GatewayClass of the Gateway that httpRoute.gateway.create makes"
+- "httpRoute.gateway.className is required: the GatewayClass of the Gateway that httpRoute.gateway.create creates"
 {{- end }}
 {{- end }}
 {{- if and (include "mesh.isScaledByKeda" (dict "root" . "name" "gateway")) (not .Values.keda.prometheusAddress) }}
-- "keda.prometheusAddress is required: the Prometheus that knows the gateway's open streams; or set keda.gateway.enabled=false"
+- "keda.prometheusAddress is required: the Prometheus that scrapes the gateway's open streams; or set keda.gateway.enabled=false"
 {{- end }}
 {{- end -}}
 
-{{/* What grpc.loadBalancing says of the release in the cluster; empty when there is none, and without a cluster. */}}
+{{/* The grpc.loadBalancing of the installed release; empty if none is installed or there is no cluster. */}}
 {{- define "mesh.installedLoadBalancing" -}}
 {{- $name := include "mesh.componentName" (dict "root" . "name" "agent") -}}
 {{- with lookup "v1" "Service" .Release.Namespace $name -}}
@@ -111,9 +111,9 @@ What the schema cannot say: values that only together are wrong. Each message na
 {{- define "mesh.drainFaults" -}}
 {{- $service := include "mesh.service" . | fromYaml -}}
 {{- $age := .root.Values.grpc.maxConnectionAgeSeconds -}}
-{{- /* gRPC spreads the age by 10 % either way. */ -}}
+{{- /* gRPC randomizes the age by 10 % in either direction. */ -}}
 {{- if and (ne .name "gateway") (eq .root.Values.grpc.loadBalancing "client") (le (mulf $service.preStopSeconds 10) (mulf $age 11)) }}
-- {{ printf "services.%s.preStopSeconds (%v) must be above grpc.maxConnectionAgeSeconds (%v) by more than a tenth: clients learn that a replica goes when a connection ends" .name $service.preStopSeconds $age | quote }}
+- {{ printf "services.%s.preStopSeconds (%v) must be above grpc.maxConnectionAgeSeconds (%v) by more than a tenth: clients discover that a replica terminates only when a connection ends" .name $service.preStopSeconds $age | quote }}
 {{- end }}
 {{- end -}}
 
