@@ -12,42 +12,42 @@ class ModelSettings(BaseModel, frozen=True):
     """One entry of the model registry."""
 
     name: str = Field(min_length=1, max_length=100)
-    """What callers and metrics call it."""
+    """Name used by callers and in metrics."""
     provider_model: str = Field(min_length=1, max_length=200)
-    """What the provider calls it."""
+    """Name used by the provider."""
     context_tokens: int = Field(ge=512)
-    """Tokens of input and output together."""
+    """Context size: input and output tokens together."""
     max_output_tokens: int = Field(default=1_024, ge=1)
-    """Tokens of one answer at most."""
+    """Maximum length of one answer, in tokens."""
     capabilities: tuple[Capability, ...] = ()
-    """Of `tools`, `json_schema`, `extraction`."""
+    """Any of `tools`, `json_schema`, `extraction`."""
     input_usd_per_mtok: float = Field(default=0.0, ge=0.0)
-    """US dollars a million tokens read."""
+    """US dollars per million input tokens."""
     output_usd_per_mtok: float = Field(default=0.0, ge=0.0)
-    """US dollars a million tokens written."""
+    """US dollars per million output tokens."""
     base_url: str | None = None
-    """OpenAI-compatible API of this model, with `/v1`; AGENT_OPENAI_BASE_URL when absent."""
+    """OpenAI-compatible API of this model, with `/v1`; AGENT_OPENAI_BASE_URL if absent."""
     api_key: SecretStr | None = None
-    """Key for it; AGENT_OPENAI_API_KEY when absent."""
+    """Key for this API; AGENT_OPENAI_API_KEY if absent."""
 
 
 class HttpToolSettings(BaseModel, frozen=True):
-    """A tool behind an HTTP server of the operator's: see tools/http_tool.py for the call."""
+    """A tool on an HTTP server of the operator. tools/http_tool.py describes the call."""
 
     name: str = Field(pattern="^[a-zA-Z0-9_-]{1,64}$")
-    """What models and entitlements call it."""
+    """Name used by models and entitlements."""
     description: str = Field(min_length=1, max_length=2_000)
-    """What models are told of it."""
+    """Description sent to models."""
     url: HttpUrl
-    """Where arguments are posted to."""
+    """URL to which the arguments are posted."""
     parameters: dict[str, Any]
-    """JSON Schema of the arguments, an object."""
+    """JSON Schema of the arguments, of type object."""
     effect: Literal["none", "idempotent", "once"] = "once"
-    """What calling it twice would do: nothing, nothing more when the Idempotency-Key is the same, or harm."""
+    """Effect of a second call: `none`, `idempotent` (none if the Idempotency-Key is the same) or `once` (harm)."""
     timeout_s: float = Field(default=10.0, gt=0.0, le=30.0)
-    """How long one call may take."""
+    """Time limit of one call."""
     api_key: SecretStr | None = None
-    """Sent as a bearer token when given."""
+    """Sent as a bearer token if set."""
 
     @field_validator("parameters")
     @classmethod
@@ -63,15 +63,15 @@ class AgentSettings(GrpcSettings):
     models: tuple[ModelSettings, ...] = Field(min_length=1)
     """JSON list: the model registry, in fallback order."""
     http_tools: tuple[HttpToolSettings, ...] = ()
-    """JSON list: tools beside the built-in ones."""
+    """JSON list: tools in addition to the built-in ones."""
     openai_base_url: str = "https://api.openai.com/v1"
-    """OpenAI-compatible API for models that name none."""
+    """OpenAI-compatible API for models that set none."""
     openai_api_key: SecretStr | None = None
-    """Key for it; local servers need none."""
+    """Key for this API; a local server needs none."""
     model_connect_timeout_s: Seconds = 5.0
-    """How long connecting to a provider may take."""
+    """Timeout for connecting to a provider."""
     model_read_timeout_s: Seconds = 30.0
-    """How long a provider may be silent, before the first token and between tokens."""
+    """How long a provider may send nothing, before the first token and between tokens."""
     auth_target: str = "dns:///auth:50051"
     """gRPC target of auth."""
     memory_target: str = "dns:///memory:50051"
@@ -79,39 +79,38 @@ class AgentSettings(GrpcSettings):
     eval_target: str = "dns:///eval:50051"
     """gRPC target of eval."""
     advertised_address: str | None = None
-    """`host:port` under which other replicas and gateways reach this one (the pod's IP); the gRPC address when
-    absent."""
+    """`host:port` at which gateways and other replicas reach this one (the pod's IP); the gRPC address if absent."""
     max_runs: int = Field(default=200, ge=1, le=5_000)
-    """Runs this replica executes at once; more wait as pending."""
+    """Runs that this replica executes concurrently; further ones stay pending."""
     max_pending_runs: int = Field(default=5_000, ge=1)
-    """Pending runs of all users and replicas; more are refused with Retry-After. Replicas hear of each other's by a
-    count every 5 s, so it may be passed by what they take in between two counts."""
+    """Pending runs of all users and replicas; further ones are rejected with Retry-After. Replicas count them every
+    5 s, so the limit may be exceeded by the runs that other replicas accept between two counts."""
     max_pending_runs_per_user: int = Field(default=50, ge=1)
-    """Pending runs of one user; more are refused with Retry-After."""
+    """Pending runs of one user; further ones are rejected with Retry-After."""
     lease_ttl_s: float = Field(default=6.0, ge=1.0, le=60.0)
-    """How long a replica owns a thread without a heartbeat; another takes over after it."""
+    """How long a replica owns a thread without a heartbeat. Then another replica takes over."""
     run_timeout_s: Seconds = 600.0
-    """How long one attempt may take."""
+    """Time limit of one attempt."""
     keep_events_s: float = Field(default=86_400.0, ge=60.0)
-    """How long the events of an ended run can be replayed, and an Idempotency-Key gives the same thing again."""
+    """How long the events of an ended run can be replayed and an Idempotency-Key returns the same result."""
     retention_interval_s: Seconds = 60.0
-    """Pause between two looks for what has been kept long enough."""
+    """Interval between deletions of expired data."""
     recall_timeout_s: Seconds = 0.3
-    """What recalling memories may cost a run; after it the answer comes without."""
+    """Time limit for recalling memories. If it is exceeded, the run continues without them."""
     history_tokens: int = Field(default=2_000, ge=0)
-    """History given to a model, unless the user's entitlements say otherwise."""
+    """Tokens of history sent to a model, unless the user's entitlements set another limit."""
     default_context_tokens: int | None = None
-    """History budget of users while auth cannot be asked; `history_tokens` when absent."""
+    """Tokens of history while auth is unavailable; `history_tokens` if absent."""
     remember_delay_s: float = Field(default=1.0, ge=0.0, le=60.0)
-    """How long a thread must be quiet before memory is told of it (debounce)."""
+    """How long a thread must be idle before its turns are sent to memory (debounce)."""
     eval_sample_ratio: Ratio = 0.1
-    """Part of the succeeded runs that is judged."""
+    """Fraction of the succeeded runs that is judged."""
 
     @field_validator("models", "http_tools")
     @classmethod
     def _names_are_unique[T: (ModelSettings, HttpToolSettings)](cls, entries: tuple[T, ...]) -> tuple[T, ...]:
         if len({entry.name for entry in entries}) != len(entries):
-            raise ValueError("two of them have the same name")
+            raise ValueError("two entries have the same name")
         return entries
 
 

@@ -1,4 +1,4 @@
-"""What auth is told, prefix `AUTH_`."""
+"""The settings of auth, prefix `AUTH_`."""
 
 import os
 from datetime import timedelta
@@ -12,49 +12,47 @@ _DAY_S = 86_400
 
 
 class AuthMigrationSettings(MigrationSettings):
-    """What `migrate` is told."""
-
     model_config = settings_config("AUTH_")
 
 
 class AuthSettings(GrpcSettings):
-    """What `serve` and `create-admin` are told."""
+    """Settings of `serve` and `create-admin`."""
 
     model_config = settings_config("AUTH_")
 
     signing_key: PrivateKey
     """PEM of the EC P-256 private key that signs access tokens (`make secrets`)."""
     previous_signing_key: PrivateKey | None = None
-    """PEM of the key before it: tokens that it signed are good until they expire."""
+    """PEM of the previous signing key. Tokens that it signed stay valid until they expire."""
     next_signing_key: PrivateKey | None = None
-    """PEM of the key to come: verifiers know it before it signs."""
+    """PEM of the next signing key. It is published before it signs, so that verifiers know it in time."""
     issuer: str = Field(default="https://mesh.local", min_length=1, max_length=200)
-    """Claim `iss` of access tokens; the gateway must be told the same."""
+    """Claim `iss` of access tokens; must equal the gateway's."""
     audience: str = Field(default="mesh", min_length=1, max_length=200)
-    """Claim `aud` of access tokens; the gateway must be told the same."""
+    """Claim `aud` of access tokens; must equal the gateway's."""
     registration_open: bool = True
-    """Whether people may make accounts themselves."""
+    """Whether people may register accounts themselves."""
     access_token_ttl_s: int = Field(default=900, ge=60, le=3_600)
-    """How long an access token is valid."""
+    """Lifetime of an access token."""
     refresh_token_ttl_s: int = Field(default=30 * _DAY_S, ge=60, le=365 * _DAY_S, validate_default=True)
-    """How long a refresh token is valid, counted anew with each rotation."""
+    """Lifetime of a refresh token; each rotation starts it again."""
     hash_workers: int = Field(default_factory=lambda: os.process_cpu_count() or 1, ge=1, le=64)
-    """Passwords hashed at once, 12 ms of one core and 19 MiB each; as many as there are cores by default."""
+    """Passwords hashed concurrently, each using 12 ms of one core and 19 MiB. Defaults to the number of cores."""
     hash_queue: int = Field(default=256, ge=0, le=10_000)
-    """Passwords that may wait for a hashing thread; more are refused with `Retry-After`."""
+    """Passwords that may wait for a hashing thread; further ones are rejected with `Retry-After`."""
     hash_wait_s: Seconds = 2.0
-    """Longest wait for a hashing thread, as far as can be told from the hashes before; who would wait longer is refused
-    too. After two seconds people press the button again, which is one more login."""
+    """Longest wait for a hashing thread, estimated from earlier hashes. A request that would wait longer is rejected
+    too. After two seconds people press the button again, which adds another login."""
     default_models: tuple[str, ...] = ()
     """JSON list of models that users may use; empty means all."""
     default_tools: tuple[str, ...] = ()
     """JSON list of tools that users may use; empty means all."""
     default_context_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    """History given to the model, in tokens; unset means the model's own budget."""
+    """History sent to the model, in tokens; the model's own budget if unset."""
     default_monthly_tokens: int | None = Field(default=None, ge=0, le=2**53)
-    """Tokens a user may use in a calendar month (UTC); unset means no bound."""
+    """Tokens that a user may use per calendar month (UTC); unlimited if unset."""
     retention_period_s: Seconds = 60.0
-    """How often expired sessions, tokens and revocations are deleted."""
+    """Interval between deletions of expired sessions, tokens and revocations."""
 
     @field_validator("refresh_token_ttl_s")
     @classmethod

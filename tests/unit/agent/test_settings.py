@@ -86,7 +86,7 @@ def test_two_models_of_one_name_are_refused_in_words(
     with pytest.raises(SystemExit):
         load_settings(AgentSettings)
 
-    assert "two of them have the same name" in capsys.readouterr().err
+    assert "two entries have the same name" in capsys.readouterr().err
 
 
 def test_all_faults_are_told_at_once(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,7 +69,7 @@ def test_some_of_the_files_are_a_fault_beside_all_others(
 
     assert faults(capsys) == [
         "SOME_SERVICE_KEY: is required",
-        "SOME_GRPC_TLS_CA_FILE: certificate, key and CA file of gRPC's TLS belong together: give all three or none",
+        "SOME_GRPC_TLS_CA_FILE: certificate, key and CA file of gRPC's TLS belong together: set all three or none",
     ]
 
 
@@ -112,7 +112,7 @@ def test_key_of_another_certificate_is_a_fault(
 def test_health_has_another_port_than_grpc(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     environment.setenv("SOME_GRPC_HEALTH_PORT", "50051")
 
-    assert faults(capsys) == ["SOME_GRPC_HEALTH_PORT: must be another port than that of gRPC"]
+    assert faults(capsys) == ["SOME_GRPC_HEALTH_PORT: must differ from the gRPC port"]
 
 
 def faults(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Settings: one frozen class per service, from the environment, every fault reported at once."""
+"""Settings: one frozen class per service, read from the environment. All faults are reported together."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ def settings_config(prefix: str) -> SettingsConfigDict:
 
 
 class _Environment(EnvSettingsSource):
-    """Leaves what is no JSON to validation: it would raise here for the first such variable and hide all others."""
+    """Leaves invalid JSON to validation; raising here for the first such variable would hide all other faults."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         try:
@@ -37,7 +37,7 @@ class _Environment(EnvSettingsSource):
 
 
 class EnvironmentSettings(BaseSettings):
-    """Settings that come from the environment alone."""
+    """Settings read only from the environment."""
 
     model_config = settings_config("")
 
@@ -54,30 +54,30 @@ class EnvironmentSettings(BaseSettings):
 
 
 class ServiceSettings(EnvironmentSettings):
-    """What every service is told. Subclasses set their prefix: `model_config = settings_config("MEMORY_")`."""
+    """Settings of every service. Subclasses set their prefix: `model_config = settings_config("MEMORY_")`."""
 
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    """Least severe level that is logged."""
+    """Lowest level that is logged."""
     metrics_host: str = "0.0.0.0"  # noqa: S104 - a pod's only address
-    """Address that /metrics listens on; the port is internal, never behind the ingress."""
+    """Listen address of /metrics; internal, never behind the ingress."""
     metrics_port: Port = 9464
-    """Port of /metrics; 0 picks a free one."""
+    """Port of /metrics; 0 picks a free port."""
     otlp_endpoint: str | None = Field(default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
-    """OTLP/gRPC collector, e.g. `http://collector:4317`; without one nothing is traced."""
+    """OTLP/gRPC collector, e.g. `http://collector:4317`. Without a collector nothing is traced."""
     trace_sample_ratio: Ratio = 0.05
-    """Part of new traces that is recorded; a caller's decision is followed."""
+    """Fraction of new traces that is recorded. The sampling decision of a caller takes precedence."""
     service_key: PrivateKey
     """PEM of the EC P-256 private key that signs this service's tokens (`make secrets`)."""
     service_jwks_file: JwksFile
-    """File with the public keys of all services, as `make secrets` writes it."""
+    """File with the public keys of all services, in the form that `make secrets` writes."""
     grpc_tls_cert_file: Path | None = None
-    """PEM of this service's certificate and its chain; with the next two every gRPC connection is mutual TLS."""
+    """PEM of this service's certificate and its chain. If this and the next two are set, gRPC uses mutual TLS."""
     grpc_tls_key_file: Path | None = None
     """PEM of the certificate's private key."""
     grpc_tls_ca_file: Path | None = Field(default=None, validate_default=True)
-    """PEM of the authorities that certificates of the mesh are signed by; they name a service as DNS:<service>."""
+    """PEM of the authorities that sign the mesh's certificates, which name a service as DNS:<service>."""
     drain_s: Seconds = 60.0
-    """How long work under way may go on after SIGTERM."""
+    """How long work in progress may continue after SIGTERM."""
 
     @field_validator("grpc_tls_cert_file", "grpc_tls_ca_file")
     @classmethod
@@ -97,20 +97,20 @@ class ServiceSettings(EnvironmentSettings):
     @field_validator("grpc_tls_ca_file")
     @classmethod
     def _are_all_or_none(cls, ca_file: Path | None, info: ValidationInfo) -> Path | None:
-        # Stands at the last of the three, so that its fault is told with those of all other fields.
+        # Validated at the last of the three fields, so that this fault is reported with those of all other fields.
         others = [info.data[name] for name in ("grpc_tls_cert_file", "grpc_tls_key_file") if name in info.data]
         if len({file is None for file in (ca_file, *others)}) > 1:
-            raise ValueError("certificate, key and CA file of gRPC's TLS belong together: give all three or none")
+            raise ValueError("certificate, key and CA file of gRPC's TLS belong together: set all three or none")
         return ca_file
 
     def tls_files(self) -> TlsFiles | None:
-        """None: connections are in the clear."""
+        """None if connections are not encrypted."""
         if self.grpc_tls_cert_file and self.grpc_tls_key_file and self.grpc_tls_ca_file:
             return TlsFiles(self.grpc_tls_cert_file, self.grpc_tls_key_file, self.grpc_tls_ca_file)
         return None
 
     def tls_to(self, callee: str) -> ChannelTls | None:
-        """What a channel to `callee` is secured with; None: it is not."""
+        """The TLS of a channel to `callee`; None if it is not encrypted."""
         files = self.tls_files()
         return ChannelTls(files, callee) if files else None
 
@@ -119,50 +119,50 @@ class ServiceSettings(EnvironmentSettings):
 
 
 class GrpcSettings(ServiceSettings):
-    """What a service that is called over gRPC is told besides."""
+    """Additional settings of a service that is called over gRPC."""
 
     grpc_host: str = "0.0.0.0"  # noqa: S104 - a pod's only address
-    """Address that gRPC listens on."""
+    """Listen address of gRPC."""
     grpc_port: Port = 50051
-    """Port of gRPC; 0 picks a free one."""
+    """Port of gRPC; 0 picks a free port."""
     grpc_health_port: Port | None = None
-    """Port of a second server without TLS that serves health alone, for Kubernetes' probes; unset: there is none."""
+    """Port of a second server, without TLS, that only serves health for Kubernetes' probes. Not started if unset."""
     grpc_reflection: bool = False
-    """Whether tools may ask for the services offered."""
+    """Whether to enable gRPC server reflection."""
     grpc_max_connection_age_s: Seconds = 300.0
-    """After this a connection is closed softly, so that clients see new replicas."""
+    """Age at which a connection is closed gracefully, so that clients discover new replicas."""
     grpc_max_message_bytes: int = Field(default=1_048_576, ge=65_536, le=16_777_216)
-    """Largest message taken or sent."""
+    """Largest message received or sent."""
     grpc_max_concurrent_rpcs: int = Field(default=2_000, ge=1)
-    """Calls served at once; more are refused as RESOURCE_EXHAUSTED."""
+    """Concurrent calls; further ones are rejected with RESOURCE_EXHAUSTED."""
     database_url: DatabaseUrl
-    """`postgresql://<svc>_login_a:…@host:5432/mesh`: a login that may only take the service's two roles."""
+    """`postgresql://<svc>_login_a:…@host:5432/mesh`: a login that may only assume the service's two roles."""
     database_pool_size: int = Field(default=20, ge=1, le=200)
-    """Connections kept open."""
+    """Pooled connections to the database."""
     database_max_overflow: int = Field(default=10, ge=0, le=200)
-    """Connections opened beyond the pool under load."""
+    """Additional connections under load."""
     database_timeout_s: Seconds = 4.0
-    """How long to wait for a connection, and for a statement; below the 5 s callers wait, so that they hear why."""
+    """How long to wait for a connection and for a statement. Below the callers' 5 s, so that they get the error."""
 
     @field_validator("grpc_health_port")
     @classmethod
     def _is_a_second_port(cls, port: int | None, info: ValidationInfo) -> int | None:
         if port and port == info.data.get("grpc_port"):
-            raise ValueError("must be another port than that of gRPC")
+            raise ValueError("must differ from the gRPC port")
         return port
 
 
 class MigrationSettings(EnvironmentSettings):
-    """What the `migrate` command is told: the owner's login, which `serve` never sees."""
+    """Settings of the `migrate` command: the owner's login, which `serve` does not need."""
 
     owner_database_url: DatabaseUrl
     """`postgresql://<svc>_owner:…@host:5432/mesh`."""
     migration_timeout_s: Seconds = 600.0
-    """How long all migrations together may take; after it they are undone, and the running release goes on."""
+    """Time limit of all migrations together. If it is exceeded, they are rolled back; the running release continues."""
 
 
 def load_settings[S: BaseSettings](settings_class: type[S]) -> S:
-    """Reads the environment; on faults prints all of them, one a line, and exits with 2."""
+    """Reads the environment. On faults, prints all of them, one per line, and exits with code 2."""
     try:
         return settings_class()
     except ValidationError as error:
