@@ -33,12 +33,12 @@ class User(_message.Message):
     id: _builtins.str
     """UUID."""
     email: _builtins.str
-    """As the user wrote it; compared without regard to case."""
+    """As entered by the user; compared case-insensitively."""
     is_admin: _builtins.bool
     """Whether the user administers the mesh."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When the account was made."""
+        """When the account was created."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ Global___User: _TypeAlias = User  # noqa: Y015
 
 @_typing.final
 class TokenPair(_message.Message):
-    """TokenPair is what a login gives."""
+    """TokenPair holds the tokens of a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -68,7 +68,7 @@ class TokenPair(_message.Message):
     access_token: _builtins.str
     """JWT (ES256, `typ: at+jwt`)."""
     refresh_token: _builtins.str
-    """Opaque, for one use. Valid 30 days by default."""
+    """Opaque and usable once. Valid for 30 days by default."""
     @_builtins.property
     def expires_in(self) -> _duration_pb2.Duration:
         """How long the access token is valid from now."""
@@ -97,9 +97,9 @@ class RegisterRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     email: _builtins.str
-    """At most 254 characters; checked by syntax, not by network."""
+    """At most 254 characters. Only the syntax is checked; no network lookup is made."""
     password: _builtins.str
-    """15 to 128 characters, any characters; common ones are refused."""
+    """15 to 128 characters, of any kind. Common passwords are rejected."""
     def __init__(
         self,
         *,
@@ -116,14 +116,14 @@ Global___RegisterRequest: _TypeAlias = RegisterRequest  # noqa: Y015
 
 @_typing.final
 class RegisterResponse(_message.Message):
-    """RegisterResponse holds the account made."""
+    """RegisterResponse holds the created account."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def user(self) -> Global___User:
-        """The account made."""
+        """The created account."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class LoginRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     email: _builtins.str
-    """E-mail, in any case."""
+    """E-mail address, case-insensitive."""
     password: _builtins.str
     """At most 128 characters."""
     def __init__(
@@ -314,13 +314,13 @@ Global___GetSigningKeysResponse: _TypeAlias = GetSigningKeysResponse  # noqa: Y0
 
 @_typing.final
 class ListRevocationsRequest(_message.Message):
-    """ListRevocationsRequest says from where to go on."""
+    """ListRevocationsRequest says where to continue."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """`next_cursor` of the last answer; absent for all that still matter."""
+    """`next_cursor` of the last response; absent to list all revocations that still apply."""
     def __init__(
         self,
         *,
@@ -338,17 +338,17 @@ Global___ListRevocationsRequest: _TypeAlias = ListRevocationsRequest  # noqa: Y0
 
 @_typing.final
 class Revocation(_message.Message):
-    """Revocation makes access tokens void before they expire."""
+    """Revocation invalidates access tokens before they expire."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session whose access tokens are void (claim `sid`, UUID)."""
+    """The session whose access tokens are invalid (claim `sid`, UUID)."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When the last of these tokens expires; the entry may be forgotten then."""
+        """When the last of these tokens expires. The entry can be dropped then."""
 
     def __init__(
         self,
@@ -374,9 +374,9 @@ class ListRevocationsResponse(_message.Message):
     NEXT_CURSOR_FIELD_NUMBER: _builtins.int
     HAS_MORE_FIELD_NUMBER: _builtins.int
     next_cursor: _builtins.str
-    """Give it back to go on; never absent."""
+    """Pass it to the next call; never empty."""
     has_more: _builtins.bool
-    """Whether more can be fetched at once."""
+    """Whether more can be fetched immediately."""
     @_builtins.property
     def revocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Revocation]:
         """Oldest first, at most 1,000."""
@@ -398,7 +398,7 @@ Global___ListRevocationsResponse: _TypeAlias = ListRevocationsResponse  # noqa: 
 
 @_typing.final
 class GetUserRequest(_message.Message):
-    """GetUserRequest is empty: the user stands in the metadata."""
+    """GetUserRequest is empty: the metadata names the user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,7 +422,7 @@ class GetUserResponse(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def user(self) -> Global___User:
-        """The user acted for."""
+        """The user named by the metadata."""
 
     def __init__(
         self,
@@ -439,7 +439,7 @@ Global___GetUserResponse: _TypeAlias = GetUserResponse  # noqa: Y015
 
 @_typing.final
 class GetEntitlementsRequest(_message.Message):
-    """GetEntitlementsRequest is empty: the user stands in the metadata."""
+    """GetEntitlementsRequest is empty: the metadata names the user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -456,7 +456,7 @@ Global___GetEntitlementsRequest: _TypeAlias = GetEntitlementsRequest  # noqa: Y0
 
 @_typing.final
 class Entitlements(_message.Message):
-    """Entitlements say what a user may use."""
+    """Entitlements describe what a user may use."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -466,11 +466,11 @@ class Entitlements(_message.Message):
     MONTHLY_TOKENS_FIELD_NUMBER: _builtins.int
     USED_TOKENS_FIELD_NUMBER: _builtins.int
     context_tokens: _builtins.int
-    """History given to the model, in tokens; absent means the model's own budget."""
+    """History sent to the model, in tokens; absent means the model's own budget."""
     monthly_tokens: _builtins.int
-    """Tokens of input and output a calendar month (UTC); absent means no bound."""
+    """Input and output tokens per calendar month (UTC); absent means unlimited."""
     used_tokens: _builtins.int
-    """Tokens of input and output used this month."""
+    """Input and output tokens used this month."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names in the model registry; empty means all."""
@@ -529,7 +529,7 @@ Global___GetEntitlementsResponse: _TypeAlias = GetEntitlementsResponse  # noqa: 
 
 @_typing.final
 class RecordUsageRequest(_message.Message):
-    """RecordUsageRequest holds what one run cost."""
+    """RecordUsageRequest holds the usage of one run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -540,7 +540,7 @@ class RecordUsageRequest(_message.Message):
     COST_MICRO_USD_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """UUID; a second record of the same run changes nothing."""
+    """UUID. Recording the same run again changes nothing."""
     model: _builtins.str
     """Name in the model registry."""
     input_tokens: _builtins.int
@@ -590,7 +590,7 @@ Global___RecordUsageResponse: _TypeAlias = RecordUsageResponse  # noqa: Y015
 
 @_typing.final
 class UsageEntry(_message.Message):
-    """UsageEntry is what one run cost, and whom."""
+    """UsageEntry is the usage of one run of one user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -600,7 +600,7 @@ class UsageEntry(_message.Message):
     """UUID of the run's user."""
     @_builtins.property
     def usage(self) -> Global___RecordUsageRequest:
-        """The same as RecordUsage takes for that user."""
+        """The request that RecordUsage would take for that user."""
 
     def __init__(
         self,
@@ -618,14 +618,14 @@ Global___UsageEntry: _TypeAlias = UsageEntry  # noqa: Y015
 
 @_typing.final
 class RecordUsageBatchRequest(_message.Message):
-    """RecordUsageBatchRequest holds what runs of any users cost."""
+    """RecordUsageBatchRequest holds the usage of runs of any users."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageEntry]:
-        """1 to 100. Of those with the same run id the first counts."""
+        """1 to 100. If several have the same run id, the first counts."""
 
     def __init__(
         self,
@@ -642,14 +642,14 @@ Global___RecordUsageBatchRequest: _TypeAlias = RecordUsageBatchRequest  # noqa: 
 
 @_typing.final
 class RecordUsageBatchResponse(_message.Message):
-    """RecordUsageBatchResponse says what was left out."""
+    """RecordUsageBatchResponse reports the skipped entries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     UNKNOWN_USER_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def unknown_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those users of the entries who do not exist, or not any more (UUIDs); all other entries are booked."""
+        """Users of the entries who do not exist or no longer exist (UUIDs). All other entries were recorded."""
 
     def __init__(
         self,
@@ -672,7 +672,7 @@ class GetUsageRequest(_message.Message):
 
     MONTH_FIELD_NUMBER: _builtins.int
     month: _builtins.str
-    """`YYYY-MM` in UTC; absent means the running month."""
+    """`YYYY-MM` in UTC; absent means the current month."""
     def __init__(
         self,
         *,
@@ -702,7 +702,7 @@ class ModelUsage(_message.Message):
     model: _builtins.str
     """Name in the model registry."""
     runs: _builtins.int
-    """How many runs ended."""
+    """Number of ended runs."""
     input_tokens: _builtins.int
     """Tokens read by the model."""
     output_tokens: _builtins.int
@@ -738,7 +738,7 @@ class GetUsageResponse(_message.Message):
     """`YYYY-MM` in UTC."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUsage]:
-        """One entry a model, by name."""
+        """One entry per model, sorted by name."""
 
     def __init__(
         self,

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class AuthServiceStub:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field; RecordUsageBatch alone
-    names the users of its entries, for they are many (docs/adr/0017).
+    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field. The only exception is
+    RecordUsageBatch, whose entries name their users because there are several (docs/adr/0017).
     """
 
     def __init__(self, channel):
@@ -96,12 +96,12 @@ class AuthServiceStub:
 
 class AuthServiceServicer:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field; RecordUsageBatch alone
-    names the users of its entries, for they are many (docs/adr/0017).
+    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field. The only exception is
+    RecordUsageBatch, whose entries name their users because there are several (docs/adr/0017).
     """
 
     def Register(self, request, context):
-        """Register makes an account. Errors: INVALID_ARGUMENT (names the field), ALREADY_EXISTS,
+        """Register creates an account. Errors: INVALID_ARGUMENT (names the field), ALREADY_EXISTS,
         PERMISSION_DENIED when registration is closed, UNAVAILABLE when the hashing pool is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -109,7 +109,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Login(self, request, context):
-        """Login changes e-mail and password for tokens. Takes the same time for unknown accounts.
+        """Login exchanges an e-mail address and password for tokens. It takes the same time for unknown accounts.
         Errors: UNAUTHENTICATED, UNAVAILABLE with retry information when the hashing pool is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -117,7 +117,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Refresh(self, request, context):
-        """Refresh rotates a refresh token. A token used twice revokes its whole family. Errors: UNAUTHENTICATED.
+        """Refresh rotates a refresh token. Using a token twice revokes its whole family. Errors: UNAUTHENTICATED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +138,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRevocations(self, request, context):
-        """ListRevocations returns the access tokens revoked since a cursor and not expired yet, oldest first.
+        """ListRevocations returns the access tokens that were revoked since a cursor and have not expired, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +152,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEntitlements(self, request, context):
-        """GetEntitlements returns what the user may use: defaults of the settings, overridden per user.
+        """GetEntitlements returns what the user may use: the defaults from the settings, overridden per user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,9 +166,9 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordUsageBatch(self, request, context):
-        """RecordUsageBatch does for runs of many users what RecordUsage does for one, all or nothing, but for the runs of users
-        who do not exist: those are left out. Idempotent by run id. Errors: INVALID_ARGUMENT (names the entry's field, as
-        `entries[3].usage.model`); nothing of the batch is booked then.
+        """RecordUsageBatch atomically records the usage of runs of several users. It skips and reports entries of users who
+        do not exist. Idempotent by run id. Errors: INVALID_ARGUMENT (names the field, e.g. `entries[3].usage.model`); no
+        entry of the batch is recorded then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -249,8 +249,8 @@ def add_AuthServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AuthService:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field; RecordUsageBatch alone
-    names the users of its entries, for they are many (docs/adr/0017).
+    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field. The only exception is
+    RecordUsageBatch, whose entries name their users because there are several (docs/adr/0017).
     """
 
     @staticmethod

@@ -14,45 +14,45 @@ GRPC_VERSION: str
 
 class AuthServiceStub:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field; RecordUsageBatch alone
-    names the users of its entries, for they are many (docs/adr/0017).
+    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field. The only exception is
+    RecordUsageBatch, whose entries name their users because there are several (docs/adr/0017).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Register: _aio.UnaryUnaryMultiCallable[_auth_pb2.RegisterRequest, _auth_pb2.RegisterResponse]
-    """Register makes an account. Errors: INVALID_ARGUMENT (names the field), ALREADY_EXISTS,
+    """Register creates an account. Errors: INVALID_ARGUMENT (names the field), ALREADY_EXISTS,
     PERMISSION_DENIED when registration is closed, UNAVAILABLE when the hashing pool is full.
     """
     Login: _aio.UnaryUnaryMultiCallable[_auth_pb2.LoginRequest, _auth_pb2.LoginResponse]
-    """Login changes e-mail and password for tokens. Takes the same time for unknown accounts.
+    """Login exchanges an e-mail address and password for tokens. It takes the same time for unknown accounts.
     Errors: UNAUTHENTICATED, UNAVAILABLE with retry information when the hashing pool is full.
     """
     Refresh: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshRequest, _auth_pb2.RefreshResponse]
-    """Refresh rotates a refresh token. A token used twice revokes its whole family. Errors: UNAUTHENTICATED."""
+    """Refresh rotates a refresh token. Using a token twice revokes its whole family. Errors: UNAUTHENTICATED."""
     Logout: _aio.UnaryUnaryMultiCallable[_auth_pb2.LogoutRequest, _auth_pb2.LogoutResponse]
     """Logout revokes the caller's session: its access tokens and its refresh token family. Idempotent."""
     GetSigningKeys: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetSigningKeysRequest, _auth_pb2.GetSigningKeysResponse]
     """GetSigningKeys returns the public keys that verify access tokens: previous, current and next."""
     ListRevocations: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListRevocationsRequest, _auth_pb2.ListRevocationsResponse]
-    """ListRevocations returns the access tokens revoked since a cursor and not expired yet, oldest first."""
+    """ListRevocations returns the access tokens that were revoked since a cursor and have not expired, oldest first."""
     GetUser: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetUserRequest, _auth_pb2.GetUserResponse]
     """GetUser returns the user named by `mesh-on-behalf-of`. Errors: NOT_FOUND."""
     GetEntitlements: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetEntitlementsRequest, _auth_pb2.GetEntitlementsResponse]
-    """GetEntitlements returns what the user may use: defaults of the settings, overridden per user."""
+    """GetEntitlements returns what the user may use: the defaults from the settings, overridden per user."""
     RecordUsage: _aio.UnaryUnaryMultiCallable[_auth_pb2.RecordUsageRequest, _auth_pb2.RecordUsageResponse]
     """RecordUsage adds a run's tokens and cost to the user's usage. Idempotent by run id."""
     RecordUsageBatch: _aio.UnaryUnaryMultiCallable[_auth_pb2.RecordUsageBatchRequest, _auth_pb2.RecordUsageBatchResponse]
-    """RecordUsageBatch does for runs of many users what RecordUsage does for one, all or nothing, but for the runs of users
-    who do not exist: those are left out. Idempotent by run id. Errors: INVALID_ARGUMENT (names the entry's field, as
-    `entries[3].usage.model`); nothing of the batch is booked then.
+    """RecordUsageBatch atomically records the usage of runs of several users. It skips and reports entries of users who
+    do not exist. Idempotent by run id. Errors: INVALID_ARGUMENT (names the field, e.g. `entries[3].usage.model`); no
+    entry of the batch is recorded then.
     """
     GetUsage: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetUsageRequest, _auth_pb2.GetUsageResponse]
     """GetUsage sums the user's usage over a calendar month (UTC)."""
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field; RecordUsageBatch alone
-    names the users of its entries, for they are many (docs/adr/0017).
+    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field. The only exception is
+    RecordUsageBatch, whose entries name their users because there are several (docs/adr/0017).
     """
 
     @_abc_1.abstractmethod
@@ -61,7 +61,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.RegisterRequest,
         context: _aio.ServicerContext[_auth_pb2.RegisterRequest, _abc.Awaitable[_auth_pb2.RegisterResponse]],
     ) -> _abc.Awaitable[_auth_pb2.RegisterResponse]:
-        """Register makes an account. Errors: INVALID_ARGUMENT (names the field), ALREADY_EXISTS,
+        """Register creates an account. Errors: INVALID_ARGUMENT (names the field), ALREADY_EXISTS,
         PERMISSION_DENIED when registration is closed, UNAVAILABLE when the hashing pool is full.
         """
 
@@ -71,7 +71,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.LoginRequest,
         context: _aio.ServicerContext[_auth_pb2.LoginRequest, _abc.Awaitable[_auth_pb2.LoginResponse]],
     ) -> _abc.Awaitable[_auth_pb2.LoginResponse]:
-        """Login changes e-mail and password for tokens. Takes the same time for unknown accounts.
+        """Login exchanges an e-mail address and password for tokens. It takes the same time for unknown accounts.
         Errors: UNAUTHENTICATED, UNAVAILABLE with retry information when the hashing pool is full.
         """
 
@@ -81,7 +81,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.RefreshRequest,
         context: _aio.ServicerContext[_auth_pb2.RefreshRequest, _abc.Awaitable[_auth_pb2.RefreshResponse]],
     ) -> _abc.Awaitable[_auth_pb2.RefreshResponse]:
-        """Refresh rotates a refresh token. A token used twice revokes its whole family. Errors: UNAUTHENTICATED."""
+        """Refresh rotates a refresh token. Using a token twice revokes its whole family. Errors: UNAUTHENTICATED."""
 
     @_abc_1.abstractmethod
     def Logout(
@@ -105,7 +105,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.ListRevocationsRequest,
         context: _aio.ServicerContext[_auth_pb2.ListRevocationsRequest, _abc.Awaitable[_auth_pb2.ListRevocationsResponse]],
     ) -> _abc.Awaitable[_auth_pb2.ListRevocationsResponse]:
-        """ListRevocations returns the access tokens revoked since a cursor and not expired yet, oldest first."""
+        """ListRevocations returns the access tokens that were revoked since a cursor and have not expired, oldest first."""
 
     @_abc_1.abstractmethod
     def GetUser(
@@ -121,7 +121,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.GetEntitlementsRequest,
         context: _aio.ServicerContext[_auth_pb2.GetEntitlementsRequest, _abc.Awaitable[_auth_pb2.GetEntitlementsResponse]],
     ) -> _abc.Awaitable[_auth_pb2.GetEntitlementsResponse]:
-        """GetEntitlements returns what the user may use: defaults of the settings, overridden per user."""
+        """GetEntitlements returns what the user may use: the defaults from the settings, overridden per user."""
 
     @_abc_1.abstractmethod
     def RecordUsage(
@@ -137,9 +137,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.RecordUsageBatchRequest,
         context: _aio.ServicerContext[_auth_pb2.RecordUsageBatchRequest, _abc.Awaitable[_auth_pb2.RecordUsageBatchResponse]],
     ) -> _abc.Awaitable[_auth_pb2.RecordUsageBatchResponse]:
-        """RecordUsageBatch does for runs of many users what RecordUsage does for one, all or nothing, but for the runs of users
-        who do not exist: those are left out. Idempotent by run id. Errors: INVALID_ARGUMENT (names the entry's field, as
-        `entries[3].usage.model`); nothing of the batch is booked then.
+        """RecordUsageBatch atomically records the usage of runs of several users. It skips and reports entries of users who
+        do not exist. Idempotent by run id. Errors: INVALID_ARGUMENT (names the field, e.g. `entries[3].usage.model`); no
+        entry of the batch is recorded then.
         """
 
     @_abc_1.abstractmethod

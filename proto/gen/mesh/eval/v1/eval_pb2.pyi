@@ -34,7 +34,7 @@ class _ScoreStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreStat
     """The judge gave no valid answer after its retries."""
 
 class ScoreStatus(_ScoreStatus, metaclass=_ScoreStatusEnumTypeWrapper):
-    """ScoreStatus says how a judgement ended."""
+    """ScoreStatus is the outcome of a judgement."""
 
 SCORE_STATUS_UNSPECIFIED: ScoreStatus.ValueType  # 0
 """Never sent."""
@@ -46,7 +46,7 @@ Global___ScoreStatus: _TypeAlias = ScoreStatus  # noqa: Y015
 
 @_typing.final
 class SubmitRunRequest(_message.Message):
-    """SubmitRunRequest holds what a judge needs to see."""
+    """SubmitRunRequest holds the input of the judge."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -57,20 +57,20 @@ class SubmitRunRequest(_message.Message):
     TOOL_RESULTS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """UUID; a second submission of the same run changes nothing."""
+    """UUID. Submitting the same run again changes nothing."""
     input: _builtins.str
     """The user's message, at most 32,000 characters."""
     answer: _builtins.str
     """The assistant's final answer, at most 128,000 characters."""
     model: _builtins.str
-    """Name in the agent's model registry that answered."""
+    """The model that answered, by its name in the agent's model registry."""
     @_builtins.property
     def memories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Texts of the memories recalled for the run, at most 50."""
 
     @_builtins.property
     def tool_results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolResult]:
-        """What tools gave back, at most 50."""
+        """Results of the run's tool calls, at most 50."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ Global___SubmitRunRequest: _TypeAlias = SubmitRunRequest  # noqa: Y015
 
 @_typing.final
 class ToolResult(_message.Message):
-    """ToolResult is what one tool call gave back."""
+    """ToolResult is the result of one tool call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -102,9 +102,9 @@ class ToolResult(_message.Message):
     tool: _builtins.str
     """The tool's name."""
     arguments_json: _builtins.str
-    """What it was called with, as JSON."""
+    """The arguments of the call, as JSON."""
     content: _builtins.str
-    """What it gave back; cut at 8,000 characters."""
+    """The result, truncated to 8,000 characters."""
     def __init__(
         self,
         *,
@@ -177,13 +177,13 @@ class Score(_message.Message):
     status: Global___ScoreStatus.ValueType
     """Whether the judge gave a valid answer."""
     value: _builtins.float
-    """0..1; absent unless the status is SUCCEEDED. For hallucination and toxicity 0 is best, else 1 is best."""
+    """0..1; absent unless the status is SUCCEEDED. 0 is best for hallucination and toxicity, 1 for all others."""
     reasoning: _builtins.str
     """The judge's reasoning, at most 4,000 characters; empty unless SUCCEEDED."""
     judge_model: _builtins.str
     """The model that judged."""
     prompt_hash: _builtins.str
-    """SHA-256 of the prompt used, hex, so that scores of different prompts are never compared unknowingly."""
+    """SHA-256 of the prompt, in hex, so that scores of different prompts can be told apart."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was judged."""
@@ -221,7 +221,7 @@ class ListScoresResponse(_message.Message):
     """Whether the run is still queued for judging."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___Score]:
-        """By metric name."""
+        """Sorted by metric name."""
 
     def __init__(
         self,

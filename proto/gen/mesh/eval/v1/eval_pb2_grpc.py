@@ -52,15 +52,15 @@ class EvalServiceServicer:
     """
 
     def SubmitRun(self, request, context):
-        """SubmitRun queues a run for judging and returns at once. Idempotent by run id.
+        """SubmitRun queues a run for judging and returns immediately. Idempotent by run id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListScores(self, request, context):
-        """ListScores returns the scores of one run, by metric name. A run that is unknown, not judged (yet) or
-        another user's has none: the list is empty.
+        """ListScores returns the scores of one run, sorted by metric name. The list is empty if the run is unknown, belongs
+        to another user, or has not been judged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,10 +17,10 @@ class EvalServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitRun: _aio.UnaryUnaryMultiCallable[_eval_pb2.SubmitRunRequest, _eval_pb2.SubmitRunResponse]
-    """SubmitRun queues a run for judging and returns at once. Idempotent by run id."""
+    """SubmitRun queues a run for judging and returns immediately. Idempotent by run id."""
     ListScores: _aio.UnaryUnaryMultiCallable[_eval_pb2.ListScoresRequest, _eval_pb2.ListScoresResponse]
-    """ListScores returns the scores of one run, by metric name. A run that is unknown, not judged (yet) or
-    another user's has none: the list is empty.
+    """ListScores returns the scores of one run, sorted by metric name. The list is empty if the run is unknown, belongs
+    to another user, or has not been judged.
     """
 
 class EvalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -32,7 +32,7 @@ class EvalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _eval_pb2.SubmitRunRequest,
         context: _aio.ServicerContext[_eval_pb2.SubmitRunRequest, _abc.Awaitable[_eval_pb2.SubmitRunResponse]],
     ) -> _abc.Awaitable[_eval_pb2.SubmitRunResponse]:
-        """SubmitRun queues a run for judging and returns at once. Idempotent by run id."""
+        """SubmitRun queues a run for judging and returns immediately. Idempotent by run id."""
 
     @_abc_1.abstractmethod
     def ListScores(
@@ -40,8 +40,8 @@ class EvalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _eval_pb2.ListScoresRequest,
         context: _aio.ServicerContext[_eval_pb2.ListScoresRequest, _abc.Awaitable[_eval_pb2.ListScoresResponse]],
     ) -> _abc.Awaitable[_eval_pb2.ListScoresResponse]:
-        """ListScores returns the scores of one run, by metric name. A run that is unknown, not judged (yet) or
-        another user's has none: the list is empty.
+        """ListScores returns the scores of one run, sorted by metric name. The list is empty if the run is unknown, belongs
+        to another user, or has not been judged.
         """
 
 def add_EvalServiceServicer_to_server(servicer: EvalServiceServicer, server: _aio.Server) -> None: ...

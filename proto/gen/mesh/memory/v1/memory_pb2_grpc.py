@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MemoryServiceStub:
-    """MemoryService keeps and finds memories of the user named by the metadata `mesh-on-behalf-of`.
+    """MemoryService stores and finds memories of the user named by the metadata `mesh-on-behalf-of`.
     """
 
     def __init__(self, channel):
@@ -83,33 +83,33 @@ class MemoryServiceStub:
 
 
 class MemoryServiceServicer:
-    """MemoryService keeps and finds memories of the user named by the metadata `mesh-on-behalf-of`.
+    """MemoryService stores and finds memories of the user named by the metadata `mesh-on-behalf-of`.
     """
 
     def Recall(self, request, context):
-        """Recall finds what matters for a message, best first. The budget is the caller's deadline (300 ms in a run).
-        Errors: UNAVAILABLE, DEADLINE_EXCEEDED: the caller answers without memories.
+        """Recall finds the memories relevant to a message, best first, within the caller's deadline (300 ms in a run).
+        Errors: UNAVAILABLE, DEADLINE_EXCEEDED; the caller then answers without memories.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Remember(self, request, context):
-        """Remember queues a turn for extraction and returns at once. Idempotent by run id.
+        """Remember queues a turn for extraction and returns immediately. Idempotent by run id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateMemory(self, request, context):
-        """CreateMemory keeps a fact as it is given. A fact the user already has is returned, not kept twice.
+        """CreateMemory stores a fact unchanged. If the user already has the fact, it returns the existing memory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMemory(self, request, context):
-        """GetMemory returns one memory. Errors: NOT_FOUND (also when it is another user's).
+        """GetMemory returns one memory. Errors: NOT_FOUND (also if it belongs to another user).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,21 +130,21 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMemory(self, request, context):
-        """UpdateMemory replaces the text of a memory. Errors: NOT_FOUND, ALREADY_EXISTS when another memory says the same.
+        """UpdateMemory replaces the text of a memory. Errors: NOT_FOUND, ALREADY_EXISTS if another memory has the same fact.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMemory(self, request, context):
-        """DeleteMemory forgets one memory. Errors: NOT_FOUND.
+        """DeleteMemory deletes one memory. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAllMemories(self, request, context):
-        """DeleteAllMemories forgets every memory of the user, and what is queued for extraction.
+        """DeleteAllMemories deletes every memory of the user and the turns queued for extraction.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,7 +207,7 @@ def add_MemoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemoryService:
-    """MemoryService keeps and finds memories of the user named by the metadata `mesh-on-behalf-of`.
+    """MemoryService stores and finds memories of the user named by the metadata `mesh-on-behalf-of`.
     """
 
     @staticmethod
