@@ -1,4 +1,4 @@
-"""`python -m mesh_dev dev|demo|trace`: what is behind `make dev`, `make demo` and `make trace`."""
+"""`python -m mesh_dev dev|demo|trace`: the commands behind `make dev`, `make demo` and `make trace`."""
 
 import argparse
 import asyncio
@@ -17,7 +17,7 @@ from mesh_dev.settings import DevSettings
 from mesh_dev.trace_source import print_trace
 
 FAILED: Final = 1
-# What a shell gives a program that SIGINT ended.
+# The exit code that a shell reports for a program ended by SIGINT.
 INTERRUPTED: Final = 130
 
 
@@ -25,14 +25,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="mesh_dev", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("dev", help="start the whole stack and leave it running until Ctrl-C")
-    commands.add_parser("demo", help="start the stack, show one conversation through it, stop it")
+    commands.add_parser("demo", help="start the stack, show one conversation, stop the stack")
     trace = commands.add_parser("trace", help="print a trace of the running stack")
-    trace.add_argument("id", help="of a trace or of a run")
+    trace.add_argument("id", help="id of a trace or a run")
     arguments = parser.parse_args()
     settings = load_settings(DevSettings)
     match arguments.command:
         case "dev":
-            # Ctrl-C is how it is meant to end.
+            # Ctrl-C is the normal way to end it.
             return _run(run_dev(settings), when_interrupted=0)
         case "demo":
             return _run(run_demo(settings))
@@ -52,7 +52,7 @@ def _run(work: Coroutine[None, None, None], *, when_interrupted: int = INTERRUPT
 
 
 async def _until_signal(work: Coroutine[None, None, None]) -> bool:
-    """Whether SIGINT or SIGTERM ended it: they cancel the work, which then stops what it started."""
+    """Whether SIGINT or SIGTERM ended the work. They cancel it, and it then stops what it started."""
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(work)

@@ -1,8 +1,8 @@
-"""The first instructions of every child: be gone when the parent is gone, then become the program.
+"""The first instructions of every child process: die with the parent, then become the program.
 
-It runs by its path under `python -I -S`, before anything of ours is importable, so it uses the standard library
-alone. A `preexec_fn` would do the same between fork and exec, where Python code may deadlock in a threaded parent.
-The kernel keeps the death signal over `execve`; where there is no such call (macOS) the child just starts.
+It is run by path under `python -I -S`, where none of our packages is importable, so it uses only the standard library.
+A `preexec_fn` would do the same between fork and exec, but Python code there may deadlock in a threaded parent. The
+kernel preserves the death signal across `execve`. Without this system call (macOS), the child just starts.
 """
 
 import ctypes
@@ -17,10 +17,10 @@ def main() -> None:
     death_signal, parent_pid, *argv = sys.argv[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-    # A parent that died before the call above will send no signal any more.
+    # If the parent died before the call above, no signal will come.
     if os.getppid() != int(parent_pid):
         raise SystemExit(1)
-    os.execvp(argv[0], argv)  # noqa: S606 - becoming the program, without a shell, is the point
+    os.execvp(argv[0], argv)  # noqa: S606 - replaces this process by the program, without a shell
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What the stack says to the person who started it."""
+"""Output for the person who started the stack."""
 
 import time
 
 
 def say(text: str = "", *, end: str = "\n") -> None:
-    """At once: a pipe would hold it back."""
+    """Prints and flushes, because output to a pipe is buffered."""
     print(text, end=end, flush=True)
 
 

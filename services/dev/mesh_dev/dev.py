@@ -1,4 +1,4 @@
-"""`make dev`: the stack left running, and how to use it."""
+"""`make dev`: runs the stack until it is stopped, and shows how to use it."""
 
 import shlex
 
@@ -11,12 +11,12 @@ from mesh_dev.settings import DevSettings
 from mesh_dev.stack import Stack, StackOptions
 
 EMAIL = "ada@example.com"
-PASSWORD = "violet harbour lantern 27"  # noqa: S105 - of a user on this machine alone
+PASSWORD = "violet harbour lantern 27"  # noqa: S105 - of a user on this machine only
 READ_TOKEN = """python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'"""  # noqa: S105 - a command
 
 
 async def run_dev(settings: DevSettings) -> None:
-    """Start the stack and keep it until this is cancelled.
+    """Starts the stack and runs it until cancelled.
 
     Raises:
         DevError: it did not start, or a part died.
@@ -25,18 +25,18 @@ async def run_dev(settings: DevSettings) -> None:
     options = StackOptions(settings=settings, models=model_source_of(settings))
     async with Stack(options) as stack:
         say(f"\nAgent Mesh is ready after {watch.elapsed_s:.1f} s.\n")
-        say(_places(stack))
+        say(_addresses(stack))
         if purpose := stack.environments.models.purpose:
             say(f"\n{purpose}")
         say("\nTry it in another terminal:\n")
         for command in ready_made_commands(stack.url):
             say(f"  {command}\n")
-        say("Ctrl-C ends it; the data stay.")
+        say("Press Ctrl-C to stop it; the data is kept.")
         await stack.watch()
 
 
 def ready_made_commands(url: str) -> list[str]:
-    """Register, log in, chat by SSE: to be pasted into one shell, in this order."""
+    """Commands that register, log in and chat by SSE, to paste into one shell in this order."""
     account = shlex.quote(f'{{"email": "{EMAIL}", "password": "{PASSWORD}"}}')
     message = shlex.quote('{"message": "Hello! My name is Ada and I live in Lyon."}')
     json_type = "-H 'content-type: application/json'"
@@ -48,7 +48,7 @@ def ready_made_commands(url: str) -> list[str]:
     ]
 
 
-def _places(stack: Stack) -> str:
+def _addresses(stack: Stack) -> str:
     metrics = stack.metrics_urls
     lines = [
         f"  API       {stack.url}{API}",

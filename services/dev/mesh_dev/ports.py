@@ -1,4 +1,4 @@
-"""Which part listens where: fixed distances from one base, so that two stacks need only two bases."""
+"""The ports of all parts, at fixed offsets from one base, so that two stacks need only two bases."""
 
 import random
 import socket
@@ -10,15 +10,15 @@ from mesh_common.grpc.edges import SERVICES, ServiceName
 from mesh_dev.errors import PortTakenError
 
 LOOPBACK = "127.0.0.1"
-# Second and third replicas of the services stand this far above the first.
+# Offset of the ports of each further replica of a service.
 REPLICA_STEP = 20
-# The base may rise to here and leave room for the replicas of tests.
+# Ports reserved per stack, including those for additional replicas in tests.
 PORTS_PER_STACK = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ServicePorts:
-    """Where one replica of a service listens: its API (HTTP for the gateway, gRPC for the others) and its metrics."""
+    """The ports of one replica of a service: its API (HTTP for the gateway, gRPC for the others) and its metrics."""
 
     api: int
     metrics: int
@@ -55,7 +55,7 @@ class PortPlan:
 
     @property
     def model(self) -> int:
-        """The embedded model server, or the simulator in its place."""
+        """The embedded model server, or the simulator that replaces it."""
         return self.base + 12
 
     @property
@@ -81,7 +81,7 @@ class PortPlan:
         return ports[service](replica)
 
     def needed(self, replicas: Mapping[ServiceName, int] | None = None) -> dict[str, int]:
-        """Every port of a stack by the name of the part; `replicas` are one of each service unless it says more."""
+        """Every port of a stack by the name of its part. `replicas` defaults to one per service."""
         counts = replicas or {}
         services = {
             replica_name(name, number): self.of(name, number)
@@ -106,15 +106,15 @@ class PortPlan:
 
 
 def replica_name(service: ServiceName, replica: int) -> str:
-    """What a replica's process and log are called: `agent`, `agent-2`."""
+    """The name of a replica's process and log: `agent`, `agent-2`."""
     return service if replica == 0 else f"{service}-{replica + 1}"
 
 
 def require_free(ports: Mapping[str, int], base: int) -> None:
-    """Refuse to start beside something that listens already.
+    """Checks that no other program listens on the ports.
 
     Raises:
-        PortTakenError: names the first taken port and the setting that moves all of them.
+        PortTakenError: names the first port in use and the setting that changes all ports.
     """
     for name, port in ports.items():
         if not is_free(port):
@@ -125,10 +125,10 @@ def require_free(ports: Mapping[str, int], base: int) -> None:
 
 
 def free_base(bases: range) -> int:
-    """One of `bases` with all ports of a stack free right now; drawn, so that two stacks started at once rarely meet.
+    """One of `bases` whose ports are all free, chosen at random so that stacks started concurrently rarely collide.
 
     Raises:
-        PortTakenError: there is none.
+        PortTakenError: there is no such base.
     """
     for base in random.sample(bases, len(bases)):
         try:
@@ -142,7 +142,7 @@ def free_base(bases: range) -> int:
 def is_free(port: int) -> bool:
     """Whether nobody listens on this port of loopback."""
     with socket.socket() as probe:
-        # Without it the connections of a stack that has just ended (TIME_WAIT) look like a listener.
+        # Without it, connections in TIME_WAIT of a stack that has just ended would look like a listener.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

@@ -1,4 +1,4 @@
-"""Child processes that log to a file, die with their parent and tell in one line how they ended."""
+"""Child processes that log to a file, die with their parent and report in one line how they ended."""
 
 import asyncio
 import os
@@ -14,9 +14,9 @@ from typing import BinaryIO
 from mesh_dev import child
 from mesh_dev.errors import ChildDiedError, DevError
 
-# A log that a long-lived `make dev` has let grow beyond this is set aside once, as `<name>.log.1`.
+# A log that has grown beyond this size is renamed to `<name>.log.1` at the next start.
 MAX_LOG_BYTES = 20_000_000
-# Enough for the last line of any log, a long JSON line included.
+# Enough for the last line of any log, including a long JSON line.
 LOG_TAIL_BYTES = 16_384
 MAX_QUOTED_CHARS = 300
 FATAL_WITHIN_LINES = 4
@@ -25,7 +25,7 @@ EXCEPTION_LINE = re.compile(r"[\w.]+(Error|Exception)\b")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What to run: `env` comes on top of the environment of the parent."""
+    """A program to run. `env` is added to the environment of the parent."""
 
     name: str
     argv: Sequence[str]
@@ -33,11 +33,11 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 10.0
     death_signal: signal.Signals = signal.SIGKILL
-    """What the kernel sends when the parent is gone, however it went."""
+    """The signal that the kernel sends when the parent dies for any reason."""
 
 
 class ChildProcess:
-    """One program in its own process group, started and stopped any number of times, one instance at a time."""
+    """One program in its own process group. It can be started and stopped repeatedly, one instance at a time."""
 
     def __init__(self, program: Program, log_dir: Path) -> None:
         self.program = program
@@ -59,9 +59,9 @@ class ChildProcess:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Start the program; its output is appended to the log.
+        """Starts the program and appends its output to the log.
 
-        Call it from the thread that outlives the child: the kernel's death signal watches the thread, not the process.
+        Call it from a thread that outlives the child: the kernel sends the death signal when that thread ends.
         """
         if self.is_running:
             raise DevError(f"{self.name} is running already")
@@ -70,17 +70,17 @@ class ChildProcess:
             self._log_start = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *self._wrapped_argv(),
-                env={**os.environ, **self.program.env},  # noqa: TID251 - a child inherits what its parent was given
+                env={**os.environ, **self.program.env},  # noqa: TID251 - a child inherits its parent's environment
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Not a session of its own: to Linux each would be worth as much as the whole mesh beside it
-                # (sched_autogroup), and a priority that a thread takes would mean nothing to other programs.
+                # Not a session of its own: Linux (sched_autogroup) would give each session as much CPU as the complete
+                # mesh, and the priority of a thread would not count against other programs.
                 process_group=0,
             )
 
     async def stop(self) -> None:
-        """Ask the program to end, and end it with its group when it does not in time. Harmless when it has ended."""
+        """Asks the program to end, and kills its group if it does not end in time. Harmless if it has ended."""
         if self._process is None:
             return
         self._is_stopping = True
@@ -93,16 +93,16 @@ class ChildProcess:
         await self._process.wait()
 
     def kill(self, signal_number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to the program alone, as an accident would."""
+        """Sends a signal to the program only, not to its group, as an accident would."""
         with suppress(ProcessLookupError):
             self._started().send_signal(signal_number)
 
     def pause(self) -> None:
-        """Freeze the program where it stands, as a stalled machine would; `resume` lets it go on."""
+        """Suspends the program as a stalled machine would; `resume` continues it."""
         self.kill(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Harmless when it is not paused, or has ended."""
+        """Harmless if the program is not paused or has ended."""
         if self.is_running:
             self.kill(signal.SIGCONT)
 
@@ -110,10 +110,10 @@ class ChildProcess:
         await self._started().wait()
 
     async def run_to_end(self) -> None:
-        """Start a program that ends by itself, and wait until it has.
+        """Starts a program that ends by itself, and waits for its end.
 
         Raises:
-            ChildDiedError: it ended with something else than 0.
+            ChildDiedError: its exit code is not 0.
         """
         await self.start()
         await self.wait_ended()
@@ -121,7 +121,7 @@ class ChildProcess:
             raise ChildDiedError(self.obituary())
 
     async def watch(self) -> None:
-        """Return when the program was stopped on purpose.
+        """Returns when the program has been stopped on purpose.
 
         Raises:
             ChildDiedError: it ended by itself.
@@ -131,24 +131,24 @@ class ChildProcess:
             raise ChildDiedError(self.obituary())
 
     def obituary(self) -> str:
-        """One line: who ended how, its last words unless a signal cut them off, and where to read more."""
+        """One line with the name, the way it ended, its last log line unless a signal killed it, and the log's path."""
         code = self._started().returncode
-        # Who is killed does not say why: its last line is about something else.
-        last_words = "" if code is not None and code < 0 else f": {self.last_log_line()}"
-        return f"{self.name} {_how_it_ended(code)}{last_words} (log: {self.log_path})"
+        # The last line of a killed program does not explain its end.
+        last_line = "" if code is not None and code < 0 else f": {self.last_log_line()}"
+        return f"{self.name} {_how_it_ended(code)}{last_line} (log: {self.log_path})"
 
     def last_log_line(self) -> str:
-        """The last line written since the last start, or a better one just before it.
+        """The most informative of the last lines since the last start.
 
-        That is the last that says FATAL, or the last exception of a traceback.
+        This is the last one that contains FATAL, else the last exception of a traceback, else the last line.
         """
         lines = [line.strip(" |+-") for line in self.recent_log().split("\n") if line.strip(" |+-")]
-        # PostgreSQL says why it gives up, and then that it is shut down.
+        # PostgreSQL logs the reason as FATAL, and after it that it has shut down.
         fatal = [line for line in lines[-FATAL_WITHIN_LINES:] if "FATAL" in line]
         return (fatal or _exceptions_at_end(lines) or lines or ["it wrote nothing"])[-1][:MAX_QUOTED_CHARS]
 
     def recent_log(self) -> str:
-        """The end of what was written since the last start."""
+        """The end of the output since the last start."""
         with self.log_path.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, end - LOG_TAIL_BYTES))
@@ -170,13 +170,13 @@ class ChildProcess:
         return self.log_path.open("ab")
 
     def _kill_group(self) -> None:
-        # The group bears the id of its leader; whatever the leader left behind in it ends here.
+        # The group has the id of its leader. This ends all processes that the leader left behind.
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
 
 def _exceptions_at_end(lines: Sequence[str]) -> list[str]:
-    """The lines that name an exception after the last line of JSON: a traceback that nobody caught."""
+    """The lines after the last JSON line that name an exception: an uncaught traceback."""
     last_json = max((index for index, line in enumerate(lines) if line.startswith("{")), default=-1)
     return [line for line in lines[last_json + 1 :] if EXCEPTION_LINE.match(line)]
 

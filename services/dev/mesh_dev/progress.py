@@ -1,4 +1,4 @@
-"""Doing several things at once, and saying meanwhile which of them are waited for."""
+"""Runs several starts concurrently and reports which are still pending."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,34 +16,34 @@ class Progress:
     say: Callable[[str], None]
 
     async def all_ready(self, starts: Mapping[str, Callable[[], Awaitable[object]]]) -> None:
-        """Start all at once and wait for all; a line for each that is ready, and one a second for the others.
+        """Starts all concurrently and waits for all. Prints a line for each that is ready and one per second meanwhile.
 
         Raises:
             DevError: the first failure; the others are cancelled.
         """
         watch = Stopwatch()
-        waiting = dict.fromkeys(starts)
+        pending = dict.fromkeys(starts)
         done = asyncio.Event()
 
         async def start(name: str) -> None:
             await starts[name]()
-            del waiting[name]
+            del pending[name]
             self.say(f"{name} ready after {watch.elapsed_s:.1f} s")
-            if not waiting:
+            if not pending:
                 done.set()
 
-        async def speak() -> None:
+        async def report() -> None:
             while not await _is_set_within(done, INTERVAL_S):
-                self.say(f"waiting for {', '.join(waiting)} … {watch.elapsed_s:.0f} s")
+                self.say(f"waiting for {', '.join(pending)} … {watch.elapsed_s:.0f} s")
 
-        await together(*(start(name) for name in starts), speak())
+        await together(*(start(name) for name in starts), report())
 
 
 async def together(*work: Awaitable[object]) -> None:
-    """All at once; the first that fails cancels the others.
+    """Runs all concurrently. The first that fails cancels the others.
 
     Raises:
-        DevError: the first failure, by itself and not in a group.
+        DevError: the first failure, not in a group.
     """
 
     async def finish(one: Awaitable[object]) -> None:

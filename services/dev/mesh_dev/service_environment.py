@@ -1,4 +1,4 @@
-"""The environment of every program of a stack. Pure: ports, secrets and choices in, variables out."""
+"""The environment of every program of a stack, as a pure function of ports, secrets and choices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from mesh_dev.models import ModelChoice
 from mesh_dev.ports import PortPlan, ServicePorts
 from mesh_dev.wait import LOOPBACK
 
-# Whoever presses Ctrl-C waits for this at most while answers are under way.
+# After Ctrl-C, the longest wait for active answers.
 DRAIN_S = 5
-# The budget of production, 300 ms, is for machines that do not run a model beside everything else.
+# More than the 300 ms of production, because here a model runs on the same machine.
 RECALL_TIMEOUT_S = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEnvironments:
-    """What each service and each step before it is started with; `extra` has the last word."""
+    """The variables of each service and of each step before it. `extra` takes precedence."""
 
     ports: PortPlan
     secrets: SecretSet
@@ -31,13 +31,13 @@ class ServiceEnvironments:
     has_traces: bool
     extra: Mapping[ServiceName, Mapping[str, str]] = field(default_factory=dict)
     replicas: Mapping[ServiceName, int] = field(default_factory=dict)
-    """How many of a service there are; one unless said."""
+    """Number of replicas per service; one by default."""
 
     def of(self, service: ServiceName, replica: int = 0) -> dict[str, str]:
         return self._common(service, replica) | self._own(service, replica) | dict(self.extra.get(service, {}))
 
     def of_bootstrap(self, admin_url: str) -> dict[str, str]:
-        """For `mesh_common bootstrap-db`; `admin_url` leads to the database it prepares."""
+        """For `mesh_admin bootstrap-db`. `admin_url` is that of the database to prepare."""
         passwords = orjson.dumps(self.secrets.passwords).decode()
         return {"BOOTSTRAP_ADMIN_DATABASE_URL": admin_url, "BOOTSTRAP_DATABASE_PASSWORDS": passwords}
 
@@ -90,7 +90,7 @@ class ServiceEnvironments:
         return self._targets("GATEWAY", ("auth", "agent", "memory", "eval")) | {
             "GATEWAY_HTTP_HOST": LOOPBACK,
             "GATEWAY_HTTP_PORT": str(self.ports_of("gateway", replica).api),
-            # The embedded Valkey has a password of its own.
+            # The embedded Valkey has its own password.
             "GATEWAY_REDIS_URL": self.redis_url,
         }
 

@@ -1,4 +1,4 @@
-"""One whole mesh on this machine: what starts after what, what stops before what, and who died."""
+"""A complete mesh on this machine: the order of starts and stops, and the detection of parts that died."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from mesh_dev.valkey import EmbeddedValkey
 from mesh_dev.wait import LOOPBACK, Waiter, grpc_serving, http_healthy
 
 DATABASE: Final = "mesh"
-# What a service does besides draining: flushing spans, closing pools.
+# Time in addition to the drain, for flushing spans and closing pools.
 STOP_MARGIN_S: Final = 7.0
 
 type Rewire = Callable[[ServiceName, int, Mapping[str, str]], Mapping[str, str]]
@@ -34,7 +34,7 @@ type Rewire = Callable[[ServiceName, int, Mapping[str, str]], Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackOptions:
-    """Which stack. `service_env` comes on top of each service's environment."""
+    """Options of a stack. `service_env` is added to each service's environment."""
 
     settings: DevSettings
     models: ModelSource
@@ -45,16 +45,16 @@ class StackOptions:
     is_migrated: bool = False
     """The data folder's database has every role and the newest schemas: do not bootstrap or migrate it."""
     replicas: Mapping[ServiceName, int] = field(default_factory=dict)
-    """How many of a service run; one unless said."""
+    """Number of replicas per service; one by default."""
     rewire: Rewire = lambda _service, _replica, env: env
-    """Has the last word about one replica's environment: leads it through a proxy, say."""
+    """Changes one replica's final environment, e.g. to route its calls through a proxy."""
     say: Callable[[str], None] = say
 
 
 class Stack:
-    """`async with Stack(options) as stack:` gives a stack that is ready, and stops it however the block is left.
+    """`async with Stack(options) as stack:` starts a stack until it is ready, and always stops it after the block.
 
-    `start` is all or nothing as well: a part that fails takes the others with it.
+    If a part fails to start, all others are stopped.
     """
 
     def __init__(self, options: StackOptions) -> None:
@@ -64,7 +64,7 @@ class Stack:
         self._progress = Progress(options.say)
         self._data_dir = settings.data_dir
         self._lock = FolderLock(self._data_dir)
-        # Many are waited for at once: `Progress` speaks for all of them.
+        # Silent, because `Progress` reports for all parts that start concurrently.
         self._waiter = Waiter(say=lambda _: None)
         self.postgres = EmbeddedPostgres(self._data_dir, self.ports.postgres, self._waiter, options.postgres_settings)
         self.valkey = EmbeddedValkey(self._data_dir, self.ports.valkey, self._waiter)
@@ -86,7 +86,7 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """The gateway's."""
+        """The gateway's URL."""
         return f"http://{LOOPBACK}:{self.ports.gateway().api}"
 
     @property
@@ -99,7 +99,7 @@ class Stack:
 
     @property
     def model_url(self) -> str:
-        """The model server or the simulator."""
+        """The URL of the model server or the simulator."""
         return f"http://{LOOPBACK}:{self.ports.model}"
 
     @property
@@ -132,7 +132,7 @@ class Stack:
             raise
 
     async def stop_all(self) -> None:
-        """The other way round; what never started is left alone."""
+        """Stops everything in reverse order. Skips parts that never started."""
         self._say("stopping …")
         gateways = {replica_name("gateway", number) for number in self.environments.replica_numbers("gateway")}
         await together(*(self.replicas[name].stop() for name in gateways))
@@ -142,10 +142,10 @@ class Stack:
         self._lock.release()
 
     async def watch(self) -> None:
-        """Wait for ever.
+        """Waits forever.
 
         Raises:
-            ChildDiedError: a part ended without being asked to.
+            ChildDiedError: a part ended unexpectedly.
         """
         await together(*(child.watch() for child in self._children()))
 
@@ -159,7 +159,7 @@ class Stack:
         await self.services[service].restart()
 
     async def kill(self, service: ServiceName) -> None:
-        """End it as a crash would."""
+        """Ends the service as a crash would."""
         await self.services[service].kill()
 
     async def _start_database(self) -> None:
@@ -184,7 +184,7 @@ class Stack:
             await child.stop()
 
     def _make_replicas(self) -> dict[str, PythonPart]:
-        """Every service process by its name; the first of each service stands in `services` as well."""
+        """Every service process by its name. `services` also holds the first of each service."""
         return {
             replica_name(name, number): self._service(name, number) if number else self.services[name]
             for name in SERVICES
@@ -197,7 +197,7 @@ class Stack:
             replica_name(name, replica), [f"mesh_{name}", "serve"], env, stop_timeout_s=DRAIN_S + STOP_MARGIN_S
         )
         port = self.environments.ports_of(name, replica).api
-        # Where gRPC is mutual TLS, health has a port of its own without.
+        # If gRPC uses mutual TLS, health has its own port without TLS.
         health_port = int(env.get(f"{name.upper()}_GRPC_HEALTH_PORT") or port)
         probe = http_healthy(port, "/readyz") if name == "gateway" else grpc_serving(health_port, "readiness")
         return PythonPart(program, probe, self._data_dir, self._waiter)
@@ -227,7 +227,7 @@ def _make_parts(options: StackOptions, ports: PortPlan, waiter: Waiter) -> dict[
 
 
 def _keep_secrets(data_dir: Path) -> SecretSet:
-    """The secrets of this data folder, made at its first start; the public keys are written beside them."""
+    """The secrets of this data folder, generated at its first start. Also writes the public keys next to them."""
     path = data_dir / "secrets.json"
     if not path.exists():
         write_private(path, to_json(make_secrets()))

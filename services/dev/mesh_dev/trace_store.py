@@ -1,4 +1,4 @@
-"""The last traces, in memory, bounded in both directions."""
+"""The latest traces in memory, limited in number and in size."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mesh_dev.trace_tree import Span
 
 MAX_TRACES = 500
-# A turn with eight tool rounds has some 100 spans; a trace with more than this is a loop.
+# A turn with eight tool rounds has some 100 spans; a trace with more than 2,000 is a loop.
 MAX_SPANS_PER_TRACE = 2_000
 RUN_ID_ATTRIBUTE = "mesh.run_id"
 
@@ -17,11 +17,11 @@ class Trace:
     trace_id: str
     spans: list[Span] = field(default_factory=list)
     dropped_spans: int = 0
-    """How many did not fit."""
+    """Number of spans beyond the limit."""
 
 
 class TraceStore:
-    """Keeps whole traces and forgets the one whose last span came longest ago."""
+    """Stores complete traces and evicts the one whose last span is oldest."""
 
     def __init__(self, max_traces: int = MAX_TRACES, max_spans_per_trace: int = MAX_SPANS_PER_TRACE) -> None:
         self._max_traces = max_traces
@@ -43,7 +43,7 @@ class TraceStore:
         return self._traces.get(trace_id)
 
     def of_run(self, run_id: str) -> list[Trace]:
-        """The traces that have a span of this run, newest first."""
+        """The traces with a span of this run, newest first."""
         newest_first = reversed(self._traces.values())
         return [
             trace

@@ -1,4 +1,4 @@
-"""Spans as a tree that a person reads on a terminal. Pure functions."""
+"""Renders spans as a tree for a terminal. Pure functions."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ MS_PER_S = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """One finished span; ids are lower-case hex, times are nanoseconds since 1970."""
+    """One ended span. Ids are lower-case hex, times are nanoseconds since 1970."""
 
     trace_id: str
     span_id: str
@@ -33,9 +33,9 @@ class Span:
 
 
 def render_tree(spans: Iterable[Span]) -> str:
-    """One line a span, children below their parent, each level in order of start.
+    """One line per span, children below their parent, each level in order of start.
 
-    A span whose parent is not among them (not exported yet, or not kept) stands at the left and says so.
+    A span whose parent is missing (not exported yet, or not stored) is not indented and is marked.
     """
     ordered = sorted(spans, key=lambda span: (span.start_ns, span.span_id))
     known = {span.span_id for span in ordered}
@@ -48,7 +48,7 @@ def render_tree(spans: Iterable[Span]) -> str:
 
 
 def services_of(spans: Iterable[Span]) -> list[str]:
-    """The services that took part, in the order in which they came in."""
+    """The services in the trace, in order of their first span."""
     return list(dict.fromkeys(span.service for span in sorted(spans, key=lambda span: span.start_ns)))
 
 
@@ -69,7 +69,7 @@ def _describe(span: Span, *, is_orphan: bool) -> str:
     if span.status_message:
         words.append(f"({span.status_message})")
     if is_orphan:
-        words.append(f"[its parent {span.parent_id} is not here]")
+        words.append(f"[its parent {span.parent_id} is missing]")
     return "  ".join(words)
 
 

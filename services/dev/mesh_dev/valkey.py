@@ -9,7 +9,7 @@ from mesh_dev.process import ChildProcess, Program
 from mesh_dev.secret_file import read_or_make_secret
 from mesh_dev.wait import LOOPBACK, Waiter, tcp_accepts
 
-# Values are quoted as Valkey's own configuration files do. `maxmemory` bounds what a runaway test can take.
+# Values are quoted as in Valkey's own configuration files. `maxmemory` limits a runaway test.
 CONFIG = """\
 bind {host}
 port {port}
@@ -23,7 +23,7 @@ maxmemory-policy noeviction
 
 
 class EmbeddedValkey:
-    """One Valkey server; what it holds is gone when it stops."""
+    """One Valkey server. It loses its data when it stops."""
 
     def __init__(self, data_dir: Path, port: int, waiter: Waiter | None = None) -> None:
         self._folder = (data_dir / "valkey").resolve()
@@ -43,8 +43,8 @@ class EmbeddedValkey:
         return self._folder / "valkey.conf"
 
     async def start(self) -> float:
-        """Return the seconds until it accepted connections."""
-        # By file, for an argument would show the password to everyone who lists processes.
+        """Returns the seconds until it accepted connections."""
+        # By file, because an argument would show the password in every process list.
         self._config_path.touch(mode=0o600)
         self._config_path.write_text(
             CONFIG.format(host=LOOPBACK, port=self._port, password=self._password, folder=self._folder)
@@ -60,7 +60,7 @@ class EmbeddedValkey:
         return await self.start()
 
     async def kill(self) -> None:
-        """End it as a crash would."""
+        """Ends the server as a crash would."""
         self.child.kill()
         await self.child.wait_ended()
 

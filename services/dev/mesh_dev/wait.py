@@ -1,4 +1,4 @@
-"""Waiting until a part answers, with a line of progress a second, and never longer than told."""
+"""Waits until a part answers, with a progress line per second and a deadline."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ type Probe = Callable[[], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """Waits for probes to succeed and says so."""
+    """Waits for probes to succeed and reports progress."""
 
     say: Callable[[str], None] = print
     deadline_s: float = 60.0
@@ -30,7 +30,7 @@ class Waiter:
     progress_interval_s: float = PROGRESS_INTERVAL_S
 
     async def ready(self, what: str, probe: Probe, child: ChildProcess | None = None) -> float:
-        """Return the seconds it took until `probe` succeeded.
+        """Returns the seconds until `probe` succeeded.
 
         Raises:
             ChildDiedError: the process that should answer has ended.
@@ -52,7 +52,7 @@ class Waiter:
 
 
 def tcp_accepts(port: int) -> Probe:
-    """A probe that succeeds when something accepts connections on the loopback port."""
+    """A probe that succeeds if the loopback port accepts connections."""
 
     async def probe() -> bool:
         _, writer = await asyncio.open_connection(LOOPBACK, port)
@@ -63,7 +63,7 @@ def tcp_accepts(port: int) -> Probe:
 
 
 def http_healthy(port: int, path: str = "/health") -> Probe:
-    """A probe that succeeds when a GET of the path is answered with 200."""
+    """A probe that succeeds if a GET of the path returns 200."""
     request = f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\nConnection: close\r\n\r\n".encode()
 
     async def probe() -> bool:
@@ -79,10 +79,10 @@ def http_healthy(port: int, path: str = "/health") -> Probe:
 
 
 def grpc_serving(port: int, service: str = "") -> Probe:
-    """A probe that succeeds when the gRPC health service says SERVING; the name "" stands for the whole server."""
+    """A probe that succeeds if the gRPC health service reports SERVING. The service "" is the complete server."""
 
     async def probe() -> bool:
-        # mesh_common's channel retries and balances; a probe wants one address and the truth of this moment.
+        # Not mesh_common's channel, which retries and balances: a probe needs one address and its current state.
         async with grpc.aio.insecure_channel(f"{LOOPBACK}:{port}") as channel:  # noqa: TID251
             stub = health_pb2_grpc.HealthStub(channel)
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=PROBE_TIMEOUT_S)

@@ -54,7 +54,7 @@ def test_status_and_its_message_are_shown() -> None:
 def test_span_whose_parent_is_missing_is_shown_all_the_same() -> None:
     orphan = span("b", "a", "agent", start_ms=0, end_ms=1)
 
-    assert render_tree([orphan]) == "agent: do b  1.0 ms  [its parent a is not here]"
+    assert render_tree([orphan]) == "agent: do b  1.0 ms  [its parent a is missing]"
 
 
 def test_no_spans_give_no_lines() -> None:
