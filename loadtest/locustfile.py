@@ -1,7 +1,7 @@
-"""What people do: log in, open a thread, talk, think; beside it they look at old threads and at what is remembered.
+"""Simulates people who log in, open a thread, chat and think, and who also read old threads and memories.
 
-`make load USERS=1500 RATE=50 DURATION=120s` runs it against a mesh of its own; against yours, in which registration
-must be open and rate limits raised: `locust -f loadtest/locustfile.py --host https://mesh.example.com`.
+`make load USERS=1500 RATE=50 DURATION=120s` runs it against its own mesh. Against yours, which must have open
+registration and raised rate limits, run: `locust -f loadtest/locustfile.py --host https://mesh.example.com`.
 """
 
 import random
@@ -16,7 +16,7 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
 API = "/api/v1"
-PASSWORD = "lighthouse-keeper-of-a-load-test"  # noqa: S105 - of users that live as long as a test
+PASSWORD = "lighthouse-keeper-of-a-load-test"  # noqa: S105 - of users that exist only during a test
 OK, CONFLICT = 200, 409
 _PAUSE_S = 2.0
 TERMINAL = ("run_finished", "run_failed", "run_cancelled")
@@ -24,16 +24,18 @@ TERMINAL = ("run_finished", "run_failed", "run_cancelled")
 
 @events.init_command_line_parser.add_listener
 def _add_options(parser: LocustArgumentParser) -> None:
-    parser.add_argument("--think-min", type=float, default=10.0, help="shortest pause between two things, s")
-    parser.add_argument("--think-max", type=float, default=30.0, help="longest pause between two things, s")
-    parser.add_argument("--people", choices=["chat", "mixed"], default="chat", help="chat alone, or with all else")
-    parser.add_argument("--max-fail-ratio", type=float, default=0.0, help="more than this share of failures fails")
-    parser.add_argument("--max-first-token-p99-ms", type=float, default=2_000.0, help="slower than this fails")
+    parser.add_argument("--think-min", type=float, default=10.0, help="shortest pause between two actions, s")
+    parser.add_argument("--think-max", type=float, default=30.0, help="longest pause between two actions, s")
+    parser.add_argument("--people", choices=["chat", "mixed"], default="chat", help="chat only, or all actions")
+    parser.add_argument(
+        "--max-fail-ratio", type=float, default=0.0, help="fail if more than this share of requests fails"
+    )
+    parser.add_argument("--max-first-token-p99-ms", type=float, default=2_000.0, help="fail if the p99 is higher")
 
 
 @events.quitting.add_listener
 def _judge(environment: Environment, **_: Any) -> None:
-    """The exit code: 1 past a threshold, or when nothing was measured."""
+    """Sets the exit code: 1 if a threshold is exceeded or nothing was measured."""
     options, stats = environment.parsed_options, environment.stats
     first_token = stats.get("first token", "SSE")
     if not first_token.num_requests:
@@ -45,7 +47,7 @@ def _judge(environment: Environment, **_: Any) -> None:
     else:
         environment.process_exit_code = 0
         return
-    print(f"load: FAILED: {reason}")  # noqa: T201 - said to whoever runs it
+    print(f"load: FAILED: {reason}")  # noqa: T201 - for the person who runs it
     environment.process_exit_code = 1
 
 
@@ -76,7 +78,7 @@ class Person(FastHttpUser):
             if end == "run_finished":
                 response.success()
             else:
-                response.failure(end or "the stream was cut")
+                response.failure(end or "the stream was cut off")
 
     @task(2)
     def look_back(self) -> None:
@@ -100,9 +102,9 @@ class Person(FastHttpUser):
         self.headers = {"authorization": f"Bearer {answer.json()['access_token']}"}
 
     def _until_it_works(self, call: Callable[[], Any]) -> Any:
-        """Its answer. What is refused counts as failed, and is tried again after the pause that is asked for.
+        """Repeats the call until it succeeds. A rejected call counts as failed and is retried after its Retry-After.
 
-        A conflict is an answer: a registration that was not heard of in time may have been made.
+        A conflict counts as success: an earlier registration without a timely answer may have been made.
         """
         answer = call()
         while not answer.ok and answer.status_code != CONFLICT:
@@ -111,9 +113,9 @@ class Person(FastHttpUser):
         return answer
 
     def _follow(self, response: Any, began_s: float) -> str:
-        """The terminal event; the time of the first token and of the whole turn become figures of their own."""
+        """The terminal event. Reports the times of the first token and of the whole turn as separate figures."""
         end, has_token = "", False
-        # The stream's lines end where one says: a frame ends with an empty line.
+        # The separator is an empty line, so each read returns one frame.
         while not end and (frame := response.stream.readline(b"\n\n")):
             _, found, rest = frame.partition(b"event: ")
             event = rest.partition(b"\n")[0].decode() if found else ""

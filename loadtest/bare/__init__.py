@@ -1,6 +1,7 @@
-"""The least mesh: one turn by the same packages over the same hops, and nothing of what makes a product of it.
+"""A minimal mesh: one turn through the same packages and the same hops, without any of the product's features.
 
-A yardstick for `python -m bench bare`. It knows no users but by their token, keeps no run for another replica to take
-over, limits, refuses, traces and counts nothing, and waits for ever. What brought the mesh most it has too: one stream
-for the events of all runs, windows of text that end together, statements straight through asyncpg. No release has it.
+It is the yardstick of `python -m bench bare` and is part of no release. It identifies users only by their token, stores
+no run for another replica to take over, has no limits, rejections, traces or metrics, and waits forever. It does have
+the optimizations that helped the mesh most: one stream for the events of all runs, text windows that end together, and
+statements sent directly through asyncpg.
 """

@@ -1,4 +1,4 @@
-"""`python -m bare.agent`: stores what was said, recalls, asks the model, stores the answer."""
+"""`python -m bare.agent`: stores the message, recalls memories, calls the model, stores the answer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,13 +19,13 @@ from bare.outside import open_pool, open_session, serve
 from bare.schema import BEGIN_TURN, END_TURN, HISTORY
 from bare.settings import BareSettings
 
-# As many as the mesh's agent has.
+# The same number as in the mesh's agent.
 _CONNECTIONS = 20
 
 
 @dataclass(slots=True)
 class Feed:
-    """The events of all runs, for the one stream that takes them."""
+    """The events of all runs, for the single stream that delivers them."""
 
     events: list[agent_pb2.RunEvent] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,9 +51,9 @@ class BareAgent(agent_pb2_grpc.AgentServiceServicer):
     runs: asyncio.TaskGroup
     feed: Feed = field(default_factory=Feed)
 
-    # The stubs know generators alone; gRPC takes coroutines that write as well.
+    # The stubs allow only generators, but gRPC also accepts coroutines that write.
     async def StartRun(self, request: agent_pb2.StartRunRequest, context: Any) -> None:  # type: ignore[override]  # noqa: N802
-        """Ends when the run is stored; its events come by `FollowStartedRuns`."""
+        """Returns when the run is stored. `FollowStartedRuns` delivers its events."""
         user_id = dict(context.invocation_metadata())[USER_METADATA]
         recall = self.runs.create_task(self._recall(request.message, user_id))
         run_id, thread_id = UUID(request.run_id), UUID(request.thread_id)

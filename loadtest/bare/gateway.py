@@ -1,4 +1,4 @@
-"""`python -m bare.gateway`: the three calls that the load generator prepares with, and a turn as a stream of events."""
+"""`python -m bare.gateway`: the three calls of the load generator's preparation, and a turn as a stream of events."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -82,7 +82,7 @@ def build_app(settings: BareSettings) -> FastAPI:
 
 
 class Runs:
-    """Their events, by the one stream that carries them all."""
+    """Distributes the events of all runs, which arrive in a single stream."""
 
     def __init__(self) -> None:
         self._expected: dict[str, asyncio.Queue[agent_pb2.RunEvent]] = {}

@@ -1,4 +1,4 @@
-"""`python -m bare.memory`: the nearest memories of a user, by one request for a vector and one statement."""
+"""`python -m bare.memory`: finds a user's nearest memories with one embedding request and one statement."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from bare.outside import open_pool, open_session, serve
 from bare.schema import RECALL
 from bare.settings import BareSettings
 
-# More than are in use at once.
+# More than are used concurrently.
 _CONNECTIONS = 5
 
 

@@ -1,4 +1,4 @@
-"""A graph of one step, which asks the provider and tells its text in windows of a tenth of a second."""
+"""A graph of one step, which calls the provider and emits its text in windows of a tenth of a second."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 _WINDOW_S: Final = 0.1
-# Windows end together, as the mesh's do when it is busy.
+# Windows end together, as in the mesh when it is busy.
 _TICK_S: Final = 0.025
 
 
@@ -25,7 +25,7 @@ class Turn:
     session: aiohttp.ClientSession
     url: str
     messages: Sequence[dict[str, str]]
-    tell: Callable[[str], None]
+    emit: Callable[[str], None]
 
 
 type Graph = CompiledStateGraph[State, Turn, State, State]
@@ -52,7 +52,7 @@ async def _model(state: State, runtime: Runtime[Turn]) -> State:
             *lines, rest = (rest + data).split(b"\n")
             if text := "".join(map(_text, lines)):
                 parts.append(text)
-                turn.tell(text)
+                turn.emit(text)
             if parts and not has_ended.is_set():
                 await _until_window_ends(response)
     return {"answer": "".join(parts)}
@@ -67,7 +67,7 @@ def _text(line: bytes) -> str:
 
 
 async def _until_window_ends(response: aiohttp.ClientResponse) -> None:
-    """What comes meanwhile stays with the system, and wakes nobody."""
+    """Pauses reading until the window ends. Data stays in the kernel meanwhile and causes no wake-ups."""
     now_s = asyncio.get_running_loop().time()
     transport = response.connection.transport if response.connection else None
     if transport:

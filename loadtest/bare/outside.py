@@ -1,4 +1,4 @@
-"""What agent and memory share: how they are reached, and the database and the provider that they reach."""
+"""Code shared by agent and memory: their gRPC server, and their connections to the database and the provider."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +12,11 @@ from bare.settings import BareSettings
 
 
 def open_pool(settings: BareSettings, size: int) -> Any:
-    """asyncpg's own, without the statements that it would send each time a connection is given back."""
-    return asyncpg.create_pool(settings.database_url, min_size=size, max_size=size, reset=_as_it_is)
+    """asyncpg's pool, without the statements that it would send whenever a connection is returned."""
+    return asyncpg.create_pool(settings.database_url, min_size=size, max_size=size, reset=_without_reset)
 
 
-async def _as_it_is(connection: Any) -> None:
+async def _without_reset(connection: Any) -> None:
     del connection
 
 
@@ -30,7 +30,7 @@ def open_session() -> aiohttp.ClientSession:
 
 
 async def serve(servicer: Any, add_to: Callable[[Any, grpc.aio.Server], None], address: str) -> None:
-    """Until the process is ended."""
+    """Serves until the process ends."""
     server = grpc.aio.server()
     add_to(servicer, server)
     server.add_insecure_port(address)

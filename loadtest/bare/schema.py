@@ -1,4 +1,4 @@
-"""The tables, and the statements of a turn: as few as keep what was said."""
+"""The tables and the statements of a turn: the minimum that stores the messages."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ BEGIN_TURN: Final = """
     WITH run AS (INSERT INTO bare.runs (id, thread_id, user_id) VALUES ($1, $2, $3))
     INSERT INTO bare.messages (thread_id, role, content) VALUES ($2, 'user', $4)
 """
-# The user's new message among them.
+# Includes the user's new message.
 HISTORY: Final = "SELECT role, content FROM bare.messages WHERE thread_id = $1 ORDER BY id DESC LIMIT 20"
 END_TURN: Final = """
     WITH run AS (UPDATE bare.runs SET answer = $3 WHERE id = $1)

@@ -2,7 +2,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class BareSettings(BaseSettings):
-    """All three processes' settings, from `BARE_*`; addresses are `host:port`."""
+    """The settings of all three processes, from `BARE_*`. Addresses are `host:port`."""
 
     model_config = SettingsConfigDict(env_prefix="BARE_", frozen=True, use_attribute_docstrings=True)
 
@@ -12,6 +12,6 @@ class BareSettings(BaseSettings):
     database_url: str
     redis_url: str
     provider_url: str
-    """OpenAI-compatible, chat and embeddings, up to `/v1`."""
+    """Base URL of the OpenAI-compatible chat and embeddings API, with `/v1`."""
     signing_key: str
-    """PEM of the key that tokens are signed with."""
+    """PEM of the key that signs tokens."""

@@ -1,6 +1,6 @@
-"""`python -m bench`: what one chat turn costs, and how many a second the mesh takes.
+"""`python -m bench`: measures the cost of a chat turn and how many turns per second the mesh sustains.
 
-It starts a mesh of its own with the model simulator, drives it, and stops it again; everything is on loopback.
+It starts its own mesh with the model simulator, drives it and stops it. Everything runs on loopback.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PARTS: Final = ("counts", "turns", "frontier", "recall", "storm", "bare")
 
 
 async def bench(size: Size, parts: Sequence[str], baseline: str | None, results: Path) -> int:
-    """The exit code: 1 when a count grew with the thread, or a memory was not found."""
+    """Returns the exit code: 1 if a count grew with the thread or a memory was not found."""
     figures: dict[str, Any] = {"machine": machine()}
     code = 0
     if "counts" in parts:
@@ -49,10 +49,10 @@ async def bench(size: Size, parts: Sequence[str], baseline: str | None, results:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all unless said")
-    parser.add_argument("--small", action="store_true", help="three minutes, for the plumbing: no figure counts")
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; default: all")
+    parser.add_argument("--small", action="store_true", help="run for three minutes to test the code, not to measure")
     parser.add_argument(
-        "--baseline", metavar="COMMIT", help="what a turn costs beside this commit; alone, nothing else"
+        "--baseline", metavar="COMMIT", help="compare the cost of a turn with this commit; without parts, nothing else"
     )
     parser.add_argument("--streams", type=int, metavar="N", help="streams at once in turns, bare and --baseline (100)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for what is written")

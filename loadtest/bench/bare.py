@@ -1,7 +1,7 @@
-"""What a turn costs beside the least mesh (`bare`): the share of it that no code of this project can spare.
+"""Compares the cost of a turn with that of the minimal mesh (`bare`), which is the part that cannot be optimized away.
 
-Batches of both in turns, on one database, one Redis and one provider. The mesh's polls go on while the least one is
-driven, and count as its PostgreSQL's.
+Batches of both alternate, on the same database, Redis and provider. While the minimal mesh is driven, the polls of the
+full mesh continue and count towards the minimal mesh's PostgreSQL.
 """
 
 import sys
@@ -57,7 +57,7 @@ async def _beside_mesh(size: Size, pace: Pace) -> dict[str, Any]:
                 await measure_batch(one, generator, streams=size.streams, turns=size.streams)
             pairs = []
             for number in range(size.repeats):
-                # What one leaves to PostgreSQL falls on the other, and not always on the same.
+                # The order alternates, because the work that one leaves to PostgreSQL is charged to the other.
                 turned = number % 2
                 batches = [
                     await measure_batch(one, generator, streams=size.streams, turns=size.turns_of(size.streams))
@@ -65,7 +65,7 @@ async def _beside_mesh(size: Size, pace: Pace) -> dict[str, Any]:
                 ]
                 pairs.append((batches[turned], batches[1 - turned]))
                 totals = [batch.cpu_ms_per_turn["total"] for batch in pairs[-1]]
-                say(f"total {totals[0]:.1f} ms a turn, the least mesh {totals[1]:.1f}")
+                say(f"total {totals[0]:.1f} ms per turn, minimal mesh {totals[1]:.1f}")
     return _figures("in one burst" if pace is BURST else "paced", pairs)
 
 
@@ -75,7 +75,7 @@ def _figures(how: str, pairs: Sequence[tuple[Batch, Batch]]) -> dict[str, Any]:
         "cpu_ms_per_turn": spreads([batch.cpu_ms_per_turn for batch in of_mesh]),
         "cpu_ms_per_turn_bare": spreads([batch.cpu_ms_per_turn for batch in of_bare]),
         "ratio": ratios([(mesh.cpu_ms_per_turn, bare.cpu_ms_per_turn) for mesh, bare in pairs]),
-        # How busy the cores were: a turn costs less where more come at once.
+        # Shows how busy the cores were: a turn costs less when more turns run concurrently.
         "turns_per_s": spreads([{"mesh": mesh.turns_per_s, "bare": bare.turns_per_s} for mesh, bare in pairs]),
     }
     for name, figures in costs.items():
@@ -89,7 +89,7 @@ def _figures(how: str, pairs: Sequence[tuple[Batch, Batch]]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _open_bare(mesh: Mesh, folder: Path) -> AsyncIterator[BareMesh]:
-    """Beside the mesh, on its database."""
+    """Starts the minimal mesh next to the full one, on the same database."""
     ports = PortPlan(free_base(_BASES))
     env = {
         "PYTHONPATH": str(_LOADTEST),

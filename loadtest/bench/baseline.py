@@ -1,4 +1,4 @@
-"""What a turn costs beside another commit: batches of both in turns, for the machine's own speed drifts in minutes."""
+"""Compares the cost of a turn with another commit. Batches alternate, because the machine's speed drifts in minutes."""
 
 import io
 import os
@@ -22,7 +22,7 @@ _ROOT: Final = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """CPU in milliseconds a turn; `ratio` is this commit's to the baseline's, of each pair of batches."""
+    """CPU in milliseconds per turn. `ratio` is this commit's to the baseline's, for each pair of batches."""
 
     baseline: str
     before: Mapping[str, Spread]
@@ -39,7 +39,7 @@ class Comparison:
 
 
 async def compare(size: Size, baseline: str) -> Comparison:
-    """Raises CalledProcessError for a commit that git does not know."""
+    """Raises CalledProcessError if git does not know the commit."""
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name:
         folder = Path(name)
         code = check_out(baseline, folder / "code")
@@ -49,7 +49,7 @@ async def compare(size: Size, baseline: str) -> Comparison:
             open_generator() as of_there,
             open_generator() as of_here,
         ):
-            # A generator has accounts with one mesh.
+            # Each generator has accounts in one mesh only.
             both = ((there, of_there), (here, of_here))
             pairs = []
             for mesh, generator in both:
@@ -61,7 +61,7 @@ async def compare(size: Size, baseline: str) -> Comparison:
                     ).cpu_ms_per_turn
                     for mesh, generator in both
                 ]
-                say(f"total {after['total']:.1f} ms a turn, {before['total']:.1f} at {baseline}")
+                say(f"total {after['total']:.1f} ms per turn, {before['total']:.1f} at {baseline}")
                 pairs.append((before, after))
     return compared(baseline, pairs)
 
@@ -74,16 +74,18 @@ def compared(baseline: str, pairs: Sequence[tuple[Mapping[str, float], Mapping[s
         after=spreads([{name: after[name] for name in names} for _, after in pairs]),
         ratio=ratios([({name: before[name] for name in names}, after) for before, after in pairs]),
     )
-    table(f"CPU, ms a turn, at {baseline}", comparison.before)
+    table(f"CPU, ms per turn, at {baseline}", comparison.before)
     table("here", comparison.after)
     table("ratio", comparison.ratio)
     return comparison
 
 
 def check_out(commit: str, folder: Path) -> str:
-    """The services as they were, beside the packages installed now. The database's schema is this commit's: it may be
-    ahead of the code (DESIGN §5). Gives the PYTHONPATH."""
-    archive = subprocess.run(  # noqa: S603 - git, and a commit that whoever runs it names
+    """Checks out the services of the commit, to run with the packages installed now. Returns the PYTHONPATH.
+
+    The database's schema is that of the current commit, which may be ahead of the code (DESIGN §5).
+    """
+    archive = subprocess.run(  # noqa: S603 - git, with a commit named by the person who runs it
         ["git", "archive", "--format=tar", commit, "proto", "services"],  # noqa: S607
         cwd=_ROOT,
         check=True,

@@ -1,4 +1,4 @@
-"""How many passwords the cores hash when they do nothing else: what logins are measured against."""
+"""Measures how many passwords the otherwise idle cores can hash, the reference for logins."""
 
 import os
 import time
@@ -10,7 +10,7 @@ from bench.load import PASSWORD
 
 
 def hashes_per_s(for_s: float) -> float:
-    """Passwords verified in a second, by auth's own parameters, with a thread for each core. Blocks."""
+    """Passwords verified per second with auth's parameters and one thread per core. Blocks."""
     hasher = Argon2id()
     password_hash = hasher.hash(PASSWORD)
     cores = len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""HTTP connections as cheap as a client can be: what drives the mesh shares the machine with it."""
+"""HTTP connections with minimal CPU cost, because the load generator shares the machine with the mesh."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ _LENGTH: Final = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time; `closed` once the server has hung up."""
+    """One request at a time. `closed` is set once the connection is closed."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -28,11 +28,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def answer(self) -> bytes:
-        """What has come of it: less than the whole when the server hung up or time was up."""
+        """The data received so far; incomplete if the server closed the connection or the request timed out."""
         return b"".join(self._data)
 
     async def ask(self, request: bytes, timeout_s: float) -> bytes:
-        """The answer. Raises TimeoutError, and the connection is of no more use."""
+        """The answer. On TimeoutError the connection is closed and cannot be used again."""
         assert self._transport is not None  # noqa: S101 - it is connected
         self._data = []
         self._done = asyncio.get_running_loop().create_future()
@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
         return self.answer
 
     def ends_with(self, data: bytes) -> bool:
-        """Whether the answer is over with this piece of it."""
+        """Whether the answer ends with this data."""
         del data
         return is_whole(self.answer)
 
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no asyncio.Transport by type.
+        # uvloop's transports do not inherit from asyncio.Transport.
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
 
 
 class Connections[C: Connection]:
-    """Connections of one kind to one server, opened as they are needed and kept while idle."""
+    """Connections of one kind to one server, opened on demand and reused."""
 
     def __init__(self, kind: type[C], url: str) -> None:
         parts = urlsplit(url)
@@ -84,7 +84,7 @@ class Connections[C: Connection]:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[C]:
-        """Raises OSError when none can be opened."""
+        """Raises OSError if no connection can be opened."""
         self._idle = [connection for connection in self._idle if not connection.closed]
         connection = self._idle.pop() if self._idle else await self._kind.open(*self._address)
         yield connection
@@ -106,12 +106,12 @@ def post(host: str, path: str, content_type: str, body: bytes, *, token: str = "
 
 
 def is_whole(answer: bytes) -> bool:
-    """Whether an answer that says its length is there to its last byte; False for one that says none."""
+    """Whether an answer with a content-length is complete; False for an answer without one."""
     head, separator, body = answer.partition(b"\r\n\r\n")
     found = _LENGTH.search(head) if separator else None
     return found is not None and len(body) >= int(found[1])
 
 
 def status_of(answer: bytes) -> int:
-    """0 when there is no answer."""
+    """The HTTP status; 0 if there is no answer."""
     return int(answer[9:12]) if answer.startswith(b"HTTP/1.1 ") else 0

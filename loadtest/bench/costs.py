@@ -1,4 +1,4 @@
-"""CPU of one turn by process, from whole batches of turns in a closed loop."""
+"""CPU time per turn by process, from complete batches of turns in a closed loop."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _SETTLES_WITHIN_S: Final = 30.0
 
 
 class Measured(Protocol):
-    """A mesh: what may be driven, whose processes are known, and whose database knows when all is done."""
+    """A mesh that can be measured: its URL, its processes, and the database that shows when all work is done."""
 
     @property
     def url(self) -> str: ...
@@ -34,7 +34,7 @@ class Measured(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """By process, and `total` of the turn path; `cpu_ms_per_turn` also has the generator as `load_generator`."""
+    """Figures by process, and `total` for the turn path. `cpu_ms_per_turn` also has `load_generator`."""
 
     cpu_ms_per_turn: Mapping[str, float]
     switches_per_turn: Mapping[str, float]
@@ -42,7 +42,7 @@ class Batch:
     memory_mib: Mapping[str, float]
     turns_per_s: float
     tokens_per_turn: float
-    """Of those that succeeded."""
+    """Of the successful turns."""
     success: float
     ends: Mapping[str, int]
 
@@ -51,7 +51,7 @@ async def measure_batch(mesh: Measured, generator: Generator, *, streams: int, t
     await settled(mesh)
     before = held(mesh.pids)
     seen = await generator.run(Plan(mesh.url, users, turns, streams=streams), threads=streams)
-    # What a turn leaves to be delivered is part of it.
+    # Pending deliveries belong to the cost of the turn.
     await settled(mesh)
     after = held(mesh.pids)
     good = [turn for turn in seen.turns if turn.has_succeeded]
@@ -78,15 +78,15 @@ def _memory(processes: Mapping[str, Held]) -> dict[str, float]:
 
 
 async def settled(mesh: Measured) -> None:
-    """No turn's usage waits for delivery any more."""
+    """Waits until the usage of every turn has been delivered."""
     async with (
         asyncio.timeout(_SETTLES_WITHIN_S),
         await psycopg.AsyncConnection.connect(mesh.database_url, autocommit=True) as connection,
     ):
-        while await _waiting(connection):  # noqa: ASYNC110 - another process' doing has no event
+        while await _pending(connection):  # noqa: ASYNC110 - another process does the work, so there is no event
             await asyncio.sleep(0.1)
 
 
-async def _waiting(connection: psycopg.AsyncConnection) -> int:
+async def _pending(connection: psycopg.AsyncConnection) -> int:
     found = await (await connection.execute(_SETTLED)).fetchone()
     return int(found[0]) if found else 0

@@ -1,4 +1,4 @@
-"""What one turn makes of statements, commits, rows, WAL, Redis commands and gRPC messages: counts, not times."""
+"""Counts statements, commits, rows, WAL bytes, Redis commands and gRPC messages, which do not depend on time."""
 
 import time
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from bench.stack import Mesh
 
 _MESSAGES: Final = "mesh_rpc_server_messages_total"
-# What services' logins sent, in shared memory as soon as it is done: the counters of pg_stat_database and pg_stat_wal
-# come out only once a connection has been idle for seconds.
+# The statements of the services' logins, available in shared memory immediately. The counters of pg_stat_database and
+# pg_stat_wal are published only after a connection has been idle for seconds.
 _SENT: Final = """
     SELECT coalesce(sum(calls) FILTER (WHERE query !~* '^(begin|commit|rollback)'), 0),
            coalesce(sum(calls) FILTER (WHERE query ~* '^commit'), 0),
@@ -22,7 +22,7 @@ _SENT: Final = """
     FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid
     WHERE r.rolname <> 'postgres' AND s.toplevel
 """
-# Ours: of the connection that asks.
+# Commands of the measuring connection itself.
 _OWN_COMMANDS: Final = frozenset({"cmdstat_info", "cmdstat_hello", "cmdstat_auth", "cmdstat_client|setinfo"})
 
 
@@ -30,15 +30,15 @@ _OWN_COMMANDS: Final = frozenset({"cmdstat_info", "cmdstat_hello", "cmdstat_auth
 class Counts:
     at_s: float
     statements: float
-    """Begin, commit and rollback apart."""
+    """Without begin, commit and rollback."""
     commits: float
     rows: float
-    """Touched by statements that write."""
+    """Rows affected by writing statements."""
     wal_bytes: float
     redis_commands: float
-    """With those inside of scripts."""
+    """Including those inside scripts."""
     grpc_messages: float
-    """Requests and responses of the services' own calls."""
+    """Requests and responses of the calls between services."""
 
     def since(self, before: Self) -> dict[str, float]:
         return {name: getattr(self, name) - getattr(before, name) for name in self.__slots__}

@@ -1,4 +1,4 @@
-"""What turns cost in statements, commits, bytes and messages, early and late in one thread. No figure knows a clock."""
+"""Counts the statements, commits, bytes and messages of turns, early and late in one thread. Independent of time."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from bench.load import Plan
 from bench.stack import Mesh
 
 _ALLOWED_GROWTH: Final = 1.1
-# Services poll whether there are turns or not, once a second or less: that is measured first and taken off.
+# Services also poll when idle, at most once a second. This background is measured first and subtracted.
 _IDLE_S: Final = 5.0
 
 
@@ -24,14 +24,14 @@ class Flatness:
     @property
     def grown(self) -> list[str]:
         return [
-            f"{name}: {self.early[name]:.1f} a turn early, {self.late[name]:.1f} late"
+            f"{name}: {self.early[name]:.1f} per turn early, {self.late[name]:.1f} late"
             for name in self.early
             if self.late[name] > self.early[name] * _ALLOWED_GROWTH + 0.5
         ]
 
 
 async def measure_counts(mesh: Mesh, generator: Generator, *, turns: int, part: int) -> Flatness:
-    """Of the `part` turns after the first `part`, and of the last `part` of `turns`."""
+    """Counts for the `part` turns after the first `part`, and for the last `part` of `turns`."""
     await _turns(mesh, generator, part)
     idle = await _idle_rates(mesh)
     early = await _counted(mesh, generator, part, idle)
@@ -56,7 +56,7 @@ async def _counted(mesh: Mesh, generator: Generator, turns: int, idle: Mapping[s
 
 
 async def _turns(mesh: Mesh, generator: Generator, turns: int) -> None:
-    """One after the other in one thread."""
+    """Runs turns sequentially in one thread."""
     seen = await generator.run(Plan(mesh.url, 1, turns, streams=1), threads=1)
     if failed := [turn.end for turn in seen.turns if not turn.has_succeeded]:
         raise RuntimeError(f"{len(failed)} turns failed: {failed[0]}")

@@ -1,4 +1,4 @@
-"""`python -m bench.crowd`: a mesh of its own under Locust's users, and what they and it came to."""
+"""`python -m bench.crowd`: runs its own mesh under load from Locust users, and reports what users and mesh measured."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ _LOADTEST: Final = Path(__file__).parents[1]
 
 
 async def crowd(arguments: argparse.Namespace) -> int:
-    """Locust's exit code: 1 past a threshold."""
+    """Returns Locust's exit code: 1 if a threshold is exceeded."""
     arguments.results.mkdir(parents=True, exist_ok=True)
     report = arguments.results / "load.html"
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
@@ -58,10 +58,10 @@ async def _locust(mesh: Mesh, arguments: argparse.Namespace, report: Path) -> in
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.crowd", description=__doc__)
     parser.add_argument("--users", type=int, default=1_500)
-    parser.add_argument("--rate", type=float, default=15.0, help="users that come in a second")
+    parser.add_argument("--rate", type=float, default=15.0, help="users added per second")
     parser.add_argument("--duration", default="180s")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the report")
-    parser.add_argument("locust", nargs="*", help="options of Locust's own, after --")
+    parser.add_argument("locust", nargs="*", help="additional options for Locust, after --")
     return asyncio.run(crowd(parser.parse_args()))
 
 

@@ -1,4 +1,4 @@
-"""How many turns a second the mesh takes before clients feel it: an open loop, faster step by step."""
+"""Measures how many turns per second the mesh sustains before latency grows: an open loop with increasing rates."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from bench.load import Plan
 from bench.stack import Mesh
 
 BOUNDS_MS: Final = (10, 50, 100, 250)
-# Threads for all turns that are open at once, also when they take three times what the model takes.
+# Enough threads for all concurrent turns, even if a turn takes three times as long as the model.
 _SLACK: Final = 3.0
 _TURNS_PER_USER: Final = 4
 
@@ -18,7 +18,7 @@ _TURNS_PER_USER: Final = 4
 @dataclass(frozen=True, slots=True)
 class Step:
     rate: float
-    """Turns that fell due in a second."""
+    """Turns due per second."""
     latency: Mapping[str, float]
     success: float
     ends: Mapping[str, int]
@@ -26,7 +26,7 @@ class Step:
 
 
 async def climb(mesh: Mesh, generator: Generator, rates: Sequence[float], step_s: float) -> AsyncIterator[Step]:
-    """Until the mesh fails turns, or holds none of the bounds."""
+    """Yields steps until turns fail or the latency exceeds all bounds."""
     for rate in rates:
         turns = int(rate * step_s)
         threads = int(rate * mesh.pace.turn_s * _SLACK) + 20
@@ -40,7 +40,7 @@ async def climb(mesh: Mesh, generator: Generator, rates: Sequence[float], step_s
 
 
 def frontier(steps: Sequence[Step]) -> dict[str, float]:
-    """By bound on the p99 of a turn's added latency: the highest rate that kept it; 0 when none did."""
+    """For each bound on the p99 of a turn's added latency: the highest rate within it, or 0."""
     kept = {bound: [s.rate for s in steps if s.success == 1 and _p99(s) <= bound] for bound in BOUNDS_MS}
     return {f"{bound}_ms": max(rates, default=0.0) for bound, rates in kept.items()}
 

@@ -1,4 +1,4 @@
-"""The load generator as the measurement sees it: plans in, turns out."""
+"""The measurement's interface to the load generator: plans in, turns out."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ from bench.load import Plan, Seen
 from bench.wire import Turn
 
 _LOADTEST: Final = Path(__file__).parents[1]
-# Ten thousand turns with the times of all their frames.
+# Enough for ten thousand turns with the times of all their frames.
 _LINE_BYTES: Final = 256 * 1024 * 1024
 _LONGEST_S: Final = 600.0
 
@@ -24,12 +24,12 @@ class Generator:
     process: asyncio.subprocess.Process
 
     async def run(self, plan: Plan, threads: int) -> Seen:
-        """What came of the plan, with at least so many threads to speak in.
+        """Runs the plan with at least `threads` threads, and returns what the generator observed.
 
         Raises:
-            RuntimeError: the generator ended, or said nothing for ten minutes.
+            RuntimeError: the generator ended, or did not answer for ten minutes.
         """
-        assert self.process.stdin is not None  # noqa: S101 - asked for in `open_generator`; for the types
+        assert self.process.stdin is not None  # noqa: S101 - requested in `open_generator`; for the type checker
         assert self.process.stdout is not None  # noqa: S101
         self.process.stdin.write(orjson.dumps({**asdict(plan), "threads": threads}) + b"\n")
         await self.process.stdin.drain()
@@ -39,7 +39,7 @@ class Generator:
         except TimeoutError:
             raise RuntimeError("the load generator did not answer in time") from None
         if not line:
-            raise RuntimeError("the load generator ended: its last words stand above")
+            raise RuntimeError("the load generator ended: see its output above")
         seen = orjson.loads(line)
         return Seen([Turn(**turn) for turn in seen["turns"]], seen["took_s"], seen["cpu_s"])
 

@@ -1,4 +1,4 @@
-"""How fast this build of Python is: two of one version may differ by more than what a change is to bring."""
+"""Measures the speed of this Python build. Two builds of one version may differ by more than a change under test."""
 
 import statistics
 import time
@@ -10,7 +10,7 @@ _TEXTS: Final = 50
 
 
 def loop_ms() -> float:
-    """CPU milliseconds of a fixed loop over calls, attributes, dictionaries and text; median of five."""
+    """CPU milliseconds of a fixed loop with calls, attributes, dictionaries and text; median of five runs."""
     return statistics.median(_timed() for _ in range(_REPEATS))
 
 

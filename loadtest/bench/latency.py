@@ -1,4 +1,4 @@
-"""What clients felt of turns, in milliseconds; the model's own time is taken off where a figure says `added`."""
+"""The latency of turns as clients observe it, in milliseconds. Figures named `added` exclude the model's own time."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from bench.wire import Turn
 
 
 def felt(turns: Sequence[Turn], pace: Pace) -> dict[str, float]:
-    """Of the turns that succeeded; counted from when they were due."""
+    """Percentiles over the successful turns, measured from the time when each was due."""
     good = [turn for turn in turns if turn.has_succeeded]
     first = [(turn.first_token_s - turn.due_s) * 1_000 - pace.ttft_ms for turn in good]
     whole = [(turn.ended_s - turn.due_s - pace.turn_s) * 1_000 for turn in good]
@@ -25,7 +25,7 @@ def felt(turns: Sequence[Turn], pace: Pace) -> dict[str, float]:
 
 
 def ends(turns: Sequence[Turn]) -> Mapping[str, int]:
-    """How turns ended, by kind; `lost_frames` are turns whose sequence has a gap."""
+    """The number of turns by how they ended. `lost_frames` are turns with a gap in their sequence."""
     counted = Counter("lost_frames" if turn.lost_frames else turn.end for turn in turns)
     return dict(counted.most_common())
 

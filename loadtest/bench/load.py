@@ -1,7 +1,7 @@
-"""The load generator, a process of its own: `python -m bench.load` reads a plan from stdin and writes what it saw.
+"""The load generator, a separate process: `python -m bench.load` reads plans from stdin and writes its observations.
 
-Closed loop: so many streams at every moment, each turn after the one before. Open loop: turns fall due at a constant
-rate whatever becomes of the ones before, and their latency counts from when they were due.
+Closed loop: a constant number of streams, each starting a turn when its previous one ends. Open loop: turns are due at
+a constant rate, regardless of earlier turns, and their latency is measured from the time when they were due.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from bench.loops import closed_loop, open_loop
 from bench.resources import own_cpu_s
 from bench.wire import Turn, TurnConnection
 
-PASSWORD: Final = "lighthouse-keeper-of-a-load-test"  # noqa: S105 - of users that live as long as a measurement
+PASSWORD: Final = "lighthouse-keeper-of-a-load-test"  # noqa: S105 - of users that exist only during a measurement
 _MESSAGE: Final = "Tell me about lighthouses, turn {number}."
-# Hashing passwords at once would be a storm of its own.
+# More concurrent logins would be a load test of their own.
 _LOGINS_AT_ONCE: Final = 4
-# What has no answer by then counts as failed.
+# A turn without an answer by then counts as failed.
 _TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`rate` turns a second, or with 0 a closed loop of `streams`; `turns` in all."""
+    """`turns` turns at `rate` per second, or in a closed loop of `streams` if `rate` is 0."""
 
     url: str
     users: int
@@ -46,7 +46,7 @@ class Seen:
     turns: Sequence[Turn]
     took_s: float
     cpu_s: float
-    """The generator's own, logins apart."""
+    """CPU time of the generator itself, without logins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ async def generate(plan: Plan, threads: Sequence[_Thread]) -> Seen:
 
 
 class _Pool:
-    """Idle threads; the oldest goes first, so that histories grow alike."""
+    """Idle threads, least recently used first, so that all histories grow equally."""
 
     def __init__(self, url: str, threads: Sequence[_Thread]) -> None:
         self.connections = Connections(TurnConnection, url)
@@ -78,7 +78,7 @@ class _Pool:
 
     async def turn(self, due_s: float) -> Turn:
         if not self._threads:
-            raise RuntimeError("no thread is idle: the plan needs more users, or the mesh has come to a standstill")
+            raise RuntimeError("no thread is idle: the plan needs more users, or the mesh has stalled")
         thread = self._threads.popleft()
         self._number += 1
         body = {"message": _MESSAGE.format(number=self._number), "thread_id": thread.thread_id}
@@ -92,7 +92,7 @@ class _Pool:
 
 
 async def make_threads(plan: Plan, count: int) -> list[_Thread]:
-    """`count` threads, spread over the plan's users, of whom each has one at least."""
+    """Creates `count` threads, spread over the plan's users. Each user has at least one."""
     users = min(plan.users, count)
     gate = asyncio.Semaphore(_LOGINS_AT_ONCE)
 
@@ -110,13 +110,13 @@ async def make_threads(plan: Plan, count: int) -> list[_Thread]:
 
 
 async def _main() -> None:
-    """Each line of stdin is a plan, each line of stdout what came of it; users are made as plans need threads."""
+    """Each line of stdin is a plan, each line of stdout its result. Users are created when plans need more threads."""
     threads: list[_Thread] = []
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        asked: dict[str, Any] = orjson.loads(line)
-        count = asked.pop("threads")
-        plan = Plan(**asked)
+        fields: dict[str, Any] = orjson.loads(line)
+        count = fields.pop("threads")
+        plan = Plan(**fields)
         if len(threads) < count:
             threads += await make_threads(plan, count - len(threads))
         seen = await generate(plan, threads)

@@ -1,4 +1,4 @@
-"""People who log in through the gateway, and what became of each login."""
+"""Users who log in through the gateway, and the outcome of each login."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from bench.load import PASSWORD
 REFUSED: Final = "503 with Retry-After"
 _PATH: Final = "/api/v1/auth/login"
 _FORM: Final = "application/x-www-form-urlencoded"
-# Twice what the gateway itself waits for a login.
+# Twice the gateway's own timeout for a login.
 _TIMEOUT_S: Final = 20.0
 _REGISTRATIONS_AT_ONCE: Final = 4
 
@@ -27,13 +27,13 @@ _REGISTRATIONS_AT_ONCE: Final = 4
 @dataclass(frozen=True, slots=True)
 class Login:
     took_s: float
-    """Since it was due."""
+    """Time since the login was due."""
     end: str
-    """The status, with whether a refusal said when to come back; `none` without an answer."""
+    """The status; `REFUSED` for a 503 with Retry-After; `none` without an answer."""
 
 
 class People:
-    """Each logs in in turn; one who waits for an answer may be asked to log in again."""
+    """Users who log in in rotation. A user may log in again while an earlier login is pending."""
 
     def __init__(self, url: str, emails: list[str]) -> None:
         self.connections = Connections(Connection, url)
@@ -50,7 +50,7 @@ class People:
 
 @asynccontextmanager
 async def open_people(url: str, count: int) -> AsyncIterator[People]:
-    """With accounts of their own."""
+    """Registers `count` new accounts."""
     emails = [f"login-{number}-{new_id().hex}@example.com" for number in range(count)]
     gate = asyncio.Semaphore(_REGISTRATIONS_AT_ONCE)
 

@@ -1,4 +1,4 @@
-"""The two ways to drive a mesh: so many at every moment, or so many a second whatever becomes of the ones before."""
+"""Two ways to drive a mesh: a constant number of concurrent calls, or a constant rate regardless of earlier calls."""
 
 import asyncio
 import time
@@ -9,13 +9,13 @@ type Call[T] = Callable[[float], Coroutine[Any, Any, T]]
 
 
 async def closed_loop[T](do: Call[T], *, count: int, at_once: int) -> list[T]:
-    """What came of `count` calls, each given the time it began, in the order they ended."""
+    """The results of `count` calls, in the order in which they ended. Each call gets its start time."""
     done: list[T] = []
     left = iter(range(count))
 
     async def one_after_the_other() -> None:
         for _ in left:
-            done.append(await do(time.monotonic()))  # noqa: PERF401 - shared by all
+            done.append(await do(time.monotonic()))  # noqa: PERF401 - shared by all workers
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
@@ -24,7 +24,7 @@ async def closed_loop[T](do: Call[T], *, count: int, at_once: int) -> list[T]:
 
 
 async def open_loop[T](do: Call[T], *, count: int, rate: float) -> list[T]:
-    """What came of `count` calls, each given the time it was due, `rate` a second; in that order."""
+    """The results of `count` calls at `rate` per second, in order. Each call gets the time when it was due."""
     began_s = time.monotonic()
     async with asyncio.TaskGroup() as group:
         tasks = []

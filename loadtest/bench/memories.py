@@ -1,4 +1,4 @@
-"""A table full of memories: users who talk of the same subjects, each of different ones at different times."""
+"""Fills the table of memories: all users talk about the same subjects, but at different times."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ TOPICS: Final = tuple(
         ("lighthouse", "garden", "bicycle", "violin", "harbour", "kitchen", "orchard", "telescope"),
     )
 )
-# Of the noise around a topic, whose own length is 1: two memories of one topic have a cosine of 0.8.
+# Length of the noise added to a topic's vector of length 1: two memories of one topic have a cosine of 0.8.
 _SCATTER: Final = 0.5
 _TYPES: Final = ("uuid", "uuid", "text", "bytea", "text", "text", "vector")
-# What pgvector's arithmetic in single precision may differ by from ours.
+# Maximum difference between pgvector's single-precision arithmetic and ours.
 _ROUNDING: Final = 1e-5
 
 
 class Row(NamedTuple):
-    """Named as the columns are."""
+    """Fields are named after the columns."""
 
     id: UUID
     user_id: UserId
@@ -46,14 +46,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """One user with all memories, `vectors` in the order of `ids`."""
+    """One user with all memories. `vectors` are in the order of `ids`."""
 
     user_id: UserId
     ids: Sequence[UUID]
     vectors: Vectors
 
     def share_found(self, query: Vectors, found: Sequence[UUID], limit: int) -> float:
-        """The part of the `limit` nearest that was found. One that is just as near as the last of them counts too."""
+        """The fraction of the `limit` nearest memories that was found. A memory as near as the last of them counts."""
         similarity: dict[UUID, float] = dict(zip(self.ids, (self.vectors @ query).tolist(), strict=True))
         nearest = sorted(similarity.values(), reverse=True)[:limit]
         least = nearest[-1] - _ROUNDING
@@ -61,12 +61,12 @@ class Owner:
 
 
 def vector_of(text: str, dimensions: int) -> Vectors:
-    """What the provider gives for it."""
+    """The provider's vector for the text."""
     return np.array(embed(text, dimensions), dtype=np.float32)
 
 
 async def fill(database_url: str, embedding: EmbeddingChoice, *, users: int, each: int) -> Owner:
-    """Gives `users` new users `each` memories, in the order that time would bring them; one of the users."""
+    """Creates `each` memories for `users` new users, interleaved as over time. Returns one of the users."""
     user_ids = [UserId(new_id()) for _ in range(users)]
     kept: list[Row] = []
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
@@ -83,10 +83,10 @@ async def fill(database_url: str, embedding: EmbeddingChoice, *, users: int, eac
 
 
 def _rows(user_ids: Sequence[UserId], each: int, embedding: EmbeddingChoice) -> Iterator[Row]:
-    """A memory of every user, then the next of every user: those of one lie as far apart as time would put them."""
+    """One memory of every user, then the next of every user, so that a user's rows are as far apart as in practice."""
     rng = np.random.default_rng(SEED)
     centres = np.array([vector_of(topic, embedding.dimensions) for topic in TOPICS])
-    # As the service names what made a vector.
+    # The service's name for the embedding model and dimension.
     space = f"{embedding.model}/{embedding.dimensions}"
     for number in range(each):
         text = f"What was said for the {number}th time."
@@ -96,7 +96,7 @@ def _rows(user_ids: Sequence[UserId], each: int, embedding: EmbeddingChoice) -> 
 
 
 def _near(rng: np.random.Generator, centres: Vectors, count: int) -> Vectors:
-    """Vectors of length 1, each near a centre drawn for it."""
+    """Vectors of length 1, each near a random centre."""
     dimensions = centres.shape[1]
     noise = rng.standard_normal((count, dimensions)) * (_SCATTER / np.sqrt(dimensions))
     vectors = centres[rng.integers(len(centres), size=count)] + noise

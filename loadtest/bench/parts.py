@@ -1,4 +1,4 @@
-"""The parts of a measurement: each starts a mesh of its own, says what it saw, and gives what the JSON keeps."""
+"""The parts of a measurement. Each starts its own mesh, prints its results and returns the figures for the JSON."""
 
 import tempfile
 from pathlib import Path
@@ -24,7 +24,7 @@ async def run_counts(size: Size) -> tuple[dict[str, Any], int]:
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
         async with open_mesh(Path(folder), BURST, counts_statements=True) as mesh, open_generator() as generator:
             flat = await measure_counts(mesh, generator, turns=size.thread_turns, part=size.thread_part)
-    table(f"counts a turn, turns {size.thread_part + 1} and on of one thread", flat.early)
+    table(f"counts per turn, from turn {size.thread_part + 1} of one thread", flat.early)
     table(f"the last {size.thread_part} of {size.thread_turns}", flat.late)
     for line in flat.grown:
         say(f"GROWN: {line}")
@@ -103,7 +103,7 @@ async def run_frontier(size: Size) -> dict[str, Any]:
                     f"p99 {added['added_turn_ms_p99']} ms; to the first token p50 {added['added_first_token_ms_p50']}, "
                     f"p99 {added['added_first_token_ms_p99']} ms; {dict(step.ends)}"
                 )
-    table("turns/s while the p99 of what is added to a turn stays under", frontier(steps))
+    table("turns/s at which the p99 of the latency added to a turn stays below", frontier(steps))
     return {"frontier_turns_per_s": frontier(steps), "steps": steps_as_json(steps)}
 
 

@@ -1,4 +1,4 @@
-"""The figures as pictures, where matplotlib is (`make setup-load`)."""
+"""Plots the figures if matplotlib is installed (`make setup-load`)."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,9 +8,9 @@ from bench.costs import TURN_PATH
 
 
 def draw(figures: Mapping[str, Any], stem: Path) -> Iterator[Path]:
-    """Draws what there is a figure of, each as SVG; yields where it went."""
+    """Writes a plot for each available figure as SVG, and yields the paths."""
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - the measurement needs none
+        from matplotlib.figure import Figure  # noqa: PLC0415 - optional
     except ImportError:
         return
     if "cpu_ms_per_turn" in figures:
@@ -22,7 +22,7 @@ def draw(figures: Mapping[str, Any], stem: Path) -> Iterator[Path]:
 def _cpu(figure: Any, cost: Mapping[str, float], stem: Path) -> Path:
     axes = figure.subplots()
     axes.barh(TURN_PATH[::-1], [cost[name] for name in TURN_PATH[::-1]])
-    axes.set_xlabel(f"CPU, ms a turn of 100 tokens (total {cost['total']:.1f})")
+    axes.set_xlabel(f"CPU, ms per turn of 100 tokens (total {cost['total']:.1f})")
     return _save(figure, stem, "cpu")
 
 
@@ -31,7 +31,7 @@ def _frontier(figure: Any, steps: list[Mapping[str, Any]], stem: Path) -> Path:
     rates = [step["rate"] for step in steps]
     for name in ("added_turn_ms_p50", "added_turn_ms_p99", "added_first_token_ms_p50", "added_first_token_ms_p99"):
         axes.plot(rates, [step["latency"][name] for step in steps], marker="o", label=name)
-    axes.set(xlabel="turns a second", ylabel="ms", yscale="symlog")
+    axes.set(xlabel="turns per second", ylabel="ms", yscale="symlog")
     axes.legend()
     return _save(figure, stem, "frontier")
 

@@ -1,6 +1,6 @@
-"""What finding a user's nearest memories takes in a full table, the embedding of the message apart, and what it finds.
+"""Measures how long finding a user's nearest memories in a full table takes, without the embedding, and its accuracy.
 
-Recall is called as the agent calls it; how long the embedding took within each call says the service's own histogram.
+Recall is called as the agent calls it. The service's own histogram gives the embedding time within each call.
 """
 
 import time
@@ -21,7 +21,7 @@ from bench.stack import Mesh
 from bench.statistics import percentiles
 
 LIMIT: Final = 10
-# Pools, prepared statements and caches are warm after so many.
+# Calls that warm up pools, prepared statements and caches.
 _WARM_UP: Final = 20
 _TIMEOUT_S: Final = 5.0
 _EMBEDDING_SUM: Final = "mesh_memory_embedding_duration_seconds_sum"
@@ -30,13 +30,13 @@ _EMBEDDING_SUM: Final = "mesh_memory_embedding_duration_seconds_sum"
 @dataclass(frozen=True, slots=True)
 class Recall:
     took_ms: float
-    """As the caller felt it, the embedding apart."""
+    """Time that the caller observed, without the embedding."""
     embedding_ms: float
     share_found: float
 
 
 async def measure_recall(mesh: Mesh, owner: Owner, calls: int) -> dict[str, float]:
-    """Of `calls` calls one after the other, each with a message of its own."""
+    """Figures of `calls` sequential calls, each with a different message."""
     async with (
         open_channel(f"ipv4:{LOOPBACK}:{mesh.stack.environments.ports_of('memory').api}") as channel,
         httpx.AsyncClient(trust_env=False) as scraper,
@@ -73,7 +73,7 @@ class _Recaller:
         return Recall((took_s - embedding_s) * 1_000, embedding_s * 1_000, share)
 
     async def _embedding_s(self) -> float:
-        """All embedding that the service has done so far."""
+        """Total embedding time of the service so far."""
         text = (await self._scraper.get(self._metrics_url)).raise_for_status().text
         samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
         return sum(sample.value for sample in samples if sample.name == _EMBEDDING_SUM)

@@ -1,6 +1,6 @@
-"""What `make bench` leaves: lines on the terminal, and one JSON file a run under `loadtest/results/`.
+"""The output of `make bench`: lines on the terminal, and one JSON file per run in `loadtest/results/`.
 
-The JSON's top keys are stable; README.md says what stands under each.
+The top-level keys of the JSON are stable; README.md describes them.
 """
 
 import os
@@ -33,7 +33,7 @@ def table(title: str, figures: Mapping[str, Spread | float | int]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """The machine and software on which the figures were measured."""
     return {
         "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
         "taken_at": utc_now().isoformat(timespec="seconds"),

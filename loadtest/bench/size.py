@@ -1,4 +1,4 @@
-"""How much is measured: all of it, or just enough to see that it works."""
+"""The size of a measurement: full, or just large enough to test the code."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""The mesh that is measured: one process a service, the real database, the simulator as provider, no tracing."""
+"""The measured mesh: one process per service, the real database, the simulator as provider, no tracing."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,10 +12,10 @@ from mesh_dev.ports import PORTS_PER_STACK, free_base
 from mesh_dev.settings import DevSettings
 from mesh_dev.stack import DATABASE, Stack, StackOptions
 
-# Below the range that systems take ephemeral ports from.
+# Below the range of ephemeral ports.
 _BASES: Final = range(24_000, 25_000, PORTS_PER_STACK)
 _UNLIMITED: Final = "1000000"
-# Rate limits out of the way; all else as a release has it.
+# Rate limits are raised out of the way; all other settings are as in a release.
 _RAISED: Final[Mapping[ServiceName, Mapping[str, str]]] = {
     "gateway": {
         "GATEWAY_LOGIN_LIMIT_PER_MINUTE": _UNLIMITED,
@@ -27,14 +27,14 @@ _RAISED: Final[Mapping[ServiceName, Mapping[str, str]]] = {
     "agent": {"AGENT_RECALL_TIMEOUT_S": "0.3"},
     "memory": {"MEMORY_RECALL_TIMEOUT_S": "0.3"},
 }
-# What goes on after a turn, put off for longer than a batch takes.
+# Delays the work after a turn for longer than a batch takes.
 _WITHOUT_BACKGROUND: Final = {"AGENT_EVAL_SAMPLE_RATIO": "0", "AGENT_REMEMBER_DELAY_S": "60"}
 _WITH_BACKGROUND: Final = {"AGENT_EVAL_SAMPLE_RATIO": "0.1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The provider's: an answer of `tokens` tokens, the first after `ttft_ms`, then one each `itl_ms`; 0 is a burst."""
+    """The provider's pace: `tokens` tokens, the first after `ttft_ms`, then one per `itl_ms`; 0 is a burst."""
 
     tokens: int = 100
     ttft_ms: float = 200.0
@@ -42,7 +42,7 @@ class Pace:
 
     @property
     def turn_s(self) -> float:
-        """What the model alone takes."""
+        """Time that the model alone takes."""
         return (self.ttft_ms + (self.tokens - 1) * self.itl_ms) / 1_000
 
 
@@ -68,7 +68,7 @@ class Mesh:
 
     @property
     def database_url(self) -> str:
-        """The superuser's."""
+        """The superuser's URL."""
         return self.stack.postgres.url_of(DATABASE)
 
 
@@ -81,7 +81,7 @@ async def open_mesh(
     counts_statements: bool = False,
     service_env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Mesh]:
-    """`counts_statements` costs PostgreSQL some CPU: for counts, not for times. `service_env` is for all services."""
+    """`counts_statements` costs PostgreSQL some CPU: use it for counts, not times. `service_env` applies to all."""
     background = _WITH_BACKGROUND if has_background else _WITHOUT_BACKGROUND
     preload = {"shared_preload_libraries": "pg_stat_statements"} if counts_statements else {}
     options = StackOptions(

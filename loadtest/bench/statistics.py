@@ -23,18 +23,18 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def spreads(repeats: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    """By name: each name stands in every repeat."""
+    """Spreads by name. Every repeat must have every name."""
     return {name: spread([one[name] for one in repeats]) for name in repeats[0]}
 
 
 def ratios(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, Spread]:
-    """Of the second to the first of each pair, by the names that both have, and more than nothing, in every pair."""
+    """Ratios of the second to the first of each pair, for the names that are in every pair with a first above 0."""
     names = [name for name in pairs[0][0] if all(first.get(name) and name in second for first, second in pairs)]
     return {name: spread([second[name] / first[name] for first, second in pairs]) for name in names}
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Nearest rank; 0.0 of nothing."""
+    """Nearest rank; 0.0 for no values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 

@@ -1,4 +1,4 @@
-"""More logins than the cores can hash, and what people who chat feel of it."""
+"""Measures how more logins than the cores can hash affect users who chat."""
 
 import asyncio
 import time
@@ -16,16 +16,16 @@ from bench.resources import Held, held, machine_cpu_s, own_cpu_s
 from bench.stack import Mesh, Pace
 from bench.statistics import percentiles
 
-# Times what the mesh reaches.
+# Multiple of the login rate that the mesh sustains.
 STORM: Final = 3
-# Enough to have a password at hand for each core at every moment; fewer than may wait.
+# Enough to keep every core busy with a password, but fewer than may wait in the queue.
 _AT_ONCE: Final = 32
 _TURNS_PER_USER: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """`rate` turns a second for `for_s` seconds, in threads of their own."""
+    """`rate` turns per second for `for_s` seconds, in separate threads."""
 
     mesh: Mesh
     generator: Generator
@@ -37,13 +37,13 @@ class Chat:
         return await self.generator.run(self._plan(turns), self._threads)
 
     async def warm_up(self) -> None:
-        """Makes users and threads, and has a turn in each of them."""
+        """Creates users and threads, and runs one turn in each thread."""
         plan = Plan(self.mesh.url, self._plan(0).users, turns=self._threads, streams=self._threads)
         await self.generator.run(plan, self._threads)
 
     @property
     def took_s(self) -> float:
-        """From the first turn to the end of the last, as far as the model goes."""
+        """Time from the first turn to the end of the last, counting only the model's time."""
         return self.for_s + self.mesh.pace.turn_s
 
     @property
@@ -56,22 +56,22 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """The same chat with nothing beside it, and with logins at a constant rate."""
+    """The same chat alone, and concurrently with logins at a constant rate."""
 
     alone: Mapping[str, float]
     beside: Mapping[str, float]
     logins: Sequence[Login]
     cores: Mapping[str, float]
-    """What processes took of them; those that drive the mesh as `load_generators`, all others of the machine as
-    `elsewhere`: a storm that had to share them says nothing."""
+    """Cores used by process. `load_generators` drive the mesh; `elsewhere` is the rest of the machine. A storm is not
+    valid if `elsewhere` used much."""
     chat_ends: Mapping[str, int]
 
 
 async def logins_per_s(people: People, count: int) -> float:
-    """How many the mesh reaches, one after the other in a closed loop.
+    """The rate of logins that the mesh sustains in a closed loop.
 
     Raises:
-        RuntimeError: one failed.
+        RuntimeError: a login failed.
     """
     began_s = time.monotonic()
     logins = await closed_loop(people.log_in, count=count, at_once=_AT_ONCE)
@@ -110,18 +110,18 @@ def answers(storms: Sequence[Storm]) -> dict[str, int]:
 
 
 def chat_ends(storms: Sequence[Storm]) -> dict[str, int]:
-    """Of all turns, alone and beside."""
+    """How all turns ended, alone and during the storm."""
     return dict(sum((Counter(storm.chat_ends) for storm in storms), Counter()))
 
 
 def logins_ms(storm: Storm) -> dict[str, float]:
-    """From when logins were due to their answers: of those that were let in, and of those refused."""
+    """Time from when logins were due to their answers, for accepted and for rejected ones."""
     by_end = {end: [login.took_s * 1_000 for login in storm.logins if login.end == end] for end in ("200", REFUSED)}
     return {**percentiles("accepted_ms", by_end["200"]), **percentiles("refused_ms", by_end[REFUSED])}
 
 
 def chat_p99_ratios(storm: Storm, pace: Pace) -> dict[str, float]:
-    """In the storm to alone: whole times, the model's part included, and what the mesh adds to them."""
+    """Ratios of the storm to chat alone: for total times, including the model's, and for the time added by the mesh."""
     model_ms = {"first_token": pace.ttft_ms, "turn": pace.turn_s * 1_000}
     added = {name: (storm.beside[f"added_{name}_ms_p99"], storm.alone[f"added_{name}_ms_p99"]) for name in model_ms}
     whole = {name: (beside + model_ms[name], alone + model_ms[name]) for name, (beside, alone) in added.items()}

@@ -1,6 +1,6 @@
 """One connection that streams chat turns.
 
-Frames are looked at when a turn is over. While it runs, only the times of the data that came are kept.
+Frames are parsed after the turn has ended. While it runs, only the arrival times of the data are recorded.
 """
 
 import re
@@ -21,19 +21,19 @@ _ANSWER: Final = re.compile(rb"^event: message_completed\r?\ndata: (.*?)\r?$", r
 
 @dataclass(slots=True)
 class Turn:
-    """Times are of this process's monotonic clock; 0.0 is never."""
+    """Times are from this process's monotonic clock; 0.0 means never."""
 
     due_s: float
     sent_s: float
     first_token_s: float = 0.0
     ended_s: float = 0.0
     arrivals_s: list[float] = field(default_factory=list)
-    """Of the data, from the first token on."""
+    """Arrival times of data from the first token on."""
     status: int = 0
     lost_frames: int = 0
     tokens: int = 0
     end: str = "cut"
-    """The type of the last event, or why there is none."""
+    """The type of the last event, or the reason why there is none."""
 
     @property
     def has_succeeded(self) -> bool:
@@ -49,7 +49,7 @@ class TurnConnection(Connection):
         self._turn = Turn(0.0, 0.0)
 
     async def run(self, token: str, body: dict[str, str], due_s: float, timeout_s: float) -> Turn:
-        """One turn from its request to its last byte, or to `timeout_s`."""
+        """Runs one turn, from its request to its last byte or until `timeout_s`."""
         self._tail = b""
         self._turn = turn = Turn(due_s, time.monotonic())
         request = post(self.host, _PATH, "application/json", orjson.dumps(body), token=token)
@@ -69,7 +69,7 @@ class TurnConnection(Connection):
         elif _FIRST_TOKEN in joined:
             self._turn.first_token_s = time.monotonic()
         self._tail = joined[-len(_FIRST_TOKEN) :]
-        # An answer with a length is a problem, not a stream.
+        # An answer with a content-length is a problem document, not a stream.
         return joined.endswith(_LAST_CHUNK) or is_whole(joined)
 
 

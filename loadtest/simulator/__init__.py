@@ -1,7 +1,7 @@
-"""An OpenAI-compatible model server that costs next to nothing and misbehaves on request.
+"""An OpenAI-compatible model server with minimal CPU cost and configurable faults.
 
-For tests and load: deterministic answers, exact counts of the tokens sent, faults by rule. It imports
-nothing of the mesh, so that it can be trusted as the other side of the wire. README.md has the manual.
+For tests and load: deterministic answers, exact counts of the tokens sent, faults by rule. It imports nothing from the
+mesh, so that it is an independent peer. README.md is the manual.
 """
 
 from simulator.words import reply_text

@@ -1,4 +1,4 @@
-"""Which answer a chat request gets: by action, by schema, or the default words."""
+"""Chooses the answer to a chat request: by action, by schema, or the default words."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _ASKS_FOR_MEMORIES = re.compile(r"memor|facts?\b|기억", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model says; one delta is one token, is one chunk."""
+    """The model's answer. Each delta is one token and one chunk."""
 
     deltas: list[bytes]
     text: str | None
@@ -35,7 +35,7 @@ class Answer:
         return message if self.tool_calls is None else message | {"tool_calls": self.tool_calls}
 
     def cut_to(self, tokens: int) -> "Answer":
-        """The answer as far as it got; for one that is not streamed."""
+        """The answer truncated to `tokens`, for requests without streaming."""
         text = "".join(orjson.loads(delta)["content"] for delta in self.deltas[:tokens]) if self.text else self.text
         return Answer(self.deltas[:tokens], text, self.finish_reason, self.tool_calls)
 
@@ -56,7 +56,7 @@ class Answerer:
         if text is not None:
             return _limited(split_tokens(text), request.max_tokens)
         if request.schema is not None:
-            # Never cut by max_tokens: half a JSON text is a fault, and faults come by rule.
+            # Never truncated by max_tokens: truncated JSON is a fault, and only rules cause faults.
             return _limited(split_tokens(self._structured(request, request.schema)), None)
         return self._words(request, action.tokens or self._default_tokens)
 
@@ -114,7 +114,7 @@ def _limited(tokens: list[str], limit: int | None) -> Answer:
 
 
 def _tool_answer(calls: tuple[ToolCall, ...], answer_id: str) -> Answer:
-    """Name and id first, then the arguments in pieces, call after call, as OpenAI streams them."""
+    """For each call, name and id first and then the arguments in pieces, as OpenAI streams them."""
     deltas: list[bytes] = []
     message_calls = []
     for index, call in enumerate(calls):

@@ -1,7 +1,7 @@
-"""`python -m simulator.bench`: what the simulator itself costs, in less than 15 s.
+"""`python -m simulator.bench`: measures the simulator's own cost in less than 15 s.
 
-It is part of every load test on the same machine, so its own CPU time has to be known. The load comes from this
-process over raw sockets; CPU time is the simulator's own count.
+The simulator shares the machine in every load test, so its CPU time must be known. This process generates the load over
+raw sockets; the simulator reports its own CPU time.
 """
 
 import asyncio
@@ -29,19 +29,19 @@ _TOKEN = b'"delta":{"content":" '
 
 @dataclass(slots=True)
 class _Load:
-    """What clients have seen, all together."""
+    """The observations of all clients together."""
 
     left_to_start: int
     tokens: int = 0
     complete: int = 0
     lateness_ms: list[float] = field(default_factory=list)
-    """Of each token, against the stream's schedule as its earliest token shows it."""
+    """Lateness of each token, relative to the stream's schedule as given by its earliest token."""
     rates: list[float] = field(default_factory=list)
-    """Tokens a second of each stream."""
+    """Tokens per second of each stream."""
 
 
 class _Client(asyncio.Protocol):
-    """Sends one request after the other and counts; as cheap as possible, it shares the machine."""
+    """Sends requests sequentially and counts tokens. Minimal, because it shares the machine."""
 
     def __init__(self, load: _Load, request: bytes, done: asyncio.Future[None], itl_s: float) -> None:
         self._load = load
@@ -57,7 +57,7 @@ class _Client(asyncio.Protocol):
         self._next()
 
     def data_received(self, data: bytes) -> None:
-        # The end of the last data is kept: a mark may lie across two.
+        # The end of the previous data is kept, because a marker may be split across two pieces.
         joined = self._tail + data
         tokens = joined.count(_TOKEN)
         self._load.tokens += tokens
@@ -97,7 +97,7 @@ async def _simulator(*flags: str) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "simulator", "--port", "0", *flags, stdout=asyncio.subprocess.PIPE
     )
-    assert process.stdout is not None  # noqa: S101 - asked for above; for the type
+    assert process.stdout is not None  # noqa: S101 - requested above; for the type checker
     try:
         yield (await process.stdout.readline()).decode().split()[-1]
     finally:
@@ -112,7 +112,7 @@ def _request(message: str) -> bytes:
 
 
 async def _drive(base_url: str, *, streams: int, connections: int, itl_s: float) -> tuple[_Load, float, float]:
-    """Runs the streams over so many connections; the load, seconds of wall clock and of the simulator's CPU."""
+    """Runs the streams over the connections. Returns the load, the wall-clock time and the simulator's CPU time."""
     host, _, port = base_url.removeprefix("http://").partition(":")
     loop = asyncio.get_running_loop()
     load = _Load(left_to_start=streams)
@@ -136,7 +136,7 @@ async def _unpaced() -> str:
         _, wall_s, cpu_s = await _drive(base_url, streams=_UNPACED_STREAMS, connections=_UNPACED_CONNECTIONS, itl_s=0)
     return (
         f"unpaced: {_UNPACED_STREAMS} streams of 100 tokens in {wall_s:.2f} s = {_UNPACED_STREAMS / wall_s:,.0f}/s; "
-        f"CPU {cpu_s:.2f} s = {cpu_s / _UNPACED_STREAMS * 1000:.3f} ms a stream, "
+        f"CPU {cpu_s:.2f} s = {cpu_s / _UNPACED_STREAMS * 1000:.3f} ms per stream, "
         f"{_UNPACED_STREAMS / cpu_s:,.0f} streams/s on one core (target 1,000)\n"
     )
 
@@ -149,7 +149,7 @@ async def _paced(name: str, tick_ms: str) -> str:
     return (
         f"paced, {name}: {_PACED_STREAMS} streams at {1 / _ITL_S:.0f} tokens/s for {wall_s:.2f} s: "
         f"slowest {min(load.rates):.1f} tokens/s, "
-        f"CPU {cpu_s / wall_s:.1%} of a core = {cpu_s / _PACED_STREAMS / _PACED_TOKENS * 1e6:.1f} us a token; "
+        f"CPU {cpu_s / wall_s:.1%} of a core = {cpu_s / _PACED_STREAMS / _PACED_TOKENS * 1e6:.1f} us per token; "
         f"tokens late p50 {late[49]:.1f} ms, p99 {late[98]:.1f} ms\n"
     )
 
@@ -157,7 +157,7 @@ async def _paced(name: str, tick_ms: str) -> str:
 async def _main() -> None:
     sys.stdout.write(await _unpaced())
     sys.stdout.write(await _paced("tick wheel", "1"))
-    sys.stdout.write(await _paced("a timer a token", "0"))
+    sys.stdout.write(await _paced("one timer per token", "0"))
 
 
 if __name__ == "__main__":

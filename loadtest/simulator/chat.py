@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: request in, action decided, answer or fault out."""
+"""POST /v1/chat/completions: parses the request, chooses the action, and sends the answer or fault."""
 
 import time
 from functools import partial
@@ -30,7 +30,7 @@ _ENDINGS: dict[FaultKind | None, Ending] = {
 
 
 def respond_status_fault(connection: Connection, action: Action) -> bool:
-    """Answers 429, 500 or 503 if the action says so, and tells whether it did."""
+    """Answers 429, 500 or 503 if the action requires it. Returns whether it did."""
     if action.fault not in _STATUS_FAULTS:
         return False
     status, kind, message = _STATUS_FAULTS[action.fault]
@@ -53,7 +53,7 @@ class Chat:
         self._pace = self._pace_of(_PLAIN)
 
     def handle(self, http: Request, connection: Connection) -> None:
-        """Raises: BadRequestError, DirectiveError; nothing has been written then."""
+        """Raises: BadRequestError, DirectiveError, before anything has been written."""
         body = parse_body(http)
         request = parse_chat(http, body)
         action, key = self._action_for(http, request)

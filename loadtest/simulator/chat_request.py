@@ -1,4 +1,4 @@
-"""The parts of a chat request that decide its answer; fields unknown here are ignored, as OpenAI-likes must."""
+"""The parts of a chat request that determine its answer. Unknown fields are ignored, as OpenAI-compatible APIs must."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import orjson
 
 from simulator.http_server import Request
 
-# What a message costs besides its words, as with OpenAI's chat format.
+# Tokens of a message in addition to its words, as in OpenAI's chat format.
 _TOKENS_PER_MESSAGE = 3
 
 
@@ -23,7 +23,7 @@ class ChatRequest:
     with_usage: bool
     max_tokens: int | None
     schema: dict[str, Any] | None
-    """The JSON schema asked for; an empty one for `json_object`."""
+    """The requested JSON schema; an empty one for `json_object`."""
     has_tools: bool
     key: str | None
 
@@ -44,7 +44,7 @@ class ChatRequest:
         return sum(len(text.split()) + _TOKENS_PER_MESSAGE for text in self.texts())
 
     def since_user(self) -> list[dict[str, Any]]:
-        """The messages after the last one of the user: the tool loop of this turn."""
+        """The messages after the user's last one: the tool loop of this turn."""
         last = max((i for i, message in enumerate(self.messages) if message.get("role") == "user"), default=-1)
         return self.messages[last + 1 :]
 
@@ -94,7 +94,7 @@ def parse_chat(request: Request, body: dict[str, Any]) -> ChatRequest:
 
 
 def request_key(request: Request, body: dict[str, Any]) -> str | None:
-    """What its tokens are counted by: header `x-sim-key`, metadata `sim_key`, `run_id`, or `user`; the first given."""
+    """The key for counting tokens: the first of header `x-sim-key`, metadata `sim_key` or `run_id`, and `user`."""
     if header := request.headers.get("x-sim-key"):
         return header
     metadata = body.get("metadata")

@@ -11,9 +11,9 @@ _TIMEOUT_S = 10.0
 
 
 class SimulatorAdmin:
-    """Speaks to one simulator; use it as an async context manager, or close it.
+    """Client of one simulator. Use it as an async context manager, or close it.
 
-    Raises: httpx.HTTPStatusError when the simulator refuses, e.g. rules that are invalid.
+    Raises: httpx.HTTPStatusError if the simulator rejects a request, e.g. invalid rules.
     """
 
     def __init__(self, base_url: str) -> None:
@@ -32,20 +32,20 @@ class SimulatorAdmin:
         return await self._call("GET", "/_sim/stats")
 
     async def requests(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """The last requests to models with their bodies and outcomes, newest last."""
+        """The last model requests with their bodies and outcomes, newest last."""
         path = "/_sim/requests" if limit is None else f"/_sim/requests?limit={limit}"
         requests: list[dict[str, Any]] = (await self._call("GET", path))["requests"]
         return requests
 
     async def put_rules(self, rules: Sequence[Rule | Mapping[str, Any]]) -> None:
-        """Puts these rules in the place of all others."""
+        """Replaces all rules by these."""
         payload = [
             rule.model_dump(mode="json", exclude_unset=True) if isinstance(rule, Rule) else rule for rule in rules
         ]
         await self._call("PUT", "/_sim/rules", payload)
 
     async def rules(self) -> list[dict[str, Any]]:
-        """The rules in force, each with its `hits`."""
+        """The active rules, each with its `hits`."""
         rules: list[dict[str, Any]] = (await self._call("GET", "/_sim/rules"))["rules"]
         return rules
 
@@ -53,7 +53,7 @@ class SimulatorAdmin:
         await self._call("DELETE", "/_sim/rules")
 
     async def reset(self) -> None:
-        """No rules, all counts at zero, random faults from the start of their sequence."""
+        """Removes all rules, sets all counts to zero and restarts the sequence of random faults."""
         await self._call("POST", "/_sim/reset")
 
     async def _call(self, method: str, path: str, payload: object = None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The language inside a user's message: `[[sim:tokens=300]]`, for tests that only hold the chat API.
+"""Directives inside a user's message, such as `[[sim:tokens=300]]`, for tests that can only use the chat API.
 
-Directives count in the last user message of a chat request without `response_format`; memory extraction and
-judging quote the user, and must not be led by the quotation. README.md lists them.
+They apply only in the last user message of a chat request without `response_format`: memory extraction and judging
+quote the user and must not follow the quoted directives. README.md lists them.
 """
 
 import json
@@ -26,11 +26,11 @@ _FIELDS = {
 
 
 class DirectiveError(ValueError):
-    """The message holds a directive that makes no sense; the text says which."""
+    """The message contains an invalid directive, which the text names."""
 
 
 def parse_directives(message: str) -> tuple[Action, str | None] | None:
-    """The action a message asks for and the key it names, or None without directives.
+    """The action that the message requests and the key that it names, or None without directives.
 
     Raises: DirectiveError
     """
@@ -53,7 +53,7 @@ def parse_directives(message: str) -> tuple[Action, str | None] | None:
 
 
 def strip_directives(message: str) -> str:
-    """The message as the user meant it for people."""
+    """The message without its directives."""
     if _OPENING not in message:
         return message
     kept = []
@@ -79,7 +79,7 @@ def _read(message: str, position: int) -> tuple[str, Any, int]:
 
 
 def _read_tool(message: str, tool: re.Match[str]) -> tuple[str, Any, int]:
-    # Arguments are JSON and may hold `]]` themselves, so they are read as JSON and not up to the next bracket.
+    # Arguments are JSON and may contain `]]`, so they are parsed as JSON and not up to the next bracket.
     arguments: Any = {}
     end = tool.end()
     if not message.startswith("]]", end):

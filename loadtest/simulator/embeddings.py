@@ -1,7 +1,7 @@
-"""Deterministic embeddings: hashed words and character n-grams, so that texts that share words lie close.
+"""Deterministic embeddings from hashed words and character n-grams, so that texts that share words are close.
 
-No wits: "cat" and "kitten" are strangers. But the same text gives the same vector on every machine, a question about
-a fact is nearer to that fact than to another, and Korean works through its syllable pairs (particles differ, stems
+They know no meaning: "cat" and "kitten" are unrelated. But the same text gives the same vector on every machine, a
+question about a fact is nearer to that fact than to others, and Korean works by syllable pairs (particles differ, stems
 agree).
 """
 
@@ -16,7 +16,7 @@ from zlib import crc32
 _WORD = re.compile(r"\w+")
 _WORD_WEIGHT = 1.0
 _NGRAM_WEIGHT = 0.35
-# Words that say nothing of the subject; `query` and `passage` are the prefixes that e5 models are fed with.
+# Words that say nothing about the subject; `query` and `passage` are the prefixes of e5 models.
 _COMMON_WEIGHT = 0.1
 _COMMON_WORDS = (
     "a an and are as at be been but by can did do does for from had has have he her his how i in is it its me my of on "
@@ -28,11 +28,11 @@ _COMMON = frozenset(_COMMON_WORDS.split())
 
 @lru_cache(maxsize=8192)
 def embed(text: str, dimensions: int) -> array[float]:
-    """A vector of length 1 (float32). Callers must not change it: it is shared."""
+    """A vector of length 1 (float32). Callers must not modify it, because it is cached."""
     vector = [0.0] * dimensions
     for feature, weight in _features(text):
         hashed = crc32(feature.encode("utf-8", "surrogatepass"))
-        # The sign comes from a bit the index does not use: unrelated texts end up near 0, not near 1.
+        # The sign comes from a bit that the index does not use, so that unrelated texts have a cosine near 0, not 1.
         vector[(hashed >> 1) % dimensions] += weight if hashed & 1 else -weight
     norm = math.sqrt(sum(value * value for value in vector))
     if norm == 0:

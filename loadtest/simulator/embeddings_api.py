@@ -32,7 +32,7 @@ class Embeddings:
         self._clock = clock
 
     def handle(self, http: Request, connection: Connection) -> None:
-        """Raises: BadRequestError (nothing has been written then)."""
+        """Raises: BadRequestError, before anything has been written."""
         body = parse_body(http)
         texts = _texts(body.get("input"))
         dimensions = _dimensions(body.get("dimensions"), self._settings.embedding_dimensions)
@@ -96,7 +96,7 @@ def _encoded(vector: array[float], encoding: Encoding) -> list[float] | str:
 
 
 def _texts(given: Any) -> list[str]:
-    """One text for each input: a string, a list of strings, or token ids (one list, or a list of lists)."""
+    """One text per input. The input is a string, a list of strings, or token ids (one list, or a list of lists)."""
     inputs = given if isinstance(given, list) else [given]
     if inputs and all(isinstance(item, int) for item in inputs):
         inputs = [inputs]

@@ -1,16 +1,16 @@
-"""The rule for fact extraction: what a user says of themselves, word for word.
+"""The rule for fact extraction: a user's statements about themselves, verbatim.
 
-An answer to a request for structured output is *derived from the conversation* when it asks for facts, that is,
-when its schema has at the top level
+The answer to a request for structured output is *derived from the conversation* if the request asks for facts. It does
+so if its schema has at the top level
 - an array of strings named `facts`, or
-- an array of objects with a string property named like text (`text`, `fact`, `memory`, `content`, `statement`);
-or when it asks for `json_object` under a prompt that speaks of memories or facts (mem0's own call).
-The facts are then, in order and each once, the sentences of the user's messages that hold I, my, me, mine or myself
-(in Korean 나, 내, 저, 제 with their particles), without questions and without directives. A unique marker in such a
-sentence therefore comes back unchanged, and a sentence of nobody else does.
+- an array of objects with a string property for text (`text`, `fact`, `memory`, `content`, `statement`);
+or if it requests `json_object` with a prompt that mentions memories or facts (mem0's own call).
+The facts are then the sentences of the user's messages that contain I, my, me, mine or myself (in Korean 나, 내, 저, 제
+with their particles), in order, without duplicates, questions and directives. A unique marker in such a sentence
+therefore comes back unchanged, and sentences of others do not.
 
-The user's messages are those with role `user`. Where such a message is itself a transcript, only its user part
-counts: mem0's section "New Messages", a JSON list of role and content, `<user>` elements, lines that begin `user:`.
+The user's messages are those with role `user`. If such a message is itself a transcript, only its user part counts:
+mem0's section "New Messages", a JSON list of role and content, `<user>` elements, lines that begin with `user:`.
 """
 
 import json
@@ -38,7 +38,7 @@ _QUESTION_MARKS = ("?", "\uff1f")
 
 
 def self_statements(user_messages: Iterable[str]) -> list[str]:
-    """The sentences in which the user speaks of themselves, in order, each once."""
+    """The sentences in which users talk about themselves, in order, without duplicates."""
     found: dict[str, None] = {}
     for message in user_messages:
         for spoken in _spoken_by_user(message):

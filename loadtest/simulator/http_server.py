@@ -1,7 +1,7 @@
-"""HTTP/1.1 for a server whose answers are mostly bytes made in advance.
+"""HTTP/1.1 for a server whose answers are mostly precomputed bytes.
 
-Why no framework: README.md, "Why no web framework". Handlers are plain functions that answer now or later through
-the connection; there is no task, no context and no header object per request.
+README.md ("Why no web framework") explains why. Handlers are plain functions that answer now or later through the
+connection. There is no task, context or header object per request.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import httptools
 
 JSON = b"application/json"
 _MAX_HEADER_BYTES = 64 * 1024
-# Requests sent ahead on one connection; more is abuse and not a client.
+# Pipelined requests per connection; more are treated as abuse.
 _MAX_WAITING = 64
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -40,7 +40,7 @@ class Request:
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection: parses requests, hands them on one at a time, writes what the handler says."""
+    """One client's connection: parses requests, passes them on one at a time, and writes the handler's answers."""
 
     def __init__(
         self, handle: Callable[[Request, "Connection"], None], open_connections: "set[Connection]", max_body_bytes: int
@@ -56,9 +56,9 @@ class Connection(asyncio.Protocol):
         self._refusal: int | None = None
         self.is_paused = False
         self.on_gone: Callable[[], None] | None = None
-        """Called once when the client is gone before the answer was complete."""
+        """Called once if the client disconnects before the answer is complete."""
         self.on_writable: Callable[[], None] | None = None
-        """Called when a paused connection takes data again."""
+        """Called when a paused connection accepts data again."""
         self._fresh_request()
 
     # --- what handlers use
@@ -68,13 +68,13 @@ class Connection(asyncio.Protocol):
         return self._transport is None or self._transport.is_closing()
 
     def respond(self, status: int, body: bytes, content_type: bytes = JSON, headers: bytes = b"") -> None:
-        """A complete answer. `headers` are further lines, each ended by CRLF."""
+        """Sends a complete answer. `headers` are additional lines, each ending with CRLF."""
         head = b"content-type: %b\r\ncontent-length: %d\r\n%b" % (content_type, len(body), headers)
         self._write(self._head(status, head) + body)
         self.end()
 
     def start_stream(self, data: bytes) -> None:
-        """Status, headers of an event stream and its first data, in one write."""
+        """Sends the status, the headers of an event stream and its first data in one write."""
         head = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
         head += b"transfer-encoding: chunked\r\n"
         self._write(self._head(HTTPStatus.OK, head) + _chunk(data))
@@ -87,19 +87,19 @@ class Connection(asyncio.Protocol):
         self.end()
 
     def respond_cut(self, body: bytes, promised_bytes: int) -> None:
-        """An answer that breaks off: fewer bytes than its length says."""
+        """Sends a truncated answer: fewer bytes than its content-length."""
         head = b"content-type: application/json\r\ncontent-length: %d\r\n" % promised_bytes
         self._write(self._head(HTTPStatus.OK, head) + body)
         self.cut()
 
     def cut(self) -> None:
-        """Closes in mid-answer; what was written before still goes out."""
+        """Closes the connection in mid-answer. Data written before is still sent."""
         self.on_gone = self.on_writable = None
         if self._transport is not None:
             self._transport.close()
 
     def end(self) -> None:
-        """The answer is complete; the next request, if any, is taken."""
+        """Ends the answer and handles the next request, if any."""
         self.on_gone = self.on_writable = None
         keep_alive = self._current is not None and self._current.keep_alive
         self._current = None

@@ -1,4 +1,4 @@
-"""When tokens are due, and a clock that wakes up once for many of them."""
+"""The due times of tokens, and a clock that serves many tokens with one wake-up."""
 
 import asyncio
 import heapq
@@ -20,12 +20,12 @@ class Clock(Protocol):
     def now_s(self) -> float: ...
 
     def at(self, when_s: float, callback: Callable[[], None]) -> None:
-        """Calls back at a time of `now_s`, never early by more than a millisecond; cannot be taken back."""
+        """Calls back at the given time of `now_s`, at most a millisecond early. Cannot be cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The rhythm of one answer: seconds to the first token, seconds between tokens, gap factors or none."""
+    """The timing of one answer: seconds to the first token, seconds between tokens, and optional gap factors."""
 
     ttft_s: float
     itl_s: float
@@ -40,13 +40,13 @@ class Pace:
 
 @cache
 def lognormal_jitter(seed: int, sigma: float) -> tuple[float, ...]:
-    """Gap factors with mean 1; a table, because a draw per token costs more than the token."""
+    """Gap factors with mean 1. Precomputed, because a random draw per token costs more than the token."""
     rng = random.Random(seed)  # noqa: S311 - reproducible jitter, not a secret
     return tuple(rng.lognormvariate(-sigma * sigma / 2, sigma) for _ in range(_JITTER_SAMPLES))
 
 
 class TickWheel:
-    """Groups callbacks into ticks: one timer of the loop serves every stream that is due in it."""
+    """Groups callbacks into ticks: one timer of the loop serves all streams that are due in a tick."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tick_s: float) -> None:
         self._loop = loop
@@ -77,7 +77,7 @@ class TickWheel:
         self._timer = self._loop.call_at(self._armed_slot * self._tick_s, self._turn)
 
     def _turn(self) -> None:
-        # The timer stays set while callbacks run: what they schedule is armed once, at the end.
+        # The timer stays set while callbacks run, so that what they schedule is armed once, at the end.
         self._armed_slot = -1
         due_until_s = self._loop.time() + _TIMER_SLACK_S
         try:
@@ -91,7 +91,7 @@ class TickWheel:
 
 
 class LoopTimers:
-    """One timer of the loop per callback: the plain way, kept to be measured against (`simulator.bench`)."""
+    """One timer of the loop per callback: the simple way, kept for comparison (`simulator.bench`)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -1,4 +1,4 @@
-"""What a test may ask of the simulator: rules over the admin API, and the actions they share with directives."""
+"""The rules that tests set through the admin API, and the actions that rules and directives share."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 FaultKind = Literal["429", "500", "503", "hang", "cut", "end_early", "garbage", "slow"]
 RequestKind = Literal["chat", "embeddings"]
 
-# What the fault `slow` means when the action does not say: well beyond a caller's usual patience for a token.
+# Defaults of the fault `slow`: far longer than callers usually wait for a token.
 SLOW_TTFT_MS = 3_000.0
 SLOW_ITL_MS = 300.0
 
@@ -22,30 +22,30 @@ class _Strict(BaseModel):
 class ToolCall(_Strict):
     name: str = Field(min_length=1)
     arguments: dict[str, Any] | str = Field(default_factory=dict)
-    """An object, or a string that is sent as it is (for arguments that are no JSON)."""
+    """An object, or a string that is sent unchanged (for arguments that are not JSON)."""
 
 
 class Action(_Strict):
-    """How a request is answered; what is not set stays as it would have been."""
+    """How a request is answered. Unset fields keep their default behaviour."""
 
     reply: str | None = None
-    """The answer's text. `{tool_result}` in it becomes the results of the tools called since the user spoke."""
+    """The answer's text. `{tool_result}` is replaced by the results of the tools called since the last user message."""
     echo: Literal["user", "prompt"] | None = None
-    """Answer with the last user message, or with all system messages."""
+    """Answers with the last user message, or with all system messages."""
     tool_calls: tuple[ToolCall, ...] = ()
-    """Called (all at once) if the request offers tools and no result is there yet; `reply` is the text after it."""
+    """Called, all at once, if the request offers tools and has no results yet. `reply` is the text after that."""
     in_rounds: bool = False
     """One tool call for each round instead of all at once."""
     repeat: bool = False
-    """Call tools in every round, for ever."""
+    """Calls tools in every round, forever."""
     tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Length of a default answer."""
     fault: FaultKind | None = None
     after_tokens: Annotated[int, Field(ge=0)] | None = None
-    """Tokens before a hang, cut, early end or garbage; not set: half of the answer, or 0 for a hang, which then sends
-    not even a status line."""
+    """Tokens before a hang, cut, early end or garbage. If unset, half of the answer, or 0 for a hang, which then does
+    not even send a status line."""
     with_finish: bool = False
-    """A cut comes after the finish chunk instead of before it."""
+    """Cuts after the finish chunk instead of before it."""
     retry_after_s: int = Field(default=1, ge=0)
     """Sent with 429 and 503."""
     ttft_ms: Annotated[float, Field(ge=0)] | None = None
@@ -56,7 +56,7 @@ class Action(_Strict):
 
 
 class Match(_Strict):
-    """All given conditions hold; none given matches every chat request."""
+    """Matches if all given conditions hold; without conditions, matches every chat request."""
 
     kind: RequestKind = "chat"
     model: str | None = None
@@ -65,9 +65,9 @@ class Match(_Strict):
     anywhere: str | None = None
     """Part of any message's text."""
     header: dict[str, str] = Field(default_factory=dict)
-    """Header values, names without regard to case."""
+    """Header values; names are case-insensitive."""
     structured: bool | None = None
-    """Whether JSON is asked for by `response_format`: memory extraction and judging do that, a chat turn does not."""
+    """Whether `response_format` requests JSON, as memory extraction and judging do and chat turns do not."""
     probability: float = Field(default=1, ge=0, le=1)
     times: int | None = Field(default=None, ge=1)
     """Only the first n matches."""
@@ -87,7 +87,7 @@ class Rule(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What rules look at; made only when there are rules."""
+    """The parts of a request that rules match; created only if there are rules."""
 
     kind: RequestKind
     model: str
@@ -101,7 +101,7 @@ _RULES = TypeAdapter(list[Rule])
 
 
 class RuleBook:
-    """The rules in force, first match wins; counts each rule's matches."""
+    """The active rules, of which the first match applies. Counts each rule's matches."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -113,9 +113,9 @@ class RuleBook:
         return bool(self._rules)
 
     def replace(self, payload: object) -> None:
-        """Puts a list of rules (or `{"rules": [...]}`) in the place of all others.
+        """Replaces all rules by a list of rules (or `{"rules": [...]}`).
 
-        Raises: pydantic.ValidationError, and then nothing has changed.
+        Raises: pydantic.ValidationError, before anything has changed.
         """
         rules = _RULES.validate_python(payload.get("rules") if isinstance(payload, dict) else payload)
         self._rules, self._hits = rules, [0] * len(rules)
@@ -138,7 +138,7 @@ class RuleBook:
         ]
 
     def _holds(self, match: Match, subject: Subject, hits: int) -> bool:
-        # The draw comes last: a request that could not match anyway must not move the sequence.
+        # The random draw comes last, so that a request that does not match otherwise does not advance the sequence.
         return (
             match.kind == subject.kind
             and (match.times is None or hits < match.times)
@@ -152,7 +152,7 @@ class RuleBook:
 
 
 class FaultDice:
-    """Draws the global fault rates, seeded."""
+    """Draws faults by the global rates, with a seed."""
 
     def __init__(self, seed: int, rates: Mapping[FaultKind, float]) -> None:
         self._seed = seed
@@ -163,7 +163,7 @@ class FaultDice:
         self._rng.seed(self._seed)
 
     def roll(self) -> FaultKind | None:
-        """At most one fault for a request; rates that sum to more than 1 crowd out the later kinds."""
+        """At most one fault per request. If the rates sum to more than 1, later kinds occur less often."""
         if not self._rates:
             return None
         draw = self._rng.random()

@@ -1,4 +1,4 @@
-"""A valid instance of a JSON schema, the same for the same seed; facts come from the conversation (facts.py)."""
+"""Creates a valid instance of a JSON schema, reproducible by seed. Facts come from the conversation (facts.py)."""
 
 import math
 import random
@@ -9,7 +9,7 @@ from simulator.facts import TEXT_PROPERTIES
 
 Schema = Mapping[str, Any]
 
-# Beyond this depth optional properties are left out and arrays are as short as allowed: schemas may be recursive.
+# Beyond this depth optional properties are omitted and arrays are as short as allowed: schemas may be recursive.
 _DEEP = 8
 _FORMATS = {
     "date": "2026-01-01",
@@ -22,17 +22,17 @@ _FORMATS = {
     "hostname": "example.com",
 }
 _KEYWORD_TYPES = (("properties", "object"), ("items", "array"), ("minimum", "number"), ("maximum", "number"))
-# Ranges of numbers without bounds: a score is the commonest number asked of a model.
+# Ranges of unbounded numbers; a model is most often asked for a score.
 _OPEN_NUMBER_SPAN = 1.0
 _OPEN_INTEGER_SPAN = 10
 
 
 class UnsupportedSchemaError(ValueError):
-    """The schema uses something no instance can be made for."""
+    """The schema uses a feature for which no instance can be created."""
 
 
 def facts_property(schema: Schema) -> tuple[str, str | None] | None:
-    """Where a schema wants facts: its property and, for objects, the property inside that holds the text."""
+    """The property of a schema for facts and, for objects, the inner property for the text."""
     maker = _Maker(schema, random.Random(0))  # noqa: S311 - no draw is made
     for name, value in maker.resolve(schema).get("properties", {}).items():
         items = _items_of(maker, value)
@@ -48,7 +48,7 @@ def facts_property(schema: Schema) -> tuple[str, str | None] | None:
 
 
 def answer_schema(schema: Schema, seed: int, facts: Sequence[str]) -> Any:
-    """An instance of the schema; where it wants facts, with one item for each fact (up to `maxItems`).
+    """An instance of the schema. Its property for facts has one item per fact (up to `maxItems`).
 
     Raises: UnsupportedSchemaError
     """
@@ -144,7 +144,7 @@ class _Maker:
             return float(round(self._multiple(schema, step) * step, 10))
         low, high = _bounds(schema, _OPEN_NUMBER_SPAN)
         value = round(self._rng.uniform(low, high), 3)
-        # Rounding may step on an exclusive bound or over an odd one.
+        # Rounding may hit an exclusive bound or exceed a bound with more digits.
         return value if low <= value <= high and value not in _exclusive(schema) else (low + high) / 2
 
     def _integer(self, schema: Schema, _depth: int) -> int:

@@ -1,4 +1,4 @@
-"""Opens the simulator in the running loop: for its own process, and for tests that want it in theirs."""
+"""Opens the simulator in the running loop, for its own process and for tests that run it in theirs."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,13 +9,13 @@ from simulator.http_server import Connection
 from simulator.pacing import Clock, LoopTimers, TickWheel
 from simulator.settings import SimulatorSettings
 
-# A load test opens its connections all at once.
+# A load test opens all its connections at once.
 _BACKLOG = 4096
 
 
 @asynccontextmanager
 async def open_simulator(settings: SimulatorSettings) -> AsyncIterator[str]:
-    """Yields the base URL, `http://host:port`; on leaving, open streams are cut at once."""
+    """Yields the base URL, `http://host:port`. At the end of the block, open streams are cut off immediately."""
     loop = asyncio.get_running_loop()
     simulator = Simulator(settings, _clock(settings, loop))
     connections: set[Connection] = set()

@@ -1,4 +1,4 @@
-"""What the simulator remembers of the requests it has had."""
+"""The simulator's statistics and log of requests."""
 
 import time
 from collections import Counter, deque
@@ -10,13 +10,13 @@ import orjson
 Outcome = Literal["open", "completed", "client_left", "fault", "refused"]
 
 _MAX_LOGGED_BYTES = 32 * 1024 * 1024
-# Keys are run ids under load; beyond this the oldest are forgotten.
+# Under load, keys are run ids. Beyond this number the oldest are evicted.
 _MAX_KEYS = 200_000
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request to a model; changes until its outcome is no longer `open`."""
+    """One request to a model. It changes while its outcome is `open`."""
 
     id: int
     kind: str
@@ -26,7 +26,7 @@ class RequestRecord:
     received_at_s: float
     """Unix time, as is `ended_at_s`."""
     reply: str | None = None
-    """The text that is being answered, whole, also when the client left before its end."""
+    """The complete text of the answer, even if the client disconnected before its end."""
     tokens: int = 0
     outcome: Outcome = "open"
     fault: str | None = None
@@ -59,7 +59,7 @@ class Stats:
         self.reset()
 
     def reset(self) -> None:
-        """Back to zero; streams that are open stay counted as open, and their further tokens count anew."""
+        """Resets all counts. Open streams stay counted as open, and their further tokens are counted from zero."""
         self._requests: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._outcomes: Counter[str] = Counter()

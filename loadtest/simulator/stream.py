@@ -1,4 +1,4 @@
-"""Sends one answer chunk by chunk, at its pace, to its planned end, and counts what it handed over."""
+"""Sends one answer chunk by chunk, at its pace and to its planned end, and counts the tokens sent."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,15 +10,15 @@ from simulator.wire import DONE, ChunkFrame
 
 Ending = Literal["finish", "hang", "cut", "cut_after_finish", "end_early", "garbage"]
 
-# Written at once when unpaced, some 50 kB: about the high-water mark of a transport, so that an answer of 100,000
-# tokens to a client that does not read stays bounded, and one that left is not counted to its end.
+# Tokens per write when unpaced, about 50 kB, which is near the high-water mark of a transport. This limits the buffer
+# for a client that does not read 100,000 tokens, and the count for a client that has disconnected.
 _SLAB_TOKENS = 256
 GARBAGE = b'\xff\xfe{"choices": [{"delta": <<<\x00 not json'
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a stream will send: the role, the deltas, and then its ending."""
+    """The content of a stream: the role, the deltas and the ending."""
 
     frame: ChunkFrame
     first_delta: bytes
@@ -30,7 +30,7 @@ class Script:
 
 
 class Stream:
-    """A stream in flight; alive until its script ends or its client leaves."""
+    """An active stream. It lives until its script ends or its client disconnects."""
 
     def __init__(
         self, connection: Connection, script: Script, pace: Pace, clock: Clock, stats: Stats, record: RequestRecord
@@ -44,7 +44,7 @@ class Stream:
         self._sent = 0
         self._is_over = False
         self._due_s = 0.0
-        # Jitter starts at a place of its own in each stream, or all would stall together.
+        # Each stream has its own offset in the jitter table; otherwise all would stall together.
         self._jitter_offset = record.id * 37
 
     def start(self) -> None:
@@ -120,14 +120,14 @@ class Stream:
             self._connection.start_stream(data)
         else:
             self._connection.stream(data)
-        # Due times are absolute: lateness of one token does not delay all that follow.
+        # Due times are absolute, so that a late token does not delay all later ones.
         self._due_s += self._pace.gap_s(self._jitter_offset + index)
         self._clock.at(self._due_s, self._tick)
 
     # --- the end
 
     def _end(self, data: bytes, *, is_begun: bool) -> None:
-        data += self._last_words()
+        data += self._ending()
         if not is_begun:
             self._connection.start_stream(data)
         elif data:
@@ -145,7 +145,7 @@ class Stream:
                 self._close("completed")
                 self._connection.end_stream()
 
-    def _last_words(self) -> bytes:
+    def _ending(self) -> bytes:
         match self._script.ending:
             case "finish":
                 return self._script.tail + DONE

@@ -1,7 +1,7 @@
-"""OpenAI's bytes: chunks of a stream, the unary answer, errors.
+"""OpenAI's wire format: the chunks of a stream, the unary answer, and errors.
 
-Field order and presence follow api.openai.com: role chunk, content chunks, finish chunk, usage chunk (with
-`choices: []`, and `usage: null` in all others) when `stream_options.include_usage` asks, `data: [DONE]`.
+The order and presence of fields follow api.openai.com: role chunk, content chunks, finish chunk, usage chunk (with
+`choices: []`, and `usage: null` in all others) if `stream_options.include_usage` is set, `data: [DONE]`.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ def content_delta(text: str) -> bytes:
 
 
 class ChunkFrame:
-    """What surrounds every delta of one answer, computed once: a stream's body is then a single join."""
+    """The bytes around every delta of one answer, precomputed so that a stream's body is a single join."""
 
     def __init__(self, answer_id: str, model: str, created_s: int, *, with_usage: bool) -> None:
         head = {
@@ -54,7 +54,7 @@ class ChunkFrame:
         self._between = self._suffix + self._prefix
 
     def deltas(self, deltas: Iterable[bytes]) -> bytes:
-        """One chunk for each delta, of which there is at least one."""
+        """One chunk for each delta; there must be at least one."""
         return self._prefix + self._between.join(deltas) + self._suffix
 
     def finish(self, reason: str) -> bytes:
@@ -67,7 +67,7 @@ class ChunkFrame:
 def completion(
     answer_id: str, model: str, created_s: int, message: dict[str, Any], finish_reason: str | None, usage: Usage
 ) -> bytes:
-    """The body of an answer that is not streamed."""
+    """The body of an answer without streaming."""
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
     body = {
         "id": answer_id,

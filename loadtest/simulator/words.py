@@ -1,4 +1,4 @@
-"""Default answers: N seeded words, the same for the same seed, model and user message."""
+"""Default answers: N random words, determined by the seed, the model and the user message."""
 
 import random
 import re
@@ -27,14 +27,14 @@ _WORDS = (
 )
 _VOCABULARY = _WORDS.split()
 
-# Start positions; two different questions share an answer once in as many.
+# Number of start positions. Two different questions get the same answer with probability 1 in this number.
 _TABLE_SIZE = 65_536
-# A real tokeniser cuts long words; text without spaces must not arrive as one token.
+# Splits long words as a real tokenizer does, so that text without spaces is not a single token.
 _TOKEN = re.compile(r"\s*\S{1,12}|\s+")
 
 
 class Writer:
-    """A long seeded sequence of words; an answer is a stretch of it, so making one is two list slices."""
+    """A long random sequence of words. An answer is a part of it, so creating one takes two list slices."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -44,7 +44,7 @@ class Writer:
         self._deltas = [delta_of[word] for word in words]
 
     def write(self, model: str, user_message: str, tokens: int) -> tuple[list[str], list[bytes]]:
-        """The tokens of the answer and, in step with them, their deltas on the wire."""
+        """The tokens of the answer and their deltas on the wire, in the same order."""
         start = digest(self._seed, model, user_message) % _TABLE_SIZE
         texts = _stretch(self._tokens, start, tokens)
         deltas = _stretch(self._deltas, start, tokens)
@@ -66,16 +66,16 @@ def writer_for(seed: int) -> Writer:
 
 
 def digest(seed: int, *parts: str) -> int:
-    """64 bits that decide everything that looks random about one request."""
+    """64 bits that determine everything that looks random about one request."""
     text = "\0".join((str(seed), *parts)).encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
 
 def reply_text(*, seed: int, model: str, user_message: str, tokens: int) -> str:
-    """The text a simulator with this seed answers when no rule, directive or schema decides otherwise."""
+    """The answer of a simulator with this seed, unless a rule, directive or schema determines another."""
     return "".join(writer_for(seed).write(model, user_message, tokens)[0])
 
 
 def split_tokens(text: str) -> list[str]:
-    """Cuts a given text into tokens: joined they are the text again; an empty text is one empty token."""
+    """Splits a text into tokens, whose concatenation is the text. An empty text is one empty token."""
     return _TOKEN.findall(text) or [""]
