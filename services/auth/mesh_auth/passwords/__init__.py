@@ -1,1 +1,1 @@
-"""What a password must be, and how it is hashed without stopping the event loop."""
+"""The rules for passwords, and hashing them without blocking the event loop."""

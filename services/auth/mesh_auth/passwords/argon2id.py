@@ -1,6 +1,6 @@
-"""Argon2id (RFC 9106) by libsodium, whose code for the processor at hand takes 12 ms where argon2-cffi takes 19.
+"""Argon2id (RFC 9106) by libsodium, whose processor-specific code takes 12 ms where argon2-cffi takes 19 ms.
 
-Hashes with other parameters, from other systems or of older settings, are verified by argon2-cffi, which knows all.
+argon2-cffi verifies hashes with other parameters, from other systems or older settings, because it supports all.
 """
 
 from typing import Final
@@ -10,15 +10,15 @@ from argon2.exceptions import VerificationError
 from nacl.exceptions import InvalidkeyError
 from nacl.pwhash import argon2id
 
-# OWASP Password Storage Cheat Sheet, second choice of its equal settings: 19 MiB, two passes, one lane.
+# OWASP Password Storage Cheat Sheet, the second of its equivalent settings: 19 MiB, two passes, one lane.
 _MEMORY_KIB: Final = 19 * 1024
 _PASSES: Final = 2
-# 16 and 32 bytes in Base64 without padding, and a "$" between them. libsodium reads no longer ones.
+# 16 and 32 bytes in Base64 without padding, separated by "$". libsodium does not accept longer ones.
 _SALT_AND_HASH_CHARS: Final = 22 + 1 + 43
 
 
 class Argon2id:
-    """Each call takes the whole cost, and lets go of the GIL meanwhile. It makes 32 bytes of hash with 16 of salt."""
+    """Each call takes the full cost and releases the GIL. Hashes have 32 bytes, with a salt of 16 bytes."""
 
     def __init__(self, *, memory_kib: int = _MEMORY_KIB, passes: int = _PASSES) -> None:
         self._memory_bytes = memory_kib * 1024
@@ -30,16 +30,16 @@ class Argon2id:
         return argon2id.str(password.encode(), opslimit=self._passes, memlimit=self._memory_bytes).decode()
 
     def is_own(self, password_hash: str) -> bool:
-        """Whether it has the parameters that new hashes have."""
+        """Whether the hash has the same parameters as new hashes."""
         length = len(self._own_prefix) + _SALT_AND_HASH_CHARS
         return len(password_hash) == length and password_hash.startswith(self._own_prefix)
 
     def verify(self, password_hash: str, password: str) -> bool:
-        """Of any kind of Argon2, with the parameters that it names; False for what is no hash."""
+        """Verifies any kind of Argon2 hash, with the parameters that it names. False if it is not a hash."""
         try:
             if self.is_own(password_hash):
                 return argon2id.verify(password_hash.encode(), password.encode())
             return self._any.verify(password_hash, password)
         except (InvalidkeyError, VerificationError, ValueError):
-            # ValueError is what both libraries say of a hash that is none.
+            # Both libraries raise ValueError if the hash is malformed.
             return False

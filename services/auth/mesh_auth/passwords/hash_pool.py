@@ -1,7 +1,7 @@
-"""The bounded pool of threads that passwords are hashed on.
+"""The bounded thread pool that hashes passwords.
 
-All the libraries that hash let go of the GIL, so threads are enough; the event loop goes on serving tokens and keys
-while logins queue up.
+All hashing libraries release the GIL, so threads suffice: the event loop keeps serving tokens and keys while logins
+are queued.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from mesh_common.process.telemetry import tracer
 
 from mesh_auth.metrics import HASH_JOBS, HASH_REFUSALS, HASH_SECONDS
 
-# Longest wait of a caller that set no deadline.
+# Longest wait of a caller without a deadline.
 _LIMIT_S: Final = 20.0
 _RETRY_AFTER_S: Final = 1.0
-# What a hash takes (Argon2id, here) until some have been timed, and how much each newer one counts then.
+# Assumed duration of a hash (Argon2id on this machine) before any has been timed, and the weight of each newer one.
 _FIRST_HASH_S: Final = 0.02
 _NEWEST_WEIGHT: Final = 0.1
-# A tenth of the weight of auth's other threads: whoever asks for a token or books usage goes first while passwords are
-# hashed. Other sessions and containers are weighed by their group first, and feel little of it.
+# A tenth of the CPU weight of auth's other threads, so that token and usage calls run first while passwords are hashed.
+# Other sessions and containers are weighted by their group first, so this barely affects them.
 _NICENESS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`workers` threads hash. At most `queue` passwords wait, and none that would wait longer than `wait_s`."""
+    """`workers` threads hash. At most `queue` passwords wait, and none for longer than an estimated `wait_s`."""
 
     workers: int
     queue: int
@@ -41,7 +41,7 @@ class Bounds:
 
 
 class HashPool:
-    """Runs jobs that hash. One that still waits when its caller gives up is never run."""
+    """Runs hashing jobs. A job that is still waiting when its caller gives up never runs."""
 
     def __init__(self, threads: ThreadPoolExecutor, bounds: Bounds, clock: Clock) -> None:
         self._threads = threads
@@ -52,10 +52,10 @@ class HashPool:
         """Running or waiting."""
 
     def require_room(self) -> None:
-        """Raises Unavailable when a job that came now would wait too long, or with too many."""
+        """Raises Unavailable if a new job would wait too long, or if too many jobs are waiting."""
         bounds = self._bounds
         waiting = max(0, self.jobs + 1 - bounds.workers)
-        # A short queue takes long where others have the cores: in the end none would be hashed before its deadline.
+        # Even a short queue takes long if other programs use the cores: eventually no job would meet its deadline.
         wait_s = waiting * self._hash_s / bounds.workers
         if waiting > bounds.queue or wait_s > bounds.wait_s:
             HASH_REFUSALS.labels("full").inc()
@@ -66,12 +66,12 @@ class HashPool:
             )
 
     async def run[T](self, job: Callable[[], T]) -> T:
-        """Raises Unavailable, or DeadlineExceeded when the caller's time is up."""
+        """Raises Unavailable, or DeadlineExceeded at the caller's deadline."""
         self.require_room()
         try:
             with HASH_SECONDS.time(), tracer.start_as_current_span("auth.hash_password", record_exception=False):
                 async with asyncio.timeout(remaining_s(_LIMIT_S)):
-                    # Its cancellation takes a job that still waits off the queue.
+                    # Cancelling it removes a job that is still waiting from the queue.
                     return await asyncio.wrap_future(self._submit(job))
         except TimeoutError:
             HASH_REFUSALS.labels("deadline").inc()
@@ -82,7 +82,7 @@ class HashPool:
         timed = _Timed(job, self._clock)
         future = self._threads.submit(timed)
         self._count(1)
-        # Counted until the thread is free again, which may be after its caller left.
+        # Counted until the thread is free again, which may be after the caller has given up.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end, timed.took_s))
         return future
 
@@ -97,7 +97,7 @@ class HashPool:
 
 
 class _Timed[T]:
-    """A job, and how long it ran; None while it has not."""
+    """A job and its duration, which is None until it has run."""
 
     def __init__(self, job: Callable[[], T], clock: Clock) -> None:
         self._job = job
@@ -114,14 +114,14 @@ class _Timed[T]:
 
 @asynccontextmanager
 async def open_hash_pool(bounds: Bounds, clock: Clock) -> AsyncIterator[HashPool]:
-    threads = ThreadPoolExecutor(bounds.workers, thread_name_prefix="hash", initializer=_give_way)
+    threads = ThreadPoolExecutor(bounds.workers, thread_name_prefix="hash", initializer=_lower_priority)
     try:
         yield HashPool(threads, bounds, clock)
     finally:
         threads.shutdown(cancel_futures=True)
 
 
-def _give_way() -> None:
-    """Lowers the priority of the thread that calls it, where a thread has one of its own: on Linux, against POSIX."""
+def _lower_priority() -> None:
+    """Lowers the calling thread's priority. Only on Linux, where, contrary to POSIX, each thread has its own."""
     if sys.platform == "linux":
         os.nice(_NICENESS)

@@ -1,4 +1,4 @@
-"""Argon2id for passwords, and bcrypt for hashes that other systems left."""
+"""Argon2id for passwords, and bcrypt for hashes imported from other systems."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,14 +13,14 @@ from mesh_auth.passwords.hash_pool import Bounds, HashPool, open_hash_pool
 
 _BCRYPT_PREFIXES: Final = ("$2a$", "$2b$", "$2y$")
 _KNOWN_PREFIXES: Final = ("$argon2", *_BCRYPT_PREFIXES)
-# What bcrypt reads; libraries before bcrypt 5 cut the rest off silently, and old hashes were made so.
+# The limit of bcrypt. Libraries before bcrypt 5 silently ignored further bytes, and old hashes were made this way.
 _BCRYPT_MAX_BYTES: Final = 72
-# Nobody's password: unknown accounts are verified against its hash, so that they take the same time.
-_DUMMY_PASSWORD: Final = "no account has this password"  # noqa: S105 - and none can: it has no account
+# For unknown accounts, a login verifies against the hash of this password, so that it takes the same time.
+_DUMMY_PASSWORD: Final = "no account has this password"  # noqa: S105 - not the password of any account
 
 
 class Argon2Hasher:
-    """Hashes in the pool, in which nothing else runs."""
+    """Hashes in the pool, which runs nothing else."""
 
     def __init__(self, pool: HashPool, argon2id: Argon2id) -> None:
         self._pool = pool
@@ -49,7 +49,7 @@ class Argon2Hasher:
 def _is_bcrypt_match(password: str, password_hash: str) -> bool:
     try:
         return bcrypt.checkpw(password.encode()[:_BCRYPT_MAX_BYTES], password_hash.encode())
-    except ValueError:  # not a hash after all
+    except ValueError:  # a malformed hash
         return False
 
 

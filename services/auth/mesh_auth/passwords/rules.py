@@ -1,8 +1,8 @@
-"""What a new password must be (NIST SP 800-63B, 3.1.1.2): long, and not one that guessers try first.
+"""Rules for new passwords (NIST SP 800-63B, 3.1.1.2): long, and not among those that attackers try first.
 
-With at least 15 characters few entries of the lists of leaked passwords are left; they stand in
-`common_passwords.txt` (from Django's list of the 20,000 most common, BSD, and well-known phrases). What people
-make up to reach 15 characters is found by rule: repetition, walks over the keyboard, words everybody takes.
+Few entries in the lists of leaked passwords have at least 15 characters. `common_passwords.txt` contains them (from
+Django's list of the 20,000 most common, BSD, and well-known phrases). Rules detect how people pad a password to 15
+characters: repetition, keyboard walks, common words.
 """
 
 import re
@@ -14,10 +14,10 @@ from typing import Final
 
 MIN_CHARS: Final = 15
 MAX_CHARS: Final = 128
-# A password typed by repeating a unit this short is as weak as the unit.
+# A password that repeats a unit this short is as weak as the unit.
 _MAX_REPEATED_CHARS: Final = 10
 _MIN_DISTINCT_CHARS: Final = 5
-# Of "1qaz2wsx3edc4rfv" 12 of 15 steps are walks; of an English phrase about one in ten is.
+# In "1qaz2wsx3edc4rfv" 12 of 15 steps are walks; in an English phrase about one in ten is.
 _MAX_WALK_RATIO: Final = 0.7
 _MIN_OWN_LETTERS: Final = 4
 _MIN_NAME_CHARS: Final = 3
@@ -44,19 +44,19 @@ _LOOKALIKES: Final = str.maketrans("@4031!5$7", "aaoeiisst")
 
 
 def normalised(password: str) -> str:
-    """The form that is hashed: NFC, so that the same keys pressed on another system give the same password."""
+    """The form that is hashed: NFC, so that the same keys on another system give the same password."""
     return unicodedata.normalize("NFC", password)
 
 
 def fault_of(password: str, *, email: str) -> str | None:
-    """What is wrong with a new, normalised password, in words for its owner; None when nothing is."""
+    """The fault of a new, normalised password, as a message for its owner; None if there is none."""
     if not MIN_CHARS <= len(password) <= MAX_CHARS:
         return f"must have {MIN_CHARS} to {MAX_CHARS} characters"
     folded = password.casefold()
     if folded in _common() or _is_monotonous(folded) or _is_walk(folded):
-        return "is too common; take several unrelated words"
+        return "is too common; use several unrelated words"
     if _is_padding_around(folded, _names(email)):
-        return "is too close to a common word or to your e-mail address; take several unrelated words"
+        return "is too close to a common word or to your e-mail address; use several unrelated words"
     return None
 
 
@@ -79,13 +79,13 @@ def _is_walk(password: str) -> bool:
 
 
 def _is_padding_around(password: str, names: tuple[str, ...]) -> bool:
-    """Whether next to nothing is left without common words, the owner's names, digits and punctuation."""
+    """Whether almost nothing remains without common words, the owner's names, digits and punctuation."""
     covered: set[int] = set()
     for form in (password, password.translate(_LOOKALIKES)):
         for word in (*_WORDS, *names):
             for match in re.finditer(re.escape(word), form):
                 covered.update(range(*match.span()))
-    own_letters = sum(1 for place, char in enumerate(password) if char.isalpha() and place not in covered)
+    own_letters = sum(1 for index, char in enumerate(password) if char.isalpha() and index not in covered)
     return bool(covered) and own_letters < _MIN_OWN_LETTERS
 
 
