@@ -1,7 +1,7 @@
 """The graph: model → tools → model … → end.
 
-What a run begins with, its memories and its window, is made in the first step of the model: each step of the graph
-costs a third of a millisecond, and nobody resumes between them.
+The model's first step also prepares the memories and the window of the run: each step of the graph costs a third of a
+millisecond, and no run resumes between them.
 """
 
 from typing import Any

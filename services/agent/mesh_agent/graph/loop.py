@@ -1,4 +1,4 @@
-"""The graph as the rest of the agent sees it: opened for one attempt, asked how far the attempts before came, run."""
+"""The agent's interface to the graph: opens it for one attempt, reports earlier attempts' progress, and runs it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,12 +23,12 @@ from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import PlannedTool, RunPlan
 from mesh_agent.tools.registry import ToolRegistry
 
-# Two steps a round; the rounds have a bound of their own, this one is for bugs.
+# A round has two steps and rounds have their own limit, so this limit is reached only by a bug.
 _RECURSION_LIMIT: Final = 50
 
 
 class Listener(ToolListener, ModelListener, Protocol):
-    """Whoever tells of the run as it goes."""
+    """Receives the progress of the run."""
 
     def begin_round(self, prompt_tokens: Callable[[], int]) -> None: ...
     def end_round(self, usage: Usage) -> None: ...
@@ -46,7 +46,7 @@ class LoopInput:
 
 
 class AgentLoop:
-    """One a process."""
+    """One per process."""
 
     def __init__(self, database: Database, fallback: FallbackModel, tools: ToolRegistry) -> None:
         self.fallback = fallback
@@ -83,9 +83,9 @@ class AttemptLoop:
         return _progress([*messages, *done])
 
     async def run(self, attempt: LoopInput, listener: Listener) -> str:
-        """The finish reason. Goes on from the last safe point when `progress` found one.
+        """Returns the finish reason. Continues from the last safe point if `progress` found one.
 
-        Raises ProviderError, MeshError, LeaseLostError, and what nobody foresaw.
+        Raises ProviderError, MeshError, LeaseLostError, and unexpected errors.
         """
         try:
             state = await self._graph.ainvoke(
@@ -95,7 +95,7 @@ class AttemptLoop:
                 durability="sync",
             )
         except BaseException as error:
-            # LangGraph keeps it in frames that its traceback holds: a cycle, with the history in it.
+            # LangGraph stores it in frames that its traceback refers to: a reference cycle that holds the history.
             clear_frames(error.__traceback__)
             raise
         finish_reason: str = state["finish_reason"]
@@ -120,7 +120,7 @@ async def _ask(
     messages: list[BaseMessage],
     tools: Sequence[PlannedTool],
 ) -> AIMessage:
-    """One round. What it cost is kept with the answer, for an attempt that may go on from here."""
+    """One round. Its cost is stored with the answer, for an attempt that may continue from here."""
     listener.begin_round(partial(count_tokens_approximately, messages))
     answer = await fallback.answer(models, messages, [tool.schema for tool in tools], listener)
     listener.end_round(answer.usage)
@@ -131,27 +131,27 @@ async def _ask(
         "model": answer.model.name,
         "cost": [usage.input_tokens, usage.output_tokens, usage.cost_micro_usd],
     }
-    # Calls beyond the bound are taken back: providers refuse a question whose calls are not all answered.
+    # Calls beyond the limit are removed, because providers reject a request in which not all calls are answered.
     message.tool_calls = message.tool_calls[:MAX_CALLS]
     message.invalid_tool_calls = message.invalid_tool_calls[: MAX_CALLS - len(message.tool_calls)]
     return message
 
 
 def _progress(messages: Sequence[BaseMessage]) -> Progress:
-    """Of the tool loop's messages: answers are told by their cost, which the thread's own history has not."""
+    """The progress in the tool loop's messages. Answers have a cost; messages of the thread's history do not."""
     answers = [
         message for message in messages if isinstance(message, AIMessage) and "cost" in message.response_metadata
     ]
     usage = Usage()
     for answer in answers:
         usage = usage.plus(Usage(*answer.response_metadata["cost"]))
-    # By call: LangGraph shows the results of a step that is not whole yet both in the state and with its tasks.
+    # By call, because LangGraph returns the results of an incomplete step both in the state and with its tasks.
     results = {message.tool_call_id: _result(message) for message in messages if isinstance(message, ToolMessage)}
     return Progress(
         texts=tuple(str(answer.content) for answer in answers if answer.content),
         tool_results=tuple(results.values()),
         usage=usage,
-        # A release before this one stored none.
+        # Earlier releases did not store the model.
         model=answers[-1].response_metadata.get("model", "") if answers else "",
     )
 

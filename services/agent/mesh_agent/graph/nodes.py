@@ -1,4 +1,4 @@
-"""The nodes of the graph: model and tools. What they need of the outside comes with the run's context."""
+"""The nodes of the graph: model and tools. The run's context provides everything external."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from mesh_agent.tools.call import ToolCall
 LAST_ROUND = "tool_rounds"
 """The finish reason of an answer after which the model is not asked again, whatever tools it calls."""
 MAX_CALLS = 8
-"""Tools of one answer; a model that asks for more at once is not helped by it."""
+"""Maximum number of tool calls in one answer; more at once do not help a model."""
 _FINISH_REASONS = ("stop", "length", "content_filter")
 
 
@@ -40,10 +40,10 @@ async def _window(context: RunContext) -> list[BaseMessage]:
 
 
 async def tools(state: ToolTask, *, runtime: Runtime[RunContext]) -> dict[str, Any]:
-    """One call of the last answer. Each is a task of its own, so that its result is kept as soon as it is there."""
+    """Executes one call of the last answer. Each call is a separate task, so that its result is stored immediately."""
     answer = state["messages"][-1]
     index = state["call_index"]
-    # A task that a release before this one left behind has no round.
+    # A pending task from an earlier release has no round.
     key = f"{state.get('round', 0)}:{index}"
     result = await runtime.context.call_tool(tool_calls(answer)[index], key)
     message = ToolMessage(
@@ -57,7 +57,7 @@ async def tools(state: ToolTask, *, runtime: Runtime[RunContext]) -> dict[str, A
 
 
 def tool_calls(message: Any) -> list[ToolCall]:
-    """What the model asks for, also where its arguments cannot be read: then the tool says so, and it may mend it."""
+    """The calls that the model requests, including those with invalid arguments: the tool reports them to the model."""
     if not isinstance(message, AIMessage):
         return []
     valid = [

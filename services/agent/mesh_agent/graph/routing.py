@@ -1,4 +1,4 @@
-"""Where the graph goes after an answer: to the tools it asks for, or to the end."""
+"""Routes the graph after an answer: to the tools that it calls, or to the end."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from mesh_agent.graph.state import State
 
 
 async def after_model(state: State) -> list[Send] | Literal["__end__"]:
-    """A coroutine without an await: LangGraph hands a plain function to a thread, each time."""
+    """A coroutine without await, because LangGraph runs a plain function in a thread each time."""
     messages = state["messages"]
     calls = tool_calls(messages[-1])
     if not calls or state["finish_reason"] == LAST_ROUND:

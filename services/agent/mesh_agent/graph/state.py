@@ -1,4 +1,4 @@
-"""What the graph carries from node to node, and what a run gives it."""
+"""The state that the graph passes between nodes, and the context of a run."""
 
 import operator
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +14,7 @@ from mesh_agent.tools.call import ToolCall
 
 
 class State(TypedDict, total=False):
-    """`messages` is the trimmed window and the tool loop of this run; the thread's truth is in the database."""
+    """`messages` is the trimmed window and the tool loop of this run; the database has the authoritative thread."""
 
     messages: Annotated[list[BaseMessage], operator.add]
     rounds: int
@@ -22,7 +22,7 @@ class State(TypedDict, total=False):
 
 
 class ToolTask(TypedDict):
-    """What one task of the tools node is given: the call, by its round and its place in that round's answer."""
+    """The input of one task of the tools node: the call, by its round and its index in that round's answer."""
 
     call_index: int
     round: int
@@ -30,7 +30,7 @@ class ToolTask(TypedDict):
 
 
 class AskModel(Protocol):
-    """One round; the answer's `response_metadata` has its `finish_reason`."""
+    """Runs one round. The answer's `response_metadata` has its `finish_reason`."""
 
     async def __call__(self, messages: list[BaseMessage], tools: Sequence[PlannedTool]) -> AIMessage: ...
 
@@ -49,4 +49,4 @@ class RunContext:
     recent_messages: Callable[[], Awaitable[Sequence[Said]]]
     ask: AskModel
     call_tool: Callable[[ToolCall, str], Awaitable[ToolResult]]
-    """With the call's key, unique within the run, where the model's ids may repeat."""
+    """Called with the call's key, which is unique within the run; the model's ids may repeat."""

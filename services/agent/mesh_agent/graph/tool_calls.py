@@ -1,8 +1,9 @@
-"""One tool call of a run: made to survive this process before it begins, and not repeated when it may not be.
+"""Executes one tool call of a run: stores the run's state before the call begins, and never repeats a `once` call.
 
-A call is one of three by its tool's effect (DESIGN §6, point 7). `none` and `idempotent` calls whose result was not
-stored are made again by the attempt that takes over, the latter under the same key. A `once` call is recorded in the
-transaction of the safe point before it; an attempt that finds the record of another reports it as unknown.
+There are three kinds of calls, by the tool's effect (DESIGN §6, point 7). If the result of a `none` or `idempotent`
+call was not stored, the attempt that takes over repeats the call, an `idempotent` one with the same key. A `once` call
+is recorded in the transaction of the safe point before it; an attempt that finds another's record reports an unknown
+outcome.
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ from mesh_agent.tools.call import ToolCall, calling
 from mesh_agent.tools.registry import ToolRegistry, tool_of_plan
 
 _UNKNOWN: Final = (
-    "It is not known whether this call took effect: it was begun, and the process that made it went away before there "
-    "was a result. It was not repeated."
+    "It is not known whether this call took effect: the process that made it ended before there was a result. "
+    "It was not repeated."
 )
 
 

@@ -1,4 +1,4 @@
-"""The window: what of a thread's history a model is shown."""
+"""The window: the part of a thread's history that is sent to a model."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,11 +11,11 @@ from mesh_agent.domain import Role, Said
 def window(
     system_prompt: str, history: Sequence[Said], message: str, *, history_tokens: int, budget_tokens: int
 ) -> list[BaseMessage]:
-    """System prompt, as much of the newest history as fits `history_tokens`, and the new message, whole.
+    """The system prompt, as much of the newest history as fits `history_tokens`, and the complete new message.
 
-    `history` is newest first. `budget_tokens` bounds all three together: what the prompt and the message leave is
-    all that history gets. Tokens are estimated (four characters each): exact counting would need the provider's
-    tokenizer, which langchain-openai downloads.
+    `history` is newest first. `budget_tokens` limits all three together: history gets at most what the prompt and the
+    message leave. Tokens are estimated (four characters each): exact counts would need the provider's tokenizer, which
+    langchain-openai downloads.
     """
     head: list[BaseMessage] = [SystemMessage(system_prompt)]
     tail: list[BaseMessage] = [HumanMessage(message)]
@@ -26,7 +26,7 @@ def window(
 def fitting_prompt(
     system_prompt: Callable[[Sequence[str]], str], memories: Sequence[str], message: str, budget_tokens: int
 ) -> str:
-    """The system prompt with as many of the memories (best first) as fit the budget beside the message."""
+    """The system prompt with as many memories (best first) as fit the budget together with the message."""
     for count in range(len(memories), 0, -1):
         prompt = system_prompt(memories[:count])
         if count_tokens_approximately([SystemMessage(prompt), HumanMessage(message)]) <= budget_tokens:
@@ -39,12 +39,14 @@ def message_tokens(message: str) -> int:
 
 
 def _trimmed(history: Sequence[Said], tokens: int) -> list[BaseMessage]:
-    """The newest that fit, from a message of the user's on. langchain's trim_messages does it too, and makes objects of
-    all that there is to count them several times: a quarter of a millisecond a turn for sixty messages.
+    """The newest messages that fit, starting with a message of the user.
+
+    langchain's trim_messages does the same, but creates objects for the complete history and counts them several times:
+    a quarter of a millisecond per turn for sixty messages.
     """
     shown: list[BaseMessage] = []
     for said in history:
-        message = _spoken(said)
+        message = _as_message(said)
         tokens -= count_tokens_approximately([message])
         if tokens < 0:
             break
@@ -54,6 +56,6 @@ def _trimmed(history: Sequence[Said], tokens: int) -> list[BaseMessage]:
     return shown[::-1]
 
 
-def _spoken(said: Said) -> BaseMessage:
-    """An answer goes out as any AIMessage would; langchain-openai looks for sounds at each character of those."""
+def _as_message(said: Said) -> BaseMessage:
+    """An answer is sent like an AIMessage, which langchain-openai would scan for audio character by character."""
     return HumanMessage(said.content) if said.role is Role.USER else ChatMessage(content=said.content, role="assistant")

@@ -1,8 +1,8 @@
-"""A circuit breaker per model: one that keeps failing is passed over for a while instead of asked by every run."""
+"""A circuit breaker per model: runs skip a model that keeps failing for a while."""
 
 from mesh_common.clock import Clock
 
-# Five failed calls in a row are no accident; 15 s is what a provider's restart takes.
+# Five consecutive failures are not a coincidence; a provider's restart takes 15 s.
 _THRESHOLD = 5
 _OPEN_S = 15.0
 
@@ -14,14 +14,14 @@ class Breaker:
         self._open_until_s: dict[str, float] = {}
 
     def is_open(self, model: str) -> bool:
-        """Whether to pass the model over. After the pause one call at a time tries it."""
+        """Whether to skip the model. After the pause, one call at a time tries it."""
         until_s = self._open_until_s.get(model)
         if until_s is None:
             return False
         now_s = self._clock.monotonic_s()
         if now_s < until_s:
             return True
-        # Half open: this caller tries, those behind it wait for what it finds.
+        # Half open: this caller tries the model, and later callers skip it until the result is known.
         self._open_until_s[model] = now_s + _OPEN_S
         return False
 

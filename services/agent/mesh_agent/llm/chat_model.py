@@ -1,8 +1,8 @@
-"""The chat model: langchain-openai's request and answer, our stream reader in between.
+"""The chat model: langchain-openai's request and answer, with our stream reader in between.
 
-langchain-openai knows how messages and tools are put for OpenAI-compatible servers and how answers are read. Its own
-streaming costs 13 ms a turn in per-token objects and callbacks (measured), so text goes to a plain function; and
-`ainvoke`, with callbacks that nobody hears and a task of its own, four times what the request and the answer cost.
+langchain-openai formats messages and tools for OpenAI-compatible servers and parses the answers. Its own streaming
+costs 13 ms per turn in per-token objects and callbacks (measured), so text goes to a plain function. Its `ainvoke`
+costs four times as much as building the request and parsing the answer, for unused callbacks and a separate task.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from mesh_agent.plans.plan import ToolSchema
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """An answer as LangChain reads it, and what came of the stream."""
+    """An answer as parsed by LangChain, and the completion from the stream."""
 
     message: AIMessage
     completion: Completion
 
 
 class StreamingChatModel(ChatOpenAI):
-    """Asked by `ask`, which streams. LangChain's own ways to ask would go round the listener and the session."""
+    """Call it by `ask`, which streams. LangChain's own methods would bypass the listener and the session."""
 
     _session: aiohttp.ClientSession = PrivateAttr()
     _url: str = PrivateAttr()
@@ -71,5 +71,5 @@ class StreamingChatModel(ChatOpenAI):
         )
         message = self._create_chat_result(completion.as_response()).generations[0].message
         if not isinstance(message, AIMessage):
-            raise TypeError("an answer is read as an AIMessage")
+            raise TypeError("an answer must be parsed as an AIMessage")
         return ChatAnswer(message, completion)

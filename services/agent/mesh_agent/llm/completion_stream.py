@@ -1,7 +1,7 @@
 """Reads one streamed chat completion as cheaply as Python allows: aiohttp, split by line, orjson.
 
-Why not the SDK: one chunk a token at 50 tokens/s costs 2.2-2.8 ms a turn with aiohttp, 9-22 ms with httpx, and the
-SDK's models as much again (measured; DESIGN §7).
+Why not the SDK: at one chunk per token and 50 tokens/s, a turn costs 2.2-2.8 ms with aiohttp and 9-22 ms with httpx;
+the SDK's models cost as much again (measured; DESIGN §7).
 """
 
 import asyncio
@@ -17,18 +17,18 @@ import orjson
 from mesh_agent.events.coalescing import TextWindow
 from mesh_agent.llm.provider_errors import ProviderError
 
-# A line holds one chunk; providers send some hundred bytes. More than this is no answer.
+# A line is one chunk, usually of some hundred bytes. A longer line than this is not a valid answer.
 _MAX_LINE_BYTES = 1_048_576
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERRORS = 500
 _MAX_RETRY_AFTER_S = 3_600.0
-# No model reads or writes so much at once; a number beyond it is a fault, and might not even fit PostgreSQL's bigint.
+# No model reads or writes so many tokens. A larger number is wrong, and might not even fit PostgreSQL's bigint.
 _MAX_TOKENS = 1_000_000_000
 
 
 @dataclass(slots=True)
 class Completion:
-    """A completion as it grows. `chunks` counts text chunks received: a provider sends one a token."""
+    """A completion in progress. `chunks` is the number of text chunks received; a provider sends one per token."""
 
     id: str = ""
     model: str = ""
@@ -43,10 +43,10 @@ class Completion:
         return bool(self.parts)
 
     def as_response(self) -> dict[str, Any]:
-        """The same completion as OpenAI's unary answer, for langchain-openai to read."""
+        """The completion in the form of OpenAI's unary answer, for langchain-openai to parse."""
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self.parts)}
         if self.tool_calls:
-            message["tool_calls"] = [_told_call(call) for _, call in sorted(self.tool_calls.items())]
+            message["tool_calls"] = [_encodable(call) for _, call in sorted(self.tool_calls.items())]
         return {
             "id": self.id,
             "model": self.model,
@@ -57,10 +57,10 @@ class Completion:
 
 class TextListener(Protocol):
     def on_text(self, text: str, chunks: int = 1) -> None:
-        """A piece of the answer, of so many chunks that were read at once."""
+        """Receives a piece of the answer, made of `chunks` chunks that were read together."""
 
     def next_window(self) -> TextWindow:
-        """Says, when a read has been told, for how long more may gather."""
+        """After each read that was reported: how long further text may be collected."""
 
 
 type OnText = Callable[[str, int], None]
@@ -74,15 +74,15 @@ async def read_completion(
     payload: dict[str, Any],
     listener: TextListener,
 ) -> Completion:
-    """The whole completion; the listener hears each piece. Raises ProviderError.
+    """The complete completion. The listener receives each piece. Raises ProviderError.
 
-    Cancelling closes the provider's connection, so that it stops working.
+    Cancelling it closes the provider's connection, so that the provider stops generating.
     """
     completion = Completion()
     try:
         async with session.post(url, headers=headers, data=orjson.dumps(payload)) as response:
             _check_status(response)
-            await read_chunks(_at_leisure(response, completion, listener), completion, listener.on_text)
+            await read_chunks(_in_windows(response, completion, listener), completion, listener.on_text)
     except TimeoutError as error:
         raise ProviderError("MODEL_TIMEOUT", is_retryable=True, has_spoken=completion.has_spoken) from error
     except (aiohttp.ClientError, OSError) as error:
@@ -92,7 +92,7 @@ async def read_completion(
 
 
 async def read_chunks(received: AsyncIterable[bytes], completion: Completion, on_text: OnText) -> None:
-    """Takes a server-sent stream in, cut into pieces anywhere. Raises ProviderError unless it ends as it should."""
+    """Parses a server-sent stream, split at arbitrary positions. Raises ProviderError unless it ends properly."""
     rest = b""
     async for data in received:
         *lines, rest = (rest + data).split(b"\n")
@@ -103,14 +103,14 @@ async def read_chunks(received: AsyncIterable[bytes], completion: Completion, on
     else:
         _take([rest], completion, on_text)
     if completion.finish_reason is None:
-        # The stream ended cleanly but early; OpenAI's own SDK takes that for success.
+        # The stream ended cleanly but early; OpenAI's own SDK would treat that as success.
         raise ProviderError("MODEL_CUT_OFF", is_retryable=True, has_spoken=completion.has_spoken)
 
 
-async def _at_leisure(
+async def _in_windows(
     response: aiohttp.ClientResponse, completion: Completion, listener: TextListener
 ) -> AsyncIterator[bytes]:
-    """What has come; once the model speaks, a window's worth at a time. The first token waits for nobody."""
+    """The data received: the first token immediately, later data collected per window."""
     has_ended = asyncio.Event()
     response.content.on_eof(has_ended.set)
     async for data in response.content.iter_any():
@@ -123,9 +123,9 @@ async def _at_leisure(
 
 
 async def _gather(response: aiohttp.ClientResponse, window: TextWindow, has_ended: asyncio.Event) -> None:
-    """A busy process does not even look whether the answer has ended: each piece it takes in costs a wake-up."""
+    """Waits until the window or the answer ends. A busy process ignores the latter, because each read is a wake-up."""
     if window.is_busy:
-        with _unread(response):
+        with _reading_paused(response):
             await asyncio.sleep(window.wait_s(asyncio.get_running_loop().time()))
         return
     with suppress(TimeoutError):
@@ -134,8 +134,8 @@ async def _gather(response: aiohttp.ClientResponse, window: TextWindow, has_ende
 
 
 @contextmanager
-def _unread(response: aiohttp.ClientResponse) -> Iterator[None]:
-    """What comes meanwhile stays with the system, and wakes nobody."""
+def _reading_paused(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """During the block, received data stays in the kernel and causes no wake-ups."""
     transport = response.connection.transport if response.connection else None
     if transport is None or transport.is_closing():
         yield
@@ -163,27 +163,27 @@ def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
     return min(float(text), _MAX_RETRY_AFTER_S) if text.isdigit() else None
 
 
-class _ToldError(Exception):
-    """The provider tells of an error in its stream."""
+class _StreamedError(Exception):
+    """The provider reports an error in its stream."""
 
 
-# Whatever reading a chunk raises that is none of this API's.
-_NO_CHUNK = (orjson.JSONDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+# The errors that parsing raises if a chunk does not follow this API.
+_INVALID_CHUNK = (orjson.JSONDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 def _take(lines: Sequence[bytes], completion: Completion, on_text: OnText) -> bool:
-    """Takes whole lines in, and tells their text at once, also what came before a fault; whether the stream is over.
+    """Parses complete lines and reports their text together, including text before a fault.
 
-    Raises ProviderError.
+    Returns whether the stream is over. Raises ProviderError.
     """
     texts: list[str] = []
     is_over = False
     failure: tuple[str, Exception] | None = None
     try:
         is_over = _merge_lines(lines, completion, texts)
-    except _ToldError as error:
+    except _StreamedError as error:
         failure = "MODEL_CUT_OFF", error
-    except _NO_CHUNK as error:
+    except _INVALID_CHUNK as error:
         failure = "MODEL_INVALID_ANSWER", error
     if texts:
         completion.chunks += len(texts)
@@ -199,7 +199,7 @@ def _merge_lines(lines: Sequence[bytes], completion: Completion, texts: list[str
     for line in lines:
         if not line.startswith(b"data:"):
             continue
-        # The blank after the colon is optional, and some providers leave it out.
+        # The space after the colon is optional, and some providers omit it.
         data = line[5:].strip()
         if data == b"[DONE]":
             return True
@@ -209,9 +209,9 @@ def _merge_lines(lines: Sequence[bytes], completion: Completion, texts: list[str
 
 
 def _merge(completion: Completion, chunk: dict[str, Any]) -> str:
-    """Takes a chunk in; its text. Once a token: what is not there costs one look."""
+    """Adds a chunk to the completion and returns its text. Runs once per token: an absent field costs one lookup."""
     if chunk.get("error"):
-        raise _ToldError
+        raise _StreamedError
     if not completion.id:
         completion.id = str(chunk.get("id") or "")
     if not completion.model:
@@ -228,16 +228,16 @@ def _merge(completion: Completion, chunk: dict[str, Any]) -> str:
     if calls := delta.get("tool_calls"):
         for call in calls:
             _merge_tool_call(completion.tool_calls, call)
-    # PostgreSQL stores no NUL, and an answer that cannot be stored would be tried again and again.
+    # PostgreSQL cannot store NUL, and an answer that cannot be stored would be retried again and again.
     return (delta.get("content") or "").replace("\x00", "\ufffd")
 
 
-def _usage(told: Any) -> dict[str, int] | None:
-    if not isinstance(told, dict):
+def _usage(reported: Any) -> dict[str, int] | None:
+    if not isinstance(reported, dict):
         return None
-    numbers = {name: told.get(name) or 0 for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
-    is_told = all(type(number) is int and 0 <= number <= _MAX_TOKENS for number in numbers.values())
-    return numbers if is_told else None
+    numbers = {name: reported.get(name) or 0 for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+    is_valid = all(type(number) is int and 0 <= number <= _MAX_TOKENS for number in numbers.values())
+    return numbers if is_valid else None
 
 
 def _merge_tool_call(calls: dict[int, dict[str, Any]], delta: dict[str, Any]) -> None:
@@ -249,18 +249,18 @@ def _merge_tool_call(calls: dict[int, dict[str, Any]], delta: dict[str, Any]) ->
     call["function"]["arguments"] += function.get("arguments") or ""
 
 
-def _told_call(call: dict[str, Any]) -> dict[str, Any]:
-    """The call with arguments that can be written again wherever they go: into events, checkpoints and questions.
+def _encodable(call: dict[str, Any]) -> dict[str, Any]:
+    """The call with arguments that can be encoded wherever they go: into events, checkpoints and requests.
 
-    A model may write lone surrogates or numbers beyond 64 bits, which orjson refuses, or no object at all, on which
-    langchain-openai raises. What is no object is made unreadable instead: then the tool says so.
+    A model may write lone surrogates or numbers beyond 64 bits, which orjson rejects, or a value that is not an object,
+    on which langchain-openai raises. Such a value is replaced by invalid JSON, which the tool then reports.
     """
     function = call["function"]
     try:
         arguments = json.loads(function["arguments"] or "{}", strict=False) or {}
         utf8 = json.dumps(arguments, ensure_ascii=False).encode(errors="replace")
         is_object = isinstance(arguments, dict)
-        told = json.dumps(orjson.loads(utf8), ensure_ascii=False) if is_object else f"not an object: {utf8.decode()}"
+        encoded = json.dumps(orjson.loads(utf8), ensure_ascii=False) if is_object else f"not an object: {utf8.decode()}"
     except (ValueError, RecursionError):
-        told = f"not JSON: {function['arguments']}"
-    return {**call, "function": {**function, "arguments": told}}
+        encoded = f"not JSON: {function['arguments']}"
+    return {**call, "function": {**function, "arguments": encoded}}

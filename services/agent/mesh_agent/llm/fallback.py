@@ -1,4 +1,4 @@
-"""Asks models in order until one answers. Retries and falls back only before the first token: never a mixed answer."""
+"""Calls models in order until one answers. Retries and falls back only before the first token: never a mixed answer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from mesh_agent.plans.plan import ToolSchema
 log = structlog.get_logger()
 
 _TRIES = 3
-# A provider that asks for more patience than this is passed over for the next model.
+# If a provider requests a longer wait, the next model is called instead.
 _MAX_RETRY_AFTER_S = 2.0
 
 
@@ -40,11 +40,11 @@ class ModelAnswer:
 
 class ModelListener(TextListener, Protocol):
     def on_model(self, model: Model) -> None:
-        """This model is asked now, and has said nothing yet."""
+        """This model is called now and has sent nothing yet."""
 
 
 class FallbackModel:
-    """One per process: chat models by name, with their breakers."""
+    """The chat models by name, with their breakers. One per process."""
 
     def __init__(self, chat_models: dict[str, StreamingChatModel], breaker: Breaker) -> None:
         self._chat_models = chat_models
@@ -57,7 +57,7 @@ class FallbackModel:
         tools: Sequence[ToolSchema],
         listener: ModelListener,
     ) -> ModelAnswer:
-        """The first model's answer that comes whole. Raises the last ProviderError when none gives one."""
+        """The first complete answer of a model. Raises the last ProviderError if no model gives one."""
         failure: ProviderError | None = None
         try:
             for model in self._candidates(models):
@@ -69,16 +69,16 @@ class FallbackModel:
                     if error.has_spoken:
                         raise
                     failure = error
-            raise failure or AssertionError("no model to ask")
+            raise failure or AssertionError("no model to call")
         finally:
-            # Its traceback holds this frame: a cycle, with the run and its history in it.
+            # Its traceback refers to this frame: a reference cycle that would keep the run and its history alive.
             del failure
 
     def _candidates(self, models: Sequence[Model]) -> Iterator[Model]:
-        """Those whose breaker lets them through, or all when none is.
+        """The models whose breaker is closed, or all models if none is.
 
-        The breaker is asked of a model only when its turn has come: after the pause one caller gets to try it, and
-        that must be one who does.
+        Each breaker is checked only right before its model is called: after the pause it admits one caller, which must
+        then really call the model.
         """
         is_any_asked = False
         for model in models:
@@ -99,7 +99,7 @@ class FallbackModel:
         try:
             answer = await with_retries(ask_once, _retrying, on=ProviderError)
         except ProviderError as error:
-            # A refusal says something about the request, which may be one user's; the model is well.
+            # A rejection concerns only this request, perhaps of a single user; the model itself works.
             note = self._breaker.failed if error.is_retryable else self._breaker.succeeded
             note(model.name)
             raise
@@ -167,12 +167,12 @@ def _retrying() -> AsyncRetrying:
     return AsyncRetrying(
         stop=stop_after_attempt(_TRIES),
         wait=_WAIT,
-        retry=retry_if_exception(_is_worth_a_retry),
+        retry=retry_if_exception(_is_retryable),
         reraise=True,
     )
 
 
-def _is_worth_a_retry(error: BaseException) -> bool:
+def _is_retryable(error: BaseException) -> bool:
     return (
         isinstance(error, ProviderError)
         and error.is_retryable
@@ -181,16 +181,16 @@ def _is_worth_a_retry(error: BaseException) -> bool:
     )
 
 
-class _wait_as_told(wait_base):  # noqa: N801 - tenacity names its waits so
-    """The provider's Retry-After when it gave one, else exponential back-off with jitter."""
+class _wait_as_requested(wait_base):  # noqa: N801 - tenacity's naming of waits
+    """The provider's Retry-After if it sent one, else exponential back-off with jitter."""
 
     def __init__(self) -> None:
         self._backoff = wait_exponential_jitter(multiplier=0.2, max=2.0, jitter=0.2)
 
     def __call__(self, retry_state: Any) -> float:
         error = retry_state.outcome.exception()
-        told_s: float | None = getattr(error, "retry_after_s", None)
-        return told_s if told_s is not None else self._backoff(retry_state)
+        requested_s: float | None = getattr(error, "retry_after_s", None)
+        return requested_s if requested_s is not None else self._backoff(retry_state)
 
 
-_WAIT: Final = _wait_as_told()
+_WAIT: Final = _wait_as_requested()

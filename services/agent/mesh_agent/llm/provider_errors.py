@@ -1,10 +1,10 @@
-"""What can go wrong with a provider, in the words that decide about retry and fallback."""
+"""Errors of providers, classified for retry and fallback."""
 
 from mesh_agent.domain import RunError
 
 
 class ProviderError(Exception):
-    """`is_retryable`: the same model may answer if asked again. `has_spoken`: tokens came before it failed."""
+    """`is_retryable`: the same model may answer if called again. `has_spoken`: it sent tokens before it failed."""
 
     def __init__(
         self,
@@ -24,13 +24,13 @@ class ProviderError(Exception):
 _DETAILS = {
     "MODEL_UNAVAILABLE": "The model cannot be reached right now. Try again.",
     "MODEL_TIMEOUT": "The model did not answer in time. Try again.",
-    "MODEL_RATE_LIMITED": "The model takes no more requests right now. Try again later.",
+    "MODEL_RATE_LIMITED": "The model accepts no more requests right now. Try again later.",
     "MODEL_CUT_OFF": "The model stopped in the middle of its answer. Try again.",
-    "MODEL_INVALID_ANSWER": "The model gave an answer that cannot be read. Try again.",
+    "MODEL_INVALID_ANSWER": "The model gave an answer that is not valid. Try again.",
     "MODEL_REFUSED": "The model refused the request.",
 }
 
 
 def run_error_of(error: ProviderError) -> RunError:
-    """What the user is told. Every reason but a refusal may pass by itself."""
+    """The error that is shown to the user. All reasons except a rejection may be temporary."""
     return RunError(error.reason, _DETAILS[error.reason], is_retryable=error.reason != "MODEL_REFUSED")

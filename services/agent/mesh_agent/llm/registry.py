@@ -11,7 +11,7 @@ from mesh_agent.plans.plan import PlannedModel, input_budget_tokens
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Prices are US dollars a million tokens, which is micro-dollars a token."""
+    """Prices are in US dollars per million tokens, which equals micro-dollars per token."""
 
     name: str
     provider_model: str

@@ -1,1 +1,1 @@
-"""The tools of the agent, one a file."""
+"""The tools of the agent, one per file."""

@@ -1,4 +1,4 @@
-"""Calculates arithmetic, without evaluating code: an AST of numbers and operators, bounded in size."""
+"""Evaluates arithmetic without executing code: an AST of numbers and operators, limited in size."""
 
 import ast
 import math
@@ -10,7 +10,7 @@ from typing import Final
 from langchain_core.tools import BaseTool, ToolException, tool
 
 _MAX_CHARS: Final = 500
-# 10**1000 is still told in one line; more digits would only burn CPU.
+# Larger results are useless to the model and would only consume CPU.
 _MAX_DIGITS: Final = 1_000
 
 Number = int | float
@@ -50,7 +50,7 @@ def calculate_tool() -> BaseTool:
 
 
 def evaluate(expression: str) -> Number:
-    """Raises ToolException, in words the model can act on, for anything but bounded arithmetic."""
+    """Raises ToolException, with a message that the model can act on, for anything but bounded arithmetic."""
     if len(expression) > _MAX_CHARS:
         raise ToolException(f"The expression is longer than {_MAX_CHARS} characters.")
     try:
@@ -65,7 +65,7 @@ def evaluate(expression: str) -> Number:
 
 def _parsed(expression: str) -> ast.expr:
     with warnings.catch_warnings():
-        # The parser warns of things like `1if`, and would quote the user to standard error.
+        # The parser's warnings, e.g. for `1if`, would print the user's text to standard error.
         warnings.simplefilter("ignore")
         return ast.parse(expression.strip(), mode="eval").body
 

@@ -14,7 +14,7 @@ from mesh_common.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """What a model asks for; `arguments` as it gave them, not checked yet."""
+    """A call that the model requests. `arguments` are the model's, not validated yet."""
 
     id: str
     name: str
@@ -26,22 +26,22 @@ class ToolCall:
 
 
 def to_json(arguments: Mapping[str, Any]) -> str:
-    """Whatever a model wrote; what JSON has no word for (infinity) becomes null."""
+    """Encodes any arguments of a model. Values that JSON cannot express (infinity) become null."""
     try:
         return orjson.dumps(arguments).decode()
     except TypeError:
-        # Integers of more than 64 bits, half of a surrogate pair.
+        # An integer of more than 64 bits, or half of a surrogate pair.
         known = json.loads(json.dumps(arguments), parse_constant=lambda _: None)
         return json.dumps(known, separators=(",", ":"))
 
 
 class UnknownOutcomeError(ToolException):
-    """The tool cannot tell whether the call took effect; its text is for the model."""
+    """It is unknown whether the call took effect. The text is for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallIdentity:
-    """`key` is `<run_id>:<round>:<index>`: the same whenever a call is repeated, and no other call's."""
+    """`key` is `<run_id>:<round>:<index>`: unique to the call, and the same whenever the call is repeated."""
 
     key: str
     user_id: UserId
@@ -60,8 +60,8 @@ def calling(key: str, user_id: UserId) -> Iterator[None]:
 
 
 def current_call() -> CallIdentity:
-    """The call a tool is in. LangChain gives its tools nothing of the sort that a model could not forge."""
+    """The call that the current tool is executing. LangChain passes tools no identity that a model could not forge."""
     identity = _identity.get()
     if identity is None:
-        raise RuntimeError("not within a tool call")
+        raise RuntimeError("not inside a tool call")
     return identity

@@ -1,4 +1,4 @@
-"""Tells the time."""
+"""The tool for the current time."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -15,10 +15,10 @@ def current_time_tool(clock: Clock) -> BaseTool:
             zone = ZoneInfo(timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ToolException("This time zone is not known. Use an IANA name such as Europe/Berlin.") from error
-        return _told(clock.now().astimezone(zone))
+        return _formatted(clock.now().astimezone(zone))
 
     return current_time
 
 
-def _told(now: datetime) -> str:
+def _formatted(now: datetime) -> str:
     return now.strftime("%A, %Y-%m-%d %H:%M:%S %Z (UTC%z)")

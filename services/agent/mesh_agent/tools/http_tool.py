@@ -1,7 +1,8 @@
-"""Tools that the operator's own HTTP servers offer, by setting: `POST` of the arguments, the body of the answer back.
+"""Tools on the operator's own HTTP servers, by setting: `POST` the arguments, and return the body of the answer.
 
-`Idempotency-Key` is the same whenever a call is repeated, so that a server can tell (an `idempotent` tool must).
-`Mesh-On-Behalf-Of` is the user's id. Arguments are checked by the server: a 4xx answer goes to the model, to mend them.
+`Idempotency-Key` is the same whenever a call is repeated, so that the server can recognize it (an `idempotent` tool
+must). `Mesh-On-Behalf-Of` is the user's id. The server validates the arguments: a 4xx answer goes to the model, which
+can correct them.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from mesh_agent.domain import MAX_TOOL_RESULT_CHARS
 from mesh_agent.settings import HttpToolSettings
 from mesh_agent.tools.call import UnknownOutcomeError, current_call, to_json
 
-# A character takes at most four bytes; what is beyond would be cut anyway.
+# A character has at most four bytes; a longer body would be truncated anyway.
 _MAX_BYTES: Final = 4 * MAX_TOOL_RESULT_CHARS
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 _FIRST_REDIRECTION: Final = 300
@@ -40,7 +41,7 @@ class _HttpCall:
         self._session = session
 
     async def __call__(self, arguments: Mapping[str, Any]) -> str:
-        """Raises ToolException when nothing was done, UnknownOutcomeError when that cannot be told."""
+        """Raises ToolException if the call had no effect, UnknownOutcomeError if that is unknown."""
         try:
             async with self._session.post(
                 URL(str(self._settings.url), encoded=True),
@@ -69,7 +70,7 @@ class _HttpCall:
 
 
 async def _text(response: aiohttp.ClientResponse) -> str:
-    """The body to its bound. Raises ClientError when it breaks off before."""
+    """The body, truncated to the limit. Raises ClientError if it ends prematurely."""
     body = b""
     async for chunk in response.content.iter_any():
         body += chunk
