@@ -1,1 +1,1 @@
-"""What is done once per mesh and needs no running service: keys, passwords, roles and schemas."""
+"""One-time setup of a mesh that needs no running service: keys, passwords, roles and schemas."""

@@ -1,4 +1,4 @@
-"""`python -m mesh_admin secrets|bootstrap-db`: what is done once per mesh, also from the images."""
+"""`python -m mesh_admin secrets|bootstrap-db`: one-time setup of a mesh, also available in the images."""
 
 import argparse
 
@@ -14,7 +14,7 @@ def main() -> None:
     end_on_sigterm()
     parser = argparse.ArgumentParser(prog="mesh_admin", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("bootstrap-db", help="make roles, schemas and the vector extension")
+    commands.add_parser("bootstrap-db", help="create roles, schemas and the vector extension")
     add_secrets_command(commands)
     arguments = parser.parse_args()
     configure_logs("mesh", "INFO")

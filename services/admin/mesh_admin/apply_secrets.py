@@ -1,8 +1,8 @@
-"""`secrets --apply`: the whole set into Kubernetes, once and together, whatever moment the process dies at.
+"""`secrets --apply`: creates a complete set of Secrets in Kubernetes, even if the process dies at any moment.
 
-Keys and passwords belong together, so a set is never mixed. Before the first of its Secrets a journal is written, a
-Secret with all of them; when they are there it goes. Whoever finds a journal (the next run, or another one at the
-same time) finishes that set and makes none of its own.
+Keys and passwords belong together, so two sets are never mixed. Before its first Secret, a set writes a journal: a
+Secret that contains all of them. It deletes the journal once all Secrets exist. A run that finds a journal (a later run
+or a concurrent one) completes that set and makes none of its own.
 """
 
 import base64
@@ -17,11 +17,11 @@ from mesh_common.ids import new_id
 
 from mesh_admin.kubernetes_secrets import Fields, manifest
 
-# The journal's name after the prefix; the only Secret that is ever deleted.
+# The journal's name, after the prefix. It is the only Secret that is ever deleted.
 JOURNAL: Final = "secrets-unfinished"
 _JOURNAL_KEY: Final = "secrets.json"
 _SET_ID: Final = "agent-mesh/secret-set"
-# Two runs at once can take the journal from under each other; once more than that is enough.
+# Concurrent runs can delete each other's journal, so one more try than two is enough.
 _TRIES: Final = 3
 
 
@@ -31,7 +31,7 @@ class SecretStore(Protocol):
     def get(self, name: str) -> Mapping[str, Any] | None: ...
 
     def create(self, secret: Mapping[str, Any]) -> bool:
-        """False when the name is taken."""
+        """False if the name is taken."""
         ...
 
     def delete(self, name: str) -> None: ...
@@ -39,30 +39,30 @@ class SecretStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _SecretSet:
-    """Secrets that were made together; each carries the id."""
+    """Secrets that were made together. Each is annotated with the id."""
 
     id: str
     secrets: Mapping[str, Fields]
 
 
 def apply_secrets(store: SecretStore, secrets: Mapping[str, Fields], *, prefix: str) -> str:
-    """Creates all of `secrets`, or finishes the set that a run before left unfinished. Says what was done.
+    """Creates all of `secrets`, or completes the set of an earlier, interrupted run. Returns a message for the user.
 
     Raises:
-        PreconditionFailed: some are there and others are not, and no journal tells what the others were.
+        PreconditionFailed: some Secrets exist and others do not, and no journal contains the missing ones.
     """
     journal = f"{prefix}-{JOURNAL}"
     for _ in range(_TRIES):
         if written := store.get(journal):
             return _finish(store, journal, _read(written, journal))
-        there = [name for name in secrets if store.get(name) is not None]
-        if len(there) == len(secrets):
-            return f"All {len(secrets)} Secrets are there already. Nothing was changed."
-        _require_none(there, [name for name in secrets if name not in there])
+        existing = [name for name in secrets if store.get(name) is not None]
+        if len(existing) == len(secrets):
+            return f"All {len(secrets)} Secrets already exist. Nothing was changed."
+        _require_none(existing, [name for name in secrets if name not in existing])
         made = _SecretSet(str(new_id()), secrets)
         if store.create(_as_journal(made, journal)):
             return _finish(store, journal, made)
-    raise Conflict("Another run makes Secrets at the same time. Try again.")
+    raise Conflict("Another run is creating Secrets concurrently. Try again.")
 
 
 def _finish(store: SecretStore, journal: str, made: _SecretSet) -> str:
@@ -74,24 +74,24 @@ def _finish(store: SecretStore, journal: str, made: _SecretSet) -> str:
         _create(store, name, made)
     store.delete(journal)
     if not missing:
-        return f"All {len(found)} Secrets are there already. Nothing was changed."
-    return f"{len(missing)} of {len(found)} Secrets were made: {', '.join(missing)}."
+        return f"All {len(found)} Secrets already exist. Nothing was changed."
+    return f"{len(missing)} of {len(found)} Secrets were created: {', '.join(missing)}."
 
 
 def _create(store: SecretStore, name: str, made: _SecretSet) -> None:
     if store.create(manifest(name, made.secrets[name], annotations={_SET_ID: made.id})):
         return
-    # Somebody was faster: another run with the same journal, or this one, whose answer was lost.
-    there = store.get(name)
-    if there is None or _id_of(there) != made.id:
-        raise Conflict(f"Secret {name} was made by somebody else at this moment. Look at it, then try again.")
+    # It was created by a concurrent run with the same journal, or by this run, which missed the answer.
+    existing = store.get(name)
+    if existing is None or _id_of(existing) != made.id:
+        raise Conflict(f"Secret {name} was concurrently created by another program. Check it, then try again.")
 
 
-def _require_none(there: list[str], missing: list[str]) -> None:
-    if there:
+def _require_none(existing: list[str], missing: list[str]) -> None:
+    if existing:
         raise PreconditionFailed(
-            f"Some of the Secrets are there ({', '.join(there)}) and others are missing ({', '.join(missing)})."
-            " Keys and passwords belong together, so nothing was made: delete the first, or make the others yourself."
+            f"Some of the Secrets exist ({', '.join(existing)}) and others are missing ({', '.join(missing)})."
+            " Keys and passwords belong together, so nothing was created: delete the former or provide the latter."
         )
 
 
@@ -104,8 +104,8 @@ def _read(secret: Mapping[str, Any], journal: str) -> _SecretSet:
     try:
         content = orjson.loads(base64.b64decode(secret["data"][_JOURNAL_KEY], validate=True))
     except (KeyError, TypeError, binascii.Error, orjson.JSONDecodeError):
-        # Without a cause: it would repeat what the journal holds.
-        raise PreconditionFailed(f"Secret {journal} holds something else than a journal. Delete it.") from None
+        # Without a cause, which would repeat the journal's content.
+        raise PreconditionFailed(f"Secret {journal} does not contain a journal. Delete it.") from None
     return _SecretSet(_id_of(secret), content)
 
 

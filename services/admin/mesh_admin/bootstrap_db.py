@@ -1,4 +1,4 @@
-"""`bootstrap-db`: roles, schemas and the vector extension, made with an administrator's connection.
+"""`bootstrap-db`: creates roles, schemas and the vector extension through an administrator's connection.
 
 Refuses a database that would behave differently from those of the tests (docs/adr/0019), before it changes anything.
 
@@ -29,22 +29,22 @@ LOGIN_ROLES = tuple(f"{schema}_{login}" for schema in SCHEMAS for login in _LOGI
 
 
 class BootstrapSettings(EnvironmentSettings):
-    """What `bootstrap-db` is told, prefix `BOOTSTRAP_`."""
+    """Settings of `bootstrap-db`, prefix `BOOTSTRAP_`."""
 
     model_config = settings_config("BOOTSTRAP_")
 
     admin_database_url: DatabaseUrl
     """`postgresql://…` of a role that may create roles, schemas and extensions."""
     database_passwords: dict[str, SecretStr] = Field(min_length=1)
-    """JSON: password by role (`auth_owner`, `auth_login_a`, `auth_login_b`, …), as `make secrets` gives it. Those of
-    roles that are not named stay as they are."""
+    """JSON: password by role (`auth_owner`, `auth_login_a`, `auth_login_b`, …), in the form that `make secrets` writes.
+    Passwords of other roles are not changed."""
 
     @field_validator("database_passwords", mode="before")
     @classmethod
     def _are_of_logins(cls, passwords: object) -> object:
-        # Before pydantic looks inside: its faults would name keys, and whoever mixed them up wrote passwords there.
+        # Before pydantic's own validation: its messages contain keys, which are passwords if the two were swapped.
         if isinstance(passwords, dict) and not _is_password_by_role(passwords):
-            raise ValueError(f"must be passwords by role; roles are {', '.join(LOGIN_ROLES)}")
+            raise ValueError(f"must map roles to passwords; roles are {', '.join(LOGIN_ROLES)}")
         return passwords
 
 
@@ -53,7 +53,7 @@ def _is_password_by_role(passwords: dict[object, object]) -> bool:
 
 
 def bootstrap_database(settings: BootstrapSettings) -> None:
-    """Ends the process with 1 and one line where it cannot be done."""
+    """On failure, prints one line and exits with code 1."""
     try:
         asyncio.run(bootstrap(settings))
     except MeshError as error:
@@ -61,7 +61,7 @@ def bootstrap_database(settings: BootstrapSettings) -> None:
 
 
 async def bootstrap(settings: BootstrapSettings) -> None:
-    """Raises Unavailable or PreconditionFailed; nothing was changed then."""
+    """Raises Unavailable or PreconditionFailed, and has changed nothing then."""
     url = settings.admin_database_url.get_secret_value()
     with told_in_one_line(url, lambda: "bootstrap-db"):
         await _bootstrap(url, settings.database_passwords)
@@ -110,7 +110,7 @@ async def _bootstrap_schema(connection: asyncpg.Connection, schema: str, passwor
     for suffix in _LOGINS:
         await _ensure_login(connection, f"{schema}_{suffix}", passwords)
     await connection.execute(f"GRANT {schema}_app, {schema}_worker TO {schema}_login_a, {schema}_login_b")
-    # The administrator of a managed database is no superuser: to give a schema away it must be a member.
+    # The administrator of a managed database is not a superuser: it must be a member of the role that gets the schema.
     await connection.execute(f"GRANT {schema}_owner TO CURRENT_USER")
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {schema}_owner")
     await connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {schema}_app, {schema}_worker")

@@ -1,7 +1,7 @@
-"""Secrets through the Kubernetes API, from within a pod: the three calls that `secrets --apply` makes.
+"""The three calls to the Kubernetes API that `secrets --apply` makes from inside a pod.
 
-The standard library is enough for three calls, and a client library would be the largest part of the image. No answer
-of the API server is passed on but its reason: it may repeat what it was sent.
+The standard library suffices for three calls; a client library would be the largest part of the image. Of the API
+server's answers only the reason is reported, because an answer may repeat what was sent.
 """
 
 import http.client
@@ -19,24 +19,24 @@ from mesh_common.process.settings import EnvironmentSettings, Port, settings_con
 from pydantic import Field, field_validator
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-# One answer of a healthy API server takes milliseconds; a network policy may take half a second to reach a new pod.
+# A healthy API server answers in milliseconds; a network policy may need half a second to take effect for a new pod.
 _CALL_TIMEOUT_S: Final = 5.0
 _TRIES: Final = 3
 _PAUSE_S: Final = 1.0
-# All calls of one set together: thirteen Secrets, two calls each.
+# For all calls of one set together: two calls for each of thirteen Secrets.
 _DEADLINE_S: Final = 90.0
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 
 class KubernetesSettings(EnvironmentSettings):
-    """What Kubernetes tells every pod, prefix `KUBERNETES_`."""
+    """The variables that Kubernetes sets in every pod, prefix `KUBERNETES_`."""
 
     model_config = settings_config("KUBERNETES_")
 
     service_host: str
     """Address of the API server."""
     service_port: Port = 443
-    """Its port."""
+    """Port of the API server."""
     service_account_folder: Path = Field(
         default=Path("/var/run/secrets/kubernetes.io/serviceaccount"), validate_default=True
     )
@@ -60,7 +60,7 @@ class _Answer:
 
 
 class KubernetesSecrets:
-    """The Secrets of one namespace, the pod's own unless said. Every call is safe to repeat, and is repeated."""
+    """The Secrets of one namespace, by default the pod's own. Every call is idempotent and is retried."""
 
     def __init__(self, settings: KubernetesSettings, namespace: str | None = None) -> None:
         folder = settings.service_account_folder
@@ -68,13 +68,13 @@ class KubernetesSecrets:
         self._token = (folder / "token").read_text().strip()
         self._address = (settings.service_host, settings.service_port)
         self._tls = ssl.create_default_context(cafile=folder / "ca.crt")
-        # Python 3.13 is strict by default; authorities of many clusters lack the extensions that it then asks for
-        # (https://github.com/kubernetes-client/python/issues/2394).
+        # Python 3.13 verifies strictly by default, but the authorities of many clusters lack the extensions that this
+        # requires (https://github.com/kubernetes-client/python/issues/2394).
         self._tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
         self._until_s = time.monotonic() + _DEADLINE_S
 
     def get(self, name: str) -> Mapping[str, Any] | None:
-        """The Secret as the API gives it (`data` in base64), or None."""
+        """The Secret in the API's form (`data` in base64), or None if it does not exist."""
         answer = self._call("GET", name)
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
@@ -82,14 +82,14 @@ class KubernetesSecrets:
         return answer.fields
 
     def create(self, secret: Mapping[str, Any]) -> bool:
-        """False when there is one of this name already."""
+        """False if a Secret of this name already exists."""
         answer = self._call("POST", body=secret)
         allowed = {HTTPStatus.CREATED, HTTPStatus.CONFLICT}
         self._require(answer, allowed, f"creating Secret {secret['metadata']['name']}")
         return answer.status == HTTPStatus.CREATED
 
     def delete(self, name: str) -> None:
-        """Whether it was there or not."""
+        """Succeeds also if the Secret does not exist."""
         answer = self._call("DELETE", name)
         self._require(answer, {HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND}, f"deleting Secret {name}")
 
@@ -133,8 +133,8 @@ class KubernetesSecrets:
             return
         if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise PermissionDenied(
-                f"Kubernetes refused {doing} in namespace {self.namespace} ({answer.status}):"
-                " the pod's service account needs create, and get and delete of these names, on secrets."
+                f"Kubernetes refused {doing} in namespace {self.namespace} ({answer.status}): the pod's service account"
+                " needs the verb create on secrets, and get and delete on these names."
             )
         reason = str(answer.fields.get("reason", "no reason given"))[:63]
         raise PreconditionFailed(f"Kubernetes answered {answer.status} ({reason}) to {doing}.")

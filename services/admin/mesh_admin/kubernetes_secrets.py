@@ -1,4 +1,4 @@
-"""The whole secret set as Kubernetes Secrets: which there are, what is in each, and how they are written down."""
+"""The secret set as Kubernetes Secrets: their names, their fields and their YAML."""
 
 import re
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ from mesh_admin.secrets import (
     owner_environment,
 )
 
-# Of a set that is made by the chart these two may be somebody else's: then the addresses lead to parts that exist.
+# The operator may provide these two Secrets, if the database or Redis already exists.
 SKIPPABLE: Final = ("database-admin", "redis")
 _LABELS: Final = {
     "app.kubernetes.io/part-of": "agent-mesh",
     "app.kubernetes.io/managed-by": "mesh-secrets",
 }
-# PostgreSQL takes the role as it takes every setting in a connection's options: whoever counts runs names no role.
+# Sets the role through the connection's options, because the client that counts runs (KEDA) cannot set it.
 _AS_WORKER: Final = "?options=-c%20role%3Dagent_worker"
 
-# RFC 1035, as Kubernetes has it: no dot in it.
+# The name of a Service: an RFC 1035 label, which has no dot.
 _SERVICE_NAME: Final = re.compile("[a-z]([a-z0-9-]*[a-z0-9])?")
 
 Fields = dict[str, str]
@@ -35,9 +35,10 @@ Fields = dict[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a mesh lives: names begin with `prefix`; `redis` is `host:port`, `database` that or `host:port/name`.
+    """The location of a mesh. `prefix` starts the names of Secrets.
 
-    A host without a dot is a Service of `namespace`, where that is known.
+    `redis` is `host:port`; `database` is `host:port` or `host:port/name`. A host without a dot is a Service of
+    `namespace`, if that is set.
     """
 
     database: str
@@ -48,7 +49,7 @@ class Place:
 
 
 def kubernetes_secrets(secret_set: SecretSet, place: Place) -> dict[str, Fields]:
-    """Fields by the name of their Secret: one for each service, each migration and each shared part."""
+    """Fields by Secret name: one Secret for each service, each migration and each shared part."""
     return {
         f"{place.prefix}-{component}": fields
         for component, fields in _components(secret_set, place).items()
@@ -76,7 +77,7 @@ def _components(secret_set: SecretSet, place: Place) -> dict[str, Fields]:
 
 
 def _from_any_namespace(place: Place) -> str:
-    """The database's address for KEDA, which looks names up from where it runs itself."""
+    """The database's address for KEDA, which resolves names from its own namespace."""
     host, separator, rest = place.database.partition(":")
     is_service = place.namespace is not None and _SERVICE_NAME.fullmatch(host)
     return f"{host}.{place.namespace}.svc{separator}{rest}" if is_service else place.database
@@ -85,7 +86,7 @@ def _from_any_namespace(place: Place) -> str:
 def manifest(
     name: str, fields: Mapping[str, str], *, namespace: str | None = None, annotations: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """One Secret as the API takes it."""
+    """One Secret in the API's form."""
     metadata = {
         "name": name,
         **({"namespace": namespace} if namespace else {}),
@@ -102,12 +103,12 @@ def manifest(
 
 
 def to_yaml(secrets: Mapping[str, Fields], *, namespace: str | None = None) -> str:
-    """All of them as one stream of YAML documents."""
+    """All Secrets as one stream of YAML documents."""
     return "---\n".join(_yaml(manifest(name, fields, namespace=namespace)) for name, fields in secrets.items())
 
 
 def _yaml(fields: Mapping[str, Any], indent: str = "") -> str:
-    # JSON is YAML; a quoted JSON string needs no YAML library and no escaping rules of our own.
+    # A JSON string is valid YAML, so neither a YAML library nor escaping rules are needed.
     lines = [
         f"{indent}{key}:\n{_yaml(value, indent + '  ')}"
         if isinstance(value, dict)

@@ -1,6 +1,6 @@
-"""`secrets`: every key and password of a mesh in one go, and as dotenv files (as Secrets: `kubernetes_secrets`).
+"""`secrets`: generates every key and password of a mesh and writes dotenv files (Secrets: `kubernetes_secrets`).
 
-Each service gets just what it needs: its own private key, its own database login; the public keys of all.
+Each service gets only what it needs: its own private key, its own database login, and the public keys of all services.
 """
 
 import secrets as entropy
@@ -15,15 +15,15 @@ from mesh_admin.bootstrap_db import LOGIN_ROLES, SCHEMAS
 
 _PASSWORD_BYTES = 24
 _DATABASE = "mesh"
-# The official PostgreSQL image makes this role the administrator.
+# The administrator role of the official PostgreSQL image.
 _ADMIN = "postgres"
 
 
 @dataclass(frozen=True, slots=True)
 class SecretSet:
-    """`signing_key` signs users' access tokens; `service_keys` and `passwords` go by service and by role.
+    """`signing_key` signs users' access tokens; `service_keys` are by service, `passwords` by role.
 
-    `admin_password` is the database administrator's, for who makes the database too.
+    `admin_password` is the database administrator's, for a database that is created with the mesh.
     """
 
     signing_key: str
@@ -39,7 +39,7 @@ class SecretSet:
 
 
 def service_jwk(service: str, pem: str) -> dict[str, str]:
-    """The public part of a service's key, bound to its name: it speaks for this service alone."""
+    """The public part of a service's key, bound to the service's name: it authenticates this service only."""
     return {**public_jwk(pem), "mesh_service": service}
 
 
@@ -54,7 +54,7 @@ def make_secrets() -> SecretSet:
 
 
 def new_password() -> str:
-    # Hexadecimal on purpose: it stands in connection URLs and on command lines, where `-` at the front is an option.
+    # Hexadecimal, because it is used in connection URLs and on command lines, where a leading `-` starts an option.
     return entropy.token_hex(_PASSWORD_BYTES)
 
 
@@ -72,17 +72,17 @@ def environment_of(secret_set: SecretSet, service: str, *, database: str, redis:
 
 
 def owner_environment(secret_set: SecretSet, service: str, *, database: str) -> dict[str, str]:
-    """What the `migrate` command of a service needs besides nothing."""
+    """The only variable that the `migrate` command of a service needs."""
     return {f"{service.upper()}_OWNER_DATABASE_URL": database_url(secret_set, f"{service}_owner", database)}
 
 
 def bootstrap_environment(secret_set: SecretSet) -> dict[str, str]:
-    """The passwords that `bootstrap-db` gives to the logins."""
+    """The passwords that `bootstrap-db` sets for the logins."""
     return {"BOOTSTRAP_DATABASE_PASSWORDS": orjson.dumps(secret_set.passwords).decode()}
 
 
 def admin_environment(secret_set: SecretSet, *, database: str) -> dict[str, str]:
-    """For a database made with the mesh: what its image takes, and what `bootstrap-db` connects with."""
+    """For a database created with the mesh: its image's password, and the URL with which `bootstrap-db` connects."""
     return {
         "POSTGRES_PASSWORD": secret_set.admin_password,
         "BOOTSTRAP_ADMIN_DATABASE_URL": _url(_ADMIN, secret_set.admin_password, database),
@@ -112,7 +112,7 @@ def from_json(text: str) -> SecretSet:
         service_keys=fields["service_keys"],
         passwords=fields["passwords"],
         redis_password=fields["redis_password"],
-        # A set kept by an earlier release has none; nothing was made with it.
+        # A set stored by an earlier release has none, so no database was created with one.
         admin_password=fields.get("admin_password") or new_password(),
     )
 
@@ -120,7 +120,7 @@ def from_json(text: str) -> SecretSet:
 def write_dotenv(secret_set: SecretSet, folder: Path, *, database: str, redis: str) -> None:
     """Writes `<service>.env`, `migrate.env`, `bootstrap.env`, `database-admin.env`, `redis.env`, `service-jwks.json`.
 
-    Only the owner can read them.
+    Only the files' owner can read them.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for service in SERVICES:
@@ -142,7 +142,7 @@ def _write(path: Path, variables: dict[str, str]) -> None:
 
 def write_private(path: Path, content: str) -> None:
     path.touch(mode=0o600, exist_ok=True)
-    # One that was there before keeps its mode.
+    # `touch` does not change the mode of an existing file.
     path.chmod(0o600)
     path.write_text(content)
 

@@ -1,4 +1,4 @@
-"""The command `secrets`: a whole set for a new mesh, and the single keys and passwords that rotation needs."""
+"""The command `secrets`: a complete set for a new mesh, or the single key or password that a rotation needs."""
 
 import argparse
 import re
@@ -17,27 +17,27 @@ from mesh_admin.kubernetes_api import KubernetesSecrets, KubernetesSettings
 from mesh_admin.kubernetes_secrets import SKIPPABLE, Place, kubernetes_secrets, to_yaml
 from mesh_admin.secrets import make_secrets, new_password, service_jwk, write_dotenv, write_private
 
-# RFC 1123; names of Secrets are the prefix and at most 20 characters more.
+# RFC 1123. The name of a Secret is this prefix and at most 20 more characters.
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _REDIS: Final = re.compile(r"[^\s/@:]+:\d{1,5}")
 _DATABASE: Final = re.compile(r"[^\s/@:]+:\d{1,5}(/[A-Za-z_][A-Za-z0-9_-]{0,62})?")
 
 
 def add_secrets_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    secrets = commands.add_parser("secrets", help="make every key and password of a mesh, or one for rotation")
+    secrets = commands.add_parser("secrets", help="generate every key and password of a mesh, or one for rotation")
     secrets.add_argument("--format", choices=("dotenv", "kubernetes"), default="dotenv")
-    secrets.add_argument("--folder", type=Path, default=Path("secrets"), help="where dotenv files go")
+    secrets.add_argument("--folder", type=Path, default=Path("secrets"), help="folder for dotenv files")
     secrets.add_argument(
         "--database", type=_database, default="postgres:5432", help="host:port of PostgreSQL, or host:port/database"
     )
     secrets.add_argument("--redis", type=_redis, default="redis:6379", help="host:port of Redis")
-    secrets.add_argument("--prefix", type=_name, default="mesh", help="first part of the names of Secrets")
-    secrets.add_argument("--namespace", type=_name, help="of the Secrets; the pod's own for --apply")
+    secrets.add_argument("--prefix", type=_name, default="mesh", help="prefix of the names of Secrets")
+    secrets.add_argument("--namespace", type=_name, help="namespace of the Secrets; --apply defaults to the pod's own")
     secrets.add_argument(
-        "--apply", action="store_true", help="create them from within a pod, all or none; those there are left alone"
+        "--apply", action="store_true", help="create all Secrets from inside a pod; do nothing if they already exist"
     )
     secrets.add_argument(
-        "--skip", action="append", choices=SKIPPABLE, default=[], help="a Secret that is made by somebody else"
+        "--skip", action="append", choices=SKIPPABLE, default=[], help="a Secret that you provide yourself"
     )
     _add_rotation(secrets)
 
@@ -47,10 +47,10 @@ def _add_rotation(secrets: argparse.ArgumentParser) -> None:
     parts.add_parser("new-signing-key", help="print a new private key (PEM)")
     parts.add_parser("new-password", help="print a new password")
     new_key = parts.add_parser(
-        "new-service-key", help="print a new private key of a service and add its public key to the file of all"
+        "new-service-key", help="print a new private key of a service and add its public key to the JWKS file"
     )
     drop = parts.add_parser(
-        "drop-service-keys", help="drop all public keys of a service from the file but that of the key given on stdin"
+        "drop-service-keys", help="drop a service's public keys from the JWKS file, except that of the key on stdin"
     )
     for part in (new_key, drop):
         part.add_argument("service", choices=SERVICES)
@@ -58,7 +58,7 @@ def _add_rotation(secrets: argparse.ArgumentParser) -> None:
 
 
 def run_secrets_command(arguments: argparse.Namespace) -> None:
-    """Ends the process with 1 and one line where it cannot be done."""
+    """On failure, prints one line and exits with code 1."""
     try:
         sys.stdout.write(_output_of(arguments))
     except MeshError as error:
@@ -99,7 +99,7 @@ def _whole_set(arguments: argparse.Namespace) -> str:
 def _write_new_dotenv(arguments: argparse.Namespace) -> str:
     if (arguments.folder / "auth.env").exists():
         raise InvalidInput(
-            f"{arguments.folder} already holds secrets. Move them away first: new ones would lock every service out."
+            f"{arguments.folder} already holds secrets. Move them away first: new ones would lock out every service."
         )
     try:
         write_dotenv(make_secrets(), arguments.folder, database=arguments.database, redis=arguments.redis)
@@ -142,7 +142,7 @@ def _write_jwks(path: Path, keys: list[dict[str, str]]) -> None:
 
 
 def _name(text: str) -> str:
-    return _matching(_NAME, text, "not a name that Kubernetes takes (lower case, digits, -)")
+    return _matching(_NAME, text, "not a valid Kubernetes name (lower-case letters, digits, -)")
 
 
 def _redis(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The time, as a port, so that tests own it."""
+"""The time as a port, so that tests control it."""
 
 import time
 from datetime import UTC, datetime
@@ -7,11 +7,11 @@ from typing import Protocol
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """The wall clock, in UTC: for what is stored and shown."""
+        """The wall clock in UTC, for times that are stored or shown."""
         ...
 
     def monotonic_s(self) -> float:
-        """Seconds that never go back: for deadlines, leases and durations."""
+        """Seconds that never decrease, for deadlines, leases and durations."""
         ...
 
 
@@ -24,4 +24,4 @@ class SystemClock:
 
 
 def utc_now() -> datetime:
-    return datetime.now(UTC)  # noqa: TID251 - the one place that may ask
+    return datetime.now(UTC)  # noqa: TID251 - the only permitted call

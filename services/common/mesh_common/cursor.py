@@ -1,6 +1,6 @@
-"""Cursors of keyset paging: where the last page ended, opaque to clients, checked when they come back.
+"""Cursors for keyset pagination: the end of the last page, opaque to clients and validated when they return it.
 
-A cursor names a place, not a right: the query still runs as the user, so a foreign cursor shows nothing.
+A cursor is a position, not a permission: the query still runs as the user, so another user's cursor reveals nothing.
 """
 
 import base64
@@ -17,12 +17,12 @@ _MAX_CHARS = 200
 
 
 def encode_time_cursor(at: datetime, row_id: UUID) -> str:
-    """After the row of this time and id, in an order by both."""
+    """The position after the row with this time and id, in a list sorted by both."""
     return _encode([at.isoformat(), str(row_id)])
 
 
 def decode_time_cursor(cursor: str, field: str = "cursor") -> tuple[datetime, UUID]:
-    """Raises InvalidInput for anything but what `encode_time_cursor` gave."""
+    """Raises InvalidInput unless `encode_time_cursor` could have produced the cursor."""
     try:
         at, row_id = _decode(cursor)
         return datetime.fromisoformat(at), UUID(row_id)
@@ -35,7 +35,7 @@ def encode_position_cursor(*positions: int) -> str:
 
 
 def decode_position_cursor(cursor: str, count: int, field: str = "cursor") -> tuple[int, ...]:
-    """Raises InvalidInput for anything but `count` integers of `encode_position_cursor`."""
+    """Raises InvalidInput unless `encode_position_cursor` could have produced the cursor from `count` integers."""
     try:
         positions = _decode(cursor)
     except ValueError as error:
@@ -57,5 +57,5 @@ def _decode(cursor: str) -> list[Any]:
     except (binascii.Error, orjson.JSONDecodeError, UnicodeError) as error:
         raise ValueError("not a cursor") from error
     if not isinstance(parts, list):
-        raise ValueError("not a cursor")  # noqa: TRY004 - one kind of fault for callers
+        raise ValueError("not a cursor")  # noqa: TRY004 - callers handle one kind of error
     return parts

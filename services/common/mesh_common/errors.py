@@ -1,7 +1,7 @@
-"""The one error tree of the mesh.
+"""The error classes of the mesh.
 
-A use case raises one of these; it crosses gRPC as it is (`error_wire`) and is rendered for people in exactly
-one place (the gateway's `problems`). Messages are safe to show to users; causes stay behind `from`.
+A use case raises one of these. It crosses gRPC unchanged (`error_wire`) and is rendered for people in exactly one place
+(the gateway's `problems`). Messages are safe to show to users; causes are kept by `from`.
 """
 
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class FieldFault:
-    """One field that is wrong: its path in the caller's words (`message`, `metadata.key`) and why."""
+    """One invalid field: its path as the caller knows it (`message`, `metadata.key`) and the reason."""
 
     field: str
     message: str
 
 
 class MeshError(Exception):
-    """An error the mesh speaks of by name.
+    """A known error.
 
     `reason` is stable, UPPER_SNAKE and at most 63 characters (google.rpc.ErrorInfo); callers branch on it.
-    `retry_after_s` tells the caller how long to wait, where waiting helps.
+    `retry_after_s` is how long the caller should wait, if waiting helps.
     """
 
     default_reason: ClassVar[str] = "INTERNAL"
@@ -42,7 +42,7 @@ class MeshError(Exception):
 
 
 class InvalidInput(MeshError):
-    """The request can never succeed as it is."""
+    """The request can never succeed unchanged."""
 
     default_reason = "INVALID_INPUT"
 
@@ -52,31 +52,31 @@ class InvalidInput(MeshError):
 
 
 class IdempotencyKeyReused(InvalidInput):
-    """The key was used before with another body."""
+    """The key was already used with another body."""
 
     default_reason = "IDEMPOTENCY_KEY_REUSED"
 
 
 class TooLarge(MeshError):
-    """More was sent than is taken."""
+    """The request is larger than the limit."""
 
     default_reason = "TOO_LARGE"
 
 
 class Unauthenticated(MeshError):
-    """Nobody, or nobody we believe."""
+    """The caller's identity is missing or cannot be verified."""
 
     default_reason = "UNAUTHENTICATED"
 
 
 class PermissionDenied(MeshError):
-    """Somebody who may not. Never used for another user's thing: that is `NotFound`."""
+    """The caller is not allowed to do this. Never used for another user's objects: those are `NotFound`."""
 
     default_reason = "PERMISSION_DENIED"
 
 
 class NotFound(MeshError):
-    """Not there, or not the caller's."""
+    """The object does not exist or does not belong to the caller."""
 
     default_reason = "NOT_FOUND"
 
@@ -88,20 +88,20 @@ class AlreadyExists(MeshError):
 
 
 class Conflict(MeshError):
-    """Somebody else was faster: retry the whole operation."""
+    """A concurrent change came first: retry the complete operation."""
 
     default_reason = "CONFLICT"
     is_retryable = True
 
 
 class PreconditionFailed(MeshError):
-    """The thing is in another state: change that first."""
+    """The object is in the wrong state: change that first."""
 
     default_reason = "PRECONDITION_FAILED"
 
 
 class RateLimited(MeshError):
-    """Too many requests in a window."""
+    """Too many requests in a time window."""
 
     default_reason = "RATE_LIMITED"
     is_retryable = True
@@ -114,20 +114,20 @@ class QuotaExceeded(RateLimited):
 
 
 class Unavailable(MeshError):
-    """A part of the mesh is away or full: retry this call."""
+    """A part of the mesh is down or overloaded: retry this call."""
 
     default_reason = "UNAVAILABLE"
     is_retryable = True
 
 
 class DeadlineExceeded(MeshError):
-    """No answer in time; whether the work was done is unknown."""
+    """There was no answer in time; it is unknown whether the work was done."""
 
     default_reason = "DEADLINE_EXCEEDED"
     is_retryable = True
 
 
 class Internal(MeshError):
-    """A fault of ours, its text withheld."""
+    """A bug or failure inside the mesh; its text is withheld."""
 
     default_reason = "INTERNAL"

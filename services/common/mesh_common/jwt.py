@@ -1,7 +1,7 @@
-"""JSON Web Tokens, ES256 only. The one module that knows python-jose.
+"""JSON Web Tokens, ES256 only. The only module that imports python-jose.
 
-python-jose accepts an HS256 token forged with our public key when `algorithms` is left out (CVE-2026-85394), so
-it is called nowhere else, always with `["ES256"]`, and `alg` and `typ` are checked before it is asked at all.
+If `algorithms` is omitted, python-jose accepts an HS256 token forged with our public key (CVE-2026-85394). It is
+therefore called only here, always with `["ES256"]`, and only after `alg` and `typ` have been checked.
 """
 
 import hashlib
@@ -25,23 +25,23 @@ ALGORITHM: Final = "ES256"
 TokenType = Literal["at+jwt", "service+jwt"]
 Claims = Mapping[str, Any]
 
-# A token of ours is below 1 kB; what is longer is not worth hashing.
+# Our tokens are smaller than 1 kB; longer ones are rejected without hashing.
 _MAX_TOKEN_CHARS = 8_192
 _MAX_CACHED = 10_000
-# Clocks of nodes differ by this at most; the same value the field uses.
+# Maximum clock difference between nodes; a customary value.
 _LEEWAY_S = 5
-# The end of the year 9999, which is the last that datetime knows.
+# The end of the year 9999, the last one that datetime supports.
 _MAX_EXP_S = 253_402_300_799
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """An EC P-256 private key and the id it is known by (RFC 7638 thumbprint)."""
+    """An EC P-256 private key and its id (RFC 7638 thumbprint)."""
 
     kid: str
     pem: str
     _key: Any = field(init=False, repr=False, compare=False)
-    """python-jose's: read from the PEM once, which takes as long as signing."""
+    """python-jose's key object, parsed from the PEM once because parsing takes as long as signing."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_key", jose_jwk.construct(self.pem, ALGORITHM))
@@ -68,7 +68,7 @@ def public_jwk(pem: str) -> dict[str, str]:
     try:
         private = serialization.load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # Encrypted keys are a TypeError. Without a cause: nothing of a private key is ever repeated.
+        # Encrypted keys raise TypeError. Without a cause, so that no part of a private key is ever repeated.
         raise ValueError("is not an unencrypted private key in PEM") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
         raise ValueError("is not an EC P-256 private key")  # noqa: TRY004 - settings report ValueError
@@ -82,13 +82,13 @@ def public_jwk(pem: str) -> dict[str, str]:
 
 
 class JWTVerifier:
-    """Verifies tokens of one type against a set of public keys, remembering what it verified.
+    """Verifies tokens of one type against a set of public keys, and caches verified tokens.
 
-    A key whose JWK carries `mesh_service` speaks for that service alone, so a service whose key leaked cannot pass
-    for another one; a key without it speaks for `issuer`.
+    A key whose JWK has `mesh_service` authenticates only that service, so a service whose key leaked cannot impersonate
+    another one. A key without it authenticates `issuer`.
 
-    A hit costs a SHA-256 (0.6 µs) where ES256 costs 120-200 µs. Entries live until the token's `exp`;
-    at most 10,000, the oldest go first. Revocation is the owner's business, by the claims returned.
+    A cache hit costs a SHA-256 (0.6 µs), a verification by ES256 120-200 µs. Entries live until the token's `exp`. The
+    cache holds at most 10,000; the oldest are evicted first. The caller checks revocation, by the returned claims.
     """
 
     def __init__(
@@ -106,30 +106,30 @@ class JWTVerifier:
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
 
     def replace_keys(self, keys: Mapping[str, Mapping[str, str]]) -> None:
-        """Takes a newer key set; what was verified by a key that is gone is forgotten."""
+        """Replaces the key set. If a key was removed, clears the cache of verified tokens."""
         if any(kid not in keys for kid in self._keys):
             self._verified.clear()
         self._keys = dict(keys)
 
     def knows_key_of(self, token: str) -> bool:
-        """Whether the token names a key of the set; a token verified before is not taken apart again."""
+        """Whether the token names a key of the set. A cached token is not parsed again."""
         return _digest(token) in self._verified or _kid(_header(token)) in self._keys
 
     def verify(self, token: str) -> Claims:
-        """The token's claims. Raises Unauthenticated, never saying which check failed."""
+        """The token's claims. Raises Unauthenticated, which never says which check failed."""
         if len(token) > _MAX_TOKEN_CHARS:
             raise invalid_token()
         digest = _digest(token)
         claims = self._verified.get(digest)
         if claims is None:
-            claims = self._verify_anew(token)
+            claims = self._verify_uncached(token)
             self._remember(digest, claims)
         if claims["exp"] + _LEEWAY_S <= time.time():
             self._verified.pop(digest, None)
             raise invalid_token()
         return claims
 
-    def _verify_anew(self, token: str) -> Claims:
+    def _verify_uncached(self, token: str) -> Claims:
         header = _header(token)
         if header.get("alg") != ALGORITHM or header.get("typ") != self._token_type:
             raise invalid_token()
@@ -146,10 +146,10 @@ class JWTVerifier:
                 options={"leeway": _LEEWAY_S, "require_exp": True, "require_aud": True, "require_iss": True},
             )
         except (JOSEError, TypeError, OverflowError) as error:
-            # Signed and odd all the same: python-jose computes with an `exp` before it looks what it is.
+            # A correctly signed token may still be malformed: python-jose computes with `exp` before checking its type.
             raise invalid_token() from error
         if type(claims["exp"]) is not int or claims["exp"] > _MAX_EXP_S:
-            # python-jose takes numbers in quotes, and times that no clock can show.
+            # python-jose accepts numbers in quotes and times beyond the year 9999.
             raise invalid_token()
         return claims
 
@@ -169,7 +169,7 @@ def parse_jwks(text: str | bytes) -> dict[str, dict[str, str]]:
     if not isinstance(keys, list):
         raise ValueError("is not a JWKS document")  # noqa: TRY004 - settings report ValueError
     if not all(_is_public_p256(key) for key in keys):
-        raise ValueError("holds something else than public EC P-256 keys with a kid")
+        raise ValueError("contains something other than public EC P-256 keys with a kid")
     return {key["kid"]: key for key in keys}
 
 
@@ -202,5 +202,5 @@ def _text(value: str | bytes) -> str:
 
 
 def invalid_token() -> Unauthenticated:
-    """What every refused token gets: it never says which check failed."""
+    """The error for every rejected token, which never says which check failed."""
     return Unauthenticated("The token is missing, expired or not valid. Log in again.", reason="INVALID_TOKEN")

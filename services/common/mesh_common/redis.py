@@ -1,7 +1,7 @@
-"""Redis/Valkey: a client whose calls are short, and whose connections are never reused half-read.
+"""Redis/Valkey: a client with short calls that never reuses a connection with an unread reply.
 
-A call cancelled half-way would hand its reply to the next caller (the field's incident of March 2023), so every
-call runs shielded to its own short timeout: it ends by answer or by a dropped connection, never by cancellation.
+If a call were cancelled midway, the next caller would get its reply (the known incident of March 2023). Every call is
+therefore shielded and has a short timeout: it ends with a reply or a dropped connection, never by cancellation.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from redis.exceptions import RedisError
 
 from mesh_common.errors import Unavailable
 
-# What the slowest healthy call takes is below 5 ms; after this Redis counts as away and chat goes on without it.
+# The slowest healthy call takes less than 5 ms. After this timeout Redis counts as down, and chat works without it.
 _TIMEOUT_S = 0.25
 _MAX_CONNECTIONS = 50
 
 
 @asynccontextmanager
 async def open_redis(url: SecretStr) -> AsyncIterator[Redis]:
-    """A client while open; connects at the first call."""
+    """A client that is closed at the end of the block. It connects at the first call."""
     client = Redis.from_url(
         url.get_secret_value(),
         socket_timeout=_TIMEOUT_S,
@@ -39,22 +39,22 @@ async def open_redis(url: SecretStr) -> AsyncIterator[Redis]:
 
 
 async def redis_call[T](call: Awaitable[T]) -> T:
-    """The reply. Raises Unavailable when Redis does not answer in time."""
+    """The reply. Raises Unavailable if Redis does not answer in time."""
     running = asyncio.ensure_future(call)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        running.add_done_callback(_hear)
-        # Ends within the client's own short timeout, so that nothing outlives its caller.
+        running.add_done_callback(_retrieve_error)
+        # The call ends within the client's short timeout, so waiting here keeps it from outliving its caller.
         await asyncio.wait({running})
         raise
     except (RedisError, OSError, TimeoutError) as error:
         raise Unavailable("Redis is not reachable.", reason="REDIS_UNAVAILABLE") from error
     finally:
-        del running  # it holds its error, whose traceback holds this frame: a cycle
+        del running  # it refers to its error, whose traceback refers to this frame: a reference cycle
 
 
-def _hear(running: "asyncio.Future[Any]") -> None:
-    """Asks for the error: asyncio logs what nobody asked for."""
+def _retrieve_error(running: "asyncio.Future[Any]") -> None:
+    """Retrieves the error, because asyncio logs errors that are never retrieved."""
     if not running.cancelled():
         running.exception()

@@ -1,4 +1,4 @@
-"""Retries by tenacity, which is asked only when something went wrong."""
+"""Retries by tenacity, which is used only after the first try has failed."""
 
 from collections.abc import Awaitable, Callable
 from traceback import clear_frames
@@ -9,17 +9,17 @@ from tenacity import AsyncRetrying
 async def with_retries[T](
     action: Callable[[], Awaitable[T]], retrying: Callable[[], AsyncRetrying], *, on: type[Exception]
 ) -> T:
-    """The action's result; `retrying` is made when the first try raises `on`, and counts it as its first.
+    """The action's result. `retrying` is called if the first try raises `on`, and counts that try as its first.
 
-    Making an AsyncRetrying and calling by it takes 35 µs, several times a turn, and mostly the first try is the only
-    one. It is not shared instead, for calls at the same time would mix their state up.
+    Creating and calling an AsyncRetrying takes 35 µs, several times per turn, and usually the first try succeeds. It
+    cannot be shared, because concurrent calls would mix up its state.
     """
     try:
         return await action()
     except on as error:
         failures = [error]
 
-    # tenacity awaits coroutine functions only: what a lambda returns it would give back unawaited.
+    # tenacity awaits only coroutine functions; it would return a lambda's awaitable unawaited.
     async def again() -> T:
         if failures:
             raise failures.pop()
@@ -28,7 +28,8 @@ async def with_retries[T](
     try:
         result: T = await retrying()(again)
     except BaseException as error:
-        # tenacity keeps it in frames that its traceback holds: a cycle, with all that the action knew.
+        # tenacity stores the error in frames that its traceback refers to: a reference cycle that keeps the action's
+        # objects alive.
         clear_frames(error.__traceback__)
         raise
     return result

@@ -1,4 +1,4 @@
-"""Opens what eval needs, wires it, and closes it in reverse: pool, HTTP client, worker, server."""
+"""Opens and wires the parts of eval, and closes them in reverse order: pool, HTTP client, worker, server."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -61,6 +61,6 @@ def _open_http(settings: EvalSettings) -> httpx.AsyncClient:
         headers={"authorization": f"Bearer {key.get_secret_value()}"} if key else {},
         timeout=settings.judge_timeout_s,
         limits=httpx.Limits(max_connections=settings.runs_at_once),
-        # Where texts of users go is decided by our settings, not by a proxy the environment happens to name.
+        # Users' texts must go only where our settings say, not through a proxy that the environment names.
         trust_env=False,
     )

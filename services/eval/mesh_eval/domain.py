@@ -1,4 +1,4 @@
-"""What is judged, and what a judgement is."""
+"""The types of judged runs and judgements, and the parsing of a judge's answer."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class JudgedRun:
-    """What a judge may see of one run. `model` is the one that answered."""
+    """The parts of one run that a judge may see. `model` is the one that answered."""
 
     id: UUID
     message: str
@@ -45,7 +45,7 @@ class JudgedRun:
 
 
 class Part(StrEnum):
-    """A part of a run that a judge is shown, by the name it has in the prompt."""
+    """A part of a run, by its name in the judge's prompt."""
 
     MESSAGE = "MESSAGE"
     MEMORIES = "MEMORIES"
@@ -55,7 +55,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One thing that is judged; `best` says which end of 0..1 is the good one."""
+    """One quality that is judged. `best` is the good end of 0..1."""
 
     name: str
     parts: tuple[Part, ...]
@@ -84,7 +84,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A stored judgement. `value` is None and `reasoning` empty when the judge gave no valid answer."""
+    """A stored judgement. If the judge gave no valid answer, `value` is None and `reasoning` is empty."""
 
     name: str
     status: ScoreStatus
@@ -98,16 +98,16 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class RunScores:
-    """By metric name. `is_pending`: the run waits for its judge."""
+    """Scores sorted by metric name. `is_pending`: the run is still queued for judging."""
 
     scores: tuple[Score, ...]
     is_pending: bool
 
 
 class InvalidAnswer(Exception):
-    """The judge answered something that is no verdict. Never leaves the service: it becomes a failed score.
+    """The judge's answer is not a verdict. It never leaves the service but becomes a failed score.
 
-    `is_final`: asking again gives the same (the provider refuses the request as it is).
+    `is_final`: a retry would fail too, because the provider rejects the request itself.
     """
 
     def __init__(self, why: str, *, is_final: bool = False) -> None:
@@ -116,35 +116,35 @@ class InvalidAnswer(Exception):
 
 
 def parse_verdict(answer: str, *, has_reasoning: bool = True) -> Verdict:
-    """The verdict in a judge's answer, which is a JSON object and nothing else. Its reasoning is "" if none was asked.
+    """The verdict in a judge's answer, which must consist of one JSON object. `reasoning` is "" if none was requested.
 
-    Raises: InvalidAnswer for prose, a score that is missing, no number, NaN or outside 0..1, or no reasoning.
+    Raises: InvalidAnswer for prose, a score that is missing, not a number, NaN or outside 0..1, or missing reasoning.
     """
     try:
         fields = json.loads(answer, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise InvalidAnswer("no JSON") from error
+        raise InvalidAnswer("not JSON") from error
     if not isinstance(fields, dict):
-        raise InvalidAnswer("no JSON object")
+        raise InvalidAnswer("not a JSON object")
     reasoning = _reasoning(fields.get("reasoning")) if has_reasoning else ""
     return Verdict(_value(fields.get("score")), reasoning)
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    # Python reads NaN and Infinity, which are no JSON.
-    raise InvalidAnswer(f"{name} is no number")
+    # Python accepts NaN and Infinity, which are not JSON.
+    raise InvalidAnswer(f"{name} is not a number")
 
 
 def _value(score: object) -> float:
-    # In Python a bool is an int; in JSON it is no number. The bounds also refuse 1e999, which is read as infinity.
+    # A bool is an int in Python but not a number in JSON. The range also rejects 1e999, which parses as infinity.
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise InvalidAnswer("the score is no number from 0 to 1")
+        raise InvalidAnswer("the score is not a number from 0 to 1")
     return float(score)
 
 
 def _reasoning(reasoning: object) -> str:
     if not isinstance(reasoning, str) or not reasoning.strip():
-        raise InvalidAnswer("there is no reasoning")
-    # JSON can spell what PostgreSQL cannot store: NUL and half of a surrogate pair.
+        raise InvalidAnswer("the reasoning is missing")
+    # JSON can encode what PostgreSQL cannot store: NUL and half of a surrogate pair.
     storable = reasoning.replace("\x00", "").encode("utf-8", "replace").decode()
     return storable.strip()[:MAX_REASONING_CHARS]

@@ -13,17 +13,17 @@ class EvalStore(Protocol):
     """One user's queue entries and scores, within one transaction."""
 
     async def queue(self, run: JudgedRun) -> bool:
-        """Queues a run for judging; False when it is queued or judged already."""
+        """Queues a run for judging. False if it is already queued or judged."""
         ...
 
     async def count_queued(self) -> int:
-        """How many of the user's runs wait to be judged, with those in a worker's hands."""
+        """The number of the user's pending runs, including those being judged."""
         ...
 
     async def is_judged(self, run_id: UUID) -> bool: ...
 
     async def add_scores(self, run: JudgedRun, scores: Sequence[Score]) -> None:
-        """Stores a run's scores; those of a run that is judged already stay as they are."""
+        """Stores a run's scores. Does not change the scores of a run that is already judged."""
         ...
 
     async def list_scores(self, run_id: UUID) -> RunScores: ...
@@ -31,13 +31,13 @@ class EvalStore(Protocol):
 
 class UnitOfWork(Protocol):
     def as_user(self, user_id: UserId) -> AbstractAsyncContextManager[EvalStore]:
-        """A store whose work is committed at the end of the block. Raises Unavailable."""
+        """A store whose changes are committed at the end of the block. Raises Unavailable."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a judge is asked: the metric's prompt, and the texts to judge. `temperature` 0..2."""
+    """The input of a judge: the metric's prompt and the texts to judge. `temperature` 0..2."""
 
     prompt: str
     texts: str
@@ -51,9 +51,9 @@ class JudgeModel(Protocol):
         ...
 
     async def answer(self, question: Question) -> str:
-        """The model's answer as it came.
+        """The model's unparsed answer.
 
-        Raises: InvalidAnswer when the provider gives none or refuses the question; Unavailable when it cannot be
-        reached, is overloaded or does not take our key.
+        Raises: InvalidAnswer if the provider gives none or rejects the question; Unavailable if it cannot be reached,
+        is overloaded or rejects our key.
         """
         ...

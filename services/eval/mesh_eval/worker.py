@@ -1,4 +1,4 @@
-"""Works the queue of runs off."""
+"""The worker that judges the queued runs."""
 
 from mesh_common.database.postgres import Database
 from mesh_common.jobs.queue import Job
@@ -9,7 +9,7 @@ from mesh_eval.settings import EvalSettings
 from mesh_eval.store import JOBS
 from mesh_eval.usecases import JudgeRun
 
-# With the queue's back-off of at most five minutes: a judge may be away for eight hours before runs go unjudged.
+# With the queue's back-off of at most five minutes, a judge may be unavailable for eight hours before a run is dropped.
 _MAX_ATTEMPTS = 100
 
 

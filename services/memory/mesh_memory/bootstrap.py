@@ -1,6 +1,6 @@
-"""Opens what memory is made of and wires it: the pool, the two models, the worker, the use cases, the server.
+"""Opens and wires the parts of memory: the pool, the two models, the worker, the use cases and the server.
 
-Nothing is opened at import time; everything is closed in reverse order when the block ends.
+Nothing is opened at import time. When the block ends, everything is closed in reverse order.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from mesh_memory.tables import SCHEMA, jobs
 from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits, Remember
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-# Beside the model: two calls to the embedding server and two transactions.
+# In addition to the model's time: two calls to the embedding server and two transactions.
 _BESIDES_MODEL_S: Final = 30.0
-# With the queue's back-off of at most five minutes: the models may be away for three days before a turn is forgotten.
+# With the queue's back-off of at most five minutes, the models may be down for three days before a turn is dropped.
 _MAX_ATTEMPTS: Final = 1_000
 
 
@@ -57,10 +57,10 @@ async def open_service(settings: MemorySettings) -> AsyncIterator[Drain]:
 
 
 class _Keeping:
-    """Keeps the queued turns.
+    """Processes the queued turns.
 
-    mem0 takes as long to import as everything else together: it comes in a thread once the service listens. Recall is
-    served before it is there, and turns wait in the queue.
+    Importing mem0 takes as long as all other imports together, so a thread imports it once the service listens. Until
+    then Recall is already served, and turns wait in the queue.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class _Keeping:
 
     async def _keep(self, job: Job) -> None:
         if self._keep_turn is None:
-            raise RuntimeError("the worker runs only once there is an extractor")
+            raise RuntimeError("the worker started before the extractor was open")
         await self._keep_turn(job.user_id, turn_of(job.payload))
 
 

@@ -1,4 +1,4 @@
-"""The words and rules of memory. Standard library only."""
+"""The types and rules of memory. Standard library only."""
 
 import hashlib
 import re
@@ -14,10 +14,11 @@ MemoryId = NewType("MemoryId", UUID)
 Vector = list[float]
 
 MAX_TEXT_CHARACTERS: Final = 2_000
-# A shorter message says hello or thanks; "I'm Ada" has seven bytes. A syllable of Korean says more than a letter.
+# Shorter messages are greetings or thanks; "I'm Ada" has seven bytes. Bytes, because a Korean syllable says more than a
+# letter.
 MIN_VERBATIM_BYTES: Final = 7
-_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")  # noqa: RUF001 - the full-width marks are meant
-_QUESTION_MARKS: Final = ("?", "？")  # noqa: RUF001 - the full-width mark is meant
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")  # noqa: RUF001 - full-width marks are intended
+_QUESTION_MARKS: Final = ("?", "？")  # noqa: RUF001 - the full-width mark is intended
 _WORD: Final = re.compile(r"\w+(?:[-.:/]\w+)*")
 
 
@@ -40,7 +41,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What was said in one run, oldest first."""
+    """The messages of one run, oldest first."""
 
     run_id: UUID
     thread_id: UUID
@@ -52,7 +53,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class NewMemory:
-    """A fact to keep. `space` names the embedding model and dimension that made the vector."""
+    """A fact to store. `space` names the embedding model and dimension of the vector."""
 
     text: str
     origin: Origin
@@ -63,7 +64,7 @@ class NewMemory:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One long-term fact about a user. `similarity` (cosine, -1..1) only where it was searched for."""
+    """One long-term fact about a user. `similarity` (cosine, -1..1) is set only in search results."""
 
     id: MemoryId
     text: str
@@ -76,7 +77,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a page ends: lists go from the newest to the oldest, and by id among those of one moment."""
+    """The end of a page. Lists are sorted from newest to oldest, and by id among equal times."""
 
     created_at: datetime
     memory_id: UUID
@@ -89,19 +90,19 @@ class Page:
 
 
 def tidy(text: str) -> str:
-    """The text in one line, with single spaces; what is kept is always tidy."""
+    """The text in one line, with single spaces. Stored texts are always tidy."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def text_hash(text: str) -> bytes:
-    """The same for texts that differ in spaces and case alone."""
+    """Equal for texts that differ only in spaces and case."""
     return hashlib.sha256(tidy(text).casefold().encode()).digest()
 
 
 def own_statements(messages: Sequence[str]) -> list[str]:
-    """What is worth keeping word for word: each message without its questions, unless next to nothing is left.
+    """The statements worth storing verbatim: each message without its questions, unless almost nothing remains.
 
-    A question holds no fact, and kept it would be what the same question finds best next time.
+    A question contains no fact, and if it were stored, the same question would later find it as the best match.
     """
     kept = (" ".join(filter(_is_statement, _SENTENCE_END.split(message.strip()))) for message in messages)
     return [text for text in map(shortened, kept) if len(text.encode()) >= MIN_VERBATIM_BYTES]
@@ -113,9 +114,9 @@ def shortened(text: str) -> str:
 
 
 def may_say_the_same(one: str, other: str) -> bool:
-    """False when two texts name different numbers or codes, however near their vectors are.
+    """False if two texts name different numbers or codes, however similar their vectors are.
 
-    multilingual-e5-small gives 0.988 to two code words that differ in their last digit (tests/integration/memory).
+    multilingual-e5-small gives 0.988 for two code words that differ in their last digit (tests/integration/memory).
     """
     return _codes(one) == _codes(other)
 

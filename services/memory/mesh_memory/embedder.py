@@ -1,6 +1,6 @@
 """Vectors from an OpenAI-compatible `POST /v1/embeddings`.
 
-By aiohttp: each turn asks for one, and httpx takes four times the CPU for it (0.6 ms to 0.15).
+Uses aiohttp, because each turn makes such a call and httpx needs four times the CPU for it (0.6 ms instead of 0.15 ms).
 """
 
 import asyncio
@@ -26,17 +26,17 @@ _RETRY_AFTER_S: Final = 1.0
 _BACKOFF_BASE_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 1.0
 _PATIENT_TRIES: Final = 3
-# A fact is at most 2,000 characters; of a whole message its beginning says what it is about.
+# A fact has at most 2,000 characters; for a complete message, its beginning says what it is about.
 _MAX_CHARACTERS: Final = 2_000
-# Only what never reached the server is sent again: a busy one is not made busier.
+# Retry only requests that never reached the server, so that a busy server does not get more load.
 _RETRIED: Final = aiohttp.ClientConnectorError
-# Below the five seconds that servers of this kind keep an idle connection: none is taken that is just being closed.
+# Below the five seconds for which such servers keep an idle connection, so that no closing connection is reused.
 _KEEP_ALIVE_S: Final = 4.0
 _MAX_CONNECTIONS: Final = 100
 
 
 class HttpEmbedder:
-    """`tries` 1 for requests, whose caller is waiting; `patient()` for work beside them."""
+    """Use it as it is for requests, whose caller waits (one try), and `patient()` for background work."""
 
     def __init__(self, session: aiohttp.ClientSession, settings: MemorySettings, *, tries: int = 1) -> None:
         self._session = session
@@ -49,7 +49,7 @@ class HttpEmbedder:
         return f"{self._settings.embedding_model}/{self._settings.embedding_dimensions}"
 
     def patient(self) -> "HttpEmbedder":
-        """The same, which tries again when the server cannot be reached."""
+        """The same embedder with retries if the server cannot be reached."""
         return HttpEmbedder(self._session, self._settings, tries=_PATIENT_TRIES)
 
     async def query(self, text: str, *, timeout_s: float) -> Vector:
@@ -80,7 +80,7 @@ class HttpEmbedder:
                 vectors = _vectors_of(answer, len(texts), self._settings.embedding_dimensions)
             except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError) as error:
                 span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-                raise Unavailable("The embedding server gives no vectors.", retry_after_s=_RETRY_AFTER_S) from error
+                raise Unavailable("The embedding server returns no vectors.", retry_after_s=_RETRY_AFTER_S) from error
             span.set_attribute("gen_ai.usage.input_tokens", _tokens_of(answer))
             return vectors
 
@@ -109,7 +109,7 @@ async def open_embedder(settings: MemorySettings) -> AsyncIterator[HttpEmbedder]
     if settings.embedding_api_key:
         headers["authorization"] = f"Bearer {settings.embedding_api_key.get_secret_value()}"
     connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_S)
-    # A call's own deadline is the only one.
+    # The deadline of each call is the only one.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=None)
     cookies = aiohttp.DummyCookieJar()
     async with aiohttp.ClientSession(
@@ -139,7 +139,7 @@ def _vectors_of(answer: Any, count: int, dimensions: int) -> list[Vector]:
     if len(vectors) != count or any(len(vector) != dimensions for vector in vectors):
         raise ValueError(f"expected {count} vectors of {dimensions} dimensions")
     if not all(map(any, vectors)):
-        # The cosine of a zero vector is undefined: such a memory would never be found.
+        # The cosine of a zero vector is undefined, so such a memory would never be found.
         raise ValueError("a vector is zero")
     return vectors
 

@@ -1,9 +1,9 @@
-"""Facts out of a turn: the only place that knows mem0.
+"""Extracts facts from a turn. The only module that imports mem0.
 
-mem0's own pipeline runs (`Memory.add`, with inference and without), but three of its parts are ours: its vector store
-becomes a list, for our store writes and searches (DESIGN §6, point 10); its SQLite history is none, for replicas do
-not share it; and its model is asked with our short prompt, for mem0's costs 8,000 tokens a turn, and with a JSON
-schema, for mem0 takes an answer that it cannot read for "no facts".
+It runs mem0's own pipeline (`Memory.add`, with or without inference) with three parts replaced. The vector store is a
+list, because our store writes and searches (DESIGN §6, point 10). The SQLite history is empty, because replicas would
+not share it. The model gets our short prompt, because mem0's costs 8,000 tokens per turn, and a JSON schema, because
+mem0 treats an answer that it cannot parse as "no facts".
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from mesh_memory.metrics import EXTRACTION_SECONDS
 from mesh_memory.settings import MemorySettings
 
 # isort: split
-# Below the split, because mem0 reads the environment while it is imported.
+# Below the split, because mem0 reads the environment at import.
 from mem0.configs.base import MemoryConfig
 from mem0.configs.llms.openai import OpenAIConfig
 from mem0.exceptions import LLMError
@@ -40,17 +40,17 @@ from mem0.memory.main import Memory as Mem0
 
 __all__ = ["Mem0Extractor", "mem0_environment", "open_extractor"]
 
-# mem0 will not add without an id; who the user is, is none of its business.
+# mem0 requires an id; it does not need the user's real one.
 _SCOPE: Final = {"user_id": "user"}
-# About 8,000 tokens: what a turn costs is bounded, and any model that can extract reads as much.
+# About 8,000 tokens. Limits the cost of a turn, and fits the context of every model that can extract.
 _MAX_TURN_CHARACTERS: Final = 32_000
 _MAX_FACTS: Final = 20
 _BACKOFF_BASE_S: Final = 0.2
 _BACKOFF_MAX_S: Final = 2.0
 _RETRY_AFTER_S: Final = 5.0
-# How much longer than the deadline itself a thread waits for the event loop to hold it.
+# How long after the deadline a thread still waits for the event loop to enforce it.
 _DEADLINE_MARGIN_S: Final = 5.0
-# The provider read the request and will not have it: it will not have it later either.
+# The provider rejected the request itself, so a retry would be rejected too.
 _REFUSALS: Final = (openai.BadRequestError, openai.UnprocessableEntityError)
 _PROMPT: Final = resources.files("mesh_memory").joinpath("prompts/extract_facts.md")
 
@@ -64,7 +64,7 @@ _FORMAT: Final = {"type": "json_schema", "json_schema": {"name": "facts", "stric
 
 
 class Mem0Extractor:
-    """With a model: the facts it finds. Without: what the user said, less the questions (mem0 without inference)."""
+    """With a model: the facts it finds. Without: the user's messages minus questions (mem0 without inference)."""
 
     def __init__(self, llm: "_StrictLLM | None", executor: ThreadPoolExecutor, *, tries: int) -> None:
         self._llm = llm
@@ -76,7 +76,7 @@ class Mem0Extractor:
         return Origin.EXTRACTED if self._llm else Origin.VERBATIM
 
     async def facts(self, messages: Sequence[Message], known: Sequence[str]) -> list[str]:
-        """Raises Unavailable when the model gives no valid answer, InvalidInput when it refuses the turn for good."""
+        """Raises Unavailable if the model gives no valid answer, InvalidInput if it permanently rejects the turn."""
         said = [message.content for message in messages if message.speaker == "user"]
         if self._llm is None:
             turns = [{"role": "user", "content": text} for text in own_statements(said)]
@@ -121,7 +121,7 @@ class Mem0Extractor:
         return texts
 
     async def _in_thread(self, pipeline: "_Pipeline", turns: list[dict[str, str]]) -> list[str]:
-        # The context goes along, so that mem0's call belongs to the trace.
+        # With the current context, so that mem0's call belongs to the trace.
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         try:
@@ -132,8 +132,8 @@ class Mem0Extractor:
 
 @asynccontextmanager
 async def open_extractor(settings: MemorySettings) -> AsyncIterator[Mem0Extractor]:
-    """The extractor, with threads of its own: mem0 blocks."""
-    # mem0 logs texts of users with its errors; what fails is raised anyway.
+    """The extractor with its own threads, because mem0 blocks."""
+    # mem0 logs users' texts with its errors, which are raised anyway.
     logging.getLogger("mem0").setLevel(logging.CRITICAL)
     executor = ThreadPoolExecutor(settings.extraction_concurrency, thread_name_prefix="mem0")
     llm = _StrictLLM(settings) if settings.extraction_model else None
@@ -146,10 +146,11 @@ async def open_extractor(settings: MemorySettings) -> AsyncIterator[Mem0Extracto
 
 
 class _StrictLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
-    """mem0's OpenAI model with our prompt, a JSON schema, and an answer that is valid or an error.
+    """mem0's OpenAI model with our prompt and a JSON schema. An answer that does not match the schema is an error.
 
-    mem0 asks in a thread; the call is made on the event loop, which alone can end it at a deadline. A blocking client
-    bounds each read, so a server that trickles would hold the thread for ever, and with it the end of the process.
+    mem0 calls it in a thread, but the request runs on the event loop, because only there can a deadline end it. A
+    blocking client limits each single read: a server that trickles would block the thread, and thereby the end of the
+    process, forever.
     """
 
     def __init__(self, settings: MemorySettings) -> None:
@@ -165,7 +166,7 @@ class _StrictLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
         )
         super().__init__(OpenAIConfig(model=self.model, temperature=0.0, api_key=self._client.api_key))
         self._prompt = _PROMPT.read_text()
-        # mem0's own client has no deadline and, with OPENROUTER_API_KEY in the environment, another server.
+        # mem0's own client has no deadline and, if OPENROUTER_API_KEY is in the environment, uses another server.
         self.client.close()
 
     async def close(self) -> None:
@@ -177,7 +178,7 @@ class _StrictLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
         return _checked(answer.result(self._timeout_s + _DEADLINE_MARGIN_S))
 
     async def _answer(self, messages: list[dict[str, str]]) -> object:
-        # mem0 knows which models take no temperature.
+        # mem0 knows which models do not support a temperature.
         params = self._get_supported_params(messages=messages, response_format=_FORMAT)
         async with asyncio.timeout(self._timeout_s):
             completion = await self._client.chat.completions.create(model=self.model, **params)
@@ -186,7 +187,7 @@ class _StrictLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
 
 
 class _Pipeline(Mem0):  # type: ignore[misc]  # mem0 has no types
-    """`Memory.add` of mem0 for one turn. mem0's constructor is left out: it opens a vector store and a SQLite file."""
+    """`Memory.add` of mem0 for one turn. Does not call mem0's constructor, which opens a vector store and SQLite."""
 
     def __init__(self, llm: _StrictLLM | None, known: Sequence[str]) -> None:
         self.config = MemoryConfig()
@@ -197,7 +198,7 @@ class _Pipeline(Mem0):  # type: ignore[misc]  # mem0 has no types
         self.custom_instructions = None
         self.api_version = self.config.version
         self.collection_name = "none"
-        # Entities are found only where spaCy is installed; mem0 forgives that they cannot be stored.
+        # mem0 extracts entities only if spaCy is installed, and tolerates that they cannot be stored.
         self._entity_store = _NoHistory()
 
     def run(self, turns: list[dict[str, str]]) -> list[str]:
@@ -212,7 +213,7 @@ class _KnownFact:
 
 
 class _Collector:
-    """In the place of mem0's vector store: shows what is known, keeps what is added in a list."""
+    """Replaces mem0's vector store: returns the known facts and collects the added ones in a list."""
 
     def __init__(self, known: Sequence[str]) -> None:
         self._known = known
@@ -245,38 +246,38 @@ class _NoHistory:
 
 
 def _newest(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """The last messages that fit, the oldest of them cut at its end."""
-    room = _MAX_TURN_CHARACTERS
+    """The last messages that fit; the oldest of them is truncated."""
+    left = _MAX_TURN_CHARACTERS
     chosen: list[dict[str, str]] = []
     for message in reversed(messages):
-        if content := message.content[:room]:
+        if content := message.content[:left]:
             chosen.append({"role": message.speaker.value, "content": content})
-        room -= len(content)
+        left -= len(content)
     return chosen[::-1]
 
 
 def _checked(answer: object) -> str:
-    """The answer without what PostgreSQL cannot store. Raises ValueError when it does not follow the schema.
+    """The answer without characters that PostgreSQL cannot store. Raises ValueError if it violates the schema.
 
-    Servers differ in how strict they are; and a JSON escape may hold NUL or half a surrogate pair, at which mem0 fails.
+    Not every server enforces the schema, and a JSON escape may hold NUL or half a surrogate pair, on which mem0 fails.
     """
     parsed = json.loads(answer) if isinstance(answer, str) else None
     facts = parsed.get("memory") if isinstance(parsed, dict) else None
     if not isinstance(facts, list) or not all(isinstance(fact, dict) for fact in facts):
-        raise ValueError("the model's answer does not follow the schema")
+        raise ValueError("the model's answer does not match the schema")
     return json.dumps({"memory": [{"text": _storable(fact.get("text"))} for fact in facts]})
 
 
 def _storable(text: object) -> str:
     if not isinstance(text, str):
-        raise ValueError("a fact is no text")  # noqa: TRY004 - the fault of the answer, not of the caller
+        raise ValueError("a fact is not a string")  # noqa: TRY004 - the answer is wrong, not the caller
     return text.replace("\x00", "").encode(errors="ignore").decode()
 
 
 def _translated(error: LLMError) -> MeshError:
     if isinstance(error.__cause__, _REFUSALS):
-        return InvalidInput("The model refuses to read this turn.", reason="EXTRACTION_REFUSED")
-    return Unavailable("The model that extracts facts gives no valid answer.", retry_after_s=_RETRY_AFTER_S)
+        return InvalidInput("The model rejects this turn.", reason="EXTRACTION_REFUSED")
+    return Unavailable("The extraction model gives no valid answer.", retry_after_s=_RETRY_AFTER_S)
 
 
 def _note_usage(completion: openai.types.chat.ChatCompletion) -> None:

@@ -1,7 +1,7 @@
-"""What mem0 reads from the environment while it is imported. Import this module before mem0.
+"""Sets the environment variables that mem0 reads at import. Import this module before mem0.
 
-mem0 2.2.1 reports every use to its makers unless `MEM0_TELEMETRY` says no, and makes a folder at import: by default
-in the home of the user, which a pod with a read-only root does not have. Nothing of ours is kept in that folder.
+mem0 2.2.1 sends usage data to its vendor unless `MEM0_TELEMETRY` is false. It also creates a folder at import, by
+default in the user's home, which is not writable in a pod with a read-only root. We store nothing in that folder.
 """
 
 import os
@@ -9,7 +9,7 @@ import tempfile
 from typing import Final
 
 FOLDER: Final = tempfile.TemporaryDirectory(prefix="mesh-mem0-")
-"""Removed when the process ends."""
+"""Deleted when the process ends."""
 
-os.environ["MEM0_TELEMETRY"] = "false"  # noqa: TID251 - mem0 takes it from nowhere else
-os.environ["MEM0_DIR"] = FOLDER.name  # noqa: TID251 - mem0 takes it from nowhere else
+os.environ["MEM0_TELEMETRY"] = "false"  # noqa: TID251 - mem0 has no other way to set it
+os.environ["MEM0_DIR"] = FOLDER.name  # noqa: TID251 - mem0 has no other way to set it

@@ -1,4 +1,4 @@
-"""What memory counts; the queue's figures come from mesh_common."""
+"""The metrics of memory. Those of its queue are in mesh_common."""
 
 from mesh_common.process.metrics import LATENCY_BUCKETS_S
 from prometheus_client import Counter, Histogram
@@ -11,15 +11,15 @@ RECALL_SECONDS = Histogram(
 )
 EMBEDDING_SECONDS = Histogram(
     "mesh_memory_embedding_duration_seconds",
-    "Time of one call to the embedding server, of Recall or another: what Recall takes besides is the search.",
+    "Time of one call to the embedding server, for Recall and other calls. The rest of Recall's time is the search.",
     ("outcome",),
     buckets=LATENCY_BUCKETS_S,
 )
-KEPT = Counter("mesh_memory_memories_kept_total", "Memories kept, by origin.", ("origin",))
-SKIPPED = Counter("mesh_memory_facts_skipped_total", "Facts of a turn that were not kept, by reason.", ("reason",))
+KEPT = Counter("mesh_memory_memories_kept_total", "Memories stored, by origin.", ("origin",))
+SKIPPED = Counter("mesh_memory_facts_skipped_total", "Facts of a turn that were not stored, by reason.", ("reason",))
 EXTRACTION_SECONDS = Histogram(
     "mesh_memory_extraction_duration_seconds",
-    "Time of extracting facts from one turn, retries included.",
+    "Time to extract the facts of one turn, including retries.",
     ("outcome",),
     buckets=LATENCY_BUCKETS_S,
 )

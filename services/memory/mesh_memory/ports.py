@@ -1,4 +1,4 @@
-"""What the use cases need of the world."""
+"""The ports of the use cases."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -11,11 +11,11 @@ from mesh_memory.domain import Memory, MemoryId, Message, NewMemory, Origin, Pos
 
 
 class Embedder(Protocol):
-    """Vectors of texts. Raises Unavailable when the embedding server gives none."""
+    """Vectors of texts. Raises Unavailable if the embedding server returns none."""
 
     @property
     def space(self) -> str:
-        """Names the model and dimension: vectors of different spaces are never compared."""
+        """The name of the model and dimension. Vectors of different spaces are never compared."""
         ...
 
     async def query(self, text: str, *, timeout_s: float) -> Vector: ...
@@ -26,15 +26,15 @@ class Embedder(Protocol):
 
 
 class Extractor(Protocol):
-    """Facts out of what was said. Raises Unavailable when the model gives no valid answer."""
+    """Extracts facts from messages. Raises Unavailable if the model gives no valid answer."""
 
     @property
     def origin(self) -> Origin:
-        """EXTRACTED with a model that can; else VERBATIM: what the user said is kept as it is."""
+        """EXTRACTED with an extraction model; VERBATIM without one, when the user's messages are stored unchanged."""
         ...
 
     async def facts(self, messages: Sequence[Message], known: Sequence[str]) -> list[str]:
-        """Tidy texts of at most 2,000 characters. `known` are facts kept already, which need not come again."""
+        """Tidy texts of at most 2,000 characters. `known` are facts already stored, which need not be repeated."""
         ...
 
 
@@ -42,11 +42,11 @@ class MemoryStore(Protocol):
     """The rows of one user inside one transaction."""
 
     async def lock(self) -> None:
-        """Until the end of the transaction nobody else holds the lock of this user."""
+        """Takes this user's exclusive lock until the end of the transaction."""
         ...
 
     async def search(self, vector: Vector, space: str, *, limit: int, min_similarity: float) -> list[Memory]:
-        """The nearest by cosine among all of the user's in this space, best first; exact, not approximate."""
+        """The user's memories in this space that are nearest by cosine, best first. Exact, not approximate."""
         ...
 
     async def page(self, limit: int, after: Position | None) -> list[Memory]:
@@ -56,17 +56,17 @@ class MemoryStore(Protocol):
     async def get(self, memory_id: MemoryId) -> Memory | None: ...
 
     async def same_text(self, text: str) -> Memory | None:
-        """The memory whose text is this one but for spaces and case."""
+        """The memory whose text differs at most in spaces and case."""
         ...
 
     async def count(self) -> int: ...
 
     async def add(self, memory: NewMemory) -> Memory | None:
-        """None when a memory with the same text is there."""
+        """None if a memory with the same text exists."""
         ...
 
     async def change(self, memory_id: MemoryId, text: str, space: str, vector: Vector) -> Memory | None:
-        """None when there is no such memory. Raises AlreadyExists when another has the same text."""
+        """None if there is no such memory. Raises AlreadyExists if another memory has the same text."""
         ...
 
     async def delete(self, memory_id: MemoryId) -> bool: ...
@@ -74,17 +74,17 @@ class MemoryStore(Protocol):
     async def delete_all(self) -> int: ...
 
     async def queue(self, turn: Turn) -> bool:
-        """Queues the turn and opens its run; False when this run came before, in work, done or forgotten."""
+        """Queues the turn and opens its run. False if this run was queued before, whatever became of it."""
         ...
 
     async def count_queued(self) -> int: ...
 
     async def close_run(self, run_id: UUID) -> bool:
-        """Takes the permission to store what the run gave; False when it was used before or taken away."""
+        """Uses up the permission to store the run's facts. False if it was used before or revoked."""
         ...
 
     async def drop_queue(self) -> None:
-        """Drops every queued turn and closes every open run, so that one in work stores nothing."""
+        """Drops every queued turn and closes every open run, so that a turn being processed stores nothing."""
         ...
 
 

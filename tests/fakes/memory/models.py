@@ -33,7 +33,7 @@ class FakeEmbedder:
     async def passages(self, texts: Sequence[str], *, timeout_s: float) -> list[Vector]:
         assert timeout_s > 0
         if self.is_away:
-            raise Unavailable("The embedding server gives no vectors.", retry_after_s=1.0)
+            raise Unavailable("The embedding server returns no vectors.", retry_after_s=1.0)
         self.asked.extend(texts)
         return [vector_of(text) for text in texts]
 

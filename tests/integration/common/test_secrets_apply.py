@@ -38,8 +38,8 @@ async def test_set_is_made_in_the_pods_namespace_and_left_alone_by_the_next_run(
     second = await secrets(api, *APPLY)
 
     assert (first[0], first[2]) == (0, "")
-    assert first[1].startswith("13 of 13 Secrets were made: demo-gateway, ")
-    assert second == (0, "All 13 Secrets are there already. Nothing was changed.\n", "")
+    assert first[1].startswith("13 of 13 Secrets were created: demo-gateway, ")
+    assert second == (0, "All 13 Secrets already exist. Nothing was changed.\n", "")
     assert api.store.secrets == made
     assert len(made) == 13
     assert SigningKey.from_pem(api.store.fields("demo-auth")["AUTH_SIGNING_KEY"]).kid
@@ -53,7 +53,7 @@ async def test_part_of_a_set_is_refused_with_one_sentence(api: FakeApi) -> None:
     code, output, errors = await secrets(api, *APPLY)
 
     assert (code, output) == (1, "")
-    assert errors.startswith("Some of the Secrets are there (demo-bootstrap) and others are missing (demo-gateway, ")
+    assert errors.startswith("Some of the Secrets exist (demo-bootstrap) and others are missing (demo-gateway, ")
     assert len(errors.splitlines()) == 1
     assert list(api.store.secrets) == ["demo-bootstrap"]
 

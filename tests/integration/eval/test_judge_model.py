@@ -141,7 +141,7 @@ async def test_what_a_broken_provider_sends_is_never_a_verdict(
         ({"choices": []}, "no text"),
         ({"choices": [{"message": {"content": None, "refusal": "I won't."}}]}, "no text"),
         ({"error": "what"}, "no text"),
-        ([], "no JSON object"),
+        ([], "not a JSON object"),
     ],
 )
 async def test_an_envelope_without_text_is_an_invalid_answer(settings: EvalSettings, body: object, why: str) -> None:

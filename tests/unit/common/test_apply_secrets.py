@@ -22,7 +22,7 @@ def test_nothing_there_makes_all_and_leaves_no_journal() -> None:
     said = apply_secrets(store, SETS[0], prefix="demo")
 
     assert contents(store) == SETS[0]
-    assert said.startswith("13 of 13 Secrets were made: demo-gateway, ")
+    assert said.startswith("13 of 13 Secrets were created: demo-gateway, ")
 
 
 def test_all_there_are_left_as_they_are() -> None:
@@ -34,7 +34,7 @@ def test_all_there_are_left_as_they_are() -> None:
 
     assert contents(store) == SETS[0]
     assert store.changes == 0
-    assert said == "All 13 Secrets are there already. Nothing was changed."
+    assert said == "All 13 Secrets already exist. Nothing was changed."
 
 
 def test_some_there_are_refused_by_name_and_without_a_value() -> None:
@@ -71,7 +71,7 @@ def test_secret_of_another_source_is_not_mixed_into_an_unfinished_set() -> None:
     store.dies_after = None
     store.create(manifest("demo-redis", {"REDIS_PASSWORD": "by hand"}))
 
-    with pytest.raises(PreconditionFailed, match=r"there \(demo-redis\) and others are missing \(demo-agent, "):
+    with pytest.raises(PreconditionFailed, match=r"exist \(demo-redis\) and others are missing \(demo-agent, "):
         apply_secrets(store, SETS[1], prefix="demo")
 
     store.delete("demo-redis")
@@ -114,7 +114,7 @@ def test_secret_made_by_somebody_else_in_between_is_told() -> None:
 
     store = Beaten()
 
-    with pytest.raises(Conflict, match="Secret demo-eval was made by somebody else"):
+    with pytest.raises(Conflict, match="Secret demo-eval was concurrently created by another program"):
         apply_secrets(store, SETS[0], prefix="demo")
 
     assert JOURNAL_NAME in store.secrets
@@ -124,7 +124,7 @@ def test_journal_that_is_none_is_told_without_its_content() -> None:
     store = FakeSecretStore()
     store.create(manifest(JOURNAL_NAME, {"secrets.json": "{hush"}))
 
-    with pytest.raises(PreconditionFailed, match=f"Secret {JOURNAL_NAME} holds something else") as refusal:
+    with pytest.raises(PreconditionFailed, match=f"Secret {JOURNAL_NAME} does not contain a journal") as refusal:
         apply_secrets(store, SETS[0], prefix="demo")
 
     assert "hush" not in str(refusal.value)

@@ -148,7 +148,7 @@ def test_json_that_cannot_be_read_hides_no_other_fault(
         (b"{", "is not JSON"),
         (b"\xff", "is not JSON"),
         (b"[]", "is not a JWKS document"),
-        (b'{"keys": [{"kty": "RSA"}]}', "holds something else than public EC P-256 keys with a kid"),
+        (b'{"keys": [{"kty": "RSA"}]}', "contains something other than public EC P-256 keys with a kid"),
     ],
 )
 def test_file_of_public_keys_is_looked_into(
@@ -183,8 +183,8 @@ def test_key_that_needs_a_password_is_a_fault(
     [
         ("hush", "must be a JSON object"),
         ('["hush"]', "must be a JSON object"),
-        ('{"hush": "auth_owner"}', "must be passwords by role; roles are auth_owner, auth_login_a, auth_login_b, "),
-        ('{"auth_owner": ["hush"]}', "must be passwords by role; roles are auth_owner, "),
+        ('{"hush": "auth_owner"}', "must map roles to passwords; roles are auth_owner, auth_login_a, auth_login_b, "),
+        ('{"auth_owner": ["hush"]}', "must map roles to passwords; roles are auth_owner, "),
         ("{}", "Dictionary should have at least 1 item after validation, not 0"),
     ],
 )

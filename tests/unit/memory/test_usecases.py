@@ -187,7 +187,7 @@ async def test_no_transaction_is_open_while_a_model_works(service: MemoryOnFakes
 async def test_a_refused_turn_keeps_nothing(service: MemoryOnFakes) -> None:
     class Refusing(FakeExtractor):
         async def facts(self, messages: Sequence[Message], known: Sequence[str]) -> list[str]:  # noqa: ARG002
-            raise InvalidInput("The model refuses to read this turn.", reason="EXTRACTION_REFUSED")
+            raise InvalidInput("The model rejects this turn.", reason="EXTRACTION_REFUSED")
 
     turn = turn_of("I like tea.")
     await service.remember(USER, turn)

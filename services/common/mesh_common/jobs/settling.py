@@ -1,4 +1,4 @@
-"""Tells the queue how jobs ended, many in one transaction: one each would cost as much as the work they are about."""
+"""Records the outcomes of jobs, many per transaction: a transaction for each would cost as much as the work itself."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from mesh_common.process.metrics import QUEUE_JOBS
 log = structlog.get_logger()
 
 Outcome = Literal["done", "dropped", "retried"]
-# Nobody waits for it; a worker that dies meanwhile has these jobs done again, as at any other moment.
+# No caller waits for it. If the worker dies in the meantime, these jobs run again, as after any crash.
 _LINGER_S: Final = 0.1
 
 
 class Settling:
-    """Holds no more than was claimed: while the database is away nothing is."""
+    """Buffers the outcomes. The buffer is bounded by the claimed jobs: no job is claimed while the database is down."""
 
     def __init__(self, database: Database, queue: JobQueue, name: str) -> None:
         self._database = database
@@ -33,13 +33,13 @@ class Settling:
         self._has_ended.set()
 
     async def next(self) -> bool:
-        """Waits for jobs that ended and settles them: whether some are due again at once, renewed meanwhile."""
+        """Waits for ended jobs and settles them. True if some are due again because they were renewed meanwhile."""
         await self._has_ended.wait()
         await asyncio.sleep(_LINGER_S)
         return await self.flush()
 
     async def flush(self) -> bool:
-        """Settles what there is."""
+        """Settles the buffered outcomes. Returns the same as `next`."""
         ended, self._ended = self._ended, []
         self._has_ended.clear()
         if not ended:
@@ -47,7 +47,7 @@ class Settling:
         try:
             due = await self._write(ended)
         except Unavailable:
-            # Their leases run out and they come back by themselves.
+            # The jobs are claimed again when their leases expire.
             log.warning("job.not_settled", queue=self._name, jobs=len(ended))
             return False
         for _, outcome in ended:

@@ -1,4 +1,4 @@
-"""Works a job queue off: claims, hands to a handler within the job's trace and user, finishes or retries."""
+"""Processes a job queue: claims jobs, runs a handler in the job's trace and as its user, finishes or retries them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,18 +19,18 @@ from mesh_common.process.telemetry import restored_context, tracer
 log = structlog.get_logger()
 
 _OBSERVE_EVERY_S = 5.0
-# What is queued at about the same time is claimed in one transaction; nobody waits for it.
+# Delay so that one transaction claims the jobs queued at about the same time. No caller waits for it.
 _LINGER_S = 0.1
 
 JobHandler = Callable[[Job], Awaitable[None]]
-"""Does a job. Idempotent. A MeshError that is not `is_retryable` ends it; after any other error it comes back later."""
+"""Executes a job. Must be idempotent. A MeshError with `is_retryable` false drops the job; other errors retry it."""
 
 
 class JobWorker:
-    """`run` works until cancelled, at most `concurrency` jobs at once, each within `timeout_s`.
+    """`run` processes jobs until cancelled: at most `concurrency` concurrently, each within `timeout_s`.
 
-    The lease outlives the timeout, so a job never runs twice at once; `wake` makes it look within a tenth of a second
-    instead of at the next poll. Jobs that fail `max_attempts` times are dropped with one log line.
+    The lease outlives the timeout, so a job never runs twice concurrently. `wake` triggers a poll within a tenth of a
+    second. A job that fails `max_attempts` times is dropped with one log line.
     """
 
     def __init__(
@@ -67,39 +67,39 @@ class JobWorker:
                 group.create_task(self._settle())
                 await self._claim_forever(group)
         finally:
-            # The process stops: what was being worked on goes to another worker now, not when its lease runs out.
+            # The process stops: hand unfinished jobs to other workers now, not when their leases expire.
             await self._settling.flush()
 
     async def _claim_forever(self, group: asyncio.TaskGroup) -> None:
         while True:
             self._wake.clear()
-            room = self._room
-            jobs = await self._claim(room)
+            free_slots = self._free_slots
+            jobs = await self._claim(free_slots)
             for job in jobs:
                 self._running += 1
                 group.create_task(self._work(job))
-            if not room or len(jobs) < room:
-                await self._rest()
+            if not free_slots or len(jobs) < free_slots:
+                await self._wait_for_work()
 
     @property
-    def _room(self) -> int:
+    def _free_slots(self) -> int:
         return self._concurrency - self._running
 
-    async def _claim(self, room: int) -> list[Job]:
-        if not room:
+    async def _claim(self, limit: int) -> list[Job]:
+        if not limit:
             return []
         try:
             async with self._database.as_worker() as connection:
-                return list(await self._queue.claim(connection, limit=room, lease_s=self._timeout_s * 1.5))
+                return list(await self._queue.claim(connection, limit=limit, lease_s=self._timeout_s * 1.5))
         except Unavailable:
             return []
         except asyncpg.SyntaxOrAccessError as error:
-            # The schema is older than the code until `migrate` has run; readiness says so meanwhile.
+            # Until `migrate` has run, the schema is older than the code; readiness reports it.
             log.warning("job.queue_not_ready", queue=self._name, error=type(error).__name__)
             return []
 
     async def _observe(self) -> None:
-        """Tells how far behind the queue is, beside the work: a worker without room must still say so."""
+        """Reports the queue's backlog concurrently with the work, so that a fully occupied worker reports it too."""
         while True:
             with suppress(Unavailable, asyncpg.SyntaxOrAccessError):
                 async with self._database.as_worker() as connection:
@@ -111,7 +111,7 @@ class JobWorker:
             if await self._settling.next():
                 self._wake.set()
 
-    async def _rest(self) -> None:
+    async def _wait_for_work(self) -> None:
         try:
             async with asyncio.timeout(self._poll_s):
                 await self._wake.wait()
@@ -125,7 +125,7 @@ class JobWorker:
             outcome = await self._handled(job)
         finally:
             self._settling.add(job, outcome)
-            if not self._room:
+            if not self._free_slots:
                 self._wake.set()
             self._running -= 1
 

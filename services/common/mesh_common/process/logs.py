@@ -1,4 +1,4 @@
-"""JSON logs on standard output: fixed event names, fields, the trace id; never a user's text or a token."""
+"""JSON logs on standard output: fixed event names, fields and the trace id; never a user's text or a token."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 
 def configure_logs(service: str, level: str) -> None:
-    """Called once, first thing in the process. Library logs come out in the same form."""
+    """Call it once, at the start of the process. Libraries' logs get the same format."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -40,7 +40,7 @@ def _route_library_logs(shared: list[structlog.typing.Processor]) -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
-    # Libraries put URLs, prompts and SQL parameters into their info lines.
+    # WARNING, because libraries log URLs, prompts and SQL parameters at INFO.
     root.setLevel(logging.WARNING)
 
 

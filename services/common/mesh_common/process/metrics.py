@@ -1,7 +1,7 @@
-"""Prometheus: what every service counts, and the internal port that shows it.
+"""Prometheus: the metrics that all services share, and the internal port that serves them.
 
-Names are `mesh_<service>_<noun>_<unit>`, without a service where all count the same; labels come from closed sets,
-never from ids or paths.
+Names are `mesh_<service>_<noun>_<unit>`, without the service if all services have the metric. Labels come from closed
+sets, never from ids or paths.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 
 RPC_SERVER_SECONDS = Histogram(
     "mesh_rpc_server_duration_seconds",
-    "Time of gRPC calls served, streams from start to end.",
+    "Duration of gRPC calls served; streams from start to end.",
     ("rpc", "code"),
     buckets=LATENCY_BUCKETS_S,
 )
 RPC_CLIENT_SECONDS = Histogram(
     "mesh_rpc_client_duration_seconds",
-    "Time of gRPC calls made, streams from start to end.",
+    "Duration of gRPC calls made; streams from start to end.",
     ("rpc", "code"),
     buckets=LATENCY_BUCKETS_S,
 )
@@ -31,12 +31,12 @@ DATABASE_POOL = Gauge(
     "mesh_database_pool_connections", "Connections of the service's database pools, by driver.", ("driver", "state")
 )
 QUEUE_OLDEST_SECONDS = Gauge("mesh_queue_oldest_age_seconds", "Age of the oldest job that is due.", ("queue",))
-QUEUE_JOBS = Counter("mesh_queue_jobs_total", "Jobs worked off, by outcome.", ("queue", "outcome"))
+QUEUE_JOBS = Counter("mesh_queue_jobs_total", "Jobs processed, by outcome.", ("queue", "outcome"))
 
 
 @contextmanager
 def metrics_endpoint(host: str, port: int) -> Iterator[None]:
-    """Serves /metrics while open, in a thread of its own, so that a busy event loop still answers."""
+    """Serves /metrics during the block, in its own thread so that it answers while the event loop is busy."""
     server, thread = start_http_server(port, addr=host)
     try:
         yield

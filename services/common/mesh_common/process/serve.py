@@ -1,4 +1,4 @@
-"""The life of a service process: uvloop, signals, drain, and a clear exit code."""
+"""The life cycle of a service process: uvloop, signals, drain and exit code."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 def run_process(main: Coroutine[Any, Any, None]) -> None:
-    """Runs `main` on uvloop. An exception that reaches here ends the process with 1 after one log line."""
+    """Runs `main` on uvloop. On an OSError or RuntimeError, logs one line and exits with code 1."""
     try:
         uvloop.run(main)
     except (OSError, RuntimeError) as error:
@@ -27,10 +27,10 @@ def run_process(main: Coroutine[Any, Any, None]) -> None:
 async def serve_until_signal(
     open_service: Callable[[], AbstractAsyncContextManager[Callable[[], Awaitable[None]]]],
 ) -> None:
-    """Opens a service, waits for SIGTERM or SIGINT, drains it, closes it.
+    """Opens a service, waits for SIGTERM or SIGINT, drains the service and closes it.
 
-    `open_service` gives a context manager whose value is the service's drain: unready first, then the work under
-    way, then the server.
+    `open_service` returns a context manager whose value is the service's drain, which makes the service unready, lets
+    work in progress end, and stops the server.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

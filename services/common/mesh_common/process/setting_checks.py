@@ -1,4 +1,4 @@
-"""What settings must be to be of use, checked at start. No sentence repeats a value: it may be a secret."""
+"""Validates settings at start. No message repeats a value, because it may be a secret."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ def _split(value: SecretStr, schemes: Sequence[str]) -> SplitResult:
         parts = urlsplit(value.get_secret_value())
         has_port = parts.port is None or parts.port > 0
     except ValueError:
-        # Without a cause: it repeats what stands where the port should, which is mostly the password.
+        # Without a cause, which would repeat the text in place of the port: usually a part of the password.
         raise ValueError(f"is not a URL; {_ENCODE}") from None
     if parts.scheme not in schemes or not has_port or parts.fragment:
         raise ValueError(f"must start with {schemes[0]}:// and be a URL; {_ENCODE}")

@@ -1,4 +1,4 @@
-"""Faults of settings as lines for people: the variable and what is wrong with it, never its value."""
+"""Formats faults of settings for people: the variable and what is wrong with it, never its value."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-# What pydantic says of a text where a list or an object was expected: the variable was no JSON, or of another kind.
+# Error types of pydantic for a string in place of a list or object: the variable is not JSON, or JSON of another kind.
 _KINDS: Final = {
     "tuple_type": "must be a JSON list",
     "list_type": "must be a JSON list",
@@ -18,10 +18,10 @@ _KINDS: Final = {
 
 
 def fault_lines(error: ValidationError, env_prefix: str) -> Iterator[str]:
-    """One for each fault, in the order of the settings."""
+    """One line for each fault, in the order of the settings."""
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
         variable = _variable(fault["loc"], env_prefix)
-        # A rule about several settings belongs to none; its sentence names them.
+        # A rule about several settings has no variable; its message names them.
         yield f"{variable}: {_sentence(fault)}" if variable else _sentence(fault)
 
 

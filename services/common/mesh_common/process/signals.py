@@ -1,19 +1,19 @@
-"""SIGTERM before a process serves, and in commands that end by themselves.
+"""Handles SIGTERM before a process serves, and in commands that end by themselves.
 
-The first process of a container has no default for signals: without a handler the kernel drops SIGTERM, and a pod that
-is deleted while it starts or migrates would stay until its grace is over.
+The first process of a container has no default signal handlers: without this, the kernel would drop SIGTERM, and a pod
+that is deleted while it starts or migrates would remain until its grace period ends.
 """
 
 import signal
 import sys
 from types import FrameType
 
-# What a shell gives a program that the signal ended.
+# The exit code that a shell reports for a program ended by this signal.
 _EXIT_CODE = 128 + signal.SIGTERM
 
 
 def end_on_sigterm() -> None:
-    """Called first thing in the process; `serve_until_signal` puts its own handler in place of this one."""
+    """Call it at the start of the process. `serve_until_signal` later replaces this handler by its own."""
     signal.signal(signal.SIGTERM, _end)
 
 

@@ -1,4 +1,4 @@
-"""Traces over OTLP, head-sampled, with W3C context through HTTP, gRPC, the outbox and the queues."""
+"""Traces over OTLP, head-sampled, with W3C context propagated through HTTP, gRPC, the outbox and the queues."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _SHUTDOWN_TIMEOUT_MS = 5_000
 
 @contextmanager
 def tracing(service: str, *, otlp_endpoint: str | None, sample_ratio: float) -> Iterator[None]:
-    """Records and exports spans while open; flushes at the end. Without an endpoint nothing is recorded."""
+    """Records and exports spans until the end of the block, then flushes. Without an endpoint it records nothing."""
     if otlp_endpoint is None:
         yield
         return
@@ -44,10 +44,10 @@ def tracing(service: str, *, otlp_endpoint: str | None, sample_ratio: float) -> 
 
 
 class RequestRoots(Sampler):
-    """Begins traces at requests alone, a ratio of them.
+    """Starts traces only at requests, for a fraction of them.
 
-    What services do beside requests (polls, heartbeats, readiness, revocations) would begin some twenty traces a
-    second in an idle mesh, and push those that matter out of every store.
+    The services' background work (polls, heartbeats, readiness, revocations) would start some twenty traces per second
+    in an idle mesh and displace the relevant ones from every trace store.
     """
 
     def __init__(self, ratio: float) -> None:
@@ -72,14 +72,14 @@ class RequestRoots(Sampler):
 
 
 def carried_context() -> dict[str, str]:
-    """The current trace context as W3C headers, to be stored with a job or sent along; empty outside a trace."""
+    """The current trace context as W3C headers, to store with a job or to send; empty outside a trace."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     return carrier
 
 
 def restored_context(carrier: Mapping[str, str]) -> Context:
-    """The context that `carried_context` gave, for spans that continue it in another process."""
+    """The context that `carried_context` captured, for spans that continue it in another process."""
     return propagate.extract(dict(carrier))
 
 

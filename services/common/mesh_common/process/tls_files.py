@@ -1,7 +1,7 @@
-"""Mutual TLS between services, from three files as cert-manager writes them.
+"""Mutual TLS between services, from three files in cert-manager's form.
 
-Who calls is told by the service token. The certificate says that a process of the mesh speaks, and to a client that
-it reached the service it meant: it is issued to `DNS:<service>`, whatever the address is.
+The service token identifies the caller. The certificate proves that the peer is a process of the mesh and, to a client,
+that it reached the intended service: it is issued to `DNS:<service>`, whatever the address is.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 @dataclass(frozen=True, slots=True)
 class TlsMaterial:
-    """PEM of a certificate with its chain, of its key, and of the authorities that others are verified by."""
+    """PEM of a certificate with its chain, of its key, and of the authorities that verify other certificates."""
 
     certificate: bytes
     key: bytes
@@ -28,27 +28,27 @@ class TlsFiles:
     authorities: Path
 
     def read(self) -> TlsMaterial:
-        """Raises ValueError, also when the files do not belong together: while they are replaced, say."""
+        """Raises ValueError, also if the files do not belong together, e.g. while they are being replaced."""
         material = TlsMaterial(read_file(self.certificate), read_file(self.key), read_file(self.authorities))
         require_key_of(certificates_of(material.certificate), material.key)
         certificates_of(material.authorities)
         return material
 
     def version(self) -> tuple[tuple[int, int], ...]:
-        """Changes when a file does; Kubernetes replaces all three at once by a link. Raises OSError."""
+        """Changes whenever a file changes. Kubernetes replaces all three at once, by a link. Raises OSError."""
         stats = [path.stat() for path in (self.certificate, self.key, self.authorities)]
         return tuple((stat.st_ino, stat.st_mtime_ns) for stat in stats)
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelTls:
-    """What a channel to `callee` is secured with."""
+    """The TLS configuration of a channel to `callee`."""
 
     files: TlsFiles
     callee: str
 
     def options(self) -> tuple[tuple[str, str], ...]:
-        # Targets are addresses and names of releases; the certificate knows the service.
+        # Targets are addresses or contain the release name, but the certificate names the service.
         return (("grpc.ssl_target_name_override", self.callee),)
 
 
@@ -60,7 +60,7 @@ def read_file(path: Path) -> bytes:
 
 
 def certificates_of(pem: bytes) -> list[Certificate]:
-    """At least one. Raises ValueError."""
+    """At least one certificate. Raises ValueError."""
     try:
         return load_pem_x509_certificates(pem)
     except ValueError as error:
@@ -68,11 +68,11 @@ def certificates_of(pem: bytes) -> list[Certificate]:
 
 
 def require_key_of(certificates: list[Certificate], key_pem: bytes) -> None:
-    """Raises ValueError unless `key_pem` is the private key of the first of them."""
+    """Raises ValueError unless `key_pem` is the private key of the first certificate."""
     try:
         key = load_pem_private_key(key_pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # Without a cause: nothing of a private key is ever repeated.
+        # Without a cause, so that no part of a private key is ever repeated.
         raise ValueError("holds no unencrypted private key in PEM") from None
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != certificates[0].public_key().public_bytes(*form):

@@ -1,4 +1,4 @@
-"""The metrics, each in a file of its own with its prompt in Markdown beside it."""
+"""The metrics, each in its own file, next to its prompt in Markdown."""
 
 import hashlib
 from pathlib import Path
@@ -16,7 +16,7 @@ _FOLDER = Path(__file__).parent
 
 
 def load_judges() -> tuple[Judge, ...]:
-    """Reads the prompts: the metric's own and `rules.md`, which all share."""
+    """Reads the prompts: each metric's own, followed by the shared `rules.md`."""
     rules = (_FOLDER / "rules.md").read_text()
     return tuple(_judge(metric, rules) for metric in METRICS)
 

@@ -1,4 +1,4 @@
-"""The model that judges, at any OpenAI-compatible server. The only place that knows httpx and tenacity."""
+"""The model that judges, on any OpenAI-compatible server. The only module that calls it through httpx and tenacity."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,23 +15,23 @@ from mesh_eval.domain import InvalidAnswer
 from mesh_eval.ports import Question
 from mesh_eval.settings import EvalSettings
 
-# Not finer: judges are not, and llama.cpp's grammar holds a closed set but not the bounds of a number.
+# Judges are not more precise than this, and llama.cpp's grammar enforces an enumeration but not the range of a number.
 _SCORES: Final = [step / 10 for step in range(11)]
 _TRIES: Final = 3
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=5.0)
-# A provider that wants more patience than this gets the job back later instead of a worker that waits.
+# If a provider requests a longer wait, the job is retried later instead of blocking a worker.
 _MAX_RETRY_AFTER_S: Final = 10.0
 _OVERLOADED: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
-# What the request itself is to blame for: too long for the model, or its content is refused.
+# The request itself is at fault: it is too long for the model, or its content is rejected.
 _REFUSED: Final = frozenset({400, 413, 422})
 
 
-class _ProviderTrouble(Unavailable):
-    """The provider is away or overloaded. `retry_after_s` is what it asked for, if it did."""
+class _ProviderUnavailable(Unavailable):
+    """The provider is unavailable or overloaded. `retry_after_s` is the wait that it requested, if any."""
 
 
 class OpenAIJudgeModel:
-    """Asks one model; each try within `timeout_s`, three tries while the provider is in trouble."""
+    """Calls one model: each try within `timeout_s`, three tries while the provider is unavailable."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class OpenAIJudgeModel:
     async def answer(self, question: Question) -> str:
         """See `JudgeModel.answer`."""
         retrying = AsyncRetrying(
-            retry=retry_if_exception(_is_worth_another_try),
+            retry=retry_if_exception(_is_retryable),
             stop=stop_after_attempt(_TRIES),
             wait=_wait_s,
             sleep=self._sleep,
@@ -84,11 +84,11 @@ class OpenAIJudgeModel:
             "response_format": self._response_format,
         }
         try:
-            # httpx limits each read; a server that trickles would never exceed that.
+            # httpx limits each single read, which a server that trickles never exceeds.
             async with asyncio.timeout(self._timeout_s):
                 response = await self._http.post("chat/completions", json=body)
         except (httpx.TransportError, TimeoutError) as error:
-            raise _ProviderTrouble("The judge cannot be reached.", reason="JUDGE_UNAVAILABLE") from error
+            raise _ProviderUnavailable("The judge cannot be reached.", reason="JUDGE_UNAVAILABLE") from error
         _raise_for(response)
         return response
 
@@ -105,7 +105,7 @@ class OpenAIJudgeModel:
 
 
 def _response_format(max_reasoning_chars: int | None) -> dict[str, Any]:
-    # No keyword more than needed: providers differ in those they take, and one they do not know fails the request.
+    # Only the keywords needed: providers support different ones, and an unknown one fails the request.
     bound = {"maxLength": max_reasoning_chars} if max_reasoning_chars else {}
     reasoning = {} if max_reasoning_chars == 0 else {"reasoning": {"type": "string", **bound}}
     properties: dict[str, Any] = {**reasoning, "score": {"type": "number", "enum": _SCORES}}
@@ -123,12 +123,12 @@ def _raise_for(response: httpx.Response) -> None:
     if response.is_success:
         return
     if status in _REFUSED:
-        raise InvalidAnswer(f"refused with {status}", is_final=True)
+        raise InvalidAnswer(f"the provider rejected the request with {status}", is_final=True)
     if status in _OVERLOADED:
-        raise _ProviderTrouble(
+        raise _ProviderUnavailable(
             "The judge is overloaded.", reason="JUDGE_UNAVAILABLE", retry_after_s=_retry_after_s(response)
         )
-    # A wrong key, model or address: it stays wrong for this job, and is put right while the job waits.
+    # A wrong key, model or address. Retrying now would not help; the job waits until the operator has fixed it.
     raise Unavailable(f"The judge refused the call with {status}.", reason="JUDGE_MISCONFIGURED")
 
 
@@ -137,23 +137,23 @@ def _retry_after_s(response: httpx.Response) -> float | None:
     return float(text) if text.isdecimal() else None
 
 
-def _is_worth_another_try(error: BaseException) -> bool:
-    return isinstance(error, _ProviderTrouble) and (error.retry_after_s or 0.0) <= _MAX_RETRY_AFTER_S
+def _is_retryable(error: BaseException) -> bool:
+    return isinstance(error, _ProviderUnavailable) and (error.retry_after_s or 0.0) <= _MAX_RETRY_AFTER_S
 
 
 def _wait_s(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked_s = error.retry_after_s if isinstance(error, _ProviderTrouble) else None
-    return max(asked_s or 0.0, _BACKOFF(state))
+    requested_s = error.retry_after_s if isinstance(error, _ProviderUnavailable) else None
+    return max(requested_s or 0.0, _BACKOFF(state))
 
 
 def _body_of(response: httpx.Response) -> dict[str, Any]:
     try:
         body = orjson.loads(response.content)
     except orjson.JSONDecodeError as error:
-        raise InvalidAnswer("the provider sent no JSON") from error
+        raise InvalidAnswer("the provider's answer is not JSON") from error
     if not isinstance(body, dict):
-        raise InvalidAnswer("the provider sent no JSON object")
+        raise InvalidAnswer("the provider's answer is not a JSON object")
     return body
 
 
@@ -163,7 +163,7 @@ def _content_of(span: Span, body: dict[str, Any]) -> str:
             _describe_answer(span, body, choice)
             return content
         case _:
-            raise InvalidAnswer("the provider sent no text")
+            raise InvalidAnswer("the provider's answer has no text")
 
 
 def _describe_answer(span: Span, body: dict[str, Any], choice: dict[str, Any]) -> None:

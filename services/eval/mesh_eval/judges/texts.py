@@ -1,4 +1,4 @@
-"""The texts to judge, as data: labelled, delimited by a code they cannot know, cut to a bound."""
+"""The texts to judge, as data: labelled, delimited by a code that they cannot know, and truncated to a limit."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ _CUT = " […]"
 
 
 def texts_to_judge(run: JudgedRun, metric: Metric, *, code: str, max_bytes: int) -> str:
-    """The parts of the run that the metric needs, at most about `max_bytes` of UTF-8, and what to do with them.
+    """The parts of the run that the metric needs, about `max_bytes` of UTF-8 at most, followed by the instruction.
 
-    `code` is made anew for each question: a text that holds an END line of its own does not hold the right one.
+    `code` must be new for each question, so that an END line inside a text does not have the right code.
     """
     texts = [_text_of(run, part) for part in metric.parts]
     blocks = [
@@ -34,9 +34,9 @@ def _text_of(run: JudgedRun, part: Part) -> str:
 
 
 def _fitted(texts: Sequence[str], max_bytes: int) -> list[str]:
-    """Short texts stay whole; long ones share what is left evenly, and their ends are cut off.
+    """Keeps short texts complete. Long ones share the remaining bytes evenly and are truncated at their end.
 
-    Bytes and not characters: to the tokenizer of a small English model a Korean syllable is up to three tokens.
+    Counts bytes, not characters: in the tokenizer of a small English model, a Korean syllable has up to three tokens.
     """
     left = max_bytes
     fitted = list(texts)
