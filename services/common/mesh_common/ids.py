@@ -7,6 +7,7 @@ from uuid_utils import compat
 
 from mesh_common.errors import InvalidInput
 
+OrganisationId = NewType("OrganisationId", UUID)
 UserId = NewType("UserId", UUID)
 ThreadId = NewType("ThreadId", UUID)
 RunId = NewType("RunId", UUID)

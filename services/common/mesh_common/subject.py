@@ -1,0 +1,102 @@
+"""Who a call is for: an organisation, a user in it, and the roles and scopes that the user has there.
+
+It travels in access tokens, in gRPC metadata and in the settings of a transaction. A personal organisation has the id
+of its user, so a user id alone names a whole subject: release 0.1.0 sends and stores nothing else.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from mesh_common.ids import OrganisationId, UserId
+
+MAX_NAMES: Final = 16
+"""Roles of one subject, and scopes."""
+_NAME: Final = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
+# Twice 16 names of 64 characters and two ids; gRPC's limit on all metadata of a call is 8 KiB.
+_MAX_CHARS: Final = 4_096
+# About the subjects with calls under way on one replica; an entry takes about 1 KiB.
+_MAX_REMEMBERED: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Raises ValueError for more than 16 roles or scopes, or for one that is not a short lower-case name."""
+
+    organisation_id: OrganisationId
+    user_id: UserId
+    roles: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.roles:
+            _check_names("roles", self.roles)
+        if self.scopes:
+            _check_names("scopes", self.scopes)
+
+    @classmethod
+    def personal(cls, user_id: UserId) -> "Subject":
+        """The user in their personal organisation, without roles and scopes."""
+        return cls(OrganisationId(user_id), user_id)
+
+    def without_grants(self) -> "Subject":
+        """The organisation and the user alone, as stored rows name them.
+
+        Work that outlives its request acts so: a role or a scope may be withdrawn meanwhile.
+        """
+        return Subject(self.organisation_id, self.user_id) if self.roles or self.scopes else self
+
+    def as_text(self) -> str:
+        """Compact JSON for `parse_subject`; equal subjects give equal texts."""
+        return _text_of(self)
+
+
+# Both are remembered because a turn sends and reads the same subject in each of its calls.
+@lru_cache(maxsize=_MAX_REMEMBERED)
+def _text_of(subject: Subject) -> str:
+    fields: dict[str, Any] = {"org": str(subject.organisation_id), "user": str(subject.user_id)}
+    if subject.roles:
+        fields["roles"] = sorted(subject.roles)
+    if subject.scopes:
+        fields["scopes"] = sorted(subject.scopes)
+    return orjson.dumps(fields).decode()
+
+
+@lru_cache(maxsize=_MAX_REMEMBERED)
+def parse_subject(text: str) -> Subject:
+    """What `Subject.as_text` wrote; unknown fields are a later release's and are ignored. Raises ValueError."""
+    if len(text) > _MAX_CHARS:
+        raise ValueError("a subject of this length is none")
+    fields = orjson.loads(text)
+    if not isinstance(fields, dict):
+        raise ValueError("a subject is a JSON object")  # noqa: TRY004 - one kind of fault for callers
+    return Subject(
+        OrganisationId(_id(fields.get("org"))),
+        UserId(_id(fields.get("user"))),
+        names(fields.get("roles", [])),
+        names(fields.get("scopes", [])),
+    )
+
+
+def names(value: object) -> frozenset[str]:
+    """The names of a JSON list. Raises ValueError for anything else."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("roles and scopes are lists of names")
+    return frozenset(value)
+
+
+def _id(value: object) -> UUID:
+    if not isinstance(value, str):
+        raise ValueError("a subject names its organisation and its user")  # noqa: TRY004 - the same
+    return UUID(value)
+
+
+def _check_names(kind: str, found: Iterable[str]) -> None:
+    checked = list(found)
+    if len(checked) > MAX_NAMES or not all(_NAME.fullmatch(name) for name in checked):
+        raise ValueError(f"{kind}: at most {MAX_NAMES} names of up to 64 lower-case characters")
