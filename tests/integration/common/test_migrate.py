@@ -1,11 +1,14 @@
 """The `migrate` command on a database of its own."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mesh_common.database.migrate import migrate
+from mesh_common.database.postgres import Database
 from mesh_common.database.revisions import newest_revision
 from mesh_common.errors import PreconditionFailed
 from mesh_dev.postgres import EmbeddedPostgres
@@ -14,7 +17,7 @@ from support.mesh import TestMesh
 from support.net import free_port
 from support.scratch import SCHEMA, bootstrapped, open_scratch, write_migrations
 
-Migrate = Callable[[Path], Awaitable[None]]
+Migrate = Callable[[Path], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
@@ -92,6 +95,96 @@ async def test_a_service_is_unready_with_a_reason_while_postgres_is_away(test_me
     url = f"postgresql://a:b@127.0.0.1:{free_port()}/mesh"
     async with open_scratch(test_mesh, "mesh", database_url=url) as database:
         assert await database.not_ready_reason("0001") == "PostgreSQL cannot be reached"
+
+
+_ONLINE = """
+from alembic import op
+from mesh_common.database.backfill import update_backfill
+from mesh_common.database.online import OnlineStep
+
+revision = "0002"
+down_revision = "0001"
+
+online = (
+    OnlineStep(
+        "notes",
+        ("ALTER TABLE eval.notes ADD COLUMN mark int",),
+        "EXISTS (SELECT FROM information_schema.columns WHERE table_schema = 'eval' AND column_name = 'mark')",
+    ),
+)
+backfills = (update_backfill("eval.notes", "mark = 1", "old.mark IS NULL"),)
+
+
+def upgrade() -> None:
+    op.execute("{statement}")
+"""
+
+
+def _with_online(folder: Path, statement: str = "SELECT 1") -> Path:
+    """Migrations whose second one adds a column online and fills it."""
+    write_migrations(folder)
+    (folder / "versions" / "0002_online.py").write_text(_ONLINE.format(statement=statement))
+    return folder
+
+
+async def test_an_online_step_waits_for_its_table_and_holds_up_nobody(
+    test_mesh: TestMesh, name: str, migrated: Migrate, tmp_path: Path
+) -> None:
+    await migrated(write_migrations(tmp_path / "old"))
+    async with open_scratch(test_mesh, name) as database:
+        async with database.as_worker() as reader:
+            await reader.execute(text("SELECT count(*) FROM eval.notes"))
+            migration = asyncio.create_task(migrated(_with_online(tmp_path / "new")))  # noqa: TID251 - awaited below
+            took_s = []
+            for _ in range(5):
+                began_s = time.perf_counter()
+                async with database.as_worker() as other:
+                    await other.execute(text("SELECT count(*), pg_sleep(0.2) FROM eval.notes"))
+                took_s.append(time.perf_counter() - began_s)
+            was_waiting = not migration.done()
+        await migration
+
+    assert was_waiting
+    assert max(took_s) < 2
+    assert await _revision(test_mesh, name) == "0002"
+
+
+async def test_what_was_done_online_is_kept_and_not_done_again_after_a_failure(
+    test_mesh: TestMesh, name: str, migrated: Migrate, tmp_path: Path
+) -> None:
+    with pytest.raises(PreconditionFailed, match="Migration 0002 of eval failed: division by zero"):
+        await migrated(_with_online(tmp_path / "broken", "SELECT 1 / 0"))
+    after_failure = await _revision(test_mesh, name)
+
+    await migrated(_with_online(tmp_path / "mended"))
+
+    assert (after_failure, await _revision(test_mesh, name)) == ("0001", "0002")
+
+
+async def test_a_backfill_passes_over_a_locked_row_and_comes_back_for_it(
+    test_mesh: TestMesh, name: str, migrated: Migrate, tmp_path: Path
+) -> None:
+    await migrated(write_migrations(tmp_path / "old"))
+    folder = _with_online(tmp_path / "new")
+    async with open_scratch(test_mesh, name) as database:
+        async with database.as_worker() as connection:
+            nine = "INSERT INTO eval.notes (user_id, text) SELECT gen_random_uuid(), n FROM generate_series(1, 9) n"
+            await connection.execute(text(nine))
+        await migrated(folder)
+        async with database.as_worker() as connection:
+            await connection.execute(text("INSERT INTO eval.notes (user_id, text) VALUES (gen_random_uuid(), 'late')"))
+        async with database.as_worker() as holder:
+            await holder.execute(text("SELECT text FROM eval.notes WHERE text = 'late' FOR UPDATE"))
+            await migrated(folder)
+            while_held = await _unmarked(database)
+        await migrated(folder)
+
+        assert (while_held, await _unmarked(database)) == (1, 0)
+
+
+async def _unmarked(database: Database) -> int:
+    async with database.as_worker() as connection:
+        return int((await connection.execute(text("SELECT count(*) FROM eval.notes WHERE mark IS NULL"))).scalar_one())
 
 
 async def _revision(test_mesh: TestMesh, name: str) -> str:

@@ -1,11 +1,15 @@
 """Alembic without its command line: the `migrate` command of every service.
 
 Revision ids are ordered numbers (`0001`). A database that is ahead of the code is accepted as it is: `helm
-rollback` runs the old migration step against the newer schema.
+rollback` runs the old migration step against the newer schema. Revisions change the schema in one transaction. A
+revision's module may name `online` steps, which run before it (`online`), and `backfills`, which run after all
+revisions (`backfill`).
 """
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +17,14 @@ from typing import Any
 import structlog
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
+from mesh_common.database.backfill import run_backfill
 from mesh_common.database.faults import told_in_one_line
+from mesh_common.database.online import OnlineStep, run_online
 from mesh_common.database.postgres import open_engine
 
 log = structlog.get_logger()
@@ -25,16 +32,21 @@ log = structlog.get_logger()
 # A migration that waits longer than this for a lock would itself block the running release.
 _LOCK_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 10.0
+# A batch under way when the time for backfills is over, and closing.
+_RESERVE_S = 5.0
 # Any fixed number; with the schema's name it makes the advisory lock of one service.
 _ADVISORY_LOCK_CLASS = 7_310_021
 
 
 def migrate(owner_database_url: str, *, schema: str, migrations: Path, timeout_s: float = 600.0) -> None:
-    """Brings `schema` to the newest revision under `migrations`. Safe to run from several places at once.
+    """Brings `schema` to the newest revision under `migrations` and fills old rows. Safe to run from several places.
+
+    A backfill that does not end within `timeout_s` is no failure: the next run goes on with it. Neither is a run that
+    was cut lost: what its log names as done is kept.
 
     Raises:
-        Unavailable: the database cannot be reached, or all of it took longer than `timeout_s`. Nothing was changed.
-        PreconditionFailed: a migration failed. Nothing was changed.
+        Unavailable: the database cannot be reached, or the schema took longer than `timeout_s`.
+        PreconditionFailed: a migration failed. Of the transaction that it is part of nothing was changed.
     """
     run = _Run(schema, _script(migrations), timeout_s)
     with told_in_one_line(owner_database_url, run.title):
@@ -60,38 +72,89 @@ class _Run:
 async def _migrate(url: str, run: _Run) -> None:
     timeouts = {"timeout": run.at_most(_CONNECT_TIMEOUT_S), "command_timeout": run.timeout_s}
     engine = open_engine(url, "asyncpg", timeouts, poolclass=NullPool)
-    async with asyncio.timeout(run.timeout_s), engine.begin() as connection:
-        await connection.run_sync(_upgrade, run)
+    until_s = time.monotonic() + run.timeout_s
+    async with asyncio.timeout(run.timeout_s), _alone(engine, run):
+        is_ahead = await _change_schema(engine, run, until_s)
+        if not is_ahead:
+            await _fill(engine, run, until_s - run.at_most(_RESERVE_S))
     await engine.dispose()
 
 
-def _upgrade(connection: Connection, run: _Run) -> None:
-    schema = run.schema
-    # Another one may be at it, and may take all of its time.
-    _set_local(connection, lock_timeout=run.timeout_s, statement_timeout=run.timeout_s)
-    connection.execute(
-        text("SELECT pg_advisory_xact_lock(:class, hashtext(:schema))"),
-        {"class": _ADVISORY_LOCK_CLASS, "schema": schema},
-    )
-    _set_local(connection, lock_timeout=run.at_most(_LOCK_TIMEOUT_S))
+@asynccontextmanager
+async def _alone(engine: AsyncEngine, run: _Run) -> AsyncIterator[None]:
+    """No other run is at this schema meanwhile; one that is may take all of its time."""
+    async with engine.connect() as connection:
+        await connection.run_sync(_set_local, lock_timeout=run.timeout_s, statement_timeout=run.timeout_s)
+        await connection.execute(
+            text("SELECT pg_advisory_lock(:class, hashtext(:schema))"),
+            {"class": _ADVISORY_LOCK_CLASS, "schema": run.schema},
+        )
+        await connection.commit()
+        # The lock is the session's, which ends with this block.
+        yield
+
+
+async def _change_schema(engine: AsyncEngine, run: _Run, until_s: float) -> bool:
+    """Whether the database is ahead of the code, and was left as it is.
+
+    The revisions before one with online steps are committed before these steps; all others are one transaction.
+    """
+    async with engine.begin() as connection:
+        before = await connection.run_sync(_current_revision, run.schema)
     head = run.script.get_current_head()
-    before = _current_revision(connection, schema)
     if before and head and int(before) > int(head):
-        log.info("migrate.ahead", schema=schema, database=before, code=head)
+        log.info("migrate.ahead", schema=run.schema, database=before, code=head)
+        return True
+    reached = before
+    for revision in _revisions(run.script, after=before):
+        if steps := getattr(revision.module, "online", ()):
+            await _upgrade(engine, run, reached)
+            run.revision = revision.revision
+            await _run_all(engine, steps, until_s)
+        reached = revision.revision
+    await _upgrade(engine, run, reached)
+    log.info("migrate.done", schema=run.schema, before=before, after=head)
+    return False
+
+
+def _revisions(script: ScriptDirectory, *, after: str | None = None) -> list[Script]:
+    """The oldest first."""
+    found = reversed(list(script.walk_revisions()))
+    return [revision for revision in found if after is None or int(revision.revision) > int(after)]
+
+
+async def _run_all(engine: AsyncEngine, steps: Sequence[OnlineStep], until_s: float) -> None:
+    async with engine.connect() as connection:
+        for step in steps:
+            await run_online(connection, step, until_s=until_s)
+
+
+async def _fill(engine: AsyncEngine, run: _Run, until_s: float) -> None:
+    async with engine.connect() as connection:
+        for revision in _revisions(run.script):
+            for backfill in getattr(revision.module, "backfills", ()):
+                await run_backfill(connection, backfill, until_s=until_s)
+
+
+async def _upgrade(engine: AsyncEngine, run: _Run, target: str | None) -> None:
+    if target is None:
         return
-    _apply(connection, run)
-    log.info("migrate.done", schema=schema, before=before, after=head)
+    async with engine.begin() as connection:
+        await connection.run_sync(
+            _set_local, lock_timeout=run.at_most(_LOCK_TIMEOUT_S), statement_timeout=run.timeout_s
+        )
+        await connection.run_sync(_apply, run, target)
 
 
-def _set_local(connection: Connection, **timeouts_s: float) -> None:
+def _set_local(connection: Connection, /, **timeouts_s: float) -> None:
     for name, seconds in timeouts_s.items():
         connection.execute(text(f"SET LOCAL {name} = {int(seconds * 1000)}"))
 
 
-def _apply(connection: Connection, run: _Run) -> None:
+def _apply(connection: Connection, run: _Run, target: str) -> None:
     def steps(revision: Any, _context: Any) -> Iterator[Any]:
         # What alembic's own `upgrade` command does.
-        for step in run.script._upgrade_revs("head", revision):  # noqa: SLF001
+        for step in run.script._upgrade_revs(target, revision):  # noqa: SLF001
             run.revision = step.revision.revision
             log.info("migrate.step", schema=run.schema, revision=run.revision)
             yield step
