@@ -13,6 +13,7 @@ from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
 from mesh_common.grpc.client import ServiceCalls, open_channel
 from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.jwt import SigningKey
+from mesh_common.subject import Subject
 from mesh_dev.wait import LOOPBACK
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -65,7 +66,8 @@ class _Recaller:
     async def recall(self, message: str) -> Recall:
         request = memory_pb2.RecallRequest(query=message, limit=LIMIT)
         embedded_s, began_s = await self._embedding_s(), time.perf_counter()
-        answer = await self._calls.unary(self._stub.Recall, request, timeout_s=_TIMEOUT_S, user_id=self._owner.user_id)
+        subject = Subject.personal(self._owner.user_id)
+        answer = await self._calls.unary(self._stub.Recall, request, timeout_s=_TIMEOUT_S, subject=subject)
         took_s = time.perf_counter() - began_s
         embedding_s = await self._embedding_s() - embedded_s
         found = [UUID(memory.id) for memory in answer.memories]

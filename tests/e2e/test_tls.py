@@ -21,6 +21,7 @@ from mesh_dev.wait import LOOPBACK
 from support.api import User, eventually, new_user
 from support.certificates import new_authority
 from support.net import free_port_base
+from support.subjects import personal
 
 ENDLESS = "[[sim:itl=100]] [[sim:tokens=2000]]"
 TIMEOUT_S = 20.0
@@ -117,17 +118,19 @@ async def test_run_is_followed_and_cancelled_through_the_other_agent(mesh: TlsMe
     async with mesh.open_agent(0) as owner, mesh.open_agent(1) as other:
         start = agent_pb2.StartRunRequest(run_id=run_id, message=ENDLESS)
         stub = agent_pb2_grpc.AgentServiceStub(owner)
-        async with calls.stream(stub.StartRun, start, timeout_s=TIMEOUT_S, user_id=user_id) as started:
+        async with calls.stream(stub.StartRun, start, timeout_s=TIMEOUT_S, subject=personal(user_id)) as started:
             own = aiter(started)
             while not (await anext(own)).event.HasField("message_delta"):
                 pass
             relayed = agent_pb2_grpc.AgentServiceStub(other)
             follow = agent_pb2.FollowRunRequest(run_id=run_id)
-            async with calls.stream(relayed.FollowRun, follow, timeout_s=TIMEOUT_S, user_id=user_id) as followed:
+            async with calls.stream(
+                relayed.FollowRun, follow, timeout_s=TIMEOUT_S, subject=personal(user_id)
+            ) as followed:
                 seen = aiter(followed)
                 first = (await anext(seen)).event
                 cancel = agent_pb2.CancelRunRequest(run_id=run_id)
-                await calls.unary(relayed.CancelRun, cancel, timeout_s=TIMEOUT_S, user_id=user_id)
+                await calls.unary(relayed.CancelRun, cancel, timeout_s=TIMEOUT_S, subject=personal(user_id))
                 last = [response.event async for response in seen][-1]
 
     assert first.HasField("run_started")

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from support.mesh import TestMesh
 from support.net import free_port
+from support.subjects import personal
 
 _TIMEOUT_S = 20.0
 
@@ -86,7 +87,9 @@ class AgentUnderTest:
         request = agent_pb2.StartRunRequest(
             run_id=run_id or str(new_id()), thread_id=thread_id, message=message, **fields
         )
-        async with self.calls.stream(self.stub.StartRun, request, timeout_s=_TIMEOUT_S, user_id=user_id) as stream:
+        async with self.calls.stream(
+            self.stub.StartRun, request, timeout_s=_TIMEOUT_S, subject=personal(user_id)
+        ) as stream:
             metadata = await stream.initial_metadata()
             events = (response.event async for response in stream)
             yield Started(metadata["mesh-run-id"], metadata["mesh-thread-id"], events)
@@ -104,35 +107,41 @@ class AgentUnderTest:
         request = agent_pb2.StartRunRequest(
             run_id=run_id or str(new_id()), thread_id=thread_id, message=message, **fields
         )
-        async with self.calls.stream(self.stub.StartRun, request, timeout_s=_TIMEOUT_S, user_id=user_id) as stream:
+        async with self.calls.stream(
+            self.stub.StartRun, request, timeout_s=_TIMEOUT_S, subject=personal(user_id)
+        ) as stream:
             metadata = await stream.initial_metadata()
             events = [response.event async for response in stream]
         return Followed(metadata["mesh-run-id"], metadata["mesh-thread-id"], events)
 
     async def follow(self, user_id: UserId, run_id: str, *, attempt: int = 0, seq: int = 0) -> list[agent_pb2.RunEvent]:
         request = agent_pb2.FollowRunRequest(run_id=run_id, after_attempt=attempt, after_seq=seq)
-        async with self.calls.stream(self.stub.FollowRun, request, timeout_s=_TIMEOUT_S, user_id=user_id) as stream:
+        async with self.calls.stream(
+            self.stub.FollowRun, request, timeout_s=_TIMEOUT_S, subject=personal(user_id)
+        ) as stream:
             return [response.event async for response in stream]
 
     async def get_run(self, user_id: UserId, run_id: str) -> agent_pb2.Run:
         request = agent_pb2.GetRunRequest(run_id=run_id)
-        return (await self.calls.unary(self.stub.GetRun, request, timeout_s=5, user_id=user_id)).run
+        return (await self.calls.unary(self.stub.GetRun, request, timeout_s=5, subject=personal(user_id))).run
 
     async def cancel(self, user_id: UserId, run_id: str) -> agent_pb2.Run:
         request = agent_pb2.CancelRunRequest(run_id=run_id)
-        return (await self.calls.unary(self.stub.CancelRun, request, timeout_s=5, user_id=user_id)).run
+        return (await self.calls.unary(self.stub.CancelRun, request, timeout_s=5, subject=personal(user_id))).run
 
     async def create_thread(self, user_id: UserId, title: str = "", key: str | None = None) -> agent_pb2.Thread:
         request = agent_pb2.CreateThreadRequest(title=title, idempotency_key=key)
-        return (await self.calls.unary(self.stub.CreateThread, request, timeout_s=5, user_id=user_id)).thread
+        return (await self.calls.unary(self.stub.CreateThread, request, timeout_s=5, subject=personal(user_id))).thread
 
     async def delete_thread(self, user_id: UserId, thread_id: str) -> None:
         request = agent_pb2.DeleteThreadRequest(thread_id=thread_id)
-        await self.calls.unary(self.stub.DeleteThread, request, timeout_s=5, user_id=user_id)
+        await self.calls.unary(self.stub.DeleteThread, request, timeout_s=5, subject=personal(user_id))
 
     async def messages(self, user_id: UserId, thread_id: str, *, limit: int = 100) -> Sequence[agent_pb2.Message]:
         request = agent_pb2.ListMessagesRequest(thread_id=thread_id, limit=limit)
-        return (await self.calls.unary(self.stub.ListMessages, request, timeout_s=5, user_id=user_id)).messages
+        return (
+            await self.calls.unary(self.stub.ListMessages, request, timeout_s=5, subject=personal(user_id))
+        ).messages
 
 
 def agent_settings(test_mesh: TestMesh, provider_url: str, **overrides: str) -> AgentSettings:
@@ -201,7 +210,7 @@ def some_user() -> UserId:
 
 async def rows_of(database: Database, user_id: UserId) -> int:
     """How many threads and runs the user has."""
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         rows = text("SELECT (SELECT count(*) FROM agent.threads) + (SELECT count(*) FROM agent.runs)")
         count: int = (await connection.execute(rows)).scalar_one()
         return count

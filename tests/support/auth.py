@@ -16,6 +16,7 @@ from mesh_common.jwt import JWTVerifier, parse_jwks
 
 from support.mesh import TestMesh
 from support.net import free_port
+from support.subjects import personal
 
 PASSWORD = "seven green kettles whistle"
 
@@ -43,11 +44,11 @@ class AuthUnderTest:
 
     async def logout(self, user_id: UserId, session_id: str) -> None:
         request = auth_pb2.LogoutRequest(session_id=session_id)
-        await self.gateway.unary(self.stub.Logout, request, timeout_s=5, user_id=user_id)
+        await self.gateway.unary(self.stub.Logout, request, timeout_s=5, subject=personal(user_id))
 
     async def user(self, user_id: UserId) -> auth_pb2.User:
         request = auth_pb2.GetUserRequest()
-        return (await self.gateway.unary(self.stub.GetUser, request, timeout_s=5, user_id=user_id)).user
+        return (await self.gateway.unary(self.stub.GetUser, request, timeout_s=5, subject=personal(user_id))).user
 
     async def revocations(self, cursor: str | None = None) -> auth_pb2.ListRevocationsResponse:
         request = auth_pb2.ListRevocationsRequest(cursor=cursor)

@@ -14,7 +14,7 @@ HASH = "hash"
 
 async def make_user(database: AuthDatabase, *, password_hash: str = HASH) -> User:
     user = User(UserId(new_id()), some_email(), NOW)
-    async with database.as_user(user.id) as store:
+    async with database.as_subject(user.subject) as store:
         assert await store.add_user(user, email_key=user.email, password_hash=password_hash)
     return user
 

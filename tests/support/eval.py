@@ -12,18 +12,20 @@ from mesh_common.clock import utc_now
 from mesh_common.grpc.client import open_channel
 from mesh_common.grpc.edges import ServiceName
 from mesh_common.ids import UserId, new_id
+from mesh_common.subject import Subject
 from mesh_eval.bootstrap import open_service
 from mesh_eval.domain import JudgedRun, Score, ScoreStatus, ToolResult
 from mesh_eval.settings import EvalSettings
 
 from support.mesh import TestMesh
 from support.net import free_port
+from support.subjects import personal
 
 VERDICT = '{"reasoning": "It says what was asked.", "score": 0.5}'
 
 
-def new_user() -> UserId:
-    return UserId(new_id())
+def new_subject() -> Subject:
+    return personal(UserId(new_id()))
 
 
 def some_run(**changes: Any) -> JudgedRun:
@@ -81,23 +83,23 @@ class EvalClient:
     test_mesh: TestMesh
 
     async def submit(
-        self, user_id: UserId | None, request: eval_pb2.SubmitRunRequest, *, caller: ServiceName = "agent"
+        self, subject: Subject | None, request: eval_pb2.SubmitRunRequest, *, caller: ServiceName = "agent"
     ) -> None:
         calls = self.test_mesh.calls_as(caller, "eval")
-        await calls.unary(self.stub.SubmitRun, request, timeout_s=10.0, user_id=user_id)
+        await calls.unary(self.stub.SubmitRun, request, timeout_s=10.0, subject=subject)
 
-    async def scores(self, user_id: UserId | None, run_id: UUID | str) -> eval_pb2.ListScoresResponse:
+    async def scores(self, subject: Subject | None, run_id: UUID | str) -> eval_pb2.ListScoresResponse:
         calls = self.test_mesh.calls_as("gateway", "eval")
         request = eval_pb2.ListScoresRequest(run_id=str(run_id))
         answer: eval_pb2.ListScoresResponse = await calls.unary(
-            self.stub.ListScores, request, timeout_s=10.0, user_id=user_id
+            self.stub.ListScores, request, timeout_s=10.0, subject=subject
         )
         return answer
 
-    async def judged(self, user_id: UserId, run_id: UUID | str) -> list[eval_pb2.Score]:
+    async def judged(self, subject: Subject, run_id: UUID | str) -> list[eval_pb2.Score]:
         """The scores once they are there; asks again and again, as a client would."""
         async with asyncio.timeout(30):
-            while not (found := await self.scores(user_id, run_id)).scores:
+            while not (found := await self.scores(subject, run_id)).scores:
                 pass
         return list(found.scores)
 

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 from mesh_common.database.postgres import Database
-from mesh_common.ids import UserId, new_id
 from mesh_common.jobs.queue import Job, JobQueue, NewJob
 from mesh_common.jobs.worker import JobWorker
 from sqlalchemy import func, select, update
 
 from support.scratch import jobs
+from support.subjects import some_subject
 
 QUEUE = JobQueue(jobs)
 
@@ -20,9 +20,9 @@ QUEUE = JobQueue(jobs)
 async def add_job(
     database: Database, key: str = "k", *, delay_s: float = 0.0, payload: dict[str, Any] | None = None
 ) -> bool:
-    user_id = UserId(new_id())
-    async with database.as_user(user_id) as connection:
-        return await QUEUE.add(connection, NewJob("work", key, user_id, payload or {}, delay_s))
+    subject = some_subject()
+    async with database.as_subject(subject) as connection:
+        return await QUEUE.add(connection, NewJob("work", key, subject, payload or {}, delay_s))
 
 
 async def claim_jobs(database: Database, *, limit: int = 10, lease_s: float = 60.0) -> list[Job]:

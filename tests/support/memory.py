@@ -12,15 +12,17 @@ from mesh.memory.v1 import memory_pb2, memory_pb2_grpc
 from mesh_common.grpc.client import open_channel
 from mesh_common.grpc.edges import ServiceName
 from mesh_common.ids import UserId, new_id
+from mesh_common.subject import Subject
 from mesh_memory.bootstrap import open_service
 from mesh_memory.settings import MemorySettings
 
 from support.mesh import TestMesh
 from support.net import free_port
+from support.subjects import personal
 
 
-def new_user() -> UserId:
-    return UserId(new_id())
+def new_subject() -> Subject:
+    return personal(UserId(new_id()))
 
 
 def memory_settings(test_mesh: TestMesh, model_url: str, **overrides: Any) -> MemorySettings:
@@ -49,17 +51,17 @@ class MemoryClient:
     stub: Any
     test_mesh: TestMesh
 
-    async def call(self, rpc: str, user_id: UserId, request: Message, *, caller: ServiceName | None = None) -> Any:
+    async def call(self, rpc: str, subject: Subject, request: Message, *, caller: ServiceName | None = None) -> Any:
         caller = caller or ("agent" if rpc in {"Recall", "Remember"} else "gateway")
         calls = self.test_mesh.calls_as(caller, "memory")
-        return await calls.unary(getattr(self.stub, rpc), request, timeout_s=20.0, user_id=user_id)
+        return await calls.unary(getattr(self.stub, rpc), request, timeout_s=20.0, subject=subject)
 
-    async def create(self, user_id: UserId, text: str) -> memory_pb2.Memory:
+    async def create(self, subject: Subject, text: str) -> memory_pb2.Memory:
         request = memory_pb2.CreateMemoryRequest(text=text)
-        memory: memory_pb2.Memory = (await self.call("CreateMemory", user_id, request)).memory
+        memory: memory_pb2.Memory = (await self.call("CreateMemory", subject, request)).memory
         return memory
 
-    async def remember(self, user_id: UserId, text: str, *, run_id: UUID | None = None) -> UUID:
+    async def remember(self, subject: Subject, text: str, *, run_id: UUID | None = None) -> UUID:
         """Queues a turn in which the user said `text`; gives its run."""
         run_id = run_id or new_id()
         messages = [
@@ -67,23 +69,23 @@ class MemoryClient:
             memory_pb2.TurnMessage(role=memory_pb2.TURN_ROLE_ASSISTANT, content="I see."),
         ]
         request = memory_pb2.RememberRequest(run_id=str(run_id), thread_id=str(new_id()), messages=messages)
-        await self.call("Remember", user_id, request)
+        await self.call("Remember", subject, request)
         return run_id
 
-    async def texts(self, user_id: UserId) -> list[str]:
-        response = await self.call("ListMemories", user_id, memory_pb2.ListMemoriesRequest(limit=100))
+    async def texts(self, subject: Subject) -> list[str]:
+        response = await self.call("ListMemories", subject, memory_pb2.ListMemoriesRequest(limit=100))
         return [memory.text for memory in response.memories]
 
-    async def texts_once_kept(self, user_id: UserId, count: int = 1) -> list[str]:
+    async def texts_once_kept(self, subject: Subject, count: int = 1) -> list[str]:
         """Asks until the worker has kept so many. Raises TimeoutError."""
         async with asyncio.timeout(30.0):
-            while len(texts := await self.texts(user_id)) < count:
+            while len(texts := await self.texts(subject)) < count:
                 pass
             return texts
 
-    async def recall(self, user_id: UserId, query: str, limit: int = 0) -> list[memory_pb2.Memory]:
+    async def recall(self, subject: Subject, query: str, limit: int = 0) -> list[memory_pb2.Memory]:
         request = memory_pb2.RecallRequest(query=query, limit=limit)
-        return list((await self.call("Recall", user_id, request)).memories)
+        return list((await self.call("Recall", subject, request)).memories)
 
 
 @asynccontextmanager

@@ -3,8 +3,11 @@
 from fakes.memory.models import FakeEmbedder, FakeExtractor
 from fakes.memory.store import FakeUnitOfWork
 from mesh_common.ids import UserId, new_id
+from mesh_common.subject import Subject
 from mesh_memory.domain import Message, Origin, Speaker, Turn
 from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits, Remember
+
+from support.subjects import personal
 
 LIMITS = Limits(
     recall_timeout_s=0.3,
@@ -14,7 +17,7 @@ LIMITS = Limits(
     max_memories=3,
     max_queued_turns=2,
 )
-USER = UserId(new_id())
+USER = personal(UserId(new_id()))
 
 
 class MemoryOnFakes:
@@ -38,8 +41,8 @@ class MemoryOnFakes:
         await self.keep(USER, turn)
         return turn
 
-    async def texts(self, user_id: UserId = USER) -> list[str]:
-        return [memory.text for memory in (await self.edit.page(user_id, 100, None)).memories]
+    async def texts(self, subject: Subject = USER) -> list[str]:
+        return [memory.text for memory in (await self.edit.page(subject, 100, None)).memories]
 
 
 def turn_of(*said: str) -> Turn:

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, running_agent
 from support.mesh import TestMesh
 from support.net import free_port
+from support.subjects import personal
 
 
 @asynccontextmanager
@@ -36,7 +37,7 @@ async def claimed_by_a_dead_owner(
 async def insert_pending(database: Database, user_id: UserId, message: str) -> str:
     """A run as StartRun stores it, without a replica that could claim it."""
     run_id, thread_id = new_id(), new_id()
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(
             text("INSERT INTO agent.threads (id, user_id) VALUES (:thread_id, :user_id)"),
             {"thread_id": thread_id, "user_id": user_id},

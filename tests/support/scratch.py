@@ -20,10 +20,17 @@ from support.mesh import TestMesh
 SCHEMA = "eval"
 metadata = MetaData(schema=SCHEMA)
 jobs = job_table(metadata)
-notes = Table("notes", metadata, Column("user_id", PG_UUID(as_uuid=True)), Column("text", Text))
+notes = Table(
+    "notes",
+    metadata,
+    Column("org_id", PG_UUID(as_uuid=True)),
+    Column("user_id", PG_UUID(as_uuid=True)),
+    Column("text", Text),
+)
 
 _FIRST = """
 from alembic import op
+from mesh_common.database.row_security import add_organisation
 from mesh_common.job_queue import job_table_sql
 from mesh_common.migrate import enable_row_security
 
@@ -36,6 +43,9 @@ def upgrade() -> None:
     for statement in job_table_sql("eval"):
         op.execute(statement)
     enable_row_security("eval", ["notes", "jobs"])
+    for step in add_organisation("eval", ["notes", "jobs"]):
+        for statement in step.statements:
+            op.execute(statement)
 """
 _LATER = """
 from alembic import op

@@ -29,7 +29,12 @@ def counted(user_id: UserId) -> Iterator[Counted]:
 
     def note(statement: str) -> None:
         current = caller._current.get()
-        if current is None or current.user_id != user_id or current.service == "outbox":
+        if (
+            current is None
+            or current.subject is None
+            or current.subject.user_id != user_id
+            or current.service == "outbox"
+        ):
             return
         if statement == "COMMIT":
             counts.commits += 1

@@ -79,7 +79,7 @@ class RunCheckpoints:
             return may_begin
 
     async def _write(self, writes: Sequence[_Write], once_key: str | None) -> bool:
-        async with self.database.as_user(self.claim.user_id) as connection:
+        async with self.database.as_subject(self.claim.subject) as connection:
             # The run's row before the lease's, as everywhere: the record of a call locks it through its foreign key.
             if once_key is not None:
                 await share_run(connection, self.claim.run_id)
@@ -120,7 +120,7 @@ class BufferedSaver(BaseCheckpointSaver[str]):
         claim = self._checkpoints(config).claim
         if claim.opens_execution:
             return None
-        async with self._database.as_user(claim.user_id) as connection, _saver_on(connection) as saver:
+        async with self._database.as_subject(claim.subject) as connection, _saver_on(connection) as saver:
             return await saver.aget_tuple(config)
 
     async def aput(

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from mesh_common.events import model as events
 from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.subject import Subject
 
 MAX_MESSAGE_CHARS = 32_000
 MAX_TITLE_CHARS = 200
@@ -145,12 +146,13 @@ class Claim:
 
     `fence` grows with every claim of a thread; whoever writes with an older one is refused. `history` is what of the
     thread came before, newest first; None when whoever claimed did not read it. `plan_hash` is None for a run that a
-    release without plans started, `resumed_execution` for a run that resumes no other.
+    release without plans started, `resumed_execution` for a run that resumes no other. `subject` has no roles
+    and no scopes.
     """
 
     run_id: RunId
     thread_id: ThreadId
-    user_id: UserId
+    subject: Subject
     position: int
     attempt: int
     fence: int
@@ -162,6 +164,14 @@ class Claim:
     history: tuple[Said, ...] | None = None
     plan_hash: bytes | None = None
     resumed_execution: ExecutionId | None = None
+
+    @property
+    def user_id(self) -> UserId:
+        return self.subject.user_id
+
+    def is_of(self, subject: Subject) -> bool:
+        """Whether the run belongs to the subject, whatever its roles and scopes."""
+        return self.subject == subject.without_grants()
 
     @property
     def execution_id(self) -> ExecutionId:

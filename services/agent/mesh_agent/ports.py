@@ -5,37 +5,38 @@ from datetime import datetime
 from typing import Protocol
 
 from mesh_common.events.model import Position, RunEvent
-from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.ids import RunId, ThreadId
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import Entitlements, Message, RecalledMemory, ToolResult, Usage
 
 
 class EntitlementsSource(Protocol):
-    async def get_entitlements(self, user_id: UserId) -> Entitlements:
+    async def get_entitlements(self, subject: Subject) -> Entitlements:
         """Raises Unavailable or DeadlineExceeded when auth cannot be asked."""
         ...
 
 
 class UsageSink(Protocol):
     async def record_usage(
-        self, user_id: UserId, run_id: RunId, model: str, usage: Usage, ended_at: datetime
+        self, subject: Subject, run_id: RunId, model: str, usage: Usage, ended_at: datetime
     ) -> None: ...
 
 
 class Memories(Protocol):
-    async def recall(self, user_id: UserId, message: str) -> Sequence[RecalledMemory]:
+    async def recall(self, subject: Subject, message: str) -> Sequence[RecalledMemory]:
         """Best first. Raises Unavailable or DeadlineExceeded when memory cannot be asked in time."""
         ...
 
     async def remember(
-        self, user_id: UserId, run_id: RunId, thread_id: ThreadId, messages: Sequence[Message]
+        self, subject: Subject, run_id: RunId, thread_id: ThreadId, messages: Sequence[Message]
     ) -> None: ...
 
 
 class Judge(Protocol):
     async def submit_run(
         self,
-        user_id: UserId,
+        subject: Subject,
         run_id: RunId,
         *,
         message: str,

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh.agent.v1 import agent_pb2_grpc
-from mesh_common.caller import require_user
+from mesh_common.caller import require_subject
 from mesh_common.events.model import Position
 from mesh_common.events.wire import fill_event
 from structlog.contextvars import bind_contextvars
@@ -42,12 +42,12 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         self._shared = shared
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> AsyncGenerator[pb.StartRunResponse]:
-        user_id, follower_id = require_user(), convert.follower_id(request)
-        started = await self._start_run(user_id, convert.run_input(request))
+        subject, follower_id = require_subject(), convert.follower_id(request)
+        started = await self._start_run(subject, convert.run_input(request))
         acknowledged = pb.RunAcknowledged(run_id=str(started.run_id), thread_id=str(started.thread_id))
         stream = self._shared.of(follower_id) if follower_id else None
         # A run is on a shared stream once: another request for it is followed on its own call.
-        live = self._follow.live(user_id, started.run_id) if stream and started.is_new else None
+        live = self._follow.live(subject, started.run_id) if stream and started.is_new else None
         if follower_id and (live or not stream):
             # Also when there is a stream: its other end may have closed, and the follower know that sooner.
             for address in self._shared.invitation():
@@ -63,7 +63,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         await _acknowledge(context, acknowledged)
         if request.is_acknowledged_by_message:
             yield pb.StartRunResponse(acknowledged=acknowledged)
-        async with aclosing(self._follow(user_id, started.run_id, Position())) as events:
+        async with aclosing(self._follow(subject, started.run_id, Position())) as events:
             async for event in events:
                 response = pb.StartRunResponse()
                 fill_event(response.event, event)
@@ -81,31 +81,31 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
                     yield message.pb
 
     async def FollowRun(self, request: pb.FollowRunRequest, context: Context) -> AsyncGenerator[pb.FollowRunResponse]:
-        user_id, run_id = require_user(), convert.run_id(request.run_id)
-        found = await self._follow.find(user_id, run_id)
+        subject, run_id = require_subject(), convert.run_id(request.run_id)
+        found = await self._follow.find(subject, run_id)
         acknowledged = pb.RunAcknowledged(run_id=str(run_id), thread_id=str(found.thread_id), has_ended=found.has_ended)
         await _acknowledge(context, acknowledged)
         if request.is_acknowledged_by_message:
             yield pb.FollowRunResponse(acknowledged=acknowledged)
         after = Position(request.after_attempt, request.after_seq)
-        async with aclosing(self._follow(user_id, run_id, after, found)) as events:
+        async with aclosing(self._follow(subject, run_id, after, found)) as events:
             async for event in events:
                 response = pb.FollowRunResponse()
                 fill_event(response.event, event)
                 yield response
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:
-        user_id, run_id = require_user(), convert.run_id(request.run_id)
-        await self._cancel(user_id, run_id)
-        return pb.CancelRunResponse(run=convert.run_pb(await self._runs.get(user_id, run_id)))
+        subject, run_id = require_subject(), convert.run_id(request.run_id)
+        await self._cancel(subject, run_id)
+        return pb.CancelRunResponse(run=convert.run_pb(await self._runs.get(subject, run_id)))
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
-        run = await self._runs.get(require_user(), convert.run_id(request.run_id))
+        run = await self._runs.get(require_subject(), convert.run_id(request.run_id))
         return pb.GetRunResponse(run=convert.run_pb(run))
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         page = await self._runs.list(
-            require_user(),
+            require_subject(),
             convert.thread_id(request.thread_id),
             status=convert.status(request.status) if request.HasField("status") else None,
             limit=convert.limit(request.limit),
@@ -116,16 +116,16 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     async def CreateThread(self, request: pb.CreateThreadRequest, context: Context) -> pb.CreateThreadResponse:
         key = convert.idempotency_key(request.idempotency_key) if request.HasField("idempotency_key") else None
         title = convert.text(request.title, "title", max_chars=domain.MAX_TITLE_CHARS)
-        thread = await self._threads.create(require_user(), title, convert.metadata(request.metadata), key)
+        thread = await self._threads.create(require_subject(), title, convert.metadata(request.metadata), key)
         return pb.CreateThreadResponse(thread=convert.thread_pb(thread))
 
     async def GetThread(self, request: pb.GetThreadRequest, context: Context) -> pb.GetThreadResponse:
-        thread = await self._threads.get(require_user(), convert.thread_id(request.thread_id))
+        thread = await self._threads.get(require_subject(), convert.thread_id(request.thread_id))
         return pb.GetThreadResponse(thread=convert.thread_pb(thread))
 
     async def ListThreads(self, request: pb.ListThreadsRequest, context: Context) -> pb.ListThreadsResponse:
         page = await self._threads.list(
-            require_user(),
+            require_subject(),
             limit=convert.limit(request.limit),
             cursor=request.cursor if request.HasField("cursor") else None,
             query=convert.text(request.query, "query", max_chars=domain.MAX_TITLE_CHARS) or None,
@@ -135,7 +135,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     async def UpdateThread(self, request: pb.UpdateThreadRequest, context: Context) -> pb.UpdateThreadResponse:
         title = convert.text(request.title, "title", max_chars=domain.MAX_TITLE_CHARS)
         thread = await self._threads.update(
-            require_user(),
+            require_subject(),
             convert.thread_id(request.thread_id),
             title=title if request.HasField("title") else None,
             metadata=convert.metadata(request.metadata.entries) if request.HasField("metadata") else None,
@@ -143,12 +143,12 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         return pb.UpdateThreadResponse(thread=convert.thread_pb(thread))
 
     async def DeleteThread(self, request: pb.DeleteThreadRequest, context: Context) -> pb.DeleteThreadResponse:
-        await self._threads.delete(require_user(), convert.thread_id(request.thread_id))
+        await self._threads.delete(require_subject(), convert.thread_id(request.thread_id))
         return pb.DeleteThreadResponse()
 
     async def ListMessages(self, request: pb.ListMessagesRequest, context: Context) -> pb.ListMessagesResponse:
         page = await self._threads.messages(
-            require_user(),
+            require_subject(),
             convert.thread_id(request.thread_id),
             limit=convert.limit(request.limit),
             cursor=request.cursor if request.HasField("cursor") else None,
@@ -156,7 +156,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         return pb.ListMessagesResponse(messages=map(convert.message_pb, page.items), next_cursor=page.next_cursor)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        models = await self._runs.list_models(require_user())
+        models = await self._runs.list_models(require_subject())
         return pb.ListModelsResponse(models=map(convert.model_pb, models))
 
 

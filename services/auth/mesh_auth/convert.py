@@ -9,7 +9,8 @@ from email_validator import EmailNotValidError, validate_email
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.auth.v1 import auth_pb2
 from mesh_common.errors import InvalidInput
-from mesh_common.ids import RunId, UserId, parse_id
+from mesh_common.ids import OrganisationId, RunId, UserId, parse_id
+from mesh_common.subject import Subject
 
 from mesh_auth.domain import (
     EmailAddress,
@@ -164,7 +165,9 @@ def usage_to_proto(of_month: Month, models: Sequence[ModelUsage]) -> auth_pb2.Ge
 
 def _usage_entry(field: str, entry: auth_pb2.UsageEntry) -> UsageEntry:
     user_id = UserId(parse_id(entry.user_id, f"{field}.user_id"))
-    return UsageEntry(user_id, run_usage(entry.usage, within=f"{field}.usage."))
+    # An agent of release 0.1.0 names no organisation: it is the personal one.
+    org_id = parse_id(entry.org_id, f"{field}.org_id") if entry.HasField("org_id") else user_id
+    return UsageEntry(Subject(OrganisationId(org_id), user_id), run_usage(entry.usage, within=f"{field}.usage."))
 
 
 def _email(text: str) -> EmailAddress:

@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import Final, NewType
 from uuid import UUID
 
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import OrganisationId, RunId, UserId
+from mesh_common.subject import Subject
 
 SessionId = NewType("SessionId", UUID)
 
@@ -30,9 +31,10 @@ class User:
     is_admin: bool = False
 
     @property
-    def scope(self) -> str:
-        """The scopes of this user's access tokens, separated by blanks (RFC 9068)."""
-        return "user admin" if self.is_admin else "user"
+    def subject(self) -> Subject:
+        """Whom this user's access tokens speak for: the user in their personal organisation."""
+        scopes = frozenset(("user", "admin") if self.is_admin else ("user",))
+        return Subject(OrganisationId(self.id), self.id, scopes=scopes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Session:
     """One login. Its refresh tokens are one family: they live and die together."""
 
     id: SessionId
-    user_id: UserId
+    subject: Subject
     created_at: datetime
     expires_at: datetime
     """When its newest refresh token expires."""
@@ -168,9 +170,9 @@ class RunUsage:
 
 @dataclass(frozen=True, slots=True)
 class UsageEntry:
-    """A run's usage, with the user it is booked for: one of a batch."""
+    """A run's usage, with the subject it is booked for: one of a batch."""
 
-    user_id: UserId
+    subject: Subject
     usage: RunUsage
 
 

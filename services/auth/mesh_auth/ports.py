@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
 from mesh_auth.domain import (
     Credentials,
@@ -28,7 +29,7 @@ class AuthStore(Protocol):
     """The reads and writes of one transaction."""
 
     async def add_user(self, user: User, *, email_key: str, password_hash: str) -> bool:
-        """False, and nothing stored, when the address is taken."""
+        """Adds the user with their personal organisation. False, and nothing stored, when the address is taken."""
         ...
 
     async def find_user(self, user_id: UserId) -> User | None: ...
@@ -57,7 +58,7 @@ class AuthStore(Protocol):
         """False when this user has no such session, or it ended before."""
         ...
 
-    async def add_revocation(self, user_id: UserId, revocation: Revocation) -> None: ...
+    async def add_revocation(self, subject: Subject, revocation: Revocation) -> None: ...
 
     async def list_revocations(self, cursor: str | None, *, now: datetime, limit: int) -> RevocationPage:
         """What became visible since the cursor and has not expired. No commit order can make it miss one.
@@ -68,7 +69,7 @@ class AuthStore(Protocol):
 
     async def find_override(self, user_id: UserId) -> EntitlementOverride | None: ...
 
-    async def add_usage(self, user_id: UserId, usage: RunUsage) -> bool:
+    async def add_usage(self, subject: Subject, usage: RunUsage) -> bool:
         """False when there is no such user. Changes nothing when the run was recorded before."""
         ...
 
@@ -91,8 +92,8 @@ class AuthStore(Protocol):
 class AuthDatabase(Protocol):
     """Opens transactions; each commits when its block ends well and rolls back when it does not."""
 
-    def as_user(self, user_id: UserId) -> AbstractAsyncContextManager[AuthStore]:
-        """One that sees and writes this user's rows alone."""
+    def as_subject(self, subject: Subject) -> AbstractAsyncContextManager[AuthStore]:
+        """One that sees and writes rows of this user in this organisation alone."""
         ...
 
     def as_worker(self) -> AbstractAsyncContextManager[AuthStore]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import grpc
 from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
-from mesh_common.caller import require_user
+from mesh_common.caller import require_subject
 
 from mesh_auth import convert
 from mesh_auth.ports import AccessTokenSigner
@@ -62,7 +62,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         return auth_pb2.RefreshResponse(tokens=convert.tokens_to_proto(tokens))
 
     async def Logout(self, request: auth_pb2.LogoutRequest, context: Context) -> auth_pb2.LogoutResponse:
-        await self._use_cases.logout(require_user(), convert.session_id(request))
+        await self._use_cases.logout(require_subject(), convert.session_id(request))
         return auth_pb2.LogoutResponse()
 
     async def GetSigningKeys(
@@ -76,16 +76,16 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         return convert.revocations_to_proto(await self._use_cases.list_revocations(convert.cursor(request)))
 
     async def GetUser(self, request: auth_pb2.GetUserRequest, context: Context) -> auth_pb2.GetUserResponse:
-        return auth_pb2.GetUserResponse(user=convert.user_to_proto(await self._use_cases.get_user(require_user())))
+        return auth_pb2.GetUserResponse(user=convert.user_to_proto(await self._use_cases.get_user(require_subject())))
 
     async def GetEntitlements(
         self, request: auth_pb2.GetEntitlementsRequest, context: Context
     ) -> auth_pb2.GetEntitlementsResponse:
-        entitlements = await self._use_cases.get_entitlements(require_user())
+        entitlements = await self._use_cases.get_entitlements(require_subject())
         return auth_pb2.GetEntitlementsResponse(entitlements=convert.entitlements_to_proto(entitlements))
 
     async def RecordUsage(self, request: auth_pb2.RecordUsageRequest, context: Context) -> auth_pb2.RecordUsageResponse:
-        await self._use_cases.record_usage(require_user(), convert.run_usage(request))
+        await self._use_cases.record_usage(require_subject(), convert.run_usage(request))
         return auth_pb2.RecordUsageResponse()
 
     async def RecordUsageBatch(
@@ -95,4 +95,4 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         return convert.unknown_users_to_proto(unknown)
 
     async def GetUsage(self, request: auth_pb2.GetUsageRequest, context: Context) -> auth_pb2.GetUsageResponse:
-        return convert.usage_to_proto(*await self._use_cases.get_usage(require_user(), convert.month(request)))
+        return convert.usage_to_proto(*await self._use_cases.get_usage(require_subject(), convert.month(request)))

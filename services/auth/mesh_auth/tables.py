@@ -12,6 +12,7 @@ metadata = MetaData(schema=SCHEMA)
 users = Table(
     "users",
     metadata,
+    Column("org_id", UUID(as_uuid=True)),
     Column("user_id", UUID(as_uuid=True), primary_key=True),
     Column("email", Text, nullable=False),
     Column("email_key", Text, nullable=False, unique=True),
@@ -19,9 +20,27 @@ users = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
+organisations = Table(
+    "organisations",
+    metadata,
+    Column("org_id", UUID(as_uuid=True), primary_key=True),
+    Column("user_id", UUID(as_uuid=True)),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("org_id", UUID(as_uuid=True), primary_key=True),
+    Column("user_id", UUID(as_uuid=True), primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
 credentials = Table(
     "credentials",
     metadata,
+    Column("org_id", UUID(as_uuid=True)),
     Column("user_id", UUID(as_uuid=True), primary_key=True),
     Column("password_hash", Text, nullable=False),
 )
@@ -30,6 +49,7 @@ sessions = Table(
     "sessions",
     metadata,
     Column("session_id", UUID(as_uuid=True), primary_key=True),
+    Column("org_id", UUID(as_uuid=True)),
     Column("user_id", UUID(as_uuid=True), nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
@@ -41,6 +61,7 @@ refresh_tokens = Table(
     metadata,
     Column("token_hash", LargeBinary, primary_key=True),
     Column("session_id", UUID(as_uuid=True), nullable=False),
+    Column("org_id", UUID(as_uuid=True)),
     Column("user_id", UUID(as_uuid=True), nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
@@ -51,6 +72,7 @@ revocations = Table(
     "revocations",
     metadata,
     Column("session_id", UUID(as_uuid=True), primary_key=True),
+    Column("org_id", UUID(as_uuid=True)),
     Column("user_id", UUID(as_uuid=True), nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
 )
@@ -58,6 +80,7 @@ revocations = Table(
 entitlement_overrides = Table(
     "entitlement_overrides",
     metadata,
+    Column("org_id", UUID(as_uuid=True)),
     Column("user_id", UUID(as_uuid=True), primary_key=True),
     Column("models", ARRAY(Text)),
     Column("tools", ARRAY(Text)),
@@ -69,6 +92,7 @@ usage = Table(
     "usage",
     metadata,
     Column("run_id", UUID(as_uuid=True), primary_key=True),
+    Column("org_id", UUID(as_uuid=True)),
     Column("user_id", UUID(as_uuid=True), nullable=False),
     Column("model", Text, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),

@@ -37,7 +37,9 @@ class ES256TokenSigner:
             "sub": str(user.id),
             "jti": str(new_id()),
             "sid": str(session_id),
-            "scope": user.scope,
+            "org": str(user.subject.organisation_id),
+            # RFC 9068: separated by blanks, in any order; this is the order of release 0.1.0.
+            "scope": " ".join(sorted(user.subject.scopes, reverse=True)),
             "iat": issued_at,
             "exp": issued_at + self._ttl_s,
         }

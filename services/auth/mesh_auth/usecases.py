@@ -9,6 +9,7 @@ import structlog
 from mesh_common.clock import Clock
 from mesh_common.errors import AlreadyExists, DeadlineExceeded, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from mesh_common.ids import UserId, new_id
+from mesh_common.subject import Subject
 
 from mesh_auth.domain import (
     REVOCATION_MARGIN,
@@ -56,7 +57,7 @@ class Register:
         """Makes an account, also when registration is closed. Takes as long for an address that is taken."""
         password_hash = await self.hasher.hash(password)
         user = User(UserId(new_id()), email.written, self.clock.now(), is_admin=is_admin)
-        async with self.database.as_user(user.id) as store:
+        async with self.database.as_subject(user.subject) as store:
             is_added = await store.add_user(user, email_key=email.key, password_hash=password_hash)
         REGISTRATIONS.labels("made" if is_added else "taken").inc()
         if not is_added:
@@ -73,7 +74,7 @@ class TokenIssuer:
     lifetimes: Lifetimes
 
     def session(self, session_id: SessionId, user: User, *, now: datetime) -> Session:
-        return Session(session_id, user.id, created_at=now, expires_at=now + self.lifetimes.refresh_token)
+        return Session(session_id, user.subject, created_at=now, expires_at=now + self.lifetimes.refresh_token)
 
     def pair(self, user: User, session_id: SessionId, refresh_token: str, *, now: datetime) -> TokenPair:
         access_token = self.signer.sign(user, session_id, now=now)
@@ -110,7 +111,7 @@ class Login:
         now = self.clock.now()
         session = self.issuer.session(SessionId(new_id()), user, now=now)
         refresh_token = new_refresh_token()
-        async with self.database.as_user(user.id) as store:
+        async with self.database.as_subject(user.subject) as store:
             await store.start_session(session, refresh_token_hash(refresh_token))
             if better_hash:
                 await store.replace_password_hash(user.id, old=password_hash, new=better_hash)
@@ -143,7 +144,9 @@ class Refresh:
                 await store.use_refresh_token(refresh_token_hash(refresh_token), now=now)
                 await store.add_refresh_token(session, refresh_token_hash(following), now=now)
             elif presented and verdict is Verdict.REUSED:
-                await _end_session(store, presented.user.id, self.issuer.revocation(presented.session_id, now=now), now)
+                await _end_session(
+                    store, presented.user.subject, self.issuer.revocation(presented.session_id, now=now), now
+                )
         # Raised after the commit, so that a reuse is remembered.
         REFRESHES.labels(verdict.value).inc()
         if verdict is Verdict.REUSED:
@@ -160,20 +163,20 @@ class Logout:
     clock: Clock
     issuer: TokenIssuer
 
-    async def __call__(self, user_id: UserId, session_id: SessionId) -> None:
+    async def __call__(self, subject: Subject, session_id: SessionId) -> None:
         """Ends the user's session; one that ended before, is unknown or is another user's is left as it is."""
         now = self.clock.now()
-        async with self.database.as_user(user_id) as store:
-            is_ended = await _end_session(store, user_id, self.issuer.revocation(session_id, now=now), now)
+        async with self.database.as_subject(subject) as store:
+            is_ended = await _end_session(store, subject, self.issuer.revocation(session_id, now=now), now)
         if is_ended:
             REVOCATIONS.labels("logout").inc()
 
 
-async def _end_session(store: AuthStore, user_id: UserId, revocation: Revocation, now: datetime) -> bool:
+async def _end_session(store: AuthStore, subject: Subject, revocation: Revocation, now: datetime) -> bool:
     """Ends the family of refresh tokens and voids the access tokens, once."""
-    if not await store.end_session(user_id, revocation.session_id, now=now):
+    if not await store.end_session(subject.user_id, revocation.session_id, now=now):
         return False
-    await store.add_revocation(user_id, revocation)
+    await store.add_revocation(subject, revocation)
     return True
 
 
@@ -192,9 +195,9 @@ class ListRevocations:
 class GetUser:
     database: AuthDatabase
 
-    async def __call__(self, user_id: UserId) -> User:
-        async with self.database.as_user(user_id) as store:
-            return await _require_user(store, user_id)
+    async def __call__(self, subject: Subject) -> User:
+        async with self.database.as_subject(subject) as store:
+            return await _require_user(store, subject.user_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +206,11 @@ class GetEntitlements:
     clock: Clock
     defaults: Allowances
 
-    async def __call__(self, user_id: UserId) -> Entitlements:
-        async with self.database.as_user(user_id) as store:
-            await _require_user(store, user_id)
-            override = await store.find_override(user_id) or EntitlementOverride()
-            month = await store.sum_usage(user_id, Month.of(self.clock.now()))
+    async def __call__(self, subject: Subject) -> Entitlements:
+        async with self.database.as_subject(subject) as store:
+            await _require_user(store, subject.user_id)
+            override = await store.find_override(subject.user_id) or EntitlementOverride()
+            month = await store.sum_usage(subject.user_id, Month.of(self.clock.now()))
         used_tokens = sum(usage.input_tokens + usage.output_tokens for usage in month)
         return Entitlements(override.applied_to(self.defaults), used_tokens)
 
@@ -216,9 +219,9 @@ class GetEntitlements:
 class RecordUsage:
     database: AuthDatabase
 
-    async def __call__(self, user_id: UserId, usage: RunUsage) -> None:
-        async with self.database.as_user(user_id) as store:
-            if not await store.add_usage(user_id, usage):
+    async def __call__(self, subject: Subject, usage: RunUsage) -> None:
+        async with self.database.as_subject(subject) as store:
+            if not await store.add_usage(subject, usage):
                 raise NotFound(_NO_SUCH_USER)
 
 
@@ -237,10 +240,10 @@ class GetUsage:
     database: AuthDatabase
     clock: Clock
 
-    async def __call__(self, user_id: UserId, month: Month | None) -> tuple[Month, Sequence[ModelUsage]]:
+    async def __call__(self, subject: Subject, month: Month | None) -> tuple[Month, Sequence[ModelUsage]]:
         month = month or Month.of(self.clock.now())
-        async with self.database.as_user(user_id) as store:
-            return month, await store.sum_usage(user_id, month)
+        async with self.database.as_subject(subject) as store:
+            return month, await store.sum_usage(subject.user_id, month)
 
 
 async def _require_user(store: AuthStore, user_id: UserId) -> User:

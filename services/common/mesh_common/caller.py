@@ -1,6 +1,6 @@
 """Who is calling and until when: set once by the gRPC server, read wherever it matters.
 
-A context variable and not a parameter, because every use case of every service needs the user and every outgoing
+A context variable and not a parameter, because every use case of every service needs the subject and every outgoing
 call the deadline; it is set at the edge only.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mesh_common.errors import DeadlineExceeded, Unauthenticated
 from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
 # Below this there is no point in starting a call: a local unary call alone takes about 1 ms.
 _FLOOR_S = 0.005
@@ -23,10 +24,10 @@ _MARGIN_RATIO = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One authenticated call. `service` signed the token; `user_id` is whom it acts for, if anybody."""
+    """One authenticated call. `service` signed the token; `subject` is whom it acts for, if anybody."""
 
     service: str
-    user_id: UserId | None
+    subject: Subject | None
     deadline_s: float | None
     """On the monotonic clock; None when the caller set none."""
 
@@ -43,17 +44,22 @@ def acting(caller: Caller | None) -> Iterator[None]:
         _current.reset(token)
 
 
-def require_user() -> UserId:
-    """The user of this call. Raises Unauthenticated when the call acts for nobody."""
-    caller = _current.get()
-    if caller is None or caller.user_id is None:
+def require_subject() -> Subject:
+    """Whom this call acts for. Raises Unauthenticated when the call acts for nobody."""
+    subject = current_subject()
+    if subject is None:
         raise Unauthenticated("This call must act for a user.", reason="USER_REQUIRED")
-    return caller.user_id
+    return subject
 
 
-def current_user() -> UserId | None:
+def require_user() -> UserId:
+    """The user of `require_subject`."""
+    return require_subject().user_id
+
+
+def current_subject() -> Subject | None:
     caller = _current.get()
-    return caller.user_id if caller else None
+    return caller.subject if caller else None
 
 
 def remaining_s(limit_s: float) -> float:

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
 from mesh_eval.domain import JudgedRun, RunScores, Score
 
 
 class EvalStore(Protocol):
-    """One user's queue entries and scores, within one transaction."""
+    """One subject's queue entries and scores, within one transaction."""
 
     async def queue(self, run: JudgedRun) -> bool:
         """Queues a run for judging. False if it is already queued or judged."""
@@ -30,7 +30,7 @@ class EvalStore(Protocol):
 
 
 class UnitOfWork(Protocol):
-    def as_user(self, user_id: UserId) -> AbstractAsyncContextManager[EvalStore]:
+    def as_subject(self, subject: Subject) -> AbstractAsyncContextManager[EvalStore]:
         """A store whose changes are committed at the end of the block. Raises Unavailable."""
         ...
 

@@ -5,8 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from mesh_common.database.postgres import Database
-from mesh_common.ids import UserId
 from mesh_common.jobs.queue import JobQueue, NewJob
+from mesh_common.subject import Subject
 from sqlalchemy import Row, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,22 +33,23 @@ class PostgresUnitOfWork:
     database: Database
 
     @asynccontextmanager
-    async def as_user(self, user_id: UserId) -> AsyncIterator["PostgresEvalStore"]:
-        async with self.database.as_user(user_id) as connection:
-            yield PostgresEvalStore(connection, user_id)
+    async def as_subject(self, subject: Subject) -> AsyncIterator["PostgresEvalStore"]:
+        async with self.database.as_subject(subject) as connection:
+            yield PostgresEvalStore(connection, subject)
 
 
 class PostgresEvalStore:
     """`EvalStore` on PostgreSQL."""
 
-    def __init__(self, connection: AsyncConnection, user_id: UserId) -> None:
+    def __init__(self, connection: AsyncConnection, subject: Subject) -> None:
         self._connection = connection
-        self._user_id = user_id
+        self._subject = subject
+        self._user_id = subject.user_id
 
     async def queue(self, run: JudgedRun) -> bool:
         if await self.is_judged(run.id):
             return False
-        return await JOBS.add(self._connection, NewJob(_KIND, self._key(run.id), self._user_id, run.as_payload()))
+        return await JOBS.add(self._connection, NewJob(_KIND, self._key(run.id), self._subject, run.as_payload()))
 
     async def count_queued(self) -> int:
         statement = select(func.count()).select_from(jobs).where(jobs.c.user_id == self._user_id)

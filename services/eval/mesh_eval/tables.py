@@ -9,6 +9,7 @@ jobs = job_table(metadata)
 scores = Table(
     "scores",
     metadata,
+    Column("org_id", UUID(as_uuid=True)),
     Column("user_id", UUID(as_uuid=True), primary_key=True),
     Column("run_id", UUID(as_uuid=True), primary_key=True),
     Column("name", Text, primary_key=True),

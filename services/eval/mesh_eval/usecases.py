@@ -6,8 +6,8 @@ from uuid import UUID
 import structlog
 from mesh_common.clock import Clock
 from mesh_common.errors import Unavailable
-from mesh_common.ids import UserId
 from mesh_common.process.telemetry import current_trace_id, tracer
+from mesh_common.subject import Subject
 from opentelemetry.trace import Span
 
 from mesh_eval.domain import InvalidAnswer, Judge, JudgedRun, RunScores, Score, ScoreStatus, Verdict, parse_verdict
@@ -33,8 +33,8 @@ class SubmitRun:
     wake: Callable[[], None]
     max_queued_runs: int
 
-    async def __call__(self, user_id: UserId, run: JudgedRun) -> None:
-        async with self.uow.as_user(user_id) as store:
+    async def __call__(self, subject: Subject, run: JudgedRun) -> None:
+        async with self.uow.as_subject(subject) as store:
             is_new = await store.queue(run)
             # Afterwards, so that a run that is queued or judged already is never refused. The error undoes it.
             if is_new and await store.count_queued() > self.max_queued_runs:
@@ -47,8 +47,8 @@ class SubmitRun:
 class ListScores:
     uow: UnitOfWork
 
-    async def __call__(self, user_id: UserId, run_id: UUID) -> RunScores:
-        async with self.uow.as_user(user_id) as store:
+    async def __call__(self, subject: Subject, run_id: UUID) -> RunScores:
+        async with self.uow.as_subject(subject) as store:
             return await store.list_scores(run_id)
 
 
@@ -68,18 +68,18 @@ class JudgeRun:
     has_reasoning: bool = True
     """False where the judge is asked for the score alone."""
 
-    async def __call__(self, user_id: UserId, run: JudgedRun) -> None:
-        if await self._is_judged(user_id, run.id):
+    async def __call__(self, subject: Subject, run: JudgedRun) -> None:
+        if await self._is_judged(subject, run.id):
             return
         scores = [await self._judge(judge, run) for judge in self.judges]
-        async with self.uow.as_user(user_id) as store:
+        async with self.uow.as_subject(subject) as store:
             await store.add_scores(run, scores)
         for score in scores:
             SCORES.labels(score.name, score.status).inc()
 
-    async def _is_judged(self, user_id: UserId, run_id: UUID) -> bool:
+    async def _is_judged(self, subject: Subject, run_id: UUID) -> bool:
         # A worker that died between storing and taking the job off the queue has left us a finished job.
-        async with self.uow.as_user(user_id) as store:
+        async with self.uow.as_subject(subject) as store:
             return await store.is_judged(run_id)
 
     async def _judge(self, judge: Judge, run: JudgedRun) -> Score:

@@ -27,6 +27,6 @@ def judge_worker(database: Database, judge_run: JudgeRun, settings: EvalSettings
 
 def _handler(judge_run: JudgeRun) -> JobHandler:
     async def handle(job: Job) -> None:
-        await judge_run(job.user_id, JudgedRun.from_payload(job.payload))
+        await judge_run(job.subject, JudgedRun.from_payload(job.payload))
 
     return handle

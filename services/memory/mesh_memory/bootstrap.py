@@ -88,7 +88,7 @@ class _Keeping:
     async def _keep(self, job: Job) -> None:
         if self._keep_turn is None:
             raise RuntimeError("the worker started before the extractor was open")
-        await self._keep_turn(job.user_id, turn_of(job.payload))
+        await self._keep_turn(job.subject, turn_of(job.payload))
 
 
 def _import_extractor() -> Callable[[MemorySettings], AbstractAsyncContextManager[Extractor]]:

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from uuid import UUID
 
-from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
 from mesh_memory.domain import Memory, MemoryId, Message, NewMemory, Origin, Position, Turn, Vector
 
@@ -39,7 +39,7 @@ class Extractor(Protocol):
 
 
 class MemoryStore(Protocol):
-    """The rows of one user inside one transaction."""
+    """The rows of one subject inside one transaction."""
 
     async def lock(self) -> None:
         """Takes this user's exclusive lock until the end of the transaction."""
@@ -89,6 +89,6 @@ class MemoryStore(Protocol):
 
 
 class UnitOfWork(Protocol):
-    def __call__(self, user_id: UserId) -> AbstractAsyncContextManager[MemoryStore]:
+    def __call__(self, subject: Subject) -> AbstractAsyncContextManager[MemoryStore]:
         """One transaction, committed at the end of the block."""
         ...

@@ -6,7 +6,7 @@ from typing import Any, Final, override
 import grpc
 from mesh.memory.v1 import memory_pb2 as pb
 from mesh.memory.v1 import memory_pb2_grpc
-from mesh_common.caller import require_user
+from mesh_common.caller import require_subject
 
 from mesh_memory import convert
 from mesh_memory.usecases import EditMemories, FindMemories, Remember
@@ -34,44 +34,44 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     @override
     async def Recall(self, request: pb.RecallRequest, context: Context) -> pb.RecallResponse:
         query, limit = convert.recall_query(request)
-        memories = await self._find.recall(require_user(), query, limit)
+        memories = await self._find.recall(require_subject(), query, limit)
         return pb.RecallResponse(memories=map(convert.memory_to_proto, memories))
 
     @override
     async def Remember(self, request: pb.RememberRequest, context: Context) -> pb.RememberResponse:
-        await self._remember(require_user(), convert.turn(request))
+        await self._remember(require_subject(), convert.turn(request))
         return pb.RememberResponse()
 
     @override
     async def CreateMemory(self, request: pb.CreateMemoryRequest, context: Context) -> pb.CreateMemoryResponse:
-        memory = await self._edit.create(require_user(), convert.fact_text(request.text))
+        memory = await self._edit.create(require_subject(), convert.fact_text(request.text))
         return pb.CreateMemoryResponse(memory=convert.memory_to_proto(memory))
 
     @override
     async def GetMemory(self, request: pb.GetMemoryRequest, context: Context) -> pb.GetMemoryResponse:
-        memory = await self._edit.get(require_user(), convert.memory_id(request.memory_id))
+        memory = await self._edit.get(require_subject(), convert.memory_id(request.memory_id))
         return pb.GetMemoryResponse(memory=convert.memory_to_proto(memory))
 
     @override
     async def ListMemories(self, request: pb.ListMemoriesRequest, context: Context) -> pb.ListMemoriesResponse:
         limit, after = convert.page_request(request)
-        return convert.page_to_proto(await self._edit.page(require_user(), limit, after))
+        return convert.page_to_proto(await self._edit.page(require_subject(), limit, after))
 
     @override
     async def SearchMemories(self, request: pb.SearchMemoriesRequest, context: Context) -> pb.SearchMemoriesResponse:
         query, limit = convert.search_query(request)
-        memories = await self._find.search(require_user(), query, limit)
+        memories = await self._find.search(require_subject(), query, limit)
         return pb.SearchMemoriesResponse(memories=map(convert.memory_to_proto, memories))
 
     @override
     async def UpdateMemory(self, request: pb.UpdateMemoryRequest, context: Context) -> pb.UpdateMemoryResponse:
         memory_id, text = convert.memory_id(request.memory_id), convert.fact_text(request.text)
-        memory = await self._edit.update(require_user(), memory_id, text)
+        memory = await self._edit.update(require_subject(), memory_id, text)
         return pb.UpdateMemoryResponse(memory=convert.memory_to_proto(memory))
 
     @override
     async def DeleteMemory(self, request: pb.DeleteMemoryRequest, context: Context) -> pb.DeleteMemoryResponse:
-        await self._edit.delete(require_user(), convert.memory_id(request.memory_id))
+        await self._edit.delete(require_subject(), convert.memory_id(request.memory_id))
         return pb.DeleteMemoryResponse()
 
     @override
@@ -80,4 +80,4 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         request: pb.DeleteAllMemoriesRequest,
         context: Context,
     ) -> pb.DeleteAllMemoriesResponse:
-        return pb.DeleteAllMemoriesResponse(deleted=await self._edit.delete_all(require_user()))
+        return pb.DeleteAllMemoriesResponse(deleted=await self._edit.delete_all(require_subject()))

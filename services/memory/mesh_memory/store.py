@@ -1,4 +1,7 @@
-"""The SQL of memory: every statement names the user, and row-level security holds it besides."""
+"""The SQL of memory: every statement names the user, and row-level security checks the user and the organisation.
+
+Rows get their `org_id` from the transaction.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,8 +14,9 @@ from asyncpg import Record
 from mesh_common.database.postgres import Database
 from mesh_common.database.statements import Statement
 from mesh_common.errors import AlreadyExists
-from mesh_common.ids import UserId, new_id
+from mesh_common.ids import new_id
 from mesh_common.jobs.queue import JobQueue, NewJob
+from mesh_common.subject import Subject
 from sqlalchemy import ColumnElement, Row, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
@@ -60,15 +64,16 @@ class PostgresUnitOfWork:
         self._queue = queue
 
     @asynccontextmanager
-    async def __call__(self, user_id: UserId) -> AsyncIterator["PostgresMemoryStore"]:
-        async with self._database.as_user(user_id) as connection:
-            yield PostgresMemoryStore(connection, user_id, self._queue)
+    async def __call__(self, subject: Subject) -> AsyncIterator["PostgresMemoryStore"]:
+        async with self._database.as_subject(subject) as connection:
+            yield PostgresMemoryStore(connection, subject, self._queue)
 
 
 class PostgresMemoryStore:
-    def __init__(self, connection: AsyncConnection, user_id: UserId, queue: JobQueue) -> None:
+    def __init__(self, connection: AsyncConnection, subject: Subject, queue: JobQueue) -> None:
         self._connection = connection
-        self._user_id = user_id
+        self._subject = subject
+        self._user_id = subject.user_id
         self._queue = queue
 
     @property
@@ -158,7 +163,7 @@ class PostgresMemoryStore:
         if (await self._connection.execute(statement)).rowcount == 0:
             return False
         key = f"{self._user_id}:{turn.run_id}"
-        await self._queue.add(self._connection, NewJob(KEEP_TURN, key, self._user_id, turn_payload(turn)))
+        await self._queue.add(self._connection, NewJob(KEEP_TURN, key, self._subject, turn_payload(turn)))
         return True
 
     async def count_queued(self) -> int:

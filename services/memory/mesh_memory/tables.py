@@ -19,6 +19,7 @@ memories = Table(
     "memories",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("org_id", UUID(as_uuid=True)),
     Column("user_id", UUID(as_uuid=True), nullable=False),
     Column("text", Text, nullable=False),
     Column("text_hash", LargeBinary, nullable=False),
@@ -32,6 +33,7 @@ memories = Table(
 remembered_runs = Table(
     "remembered_runs",
     metadata,
+    Column("org_id", UUID(as_uuid=True)),
     Column("user_id", UUID(as_uuid=True), primary_key=True),
     Column("run_id", UUID(as_uuid=True), primary_key=True),
     _moment("opened_at"),

@@ -10,8 +10,8 @@ from uuid import UUID
 import structlog
 from mesh_common.caller import remaining_s
 from mesh_common.errors import DeadlineExceeded, MeshError, NotFound, QuotaExceeded, Unavailable
-from mesh_common.ids import UserId
 from mesh_common.process.telemetry import tracer
+from mesh_common.subject import Subject
 from opentelemetry import trace
 
 from mesh_memory.domain import Memory, MemoryId, NewMemory, Origin, Page, Position, Turn, Vector, may_say_the_same
@@ -48,7 +48,7 @@ class FindMemories:
     embedder: Embedder
     limits: Limits
 
-    async def recall(self, user_id: UserId, query: str, limit: int) -> list[Memory]:
+    async def recall(self, subject: Subject, query: str, limit: int) -> list[Memory]:
         """What matters for a message: nothing below the least similarity.
 
         Raises DeadlineExceeded when the budget, the caller's deadline but 300 ms at most, is used up.
@@ -56,16 +56,16 @@ class FindMemories:
         budget_s = remaining_s(self.limits.recall_timeout_s)
         async with _recalling(budget_s):
             vector = await self.embedder.query(query, timeout_s=budget_s)
-            return await self._nearest(user_id, vector, limit, self.limits.recall_min_similarity)
+            return await self._nearest(subject, vector, limit, self.limits.recall_min_similarity)
 
-    async def search(self, user_id: UserId, query: str, limit: int) -> list[Memory]:
+    async def search(self, subject: Subject, query: str, limit: int) -> list[Memory]:
         """The nearest, however far they are."""
         vector = await self.embedder.query(query, timeout_s=remaining_s(self.limits.embedding_timeout_s))
-        return await self._nearest(user_id, vector, limit, -1.0)
+        return await self._nearest(subject, vector, limit, -1.0)
 
-    async def _nearest(self, user_id: UserId, vector: Vector, limit: int, min_similarity: float) -> list[Memory]:
+    async def _nearest(self, subject: Subject, vector: Vector, limit: int, min_similarity: float) -> list[Memory]:
         with tracer.start_as_current_span("search_memory", record_exception=False) as span:
-            async with self.unit_of_work(user_id) as store:
+            async with self.unit_of_work(subject) as store:
                 found = await store.search(vector, self.embedder.space, limit=limit, min_similarity=min_similarity)
             span.set_attributes({"gen_ai.operation.name": "search_memory", "mesh.memory.count": len(found)})
             return found
@@ -79,8 +79,8 @@ class Remember:
     wake_worker: Callable[[], None]
     limits: Limits
 
-    async def __call__(self, user_id: UserId, turn: Turn) -> None:
-        async with self.unit_of_work(user_id) as store:
+    async def __call__(self, subject: Subject, turn: Turn) -> None:
+        async with self.unit_of_work(subject) as store:
             if await store.count_queued() >= self.limits.max_queued_turns:
                 raise Unavailable("Too many turns wait to be remembered.", retry_after_s=_BUSY_RETRY_AFTER_S)
             is_new = await store.queue(turn)
@@ -100,15 +100,15 @@ class KeepTurn:
     extractor: Extractor
     limits: Limits
 
-    async def __call__(self, user_id: UserId, turn: Turn) -> None:
+    async def __call__(self, subject: Subject, turn: Turn) -> None:
         trace.get_current_span().set_attribute("mesh.run_id", str(turn.run_id))
-        facts = await self.extractor.facts(turn.messages, await self._known(user_id, turn))
+        facts = await self.extractor.facts(turn.messages, await self._known(subject, turn))
         vectors = await self.embedder.passages(facts, timeout_s=self.limits.embedding_timeout_s) if facts else []
         candidates = [
             NewMemory(fact, self.extractor.origin, turn.run_id, self.embedder.space, vector)
             for fact, vector in zip(facts, vectors, strict=True)
         ]
-        async with self.unit_of_work(user_id) as store:
+        async with self.unit_of_work(subject) as store:
             await store.lock()
             if not await store.close_run(turn.run_id):
                 log.info("memory.turn_not_kept", run_id=str(turn.run_id), reason="closed")
@@ -117,12 +117,12 @@ class KeepTurn:
         KEPT.labels(self.extractor.origin.value).inc(kept)
         log.info("memory.turn_kept", run_id=str(turn.run_id), facts=len(facts), kept=kept)
 
-    async def _known(self, user_id: UserId, turn: Turn) -> list[str]:
+    async def _known(self, subject: Subject, turn: Turn) -> list[str]:
         said = "\n".join(turn.said_by_user())
         if self.extractor.origin is Origin.VERBATIM or not said:
             return []
         vector = await self.embedder.query(said, timeout_s=self.limits.embedding_timeout_s)
-        async with self.unit_of_work(user_id) as store:
+        async with self.unit_of_work(subject) as store:
             known = await store.search(vector, self.embedder.space, limit=_KNOWN_LIMIT, min_similarity=-1.0)
         return [memory.text for memory in known]
 
@@ -159,10 +159,10 @@ class EditMemories:
     embedder: Embedder
     limits: Limits
 
-    async def create(self, user_id: UserId, text: str) -> Memory:
+    async def create(self, subject: Subject, text: str) -> Memory:
         """The memory kept, or the one that has this text already. Raises QuotaExceeded when the user has too many."""
         vector = await self._vector(text)
-        async with self.unit_of_work(user_id) as store:
+        async with self.unit_of_work(subject) as store:
             await store.lock()
             if known := await store.same_text(text):
                 return known
@@ -178,33 +178,33 @@ class EditMemories:
         KEPT.labels(Origin.WRITTEN.value).inc()
         return memory
 
-    async def get(self, user_id: UserId, memory_id: UUID) -> Memory:
-        async with self.unit_of_work(user_id) as store:
+    async def get(self, subject: Subject, memory_id: UUID) -> Memory:
+        async with self.unit_of_work(subject) as store:
             return _found(await store.get(MemoryId(memory_id)))
 
-    async def page(self, user_id: UserId, limit: int, after: Position | None) -> Page:
+    async def page(self, subject: Subject, limit: int, after: Position | None) -> Page:
         """Newest first."""
-        async with self.unit_of_work(user_id) as store:
+        async with self.unit_of_work(subject) as store:
             memories = await store.page(limit + 1, after)
         if len(memories) <= limit:
             return Page(memories, None)
         last = memories[limit - 1]
         return Page(memories[:limit], Position(last.created_at, last.id))
 
-    async def update(self, user_id: UserId, memory_id: UUID, text: str) -> Memory:
+    async def update(self, subject: Subject, memory_id: UUID, text: str) -> Memory:
         """The memory with its new text and vector. Raises AlreadyExists when another has this text."""
         vector = await self._vector(text)
-        async with self.unit_of_work(user_id) as store:
+        async with self.unit_of_work(subject) as store:
             return _found(await store.change(MemoryId(memory_id), text, self.embedder.space, vector))
 
-    async def delete(self, user_id: UserId, memory_id: UUID) -> None:
-        async with self.unit_of_work(user_id) as store:
+    async def delete(self, subject: Subject, memory_id: UUID) -> None:
+        async with self.unit_of_work(subject) as store:
             if not await store.delete(MemoryId(memory_id)):
                 raise _unknown()
 
-    async def delete_all(self, user_id: UserId) -> int:
+    async def delete_all(self, subject: Subject) -> int:
         """Forgets all, also what is queued and what a worker has in its hands right now."""
-        async with self.unit_of_work(user_id) as store:
+        async with self.unit_of_work(subject) as store:
             await store.lock()
             await store.drop_queue()
             deleted = await store.delete_all()

@@ -46,6 +46,7 @@ from mesh_common.ids import RunId, ThreadId, new_id
 from sqlalchemy import text
 from support.agent import AgentUnderTest, some_user
 from support.newer_release import newer_release
+from support.subjects import personal
 
 STORED: Final[dict[str, str]] = orjson.loads((Path(__file__).parent / "release_0_1_0.json").read_bytes())
 RUN = RunId(UUID("0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f"))
@@ -95,7 +96,7 @@ def test_frames_of_the_release_before_are_read(name: str) -> None:
 async def test_frames_of_the_release_before_are_replayed(agent: AgentUnderTest, agent_database: Database) -> None:
     user_id = some_user()
     turn = await agent.run(user_id, "Hello")
-    async with agent_database.as_user(user_id) as connection:
+    async with agent_database.as_subject(personal(user_id)) as connection:
         await connection.execute(
             text("UPDATE agent.runs SET frames = :frames"), {"frames": b64decode(STORED["finished"])}
         )
@@ -197,7 +198,7 @@ async def _newer_gateway_starts(agent: AgentUnderTest, **fields: Any) -> AsyncIt
             response_deserializer=newer.message("StartRunResponse").FromString,
         )
         request = newer.message("StartRunRequest")(run_id=str(new_id()), message="Hello", **fields)
-        async with agent.calls.stream(method, request, timeout_s=20, user_id=some_user()) as stream:
+        async with agent.calls.stream(method, request, timeout_s=20, subject=personal(some_user())) as stream:
             yield stream
 
 
@@ -232,10 +233,10 @@ async def test_gateway_gets_a_message_that_acknowledges_only_if_it_asks(agent: A
     start = agent_pb2.StartRunRequest(run_id=run_id, message="Hello", is_acknowledged_by_message=asks)
     follow = agent_pb2.FollowRunRequest(run_id=run_id, is_acknowledged_by_message=asks)
 
-    async with agent.calls.stream(agent.stub.StartRun, start, timeout_s=20, user_id=user_id) as stream:
+    async with agent.calls.stream(agent.stub.StartRun, start, timeout_s=20, subject=personal(user_id)) as stream:
         start_metadata = await stream.initial_metadata()
         started = [response async for response in stream]
-    async with agent.calls.stream(agent.stub.FollowRun, follow, timeout_s=20, user_id=user_id) as stream:
+    async with agent.calls.stream(agent.stub.FollowRun, follow, timeout_s=20, subject=personal(user_id)) as stream:
         follow_metadata = await stream.initial_metadata()
         followed = [response async for response in stream]
 

@@ -19,12 +19,14 @@ from mesh_agent.events.storage import decode_frames, encode_frames
 from mesh_common.errors import Unavailable
 from mesh_common.events.model import MessageDelta, Position, RunEvent, RunFinished, RunRestarted, RunStarted
 from mesh_common.events.wire import event_from_pb, event_pb
-from mesh_common.ids import RunId, ThreadId, UserId, new_id
+from mesh_common.ids import RunId, ThreadId, new_id
+from mesh_common.subject import Subject
 from mesh_gateway.runs.events import EventPosition
 from mesh_gateway.runs.follow import follow_to_end
 from mesh_gateway.runs.ports import EventSource, OpenedRun
+from support.subjects import some_subject
 
-RUN, THREAD, USER = RunId(new_id()), ThreadId(new_id()), UserId(new_id())
+RUN, THREAD, USER = RunId(new_id()), ThreadId(new_id()), some_subject()
 
 
 class Agents:
@@ -54,8 +56,10 @@ class Agents:
         self.cuts = asyncio.Event()
 
     @asynccontextmanager
-    async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:
-        assert (user_id, run_id) == (USER, RUN)
+    async def follow_run(
+        self, subject: Subject, run_id: RunId, after: EventPosition | None
+    ) -> AsyncIterator[OpenedRun]:
+        assert (subject, run_id) == (USER, RUN)
         yield OpenedRun(RUN, str(THREAD), EventSource(self._events(after)))
 
     async def _events(self, after: EventPosition | None) -> AsyncIterator[RunEvent]:

@@ -17,8 +17,8 @@ NOVEMBER = Month(2026, 11)
 async def make_session(
     database: AuthDatabase, user: User, token_hash: bytes, *, expires_at: datetime = LATER
 ) -> Session:
-    session = Session(SessionId(new_id()), user.id, created_at=NOW, expires_at=expires_at)
-    async with database.as_user(user.id) as store:
+    session = Session(SessionId(new_id()), user.subject, created_at=NOW, expires_at=expires_at)
+    async with database.as_subject(user.subject) as store:
         await store.start_session(session, token_hash)
     return session
 
@@ -59,7 +59,7 @@ async def test_taken_address_is_not_given_twice(database: AuthDatabase) -> None:
     first = await make_user(database)
     second = User(UserId(new_id()), first.email, NOW)
 
-    async with database.as_user(second.id) as store:
+    async with database.as_subject(second.subject) as store:
         is_added = await store.add_user(second, email_key=first.email, password_hash="other")
 
     assert not is_added
@@ -74,7 +74,7 @@ async def test_transaction_that_fails_leaves_nothing(database: AuthDatabase) -> 
     user = User(UserId(new_id()), some_email(), NOW)
 
     async def fail_after_writing() -> None:
-        async with database.as_user(user.id) as store:
+        async with database.as_subject(user.subject) as store:
             await store.add_user(user, email_key=user.email, password_hash=HASH)
             raise InvalidInput.of_field("any", "fails")
 
@@ -88,7 +88,7 @@ async def test_transaction_that_fails_leaves_nothing(database: AuthDatabase) -> 
 async def test_password_hash_is_replaced_only_where_it_is_still_the_old_one(database: AuthDatabase) -> None:
     user = await make_user(database, password_hash="first")
 
-    async with database.as_user(user.id) as store:
+    async with database.as_subject(user.subject) as store:
         await store.replace_password_hash(user.id, old="first", new="second")
         await store.replace_password_hash(user.id, old="first", new="third")
 
@@ -102,10 +102,10 @@ async def test_strangers_things_are_not_there_for_a_user(database: AuthDatabase)
     owner, stranger = await make_user(database), await make_user(database)
     token_hash = some_hash()
     session = await make_session(database, owner, token_hash)
-    async with database.as_user(owner.id) as store:
-        await store.add_usage(owner.id, some_usage())
+    async with database.as_subject(owner.subject) as store:
+        await store.add_usage(owner.subject, some_usage())
 
-    async with database.as_user(stranger.id) as store:
+    async with database.as_subject(stranger.subject) as store:
         assert await store.find_user(owner.id) is None
         assert await store.find_credentials(owner.email) is None
         assert await store.lock_refresh_token(token_hash) is None
@@ -140,7 +140,7 @@ async def test_session_ends_once(database: AuthDatabase) -> None:
     user = await make_user(database)
     session = await make_session(database, user, some_hash())
 
-    async with database.as_user(user.id) as store:
+    async with database.as_subject(user.subject) as store:
         first = await store.end_session(user.id, session.id, now=NOW)
         second = await store.end_session(user.id, session.id, now=NOW)
         unknown = await store.end_session(user.id, SessionId(new_id()), now=NOW)
@@ -154,13 +154,13 @@ async def test_cursor_goes_on_where_the_last_read_ended(database: AuthDatabase) 
     async with database.as_worker() as store:
         _, cursor = await all_revocations(store, None, limit=1_000)
 
-    async with database.as_user(user.id) as store:
-        await store.add_revocation(user.id, first)
+    async with database.as_subject(user.subject) as store:
+        await store.add_revocation(user.subject, first)
     async with database.as_worker() as store:
         after_first, cursor = await all_revocations(store, cursor, limit=1_000)
-    async with database.as_user(user.id) as store:
-        await store.add_revocation(user.id, second)
-        await store.add_revocation(user.id, second)
+    async with database.as_subject(user.subject) as store:
+        await store.add_revocation(user.subject, second)
+        await store.add_revocation(user.subject, second)
     async with database.as_worker() as store:
         after_second, cursor = await all_revocations(store, cursor, limit=1_000)
         after_that, _ = await all_revocations(store, cursor, limit=1_000)
@@ -174,8 +174,8 @@ async def test_pages_give_each_revocation_once(database: AuthDatabase) -> None:
     async with database.as_worker() as store:
         _, cursor = await all_revocations(store, None, limit=1_000)
     for revocation in revoked:
-        async with database.as_user(user.id) as store:
-            await store.add_revocation(user.id, revocation)
+        async with database.as_subject(user.subject) as store:
+            await store.add_revocation(user.subject, revocation)
 
     async with database.as_worker() as store:
         found, _ = await all_revocations(store, cursor, limit=3)
@@ -186,8 +186,8 @@ async def test_pages_give_each_revocation_once(database: AuthDatabase) -> None:
 async def test_expired_revocations_are_not_listed(database: AuthDatabase) -> None:
     user = await make_user(database)
     expired = Revocation(SessionId(new_id()), NOW)
-    async with database.as_user(user.id) as store:
-        await store.add_revocation(user.id, expired)
+    async with database.as_subject(user.subject) as store:
+        await store.add_revocation(user.subject, expired)
 
     async with database.as_worker() as store:
         found, _ = await all_revocations(store, None, limit=1_000)
@@ -207,7 +207,7 @@ async def test_cursor_that_was_never_given_is_refused(database: AuthDatabase, cu
 async def test_user_without_override_has_none(database: AuthDatabase) -> None:
     user = await make_user(database)
 
-    async with database.as_user(user.id) as store:
+    async with database.as_subject(user.subject) as store:
         assert await store.find_override(user.id) is None
 
 
@@ -217,9 +217,9 @@ async def test_pruning_takes_the_expired_and_the_ended_and_leaves_the_rest(datab
     await make_session(database, user, alive)
     await make_session(database, user, expired, expires_at=NOW - timedelta(seconds=1))
     session = await make_session(database, user, ended)
-    async with database.as_user(user.id) as store:
+    async with database.as_subject(user.subject) as store:
         await store.end_session(user.id, session.id, now=NOW - timedelta(hours=2))
-        await store.add_revocation(user.id, Revocation(session.id, NOW - timedelta(seconds=1)))
+        await store.add_revocation(user.subject, Revocation(session.id, NOW - timedelta(seconds=1)))
 
     async with database.as_worker() as store:
         count = await store.prune(expired_before=NOW, ended_before=NOW - timedelta(hours=1), limit=1_000)
@@ -229,5 +229,5 @@ async def test_pruning_takes_the_expired_and_the_ended_and_leaves_the_rest(datab
         assert await store.lock_refresh_token(alive) is not None
         assert await store.lock_refresh_token(expired) is None
         assert await store.lock_refresh_token(ended) is None
-    async with database.as_user(user.id) as store:
+    async with database.as_subject(user.subject) as store:
         assert not await store.end_session(user.id, session.id, now=NOW)

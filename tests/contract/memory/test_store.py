@@ -5,10 +5,11 @@ import asyncio
 import pytest
 from fakes.memory.models import vector_of
 from mesh_common.errors import AlreadyExists
-from mesh_common.ids import UserId, new_id
+from mesh_common.ids import new_id
+from mesh_common.subject import Subject
 from mesh_memory.domain import Memory, MemoryId, Message, NewMemory, Origin, Position, Speaker, Turn
 from mesh_memory.ports import MemoryStore, UnitOfWork
-from support.memory import new_user
+from support.memory import new_subject
 
 SPACE = "fake/64"
 
@@ -27,7 +28,7 @@ async def _keep(store: MemoryStore, *texts: str) -> list[Memory]:
 
 
 async def test_what_was_added_is_read_back(unit_of_work: UnitOfWork) -> None:
-    user, new = new_user(), _new("I like tea.")
+    user, new = new_subject(), _new("I like tea.")
     async with unit_of_work(user) as store:
         added = await store.add(new)
     assert added
@@ -40,7 +41,7 @@ async def test_what_was_added_is_read_back(unit_of_work: UnitOfWork) -> None:
 
 
 async def test_a_text_that_differs_in_spaces_and_case_alone_is_the_same(unit_of_work: UnitOfWork) -> None:
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         [first] = await _keep(store, "I like tea.")
 
         second = await store.add(_new("i  LIKE tea."))
@@ -51,16 +52,16 @@ async def test_a_text_that_differs_in_spaces_and_case_alone_is_the_same(unit_of_
 
 
 async def test_two_users_may_have_the_same_memory(unit_of_work: UnitOfWork) -> None:
-    for user in (new_user(), new_user()):
+    for user in (new_subject(), new_subject()):
         async with unit_of_work(user) as store:
             assert await _keep(store, "I like tea.")
 
 
 async def test_the_rows_of_another_user_are_not_there(unit_of_work: UnitOfWork) -> None:
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         [foreign] = await _keep(store, "I like tea.")
 
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         assert await store.get(foreign.id) is None
         assert await store.page(10, None) == []
         assert await store.search(vector_of("tea"), SPACE, limit=10, min_similarity=-1.0) == []
@@ -70,7 +71,7 @@ async def test_the_rows_of_another_user_are_not_there(unit_of_work: UnitOfWork) 
 
 
 async def test_search_gives_the_nearest_first_down_to_the_least_similarity(unit_of_work: UnitOfWork) -> None:
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         await _keep(store, "I live in Berlin", "I drink green tea", "I drink green coffee")
 
         found = await store.search(vector_of("drink green tea"), SPACE, limit=10, min_similarity=0.3)
@@ -80,7 +81,7 @@ async def test_search_gives_the_nearest_first_down_to_the_least_similarity(unit_
 
 
 async def test_search_gives_at_most_so_many(unit_of_work: UnitOfWork) -> None:
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         await _keep(store, "I like tea", "I like coffee", "I like water")
 
         found = await store.search(vector_of("tea"), SPACE, limit=2, min_similarity=-1.0)
@@ -89,7 +90,7 @@ async def test_search_gives_at_most_so_many(unit_of_work: UnitOfWork) -> None:
 
 
 async def test_search_compares_vectors_of_one_model_only(unit_of_work: UnitOfWork) -> None:
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         await store.add(NewMemory("Another model's", Origin.WRITTEN, None, "other/2", [1.0, 0.0]))
         [mine] = await _keep(store, "I like tea")
 
@@ -99,7 +100,7 @@ async def test_search_compares_vectors_of_one_model_only(unit_of_work: UnitOfWor
 
 
 async def test_pages_follow_each_other_newest_first(unit_of_work: UnitOfWork) -> None:
-    user = new_user()
+    user = new_subject()
     kept = []
     for number in range(5):
         async with unit_of_work(user) as store:
@@ -114,7 +115,7 @@ async def test_pages_follow_each_other_newest_first(unit_of_work: UnitOfWork) ->
 
 
 async def test_a_change_is_found_by_its_new_vector(unit_of_work: UnitOfWork) -> None:
-    user = new_user()
+    user = new_subject()
     async with unit_of_work(user) as store:
         [memory] = await _keep(store, "I live in Berlin")
 
@@ -129,7 +130,7 @@ async def test_a_change_is_found_by_its_new_vector(unit_of_work: UnitOfWork) -> 
 
 
 async def test_a_change_to_the_text_of_another_memory_is_refused(unit_of_work: UnitOfWork) -> None:
-    user = new_user()
+    user = new_subject()
     async with unit_of_work(user) as store:
         [tea, _] = await _keep(store, "I like tea", "I like coffee")
 
@@ -139,7 +140,7 @@ async def test_a_change_to_the_text_of_another_memory_is_refused(unit_of_work: U
 
 
 async def test_a_change_of_case_alone_is_no_conflict_with_itself(unit_of_work: UnitOfWork) -> None:
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         [tea] = await _keep(store, "I like tea")
 
         changed = await store.change(tea.id, "I LIKE TEA", SPACE, vector_of("x"))
@@ -149,13 +150,13 @@ async def test_a_change_of_case_alone_is_no_conflict_with_itself(unit_of_work: U
 
 
 async def test_what_is_not_there_is_neither_changed_nor_deleted(unit_of_work: UnitOfWork) -> None:
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         assert await store.change(MemoryId(new_id()), "text", SPACE, vector_of("x")) is None
         assert not await store.delete(MemoryId(new_id()))
 
 
 async def test_a_deleted_memory_is_gone(unit_of_work: UnitOfWork) -> None:
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         [tea, coffee] = await _keep(store, "I like tea", "I like coffee")
 
         assert await store.delete(tea.id)
@@ -166,7 +167,7 @@ async def test_a_deleted_memory_is_gone(unit_of_work: UnitOfWork) -> None:
 
 
 async def test_a_failed_transaction_leaves_nothing(unit_of_work: UnitOfWork) -> None:
-    user = new_user()
+    user = new_subject()
 
     async def fail_after_writing() -> None:
         async with unit_of_work(user) as store:
@@ -182,7 +183,7 @@ async def test_a_failed_transaction_leaves_nothing(unit_of_work: UnitOfWork) -> 
 
 async def test_a_run_is_queued_once_and_stored_once(unit_of_work: UnitOfWork) -> None:
     turn = _turn()
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         assert await store.queue(turn)
         assert not await store.queue(turn)
         assert await store.count_queued() == 1
@@ -194,13 +195,13 @@ async def test_a_run_is_queued_once_and_stored_once(unit_of_work: UnitOfWork) ->
 
 
 async def test_a_run_that_never_came_may_store_nothing(unit_of_work: UnitOfWork) -> None:
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         assert not await store.close_run(new_id())
 
 
 async def test_a_dropped_queue_stores_nothing_and_takes_the_same_run_no_more(unit_of_work: UnitOfWork) -> None:
     turn = _turn()
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         await store.queue(turn)
 
         await store.drop_queue()
@@ -211,11 +212,11 @@ async def test_a_dropped_queue_stores_nothing_and_takes_the_same_run_no_more(uni
 
 
 async def test_dropping_leaves_the_queues_of_others(unit_of_work: UnitOfWork) -> None:
-    other, turn = new_user(), _turn()
+    other, turn = new_subject(), _turn()
     async with unit_of_work(other) as store:
         await store.queue(turn)
 
-    async with unit_of_work(new_user()) as store:
+    async with unit_of_work(new_subject()) as store:
         await store.drop_queue()
 
     async with unit_of_work(other) as store:
@@ -224,21 +225,21 @@ async def test_dropping_leaves_the_queues_of_others(unit_of_work: UnitOfWork) ->
 
 
 async def test_the_lock_of_a_user_is_held_to_the_end_of_the_transaction(unit_of_work: UnitOfWork) -> None:
-    user, seen = new_user(), []
+    user, seen = new_subject(), []
     is_locked = asyncio.Event()
 
-    async def first(user_id: UserId) -> None:
-        async with unit_of_work(user_id) as store:
+    async def first(subject: Subject) -> None:
+        async with unit_of_work(subject) as store:
             await store.lock()
             is_locked.set()
             await _keep(store, "I like tea")
             # Time for the other to overtake, if it could.
-            async with unit_of_work(new_user()) as bystander:
+            async with unit_of_work(new_subject()) as bystander:
                 await bystander.lock()
 
-    async def second(user_id: UserId) -> None:
+    async def second(subject: Subject) -> None:
         await is_locked.wait()
-        async with unit_of_work(user_id) as store:
+        async with unit_of_work(subject) as store:
             await store.lock()
             seen.append(await store.count())
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fakes.agent.neighbours import FakeReceivers
 from mesh_agent.domain import RecalledMemory
 from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
 
 @dataclass
@@ -17,11 +18,11 @@ class HeldMemories(FakeReceivers):
     asked: asyncio.Queue[tuple[UserId, str]] = field(default_factory=asyncio.Queue)
     cancelled: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
-    async def recall(self, user_id: UserId, message: str) -> Sequence[RecalledMemory]:
-        self.asked.put_nowait((user_id, message))
+    async def recall(self, subject: Subject, message: str) -> Sequence[RecalledMemory]:
+        self.asked.put_nowait((subject.user_id, message))
         try:
             await self.let_go.wait()
         except asyncio.CancelledError:
             self.cancelled.put_nowait(message)
             raise
-        return await super().recall(user_id, message)
+        return await super().recall(subject, message)

@@ -8,6 +8,7 @@ from datetime import datetime
 from mesh_agent.domain import Entitlements, Message, RecalledMemory, ToolResult, Usage
 from mesh_common.errors import MeshError, Unavailable
 from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.subject import Subject
 
 AWAY = Unavailable("Away.")
 
@@ -18,16 +19,16 @@ class FakeEntitlements:
     error: MeshError | None = None
     asked: list[UserId] = field(default_factory=list)
 
-    async def get_entitlements(self, user_id: UserId) -> Entitlements:
-        self.asked.append(user_id)
+    async def get_entitlements(self, subject: Subject) -> Entitlements:
+        self.asked.append(subject.user_id)
         if self.error:
             raise self.error
-        return self.by_user.get(user_id, Entitlements())
+        return self.by_user.get(subject.user_id, Entitlements())
 
 
 @dataclass(frozen=True)
 class RecordedUsage:
-    user_id: UserId
+    subject: Subject
     run_id: RunId
     model: str
     usage: Usage
@@ -36,7 +37,7 @@ class RecordedUsage:
 
 @dataclass(frozen=True)
 class Remembered:
-    user_id: UserId
+    subject: Subject
     run_id: RunId
     thread_id: ThreadId
     messages: Sequence[Message]
@@ -44,7 +45,7 @@ class Remembered:
 
 @dataclass(frozen=True)
 class Submitted:
-    user_id: UserId
+    subject: Subject
     run_id: RunId
     message: str
     answer: str
@@ -69,22 +70,22 @@ class FakeReceivers:
     submitted: asyncio.Queue[Submitted] = field(default_factory=asyncio.Queue)
     refused: int = 0
 
-    async def record_usage(self, user_id: UserId, run_id: RunId, model: str, usage: Usage, ended_at: datetime) -> None:
-        if self._is_noted(user_id):
-            self.usage.put_nowait(RecordedUsage(user_id, run_id, model, usage, ended_at))
+    async def record_usage(self, subject: Subject, run_id: RunId, model: str, usage: Usage, ended_at: datetime) -> None:
+        if self._is_noted(subject):
+            self.usage.put_nowait(RecordedUsage(subject, run_id, model, usage, ended_at))
 
-    async def recall(self, user_id: UserId, message: str) -> Sequence[RecalledMemory]:  # noqa: ARG002 - the port's
+    async def recall(self, subject: Subject, message: str) -> Sequence[RecalledMemory]:  # noqa: ARG002 - the port's
         if self.away:
             raise self.away
         return self.recalled
 
-    async def remember(self, user_id: UserId, run_id: RunId, thread_id: ThreadId, messages: Sequence[Message]) -> None:
-        if self._is_noted(user_id):
-            self.remembered.put_nowait(Remembered(user_id, run_id, thread_id, messages))
+    async def remember(self, subject: Subject, run_id: RunId, thread_id: ThreadId, messages: Sequence[Message]) -> None:
+        if self._is_noted(subject):
+            self.remembered.put_nowait(Remembered(subject, run_id, thread_id, messages))
 
     async def submit_run(
         self,
-        user_id: UserId,
+        subject: Subject,
         run_id: RunId,
         *,
         message: str,
@@ -93,11 +94,11 @@ class FakeReceivers:
         tool_results: Sequence[ToolResult],
         model: str,
     ) -> None:
-        if self._is_noted(user_id):
-            self.submitted.put_nowait(Submitted(user_id, run_id, message, answer, memories, tool_results, model))
+        if self._is_noted(subject):
+            self.submitted.put_nowait(Submitted(subject, run_id, message, answer, memories, tool_results, model))
 
-    def _is_noted(self, user_id: UserId) -> bool:
-        if self.only not in {None, user_id}:
+    def _is_noted(self, subject: Subject) -> bool:
+        if self.only not in {None, subject.user_id}:
             return False
         error = self.errors.pop(0) if self.errors else self.away
         if error:

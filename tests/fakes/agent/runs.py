@@ -7,7 +7,8 @@ from mesh_agent.domain import Claim, Message, Role
 from mesh_agent.events.log import EventLog
 from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import Instructions, PlannedModel, RunPlan
-from mesh_common.ids import RunId, ThreadId, UserId, new_id
+from mesh_common.ids import RunId, ThreadId, new_id
+from support.subjects import some_subject
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -16,7 +17,7 @@ def a_claim(message: str = "hello", *, attempt: int = 1) -> Claim:
     return Claim(
         run_id=RunId(new_id()),
         thread_id=ThreadId(new_id()),
-        user_id=UserId(new_id()),
+        subject=some_subject(),
         position=1,
         attempt=attempt,
         fence=1,

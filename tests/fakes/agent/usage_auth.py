@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
 from mesh_agent.clients.auth import AuthClient
-from mesh_common.caller import current_user, require_user
+from mesh_common.caller import current_subject, require_user
 from mesh_common.clock import SystemClock
 from mesh_common.errors import InvalidInput, NotFound
 from mesh_common.grpc.boundary import BoundaryInterceptor
@@ -41,7 +41,7 @@ class UsageAuth:
     async def record_usage_batch(
         self, request: auth_pb2.RecordUsageBatchRequest, _context: Any
     ) -> auth_pb2.RecordUsageBatchResponse:
-        assert current_user() is None
+        assert current_subject() is None
         if any(entry.usage.model == BAD_MODEL for entry in request.entries):
             raise InvalidInput.of_field("entries[0].usage.model", "must not be empty")
         gone = {str(user_id) for user_id in self.gone}

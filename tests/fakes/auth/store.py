@@ -24,6 +24,8 @@ from mesh_auth.domain import (
 )
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import UserId
+from mesh_common.subject import Subject
+from support.subjects import personal
 
 
 @dataclass
@@ -59,25 +61,25 @@ class InMemoryAuthDatabase:
         self.transactions = 0
         self._lock = asyncio.Lock()
 
-    def as_user(self, user_id: UserId) -> AbstractAsyncContextManager["InMemoryAuthStore"]:
-        return self._transaction(user_id)
+    def as_subject(self, subject: Subject) -> AbstractAsyncContextManager["InMemoryAuthStore"]:
+        return self._transaction(subject)
 
     def as_worker(self) -> AbstractAsyncContextManager["InMemoryAuthStore"]:
         return self._transaction(None)
 
     @asynccontextmanager
-    async def _transaction(self, user_id: UserId | None) -> AsyncIterator["InMemoryAuthStore"]:
+    async def _transaction(self, subject: Subject | None) -> AsyncIterator["InMemoryAuthStore"]:
         self.transactions += 1
         async with self._lock:
             tables = deepcopy(self.tables)
-            yield InMemoryAuthStore(tables, user_id)
+            yield InMemoryAuthStore(tables, subject)
             self.tables = tables
 
 
 class InMemoryAuthStore:
-    def __init__(self, tables: Tables, user_id: UserId | None) -> None:
+    def __init__(self, tables: Tables, subject: Subject | None) -> None:
         self._tables = tables
-        self._user_id = user_id
+        self._subject = subject
 
     async def add_user(self, user: User, *, email_key: str, password_hash: str) -> bool:
         if email_key in self._tables.user_of_key:
@@ -115,10 +117,10 @@ class InMemoryAuthStore:
         if token is None:
             return None
         stored = self._tables.sessions[token.session_id]
-        if not self._sees(stored.session.user_id):
+        if not self._sees(stored.session.subject.user_id):
             return None
         return PresentedToken(
-            user=self._tables.users[stored.session.user_id],
+            user=self._tables.users[stored.session.subject.user_id],
             session_id=token.session_id,
             expires_at=token.expires_at,
             is_used=token.used_at is not None,
@@ -130,14 +132,14 @@ class InMemoryAuthStore:
 
     async def end_session(self, user_id: UserId, session_id: SessionId, *, now: datetime) -> bool:
         stored = self._tables.sessions.get(session_id)
-        if stored is None or stored.session.user_id != user_id or not self._sees(user_id) or stored.ended_at:
+        if stored is None or stored.session.subject.user_id != user_id or not self._sees(user_id) or stored.ended_at:
             return False
         stored.ended_at = now
         return True
 
-    async def add_revocation(self, user_id: UserId, revocation: Revocation) -> None:
+    async def add_revocation(self, subject: Subject, revocation: Revocation) -> None:
         if all(known.session_id != revocation.session_id for _, known in self._tables.revocations):
-            self._tables.revocations.append((user_id, revocation))
+            self._tables.revocations.append((subject.user_id, revocation))
 
     async def list_revocations(self, cursor: str | None, *, now: datetime, limit: int) -> RevocationPage:
         if cursor is not None and not cursor.isdecimal():
@@ -155,14 +157,14 @@ class InMemoryAuthStore:
     async def find_override(self, user_id: UserId) -> EntitlementOverride | None:
         return self._tables.overrides.get(user_id) if self._sees(user_id) else None
 
-    async def add_usage(self, user_id: UserId, usage: RunUsage) -> bool:
-        if await self.find_user(user_id) is None:
+    async def add_usage(self, subject: Subject, usage: RunUsage) -> bool:
+        if await self.find_user(subject.user_id) is None:
             return False
-        self._tables.usage.setdefault(usage.run_id, (user_id, usage))
+        self._tables.usage.setdefault(usage.run_id, (subject.user_id, usage))
         return True
 
     async def add_usage_batch(self, entries: Sequence[UsageEntry]) -> set[UserId]:
-        return {entry.user_id for entry in entries if not await self.add_usage(entry.user_id, entry.usage)}
+        return {entry.subject.user_id for entry in entries if not await self.add_usage(entry.subject, entry.usage)}
 
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
         sums: dict[str, ModelUsage] = {}
@@ -203,4 +205,5 @@ class InMemoryAuthStore:
         return len(tokens) + len(sessions) + len(revocations)
 
     def _sees(self, user_id: UserId) -> bool:
-        return self._user_id is None or self._user_id == user_id
+        """Everybody's rows are in their personal organisation."""
+        return self._subject is None or self._subject.without_grants() == personal(user_id)

@@ -10,10 +10,11 @@ import orjson
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
-from mesh_common.caller import require_user
+from mesh_common.caller import require_subject, require_user
 from mesh_common.errors import AlreadyExists, Unauthenticated, Unavailable
 from mesh_common.ids import new_id
 from mesh_common.jwt import SigningKey, TokenType, new_private_key_pem, public_jwk
+from mesh_common.subject import Subject
 
 ISSUER = "https://mesh.local"
 AUDIENCE = "mesh"
@@ -26,6 +27,8 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
         self.keys_given = 0
         self.is_hashing_pool_full = False
         self.hashes_asked = 0
+        self.subjects: list[Subject] = []
+        """Of calls of GetUser."""
         self._accounts: dict[str, tuple[UUID, str]] = {}
         self._refresh: dict[str, tuple[UUID, str]] = {}
         self._revoked: list[tuple[str, int]] = []
@@ -107,6 +110,7 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
 
     async def GetUser(self, request: auth_pb2.GetUserRequest, context: Any) -> auth_pb2.GetUserResponse:
         user_id = require_user()
+        self.subjects.append(require_subject())
         email = next((email for email, (known, _) in self._accounts.items() if known == user_id), "nobody@example.com")
         return auth_pb2.GetUserResponse(user=_user(user_id, email))
 

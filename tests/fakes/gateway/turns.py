@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from mesh_common.errors import MeshError, NotFound
 from mesh_common.events.model import MessageDelta, RunEvent, RunFinished, RunStarted, Usage
-from mesh_common.ids import RunId, UserId, new_id
+from mesh_common.ids import RunId, new_id
+from mesh_common.subject import Subject
 from mesh_gateway.domain import Run
 from mesh_gateway.limits.rate_limit import Limit
 from mesh_gateway.limits.stream_slots import OpenStreams
@@ -30,25 +31,27 @@ class ListedAgent:
     cancelled: list[RunId] = field(default_factory=list)
 
     @asynccontextmanager
-    async def start_run(self, user_id: UserId, order: RunOrder) -> AsyncIterator[OpenedRun]:
-        del user_id
+    async def start_run(self, subject: Subject, order: RunOrder) -> AsyncIterator[OpenedRun]:
+        del subject
         if self.refusal:
             raise self.refusal
         yield OpenedRun(order.run_id, "thread", EventSource(self._after(0)))
 
     @asynccontextmanager
-    async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:
-        del user_id
+    async def follow_run(
+        self, subject: Subject, run_id: RunId, after: EventPosition | None
+    ) -> AsyncIterator[OpenedRun]:
+        del subject
         if self.refusal or self.is_cut:
             raise self.refusal or NotFound("There is no such run.")
         has_ended = bool(self.events) and self.events[-1].is_terminal
         yield OpenedRun(run_id, "thread", EventSource(self._after(after.seq if after else 0)), has_ended)
 
-    async def run(self, user_id: UserId, run_id: RunId) -> Run:
+    async def run(self, subject: Subject, run_id: RunId) -> Run:
         raise NotImplementedError
 
-    async def cancel_run(self, user_id: UserId, run_id: RunId) -> Run:
-        del user_id
+    async def cancel_run(self, subject: Subject, run_id: RunId) -> Run:
+        del subject
         self.cancelled.append(run_id)
         raise NotFound("There is no such run.")
 

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from mesh_common.clock import utc_now
 from mesh_common.errors import AlreadyExists
-from mesh_common.ids import UserId, new_id
+from mesh_common.ids import new_id
+from mesh_common.subject import Subject
 from mesh_memory.domain import Memory, MemoryId, NewMemory, Position, Turn, Vector, text_hash
 
 
@@ -26,26 +27,26 @@ class FakeUnitOfWork:
     """A transaction works on a copy of the user's rows, which takes their place at its end."""
 
     def __init__(self) -> None:
-        self._rows: dict[UserId, _Rows] = {}
-        self._locks: dict[UserId, asyncio.Lock] = {}
+        self._rows: dict[Subject, _Rows] = {}
+        self._locks: dict[Subject, asyncio.Lock] = {}
         self.open_transactions = 0
 
     @asynccontextmanager
-    async def __call__(self, user_id: UserId) -> AsyncIterator["FakeMemoryStore"]:
-        store = FakeMemoryStore(lambda: self._rows.setdefault(user_id, _Rows()), self._lock_of(user_id))
+    async def __call__(self, subject: Subject) -> AsyncIterator["FakeMemoryStore"]:
+        store = FakeMemoryStore(lambda: self._rows.setdefault(subject, _Rows()), self._lock_of(subject))
         self.open_transactions += 1
         try:
             yield store
-            self._rows[user_id] = store.rows
+            self._rows[subject] = store.rows
         finally:
             self.open_transactions -= 1
             store.release()
 
-    def queued(self, user_id: UserId) -> list[Turn]:
-        return list(self._rows.get(user_id, _Rows()).queued)
+    def queued(self, subject: Subject) -> list[Turn]:
+        return list(self._rows.get(subject, _Rows()).queued)
 
-    def _lock_of(self, user_id: UserId) -> asyncio.Lock:
-        return self._locks.setdefault(user_id, asyncio.Lock())
+    def _lock_of(self, subject: Subject) -> asyncio.Lock:
+        return self._locks.setdefault(subject, asyncio.Lock())
 
 
 class FakeMemoryStore:

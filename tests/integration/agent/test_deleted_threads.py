@@ -21,6 +21,7 @@ from support.agent import AgentUnderTest, Followed, Started, eventually, some_us
 from support.locks import waiting_for_locks
 from support.mesh import TestMesh
 from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
+from support.subjects import personal
 from support.tool_server import ToolServer, running_tool_server
 
 STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
@@ -74,13 +75,13 @@ TABLES = (
 async def left(database: Database, user_id: UserId) -> dict[str, int]:
     """How many rows of the user's are in each table that has some, the outbox not counted."""
     counts = ", ".join(f"(SELECT count(*) FROM agent.{table}) AS {table}" for table in TABLES)  # noqa: S608 - our own
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         row = (await connection.execute(text(f"SELECT {counts}"))).mappings().one()
     return {table: count for table, count in row.items() if count}
 
 
 async def outbox_kinds(database: Database, user_id: UserId) -> set[str]:
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         return set((await connection.execute(text("SELECT kind FROM agent.outbox"))).scalars())
 
 
@@ -155,7 +156,7 @@ async def test_nothing_is_left_of_a_run_that_begins_while_its_thread_is_deleted(
     async with replica(own_mesh, model_url, **LONG_LEASE, **tools) as agent:
         thread_id = (await agent.run(user_id, "Hello")).thread_id
         async with asyncio.TaskGroup() as group:
-            async with own_database.as_user(user_id) as working:
+            async with own_database.as_subject(personal(user_id)) as working:
                 await working.execute(text("SELECT id FROM agent.outbox WHERE kind = 'remember' FOR UPDATE"))
                 deleting = group.create_task(agent.delete_thread(user_id, thread_id))
                 await eventually(lambda: waiting_for_locks(own_database), lambda waiting: waiting == 1)
@@ -205,7 +206,7 @@ async def test_owner_that_is_not_told_bills_at_its_heartbeat(
     async with replica(own_mesh, model_url, **SHORT_LEASE) as owner, owner.starting(user_id, STUCK) as started:
         await started.until("message_delta")
 
-        async with own_database.as_user(user_id) as connection:
+        async with own_database.as_subject(personal(user_id)) as connection:
             await delete_untold(connection, user_id, started.thread_id)
 
         rest = await kinds(started)
@@ -221,7 +222,7 @@ async def test_owner_that_learns_of_it_at_a_safe_point_bills(
     tools = {"AGENT_HTTP_TOOLS": tool.as_setting("none")}
     async with replica(own_mesh, model_url, **LONG_LEASE, **tools) as owner, owner.starting(user_id, MARK) as started:
         await started.until("tool_started")
-        async with own_database.as_user(user_id) as connection:
+        async with own_database.as_subject(personal(user_id)) as connection:
             await delete_untold(connection, user_id, started.thread_id)
 
         tool.answers.set()
@@ -239,7 +240,7 @@ async def test_run_whose_thread_is_deleted_while_its_end_is_stored_is_billed(
     tools = {"AGENT_HTTP_TOOLS": tool.as_setting("none")}
     async with replica(own_mesh, model_url, **LONG_LEASE, **tools) as owner, owner.starting(user_id, MARK) as started:
         await started.until("tool_started")
-        async with own_database.as_user(user_id) as deleting:
+        async with own_database.as_subject(personal(user_id)) as deleting:
             await deleting.execute(text("SELECT id FROM agent.runs FOR UPDATE"))
             tool.answers.set()
             await started.until("message_completed")
@@ -263,7 +264,7 @@ async def test_owner_whose_run_was_taken_over_bills_nothing(own_database: Databa
 
     with pytest.raises(LeaseLostError):
         await end_run.discard(stale, outcome, lambda: True)
-    async with own_database.as_user(user_id) as connection:
+    async with own_database.as_subject(personal(user_id)) as connection:
         await delete_untold(connection, user_id, str(last.thread_id))
     with pytest.raises(LeaseLostError):
         await end_run.discard(stale, outcome, lambda: False)

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from support.agent import AgentUnderTest, Started, agent_settings, eventually, running_agent, some_user
 from support.locks import waiting_for_locks
 from support.mesh import TestMesh
+from support.subjects import personal
 from support.tool_server import ToolServer, running_tool_server
 
 MARK = '[[sim:tool=mark {"token": "t-1"}]] [[sim:reply=It says {tool_result}.]]'
@@ -40,7 +41,7 @@ def finished(events: Sequence[agent_pb2.RunEvent]) -> list[agent_pb2.ToolFinishe
 
 async def taken_away(database: Database, user_id: UserId) -> None:
     """The lease, as from an owner that was paused for too long."""
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(text("UPDATE agent.leases SET expires_at = now(), owner = 'nobody'"))
 
 
@@ -170,7 +171,7 @@ async def test_beginning_a_call_and_deleting_its_thread_wait_for_each_other(
         async with (
             BufferedSaver(own_checkpoints).open(claim, lambda: True) as checkpoints,
             asyncio.TaskGroup() as group,
-            own_database.as_user(user_id) as deleting,
+            own_database.as_subject(personal(user_id)) as deleting,
         ):
             await deleting.execute(text("SELECT id FROM agent.runs FOR UPDATE"))
             beginning = group.create_task(checkpoints.begin_once("2:0"))
@@ -185,4 +186,4 @@ async def claim_of(database: Database, started: Started) -> Claim:
     async with database.as_worker() as connection:
         statement = text("SELECT thread_id, user_id, fence FROM agent.leases WHERE run_id = :run_id")
         row = (await connection.execute(statement, {"run_id": started.run_id})).one()
-    return Claim(RunId(UUID(started.run_id)), row.thread_id, row.user_id, 1, 1, row.fence, "", None, {})
+    return Claim(RunId(UUID(started.run_id)), row.thread_id, personal(row.user_id), 1, 1, row.fence, "", None, {})

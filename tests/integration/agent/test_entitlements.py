@@ -11,6 +11,7 @@ from mesh_common.ids import UserId
 from simulator.client import SimulatorAdmin
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
 from support.mesh import TestMesh
+from support.subjects import personal
 
 
 async def tried(agent: AgentUnderTest, user_id: UserId, **fields: Any) -> MeshError | str:
@@ -55,7 +56,7 @@ async def test_models_and_tools_that_are_not_allowed_are_not_used(
     async with running_agent(migrated_mesh, agent_settings(migrated_mesh, model_url), entitlements=auth) as strict:
         turn = await strict.run(user_id, '[[sim:tool=calculate {"expression": "1+1"}]]')
         listed = await strict.calls.unary(
-            strict.stub.ListModels, agent_pb2.ListModelsRequest(), timeout_s=5, user_id=user_id
+            strict.stub.ListModels, agent_pb2.ListModelsRequest(), timeout_s=5, subject=personal(user_id)
         )
 
     first, _ = await simulator.requests()

@@ -16,6 +16,7 @@ from support.agent import AgentUnderTest, agent_settings, owner_connection, runn
 from support.grown_threads import grow
 from support.mesh import TestMesh
 from support.statements import counted
+from support.subjects import personal
 
 # The median keeps out what happens now and then: a page that is written whole after a checkpoint, a job tried again.
 MEASURED_TURNS = 9
@@ -85,7 +86,7 @@ async def test_turn_1000_costs_what_turn_10_does(own_mesh: TestMesh, own_agent: 
 
 async def blocks_to_remember_a_turn(database: Database, user_id: UserId, thread_id: str) -> int:
     """What PostgreSQL looks at when memory is told of the last turn."""
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(_REMEMBER_ALL_BUT_ONE, {"thread_id": thread_id})
         explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {threads.TO_REMEMBER.sql}"
         [found] = await driver_of(connection).fetchval(explain, UUID(thread_id), user_id, 50)

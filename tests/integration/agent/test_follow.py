@@ -7,6 +7,7 @@ from mesh_common.errors import NotFound, PreconditionFailed
 from mesh_common.ids import new_id
 from sqlalchemy import text
 from support.agent import AgentUnderTest, some_user
+from support.subjects import personal
 
 SLOW = "[[sim:reply=one two three four]] [[sim:itl=150]]"
 
@@ -73,7 +74,7 @@ async def test_events_that_are_no_longer_kept_are_a_failed_precondition(
 ) -> None:
     user_id = some_user()
     turn = await agent.run(user_id, "Hello")
-    async with agent_database.as_user(user_id) as connection:
+    async with agent_database.as_subject(personal(user_id)) as connection:
         await connection.execute(text("UPDATE agent.runs SET frames = NULL"))
 
     with pytest.raises(PreconditionFailed) as refused:

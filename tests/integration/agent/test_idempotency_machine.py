@@ -20,6 +20,7 @@ from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
 from support.machines import LoopMachine, explore
 from support.mesh import TestMesh
+from support.subjects import personal
 
 KEYS = ("key-1", "key-2")
 BODIES = ("[[sim:reply=one]]", "[[sim:reply=two]]")
@@ -126,7 +127,7 @@ class Requests(LoopMachine):
     async def _counts(self) -> dict[UserId, int]:
         found = {}
         for user_id in self.users:
-            async with self.database.as_user(user_id) as connection:
+            async with self.database.as_subject(personal(user_id)) as connection:
                 found[user_id] = int((await connection.execute(text("SELECT count(*) FROM agent.runs"))).scalar_one())
         return found
 

@@ -23,6 +23,7 @@ from mesh_common.jobs.queue import JobQueue
 from sqlalchemy import text
 from support.agent import some_user
 from support.machines import LoopMachine, explore
+from support.subjects import personal
 
 TTL_S = 600.0
 OWNERS = (Owner("replica-a", "a:1"), Owner("replica-b", "b:1"))
@@ -172,7 +173,7 @@ class Leases(LoopMachine):
     # --- what they do to PostgreSQL
 
     async def _add(self, run_id: RunId, thread: int, claimant: Claimant | None = None) -> Claim | None:
-        async with self.database.as_user(self.user_id) as connection:
+        async with self.database.as_subject(personal(self.user_id)) as connection:
             if not self.are_threads_made:
                 for thread_id in self.threads:
                     await threads.insert_thread(connection, self.user_id, thread_id)
@@ -180,7 +181,7 @@ class Leases(LoopMachine):
             thread_id = self.threads[thread]
             assert await threads.lock_thread(connection, self.user_id, thread_id)
             run = RunInput(run_id, thread_id, "Hi")
-            inserted = await starts.insert_run(connection, self.user_id, thread_id, run, b"", claimant)
+            inserted = await starts.insert_run(connection, personal(self.user_id), thread_id, run, b"", claimant)
         assert inserted
         assert inserted.is_new
         return inserted.claim
@@ -213,7 +214,7 @@ class Leases(LoopMachine):
         return True
 
     async def _holds(self, claim: Claim) -> bool:
-        async with self.database.as_user(self.user_id) as connection:
+        async with self.database.as_subject(personal(self.user_id)) as connection:
             return await claims.lock_lease(connection, claim)
 
     async def _owner_of(self, run: ModelRun) -> str:
@@ -222,12 +223,12 @@ class Leases(LoopMachine):
             return str((await connection.execute(text(statement), {"run_id": run.run_id})).scalar_one())
 
     async def _stored(self) -> dict[UUID, tuple[str, int]]:
-        async with self.database.as_user(self.user_id) as connection:
+        async with self.database.as_subject(personal(self.user_id)) as connection:
             rows = await connection.execute(text("SELECT id, status, attempt FROM agent.runs"))
             return {row.id: (row.status, row.attempt) for row in rows}
 
     async def _answers(self) -> list[str]:
-        async with self.database.as_user(self.user_id) as connection:
+        async with self.database.as_subject(personal(self.user_id)) as connection:
             rows = await connection.execute(text("SELECT run_id FROM agent.messages WHERE part = 1"))
             return sorted(str(row.run_id) for row in rows)
 
@@ -235,7 +236,7 @@ class Leases(LoopMachine):
         self.do(self._clear())
 
     async def _clear(self) -> None:
-        async with self.database.as_user(UserId(self.user_id)) as connection:
+        async with self.database.as_subject(personal(UserId(self.user_id))) as connection:
             await connection.execute(text("DELETE FROM agent.threads"))
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from support.agent import some_user
 from support.mesh import TestMesh
 from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
+from support.subjects import personal
 
 STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
 
@@ -45,7 +46,7 @@ async def test_follower_of_a_run_without_owner_waits_for_the_next(
         await busy.until("message_delta")
         await lease_runs_out(own_database, run_id)
         request = pb.FollowRunRequest(run_id=run_id)
-        async with full.calls.stream(full.stub.FollowRun, request, timeout_s=20, user_id=user_id) as stream:
+        async with full.calls.stream(full.stub.FollowRun, request, timeout_s=20, subject=personal(user_id)) as stream:
             await stream.initial_metadata()
 
             await full.cancel(other_id, busy.run_id)
@@ -70,6 +71,6 @@ async def test_only_an_owner_whose_lease_holds_is_told_to_stop(
     idle = Executor(own_database, Owner("me", "here:1"), nothing, ExecutorLimits(1, 1, 6.0), lambda: 0.0)
     cancel = CancelRun(own_database, idle, cast("PeerAgents", peers))
 
-    await cancel.stop(user_id, [claim.run_id])
+    await cancel.stop(personal(user_id), [claim.run_id])
 
     assert peers.asked == (["there:1"] if is_held else [])

@@ -31,7 +31,7 @@ async def test_turn_is_told_to_all_receivers(own_mesh: TestMesh, model_url: str)
         run = await agent.get_run(user_id, turn.run_id)
 
     usage = turn.last.run_finished.usage
-    assert (used.user_id, used.run_id, used.model) == (user_id, UUID(turn.run_id), "sim-large")
+    assert (used.subject.user_id, used.run_id, used.model) == (user_id, UUID(turn.run_id), "sim-large")
     assert used.usage.output_tokens == usage.output_tokens > 0
     assert used.usage.cost_micro_usd == usage.cost_micro_usd
     assert abs((used.ended_at - run.ended_at.ToDatetime(used.ended_at.tzinfo)).total_seconds()) < 5

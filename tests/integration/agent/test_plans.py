@@ -23,6 +23,7 @@ from sqlalchemy import text
 from support.agent import AgentUnderTest, Followed, agent_settings, eventually, running_agent, some_user
 from support.mesh import TestMesh
 from support.replicas import insert_pending, replica
+from support.subjects import personal
 from support.tool_server import ToolServer, running_tool_server
 
 STUCK = [{"match": {"times": 1}, "action": {"reply": "one two three", "itl_ms": 20_000}}]
@@ -276,14 +277,14 @@ async def test_run_that_resumes_an_execution_goes_on_from_its_checkpoints(
     assert turn.last.HasField("run_finished")
     assert resumed["body"]["messages"] == after_the_tool["body"]["messages"]
     assert not finished(turn.events)
-    async with own_database.as_user(user_id) as connection:
+    async with own_database.as_subject(personal(user_id)) as connection:
         assert (await connection.execute(text("SELECT count(*) FROM agent.checkpoints"))).scalar_one() == 0
 
 
 async def insert_resuming(database: Database, user_id: UserId, before: str) -> str:
     """A pending run on the execution of one that ends with this."""
     run_id = new_id()
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         parameters = {"run_id": run_id, "before": UUID(before), "id": new_id()}
         await connection.execute(text("UPDATE agent.runs SET status = 'cancelled' WHERE id = :before"), parameters)
         await connection.execute(_RESUME, parameters)

@@ -16,6 +16,7 @@ from mesh_common.ids import ThreadId, new_id
 from prometheus_client import REGISTRY
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
 from support.mesh import TestMesh
+from support.subjects import personal
 
 LIKES_TEA, LIKES_COFFEE = (RecalledMemory("1", f"Likes {drink}", 0.9) for drink in ("tea", "coffee"))
 STUCK = "[[sim:itl=20000]]"
@@ -55,7 +56,7 @@ async def test_memories_are_asked_for_once_while_the_run_is_being_stored(
     user_id = some_user()
     thread_id = (await recalling.create_thread(user_id)).id
     memories.let_go.set()
-    async with own_database.as_user(user_id) as connection:
+    async with own_database.as_subject(personal(user_id)) as connection:
         assert await threads.lock_thread(connection, user_id, ThreadId(UUID(thread_id)))
         start = asyncio.ensure_future(recalling.run(user_id, "What do I like?", thread_id=thread_id))
 

@@ -17,6 +17,7 @@ from mesh_common.ids import ThreadId, UserId, new_id
 from sqlalchemy import text
 from support.agent import AgentUnderTest, Followed, agent_settings, eventually, running_agent, some_user
 from support.mesh import TestMesh
+from support.subjects import personal
 
 STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
 # Which of two replicas get the request.
@@ -33,7 +34,7 @@ async def replicas(own_mesh: TestMesh, model_url: str) -> AsyncIterator[tuple[Ag
 @asynccontextmanager
 async def all_waiting_for(database: Database, user_id: UserId, thread_id: str, count: int) -> AsyncIterator[None]:
     """Holds the thread's lock until so many wait for it who came in the block: all have looked, none has stored."""
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         assert await threads.lock_thread(connection, user_id, ThreadId(UUID(thread_id)))
         yield
         await eventually(lambda: _waiting(database), lambda waiting: waiting == count)
@@ -45,7 +46,7 @@ async def _waiting(database: Database) -> int:
 
 
 async def runs_of(database: Database, user_id: UserId) -> int:
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         return int((await connection.execute(text("SELECT count(*) FROM agent.runs"))).scalar_one())
 
 

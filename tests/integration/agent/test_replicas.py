@@ -13,6 +13,7 @@ from support.agent import eventually, owner_connection, some_user
 from support.locks import waiting_for_locks
 from support.mesh import TestMesh
 from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
+from support.subjects import personal
 
 STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
 LOOP = '[[sim:tool=calculate {"expression": "6*7"}]] [[sim:reply=It is {tool_result}.]]'
@@ -62,7 +63,7 @@ async def test_cancel_reaches_an_owner_out_of_reach_by_its_heartbeat(
     async with replica(own_mesh, model_url, **SHORT_LEASE) as owner, owner.starting(user_id, STUCK) as started:
         await started.until("message_delta")
 
-        async with own_database.as_user(user_id) as connection:
+        async with own_database.as_subject(personal(user_id)) as connection:
             await connection.execute(text("UPDATE agent.runs SET is_cancel_requested = true"))
 
         rest = await started.rest()

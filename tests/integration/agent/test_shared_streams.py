@@ -14,6 +14,7 @@ from mesh_common.ids import UserId, new_id
 from support.agent import AgentUnderTest, some_user
 from support.mesh import TestMesh
 from support.replicas import replica
+from support.subjects import personal
 
 SLOW = "[[sim:reply=one two three four]] [[sim:itl=150]]"
 _EVENTS_ON = "mesh-events-on"
@@ -60,7 +61,7 @@ async def _starting(
 ) -> AsyncIterator[tuple[str, dict[str, str], ServerStream[agent_pb2.StartRunResponse]]]:
     run_id = run_id or str(new_id())
     request = agent_pb2.StartRunRequest(run_id=run_id, message=message, follower_id=follower_id)
-    async with agent.calls.stream(agent.stub.StartRun, request, timeout_s=20, user_id=user_id) as stream:
+    async with agent.calls.stream(agent.stub.StartRun, request, timeout_s=20, subject=personal(user_id)) as stream:
         yield run_id, await stream.initial_metadata(), stream
 
 
@@ -152,7 +153,7 @@ async def test_run_that_must_wait_is_followed_on_its_call(agent: AgentUnderTest)
         request = agent_pb2.StartRunRequest(
             run_id=str(new_id()), thread_id=running.thread_id, message="Hello", follower_id=shared.follower_id
         )
-        async with agent.calls.stream(agent.stub.StartRun, request, timeout_s=20, user_id=user_id) as call:
+        async with agent.calls.stream(agent.stub.StartRun, request, timeout_s=20, subject=personal(user_id)) as call:
             said = await call.initial_metadata()
             events = [response.event async for response in call]
 
@@ -227,5 +228,5 @@ async def _drain(agent: AgentUnderTest) -> None:
 
 async def _runs_of(agent: AgentUnderTest, user_id: UserId) -> list[agent_pb2.Thread]:
     request = agent_pb2.ListThreadsRequest()
-    response = await agent.calls.unary(agent.stub.ListThreads, request, timeout_s=5, user_id=user_id)
+    response = await agent.calls.unary(agent.stub.ListThreads, request, timeout_s=5, subject=personal(user_id))
     return list(response.threads)

@@ -11,13 +11,17 @@ from mesh_agent.domain import Claim, RunInput
 from mesh_agent.store import claims, plans, runs, starts, threads
 from mesh_agent.store.history import history_of
 from mesh_agent.store.once_calls import begin_call
+from mesh_agent.tables import outbox
 from mesh_common.database.postgres import Database
 from mesh_common.errors import NotFound
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
+from mesh_common.jobs.queue import JobQueue, NewJob
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from support.agent import AgentUnderTest, Followed, Started, some_user
+from support.row_security import EXPECTED, tables_of, who_sees
+from support.subjects import personal
 
 TURN = '[[sim:tool=calculate {"expression": "6*7"}]]'
 
@@ -45,7 +49,7 @@ async def test_rpc_with_a_strangers_id_is_not_found(
     turn = await a_turn(agent, user_id)
 
     with pytest.raises(NotFound):
-        await agent.calls.unary(getattr(agent.stub, rpc), request_of(turn), timeout_s=5, user_id=some_user())
+        await agent.calls.unary(getattr(agent.stub, rpc), request_of(turn), timeout_s=5, subject=personal(some_user()))
 
     assert len(await agent.messages(user_id, turn.thread_id)) == 2
 
@@ -78,7 +82,7 @@ async def test_lists_show_ones_own_alone(agent: AgentUnderTest) -> None:
     await a_turn(agent, some_user())
 
     response = await agent.calls.unary(
-        agent.stub.ListThreads, pb.ListThreadsRequest(), timeout_s=5, user_id=some_user()
+        agent.stub.ListThreads, pb.ListThreadsRequest(), timeout_s=5, subject=personal(some_user())
     )
 
     assert not response.threads
@@ -86,46 +90,30 @@ async def test_lists_show_ones_own_alone(agent: AgentUnderTest) -> None:
 
 async def begin_a_once_call(database: Database, user_id: UserId, started: Started) -> None:
     thread_id, run_id = ThreadId(UUID(started.thread_id)), RunId(UUID(started.run_id))
-    async with database.as_user(user_id) as connection:
-        assert await begin_call(connection, Claim(run_id, thread_id, user_id, 1, 1, 1, "", None, {}), "1:0")
+    async with database.as_subject(personal(user_id)) as connection:
+        assert await begin_call(connection, Claim(run_id, thread_id, personal(user_id), 1, 1, 1, "", None, {}), "1:0")
 
 
-async def tables_with_users(database: Database) -> list[str]:
-    async with database.as_worker() as connection:
-        return list((await connection.execute(_TABLES)).scalars())
-
-
-_TABLES = text("""
-    SELECT table_name FROM information_schema.columns WHERE table_schema = 'agent' AND column_name = 'user_id'
-""")
-
-
-async def test_no_table_shows_a_foreign_row(
+async def test_a_row_of_any_table_is_its_organisations_and_its_users(
     agent: AgentUnderTest, agent_database: Database, simulator: SimulatorAdmin
 ) -> None:
-    """Every table has rows of the one user while the other looks, also those of a tool loop under way."""
-    owner, stranger = some_user(), some_user()
+    """With organisation, user, both and neither, while every table has rows of a user whose tool loop is under way."""
+    owner = some_user()
     await simulator.put_rules([{"match": {"anywhere": "42"}, "action": {"itl_ms": 20_000}}])
-    tables = await tables_with_users(agent_database)
-    seen: dict[str, tuple[int, int]] = {}
+    tables = await tables_of(agent_database)
     await agent.run(owner, "Hello")
     async with agent.starting(owner, TURN) as started:
         await started.until("tool_finished")
         await started.until("message_delta")
         await begin_a_once_call(agent_database, owner, started)
+        async with agent_database.as_subject(personal(owner)) as connection:
+            await JobQueue(outbox).add(connection, NewJob("later", started.run_id, personal(owner), {}, delay_s=60))
 
-        for table in tables:
-            statement = text(f"SELECT count(*) FROM agent.{table} WHERE user_id = :user_id")  # noqa: S608 - our tables
-            counts = []
-            for user_id in (owner, stranger):
-                async with agent_database.as_user(user_id) as connection:
-                    counts.append((await connection.execute(statement, {"user_id": owner})).scalar_one())
-            seen[table] = (counts[0], counts[1])
+        seen = {table: await who_sees(agent_database, table, owner) for table in tables}
         await agent.cancel(owner, started.run_id)
 
     assert len(tables) == 9
-    assert {table: foreign for table, (_, foreign) in seen.items()} == dict.fromkeys(tables, 0)
-    assert all(own > 0 for own, _ in seen.values()), seen
+    assert seen == dict.fromkeys(tables, EXPECTED)
 
 
 type Query = Callable[[AsyncConnection, UserId, ThreadId, RunId], Awaitable[object]]
@@ -134,13 +122,17 @@ type Query = Callable[[AsyncConnection, UserId, ThreadId, RunId], Awaitable[obje
 QUERIES: list[tuple[str, Query, object]] = [
     ("get_thread", lambda c, u, t, _: threads.get_thread(c, u, t), None),
     ("lock_thread", lambda c, u, t, _: threads.lock_thread(c, u, t), False),
-    ("insert_run", lambda c, u, t, _: starts.insert_run(c, u, t, RunInput(RunId(new_id()), t, "Hi"), b""), None),
+    (
+        "insert_run",
+        lambda c, u, t, _: starts.insert_run(c, personal(u), t, RunInput(RunId(new_id()), t, "Hi"), b""),
+        None,
+    ),
     ("list_threads", lambda c, u, _, __: threads.list_threads(c, u, limit=9, after=None, query=None), []),
     ("thread_by_key", lambda c, u, _, __: threads.thread_by_key(c, u, "key"), None),
     ("update_thread", lambda c, u, t, _: threads.update_thread(c, u, t, title="x", metadata=None), None),
     ("delete_thread", lambda c, u, t, _: threads.delete_thread(c, u, t), None),
     ("list_messages", lambda c, u, t, _: threads.list_messages(c, u, t, limit=9, after=None), []),
-    ("history_of", lambda c, u, t, r: history_of(c, Claim(r, t, u, 10**9, 1, 1, "", None, {})), ()),
+    ("history_of", lambda c, u, t, r: history_of(c, Claim(r, t, personal(u), 10**9, 1, 1, "", None, {})), ()),
     ("messages_to_remember", lambda c, u, t, _: threads.messages_to_remember(c, u, t, limit=9), []),
     ("assistant_message", lambda c, u, _, r: threads.assistant_message(c, u, r), None),
     ("get_run", lambda c, u, _, r: runs.get_run(c, u, r), None),
@@ -155,7 +147,7 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("count_by_status", lambda c, _, __, ___: runs.count_by_status(c), {"pending": 0, "running": 0}),
     ("claim_run", lambda c, _, __, r: claims.claim_run(c, claims.Owner("x", "y"), r, ttl_s=5), None),
     ("claim_runs", lambda c, _, __, ___: claims.claim_runs(c, claims.Owner("x", "y"), limit=9, ttl_s=5), []),
-    ("lock_lease", lambda c, u, t, r: claims.lock_lease(c, Claim(r, t, u, 1, 1, 1, "", None, {})), False),
+    ("lock_lease", lambda c, u, t, r: claims.lock_lease(c, Claim(r, t, personal(u), 1, 1, 1, "", None, {})), False),
 ]
 
 
@@ -168,7 +160,7 @@ async def test_query_with_the_owners_user_condition_shows_a_stranger_nothing(
     async with agent.starting(owner, "[[sim:itl=20000]]", idempotency_key="key") as started:
         await started.until("message_delta")
 
-        async with agent_database.as_user(some_user()) as connection:
+        async with agent_database.as_subject(personal(some_user())) as connection:
             found = await query(connection, owner, ThreadId(UUID(started.thread_id)), RunId(UUID(started.run_id)))
 
         run = await agent.cancel(owner, started.run_id)
@@ -186,9 +178,9 @@ async def test_no_user_reads_or_writes_plans(agent: AgentUnderTest, agent_databa
         assert await plans.plan_of(connection, plan_hash)
 
     for user_id in (owner, some_user()):
-        async with agent_database.as_user(user_id) as connection:
+        async with agent_database.as_subject(personal(user_id)) as connection:
             assert await plans.plan_of(connection, plan_hash) is None
             assert (await connection.execute(text("DELETE FROM agent.plans"))).rowcount == 0
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            async with agent_database.as_user(user_id) as connection:
+            async with agent_database.as_subject(personal(user_id)) as connection:
                 await plans.keep_plan(connection, b"mine", b"{}")

@@ -19,6 +19,7 @@ from support.agent import agent_settings, eventually, owner_connection, running_
 from support.locks import waiting_for_locks
 from support.mesh import TestMesh
 from support.replicas import claimed_by_a_dead_owner, insert_pending, replica
+from support.subjects import personal
 
 STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
 LOOP = '[[sim:tool=calculate {"expression": "6*7"}]] [[sim:reply=It is {tool_result}.]]'
@@ -69,7 +70,7 @@ async def test_takeover_reuses_tool_results_of_the_last_safe_point(
         async with first.starting(user_id, LOOP) as started:
             await started.until("tool_finished")
             await started.until("message_delta")
-            async with own_database.as_user(user_id) as connection:
+            async with own_database.as_subject(personal(user_id)) as connection:
                 await connection.execute(text("UPDATE agent.leases SET expires_at = now(), owner = 'nobody'"))
             void = await started.rest()
 
@@ -209,7 +210,7 @@ async def test_run_that_loses_its_owners_keeps_and_costs_what_it_made_durable(
     run_id = await stuck_after_its_tool(own_mesh, model_url, simulator, user_id)
     for _ in range(3):
         await claimed_by_a_dead_owner(own_database, run_id, ttl_s=0.1)
-    async with own_database.as_user(user_id) as connection:
+    async with own_database.as_subject(personal(user_id)) as connection:
         await connection.execute(text("UPDATE agent.runs SET is_cancel_requested = :it"), {"it": is_cancelled})
 
     async with replica(own_mesh, model_url) as heir:
@@ -272,7 +273,7 @@ async def test_replica_takes_over_from_itself(own_mesh: TestMesh, model_url: str
     message = f"{LOOP} [[sim:ttft=400]]"
     async with replica(own_mesh, model_url, AGENT_LEASE_TTL_S="60") as slow, slow.starting(user_id, message) as started:
         await started.until("tool_finished")
-        async with own_database.as_user(user_id) as connection:
+        async with own_database.as_subject(personal(user_id)) as connection:
             await connection.execute(text("UPDATE agent.leases SET expires_at = now()"))
         await _wake(own_database)
 

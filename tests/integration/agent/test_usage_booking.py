@@ -23,6 +23,7 @@ from support.agent import eventually, some_user
 from support.jobs import running_worker
 from support.mesh import TestMesh
 from support.spans import RecordedSpans, spans
+from support.subjects import personal
 
 __all__ = ["spans"]
 
@@ -32,8 +33,8 @@ _UNSAMPLED = get_current_span(restored_context({"traceparent": f"00-{1:032x}-{1:
 
 async def book(client: AuthClient, user_id: UserId, *, model: str = "m") -> None:
     """As a job of the outbox does."""
-    with acting(Caller("outbox", user_id, None)):
-        await client.record_usage(user_id, RunId(new_id()), model, Usage(1, 2, 3), utc_now())
+    with acting(Caller("outbox", personal(user_id), None)):
+        await client.record_usage(personal(user_id), RunId(new_id()), model, Usage(1, 2, 3), utc_now())
 
 
 async def booked_at_once(client: AuthClient, *users: UserId) -> list[BaseException | None]:
@@ -50,8 +51,10 @@ async def add_job(database: Database, user_id: UserId) -> None:
         "ended_at": utc_now().isoformat(),
     }
     with use_span(_UNSAMPLED):
-        async with database.as_user(user_id) as connection:
-            await JobQueue(outbox).add(connection, NewJob(RECORD_USAGE, str(payload["run_id"]), user_id, payload))
+        async with database.as_subject(personal(user_id)) as connection:
+            await JobQueue(outbox).add(
+                connection, NewJob(RECORD_USAGE, str(payload["run_id"]), personal(user_id), payload)
+            )
 
 
 async def test_runs_of_one_moment_are_one_call_that_acts_for_nobody(test_mesh: TestMesh) -> None:

@@ -1,9 +1,12 @@
 """Registration, login, GetUser and the keys, over the real server."""
 
 import asyncio
+from uuid import UUID
 
 import pytest
 from mesh.auth.v1 import auth_pb2
+from mesh_auth.tables import memberships, organisations
+from mesh_common.database.postgres import Database
 from mesh_common.errors import (
     AlreadyExists,
     InvalidInput,
@@ -14,7 +17,9 @@ from mesh_common.errors import (
 )
 from mesh_common.ids import UserId, new_id, parse_id
 from mesh_common.jwt import parse_jwks
+from sqlalchemy import select
 from support.auth import PASSWORD, AuthUnderTest, some_email
+from support.subjects import personal
 
 
 async def test_register_gives_the_account_as_it_was_written(auth: AuthUnderTest) -> None:
@@ -28,6 +33,19 @@ async def test_register_gives_the_account_as_it_was_written(auth: AuthUnderTest)
     assert not user.is_admin
 
 
+async def test_an_account_has_a_personal_organisation_from_its_start(
+    auth: AuthUnderTest, auth_database: Database
+) -> None:
+    user_id = UUID((await auth.register()).id)
+
+    async with auth_database.as_subject(personal(UserId(user_id))) as connection:
+        [made] = await connection.execute(select(organisations.c.org_id, organisations.c.user_id))
+        [joined] = await connection.execute(select(memberships.c.org_id, memberships.c.user_id, memberships.c.role))
+
+    assert tuple(made) == (user_id, user_id)
+    assert tuple(joined) == (user_id, user_id, "owner")
+
+
 async def test_login_gives_an_access_token_that_the_published_keys_verify(auth: AuthUnderTest) -> None:
     user = await auth.register()
 
@@ -35,6 +53,7 @@ async def test_login_gives_an_access_token_that_the_published_keys_verify(auth: 
 
     claims = (await auth.verifier()).verify(tokens.access_token)
     assert claims["sub"] == user.id
+    assert claims["org"] == user.id
     assert claims["scope"] == "user"
     assert claims["exp"] - claims["iat"] == tokens.expires_in.ToSeconds() == 900
     assert str(parse_id(claims["sid"], "sid")) != str(parse_id(claims["jti"], "jti"))

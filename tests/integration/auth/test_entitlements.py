@@ -11,6 +11,7 @@ from mesh_common.errors import InvalidInput, NotFound
 from mesh_common.ids import UserId, new_id, parse_id
 from sqlalchemy import insert
 from support.auth import AuthUnderTest
+from support.subjects import personal
 
 
 @pytest.fixture
@@ -19,17 +20,17 @@ async def user_id(auth: AuthUnderTest) -> UserId:
 
 
 async def record(auth: AuthUnderTest, user_id: UserId, request: auth_pb2.RecordUsageRequest) -> None:
-    await auth.agent.unary(auth.stub.RecordUsage, request, timeout_s=5, user_id=user_id)
+    await auth.agent.unary(auth.stub.RecordUsage, request, timeout_s=5, subject=personal(user_id))
 
 
 async def usage_of(auth: AuthUnderTest, user_id: UserId, month: str | None = None) -> auth_pb2.GetUsageResponse:
     request = auth_pb2.GetUsageRequest(month=month)
-    return await auth.gateway.unary(auth.stub.GetUsage, request, timeout_s=5, user_id=user_id)
+    return await auth.gateway.unary(auth.stub.GetUsage, request, timeout_s=5, subject=personal(user_id))
 
 
 async def entitlements_of(auth: AuthUnderTest, user_id: UserId) -> auth_pb2.Entitlements:
     request = auth_pb2.GetEntitlementsRequest()
-    response = await auth.agent.unary(auth.stub.GetEntitlements, request, timeout_s=5, user_id=user_id)
+    response = await auth.agent.unary(auth.stub.GetEntitlements, request, timeout_s=5, subject=personal(user_id))
     return response.entitlements
 
 

@@ -57,7 +57,7 @@ async def test_bcrypt_hash_becomes_argon2id_at_the_first_login(small: AuthUnderT
     email = some_email()
     old = bcrypt.hashpw(b"short one", bcrypt.gensalt(4)).decode()
     user = User(UserId(new_id()), email, utc_now())
-    async with PostgresAuthDatabase(auth_database).as_user(user.id) as store:
+    async with PostgresAuthDatabase(auth_database).as_subject(user.subject) as store:
         await store.add_user(user, email_key=email, password_hash=old)
 
     first = await small.login(email, "short one")

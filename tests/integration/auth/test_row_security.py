@@ -12,6 +12,8 @@ from mesh_common.ids import UserId, new_id, parse_id
 from sqlalchemy import Table, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from support.auth import AuthUnderTest
+from support.row_security import EXPECTED, who_sees
+from support.subjects import personal
 
 TABLES: Sequence[Table] = metadata.sorted_tables
 
@@ -22,9 +24,9 @@ async def owner(auth: AuthUnderTest, auth_database: Database) -> UserId:
     user = await auth.register()
     user_id = UserId(parse_id(user.id, "id"))
     await auth.login(user.email)
-    async with PostgresAuthDatabase(auth_database).as_user(user_id) as store:
-        await store.add_revocation(user_id, Revocation(SessionId(new_id()), utc_now().replace(year=2100)))
-    async with auth_database.as_user(user_id) as connection:
+    async with PostgresAuthDatabase(auth_database).as_subject(personal(user_id)) as store:
+        await store.add_revocation(personal(user_id), Revocation(SessionId(new_id()), utc_now().replace(year=2100)))
+    async with auth_database.as_subject(personal(user_id)) as connection:
         await connection.execute(insert(entitlement_overrides).values(user_id=user_id))
         counts = {"input_tokens": 1, "output_tokens": 1, "cost_micro_usd": 1}
         await connection.execute(
@@ -63,12 +65,21 @@ async def test_every_table_of_the_schema_is_one_of_ours_and_secured(
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+async def test_a_row_is_its_organisations_and_its_users(auth_database: Database, table: Table, owner: UserId) -> None:
+    """With organisation, user, both and neither, for reading and for writing."""
+    seen = await who_sees(auth_database, table.name, owner)
+
+    assert seen == {kind: EXPECTED[kind] for kind in seen}
+    assert len(seen) == (1 if table.name in {"organisations", "memberships"} else 3)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 async def test_select_without_condition_gives_own_rows_alone(
     auth_database: Database, table: Table, owner: UserId, stranger: UserId
 ) -> None:
     assert await count_of(auth_database, table, owner) > 0
 
-    async with auth_database.as_user(stranger) as connection:
+    async with auth_database.as_subject(personal(stranger)) as connection:
         users = {row.user_id for row in await connection.execute(select(table.c.user_id))}
 
     assert users <= {stranger}
@@ -81,7 +92,7 @@ async def test_update_and_delete_without_condition_leave_foreign_rows(
     before = await count_of(auth_database, table, owner)
     nobody = UserId(new_id())
 
-    async with auth_database.as_user(nobody) as connection:
+    async with auth_database.as_subject(personal(nobody)) as connection:
         updated = await connection.execute(update(table).values(user_id=nobody))
         deleted = await connection.execute(delete(table))
 
@@ -95,5 +106,5 @@ async def test_row_for_another_user_is_not_written(auth_database: Database, owne
 
 
 async def _write_as(database: Database, actor: UserId, owner: UserId) -> None:
-    async with database.as_user(actor) as connection:
+    async with database.as_subject(personal(actor)) as connection:
         await connection.execute(insert(entitlement_overrides).values(user_id=owner))

@@ -11,6 +11,7 @@ from mesh_common.database.postgres import Database
 from mesh_common.errors import InvalidInput, Unauthenticated
 from mesh_common.ids import UserId, new_id, parse_id
 from support.auth import AuthUnderTest
+from support.subjects import personal
 
 
 async def all_revoked(auth: AuthUnderTest, cursor: str | None = None) -> tuple[list[str], str]:
@@ -176,10 +177,10 @@ async def test_no_revocation_is_missed_when_commits_come_out_of_order(
     user_id = UserId(new_id())
     _, cursor = await all_revoked(auth)
 
-    async with database.as_user(user_id) as store:
-        await store.add_revocation(user_id, Revocation(SessionId(slow), expires_at))
-        async with database.as_user(user_id) as other:
-            await other.add_revocation(user_id, Revocation(SessionId(fast), expires_at))
+    async with database.as_subject(personal(user_id)) as store:
+        await store.add_revocation(personal(user_id), Revocation(SessionId(slow), expires_at))
+        async with database.as_subject(personal(user_id)) as other:
+            await other.add_revocation(personal(user_id), Revocation(SessionId(fast), expires_at))
         before, cursor = await all_revoked(auth, cursor)
     after, cursor = await all_revoked(auth, cursor)
 
@@ -197,10 +198,10 @@ async def test_an_open_transaction_elsewhere_holds_no_revocation_back(
     expires_at = utc_now().replace(year=2100)
     _, cursor = await all_revoked(auth)
 
-    async with database.as_user(first) as store:
-        await store.add_revocation(first, Revocation(SessionId(new_id()), expires_at))
-        async with database.as_user(second) as other:
-            await other.add_revocation(second, Revocation(SessionId(session), expires_at))
+    async with database.as_subject(personal(first)) as store:
+        await store.add_revocation(personal(first), Revocation(SessionId(new_id()), expires_at))
+        async with database.as_subject(personal(second)) as other:
+            await other.add_revocation(personal(second), Revocation(SessionId(session), expires_at))
         found, _ = await all_revoked(auth, cursor)
 
     assert found == [str(session)]

@@ -17,6 +17,7 @@ from mesh_common.ids import UserId, new_id, parse_id
 from sqlalchemy import delete
 from support.auth import AuthUnderTest
 from support.locks import waiting_for_locks
+from support.subjects import personal
 
 
 async def book(
@@ -40,7 +41,9 @@ def some_entry(user_id: UserId, *, tokens: int = 1) -> auth_pb2.UsageEntry:
 
 async def booked(auth: AuthUnderTest, user_id: UserId) -> tuple[int, int]:
     """How many runs, and their tokens."""
-    response = await auth.gateway.unary(auth.stub.GetUsage, auth_pb2.GetUsageRequest(), timeout_s=5, user_id=user_id)
+    response = await auth.gateway.unary(
+        auth.stub.GetUsage, auth_pb2.GetUsageRequest(), timeout_s=5, subject=personal(user_id)
+    )
     return sum(entry.runs for entry in response.models), sum(entry.input_tokens for entry in response.models)
 
 
@@ -65,7 +68,7 @@ async def test_what_a_batch_books_counts_against_the_users_budget(auth: AuthUnde
     await book(auth, [some_entry(user_id, tokens=30)])
 
     request = auth_pb2.GetEntitlementsRequest()
-    response = await auth.agent.unary(auth.stub.GetEntitlements, request, timeout_s=5, user_id=user_id)
+    response = await auth.agent.unary(auth.stub.GetEntitlements, request, timeout_s=5, subject=personal(user_id))
     assert response.entitlements.used_tokens == 30
 
 
@@ -100,11 +103,11 @@ async def test_a_user_who_is_being_erased_is_waited_for_and_left_out(
 async def test_a_run_counts_once_however_often_and_in_whichever_call_it_comes(auth: AuthUnderTest) -> None:
     user_id = await new_user(auth)
     alone, twice = some_entry(user_id, tokens=1), some_entry(user_id, tokens=2)
-    await auth.agent.unary(auth.stub.RecordUsage, alone.usage, timeout_s=5, user_id=user_id)
+    await auth.agent.unary(auth.stub.RecordUsage, alone.usage, timeout_s=5, subject=personal(user_id))
 
     await book(auth, [twice, alone, twice])
     await book(auth, [twice, alone])
-    await auth.agent.unary(auth.stub.RecordUsage, twice.usage, timeout_s=5, user_id=user_id)
+    await auth.agent.unary(auth.stub.RecordUsage, twice.usage, timeout_s=5, subject=personal(user_id))
 
     assert await booked(auth, user_id) == (2, 3)
 

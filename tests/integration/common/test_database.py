@@ -25,6 +25,7 @@ from support.cycles import cycles_left_by
 from support.mesh import TestMesh
 from support.net import free_port
 from support.scratch import SCHEMA, bootstrapped, notes, open_scratch, settings_for, write_migrations
+from support.subjects import elsewhere, personal, some_subject
 
 
 def new_user() -> UserId:
@@ -32,13 +33,13 @@ def new_user() -> UserId:
 
 
 async def _write(database: Database, user_id: UserId, content: str = "note") -> None:
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(insert(notes).values(user_id=user_id, text=content))
 
 
 async def _count(database: Database, user_id: UserId) -> int:
     """Without a user condition."""
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         return (await connection.execute(select(func.count()).select_from(notes))).scalar_one()
 
 
@@ -49,13 +50,46 @@ async def test_a_user_sees_their_rows_alone(database: Database) -> None:
     assert [await _count(database, mine), await _count(database, other)] == [1, 0]
 
 
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_a_row_is_written_for_the_subject_and_shown_to_it_alone(
+    database: Database, scratch_mesh: TestMesh, driver: Driver
+) -> None:
+    """The statement names neither the organisation nor, when it reads, the user."""
+    subject = elsewhere(some_subject())
+    async with open_scratch(scratch_mesh, "scratch", driver) as other:
+        async with other.as_subject(subject) as connection:
+            await connection.execute(insert(notes).values(user_id=subject.user_id, text="x"))
+        async with database.as_worker() as connection:
+            mine = select(notes.c.org_id).where(notes.c.user_id == subject.user_id)
+            stored = (await connection.execute(mine)).scalars().all()
+
+        counts = []
+        for reader in (subject, personal(subject.user_id), elsewhere(subject)):
+            async with other.as_subject(reader) as connection:
+                counts.append((await connection.execute(select(func.count()).select_from(notes))).scalar_one())
+
+    assert stored == [subject.organisation_id]
+    assert counts == [1, 0, 0]
+
+
+async def test_a_column_that_is_not_migrated_yet_is_unavailable(database: Database) -> None:
+    """As a table that is not: a service may start before its migration, and goes on once that is done."""
+    with pytest.raises(Unavailable):
+        await _read_missing_column(database)
+
+
+async def _read_missing_column(database: Database) -> None:
+    async with database.as_worker() as connection:
+        await connection.execute(text("SELECT not_yet FROM eval.notes"))
+
+
 async def test_a_user_cannot_write_for_another(database: Database) -> None:
     with pytest.raises(ProgrammingError, match="row-level security"):
         await _insert_as(database, new_user(), new_user())
 
 
 async def _insert_as(database: Database, actor: UserId, owner: UserId) -> None:
-    async with database.as_user(actor) as connection:
+    async with database.as_subject(personal(actor)) as connection:
         await connection.execute(insert(notes).values(user_id=owner, text="x"))
 
 
@@ -88,7 +122,7 @@ async def test_an_error_in_the_block_rolls_back_and_comes_out_as_it_is(database:
 
 
 async def _write_and_fail(database: Database, user_id: UserId) -> None:
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(insert(notes).values(user_id=user_id, text="x"))
         raise NotFound("Not there.")
 
@@ -100,14 +134,14 @@ async def test_a_fault_of_the_statement_is_no_unavailability(database: Database)
 
 async def _insert_null(database: Database) -> None:
     user_id = new_user()
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(insert(notes).values(user_id=user_id, text=None))
 
 
 async def test_a_pool_with_no_connection_left_is_unavailable(scratch_mesh: TestMesh, database: Database) -> None:
     assert database.schema == SCHEMA
     limits: dict[str, Any] = {"database_pool_size": 1, "database_max_overflow": 0, "database_timeout_s": 0.2}
-    async with open_scratch(scratch_mesh, "scratch", **limits) as small, small.as_user(new_user()):
+    async with open_scratch(scratch_mesh, "scratch", **limits) as small, small.as_subject(personal(new_user())):
         with pytest.raises(Unavailable) as raised:
             await _count(small, new_user())
 
@@ -121,7 +155,7 @@ async def test_each_pool_of_a_service_shows_its_own_connections(scratch_mesh: Te
     async with (
         open_scratch(scratch_mesh, "scratch", "asyncpg") as first,
         open_scratch(scratch_mesh, "scratch", "psycopg"),
-        first.as_user(new_user()),
+        first.as_subject(personal(new_user())),
     ):
         assert (in_use("asyncpg"), in_use("psycopg")) == (1.0, 0.0)
 
@@ -164,13 +198,13 @@ async def test_a_transaction_that_stands_still_lets_go_of_its_locks(
 
 
 async def _lock_and_wait_for(database: Database, user_id: UserId, others: Callable[[], Awaitable[None]]) -> None:
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(select(notes).with_for_update())
         await others()
 
 
 async def _lock(database: Database, user_id: UserId) -> None:
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(select(notes).with_for_update())
 
 
@@ -198,7 +232,7 @@ async def test_connections_that_the_server_closed_in_the_pool_are_replaced(
 ) -> None:
     user_id = new_user()
     async with AsyncExitStack() as stack:
-        opened = [await stack.enter_async_context(database.as_user(user_id)) for _ in range(5)]
+        opened = [await stack.enter_async_context(database.as_subject(personal(user_id))) for _ in range(5)]
         backends = [(await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one() for connection in opened]
     admin = await asyncpg.connect(postgres.admin_url)
     for backend in backends:
@@ -260,7 +294,7 @@ async def test_a_server_that_crashes_is_unavailable_until_it_has_recovered(tmp_p
 async def _crash_and_recover(database: Database) -> None:
     user_id = new_user()
     async with AsyncExitStack() as stack:
-        opened = [await stack.enter_async_context(database.as_user(user_id)) for _ in range(10)]
+        opened = [await stack.enter_async_context(database.as_subject(personal(user_id))) for _ in range(10)]
         backend = (await opened[0].execute(text("SELECT pg_backend_pid()"))).scalar_one()
     os.kill(backend, signal.SIGKILL)
     async with asyncio.timeout(30):
@@ -284,7 +318,7 @@ async def test_a_connection_that_breaks_in_an_open_transaction_is_unavailable(
 
 
 async def _break_inside(database: Database, postgres: EmbeddedPostgres, user_id: UserId, *, goes_on: bool) -> None:
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(insert(notes).values(user_id=user_id, text="lost"))
         backend = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
         admin = await asyncpg.connect(postgres.admin_url)

@@ -3,47 +3,99 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh.eval.v1 import eval_pb2
-from mesh_common.caller import Caller, acting, current_user, remaining_s, require_user
+from mesh_common.caller import Caller, acting, current_subject, remaining_s, require_user
 from mesh_common.errors import DeadlineExceeded, MeshError, PermissionDenied, Unauthenticated
 from mesh_common.ids import UserId, new_id
 from mesh_common.process.telemetry import tracer
+from mesh_common.subject import Subject
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 from support.grpc_echo import Echo
 from support.spans import RecordedSpans
+from support.subjects import elsewhere, personal, some_subject
 
 LIST_SCORES = "mesh.eval.v1.EvalService/ListScores"
 
 
-async def _list_scores(echo: Echo, *, timeout_s: float = 5.0, user_id: UserId | None = None, **signed: str) -> None:
+async def _list_scores(echo: Echo, *, timeout_s: float = 5.0, subject: Subject | None = None, **signed: str) -> None:
     calls = echo.calls("eval", **signed)
-    await calls.unary(echo.evals.ListScores, eval_pb2.ListScoresRequest(), timeout_s=timeout_s, user_id=user_id)
+    await calls.unary(echo.evals.ListScores, eval_pb2.ListScoresRequest(), timeout_s=timeout_s, subject=subject)
 
 
-async def test_the_user_acted_for_arrives(evals: Echo) -> None:
-    seen: list[UserId | None] = []
-    evals.script.unary = _record(lambda: seen.append(current_user()))
-    user_id = UserId(new_id())
+async def test_the_subject_acted_for_arrives_whole(evals: Echo) -> None:
+    seen: list[Subject | None] = []
+    evals.script.unary = _record(lambda: seen.append(current_subject()))
+    subject = replace(some_subject(), roles=frozenset({"owner"}), scopes=frozenset({"user", "admin"}))
 
-    await _list_scores(evals, user_id=user_id)
+    await _list_scores(evals, subject=subject)
     await _list_scores(evals)
 
-    assert seen == [user_id, None]
+    assert seen == [subject, None]
 
 
-async def test_the_user_of_the_call_being_served_is_passed_on(evals: Echo) -> None:
-    seen: list[UserId | None] = []
-    evals.script.unary = _record(lambda: seen.append(current_user()))
-    user_id = UserId(new_id())
+async def test_the_subject_of_the_call_being_served_is_passed_on(evals: Echo) -> None:
+    seen: list[Subject | None] = []
+    evals.script.unary = _record(lambda: seen.append(current_subject()))
+    subject = elsewhere(some_subject())
 
-    with acting(Caller("gateway", user_id, None)):
+    with acting(Caller("gateway", subject, None)):
         await _list_scores(evals)
 
-    assert seen == [user_id]
+    assert seen == [subject]
+
+
+async def test_a_caller_of_release_0_1_0_acts_in_the_users_personal_organisation(evals: Echo) -> None:
+    """It names the user alone."""
+    seen: list[Subject | None] = []
+    evals.script.unary = _record(lambda: seen.append(current_subject()))
+    user_id = UserId(new_id())
+
+    await _list_scores_with(evals, ("mesh-on-behalf-of", str(user_id)))
+
+    assert seen == [personal(user_id)]
+
+
+async def test_a_subject_alone_is_enough(evals: Echo) -> None:
+    seen: list[Subject | None] = []
+    evals.script.unary = _record(lambda: seen.append(current_subject()))
+    subject = elsewhere(some_subject())
+
+    await _list_scores_with(evals, ("mesh-subject", subject.as_text()))
+
+    assert seen == [subject]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (("mesh-subject", "{}"),),
+        (("mesh-subject", "root"),),
+        (("mesh-on-behalf-of", "00000000-0000-7000-8000-000000000001"), ("mesh-subject", some_subject().as_text())),
+    ],
+    ids=["no ids", "no JSON", "another user"],
+)
+async def test_a_subject_that_is_malformed_or_of_two_users_is_refused(
+    evals: Echo, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    evals.script.unary = _record(require_user)
+
+    with pytest.raises(Unauthenticated) as raised:
+        await _list_scores_with(evals, *metadata)
+
+    assert raised.value.reason == "SUBJECT_INVALID"
+
+
+async def _list_scores_with(evals: Echo, *metadata: tuple[str, str]) -> None:
+    calls = evals.calls("eval")
+    with calls._observed(eval_pb2.ListScoresRequest()):
+        await evals.evals.ListScores(
+            eval_pb2.ListScoresRequest(), timeout=5.0, metadata=(*calls._metadata({}, None), *metadata)
+        )
 
 
 async def test_a_call_for_nobody_is_refused_where_a_user_is_needed(evals: Echo) -> None:
@@ -85,11 +137,8 @@ async def test_a_call_without_a_token_is_refused(evals: Echo, metadata: tuple[tu
 
 
 async def test_a_user_that_is_no_uuid_is_refused(evals: Echo) -> None:
-    calls = evals.calls("eval")
-    metadata = (*calls._metadata({}, None), ("mesh-on-behalf-of", "root"))
-
-    with pytest.raises(Unauthenticated), calls._observed(eval_pb2.ListScoresRequest()):
-        await evals.evals.ListScores(eval_pb2.ListScoresRequest(), timeout=5.0, metadata=metadata)
+    with pytest.raises(Unauthenticated):
+        await _list_scores_with(evals, ("mesh-on-behalf-of", "root"))
 
 
 async def test_the_deadline_is_passed_on_minus_a_margin(evals: Echo) -> None:

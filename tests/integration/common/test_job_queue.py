@@ -106,7 +106,7 @@ async def test_a_job_renewed_while_it_is_worked_on_is_worked_on_again(database: 
     (job,) = await claim_jobs(database)
 
     async with database.as_worker() as connection:
-        await QUEUE.renew(connection, [NewJob("work", "k", job.user_id, {"turn": 2})])
+        await QUEUE.renew(connection, [NewJob("work", "k", job.subject, {"turn": 2})])
         due = await QUEUE.finish(connection, [job])
     (again,) = await claim_jobs(database)
 
@@ -118,8 +118,8 @@ async def test_several_are_queued_or_renewed_at_once(database: Database) -> None
     await add_job(database, "a", payload={"turn": 1})
     (job,) = await claim_jobs(database)
 
-    async with database.as_user(job.user_id) as connection:
-        await QUEUE.renew(connection, [NewJob("work", key, job.user_id, {"turn": 2}) for key in ("b", "a", "c")])
+    async with database.as_subject(job.subject) as connection:
+        await QUEUE.renew(connection, [NewJob("work", key, job.subject, {"turn": 2}) for key in ("b", "a", "c")])
     async with database.as_worker() as connection:
         await QUEUE.finish(connection, [job])
 
@@ -134,7 +134,7 @@ async def test_a_job_in_back_off_is_not_hurried_by_being_renewed(database: Datab
 
     async with database.as_worker() as connection:
         await QUEUE.retry_later(connection, job)
-        await QUEUE.renew(connection, [NewJob("work", "k", job.user_id, {"turn": 2})])
+        await QUEUE.renew(connection, [NewJob("work", "k", job.subject, {"turn": 2})])
 
     (row,) = await job_rows(database)
     assert row.due_in > timedelta(seconds=200)

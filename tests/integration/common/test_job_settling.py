@@ -50,8 +50,8 @@ async def test_a_job_renewed_while_it_is_worked_on_is_due_before_the_next_poll(d
     async def handle(job: Job) -> None:
         payloads.append(job.payload)
         if not job.payload:
-            async with database.as_user(job.user_id) as connection:
-                await QUEUE.renew(connection, [NewJob("work", "k", job.user_id, {"turn": 2})])
+            async with database.as_subject(job.subject) as connection:
+                await QUEUE.renew(connection, [NewJob("work", "k", job.subject, {"turn": 2})])
 
     async with running_worker(
         JobWorker(database, QUEUE, handle, name="test", concurrency=2, timeout_s=30.0, max_attempts=20, poll_s=3_600.0)

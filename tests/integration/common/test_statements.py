@@ -10,10 +10,12 @@ from mesh_common.database.statements import Statement, driver_of, to_json
 from mesh_common.database.transactions import AsyncpgTransactions
 from mesh_common.errors import Unavailable
 from mesh_common.ids import UserId, new_id
+from mesh_common.subject import Subject
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from support.mesh import TestMesh
 from support.scratch import open_scratch
+from support.subjects import personal
 
 ADD = Statement("add", "INSERT INTO eval.notes (user_id, text) VALUES (:user_id, :text)")
 TEXTS = Statement("texts", "SELECT text FROM eval.notes WHERE user_id = :user_id ORDER BY text")
@@ -24,7 +26,7 @@ def new_user() -> UserId:
 
 
 async def _texts(database: Database, user_id: UserId) -> list[str]:
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         return [row["text"] for row in await TEXTS.rows(connection, {"user_id": user_id})]
 
 
@@ -37,7 +39,7 @@ def test_a_name_is_one_parameter_wherever_it_stands_and_a_cast_is_none() -> None
 async def test_what_one_statement_writes_the_next_transaction_reads(database: Database) -> None:
     user_id = new_user()
 
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         written = await ADD.count(connection, {"user_id": user_id, "text": "note"})
 
     assert written == 1
@@ -47,7 +49,7 @@ async def test_what_one_statement_writes_the_next_transaction_reads(database: Da
 async def test_statements_and_sqlalchemy_share_one_transaction(database: Database) -> None:
     user_id = new_user()
 
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await ADD.count(connection, {"user_id": user_id, "text": "note"})
         seen = (await connection.execute(text("SELECT count(*) FROM eval.notes WHERE text = 'note'"))).scalar_one()
 
@@ -60,14 +62,14 @@ async def test_a_user_can_neither_write_nor_read_anothers_rows(database: Databas
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         await _add(database, mine, other)
     await _add(database, other, other)
-    async with database.as_user(mine) as connection:
+    async with database.as_subject(personal(mine)) as connection:
         seen = await TEXTS.rows(connection, {"user_id": other})
 
     assert seen == []
 
 
 async def _add(database: Database, actor: UserId, owner: UserId) -> None:
-    async with database.as_user(actor) as connection:
+    async with database.as_subject(personal(actor)) as connection:
         await ADD.count(connection, {"user_id": owner, "text": "note"})
 
 
@@ -101,7 +103,7 @@ async def test_a_transaction_in_which_a_statement_failed_is_never_taken_for_comm
 
 
 async def _go_on_after_a_failure(database: Database, user_id: UserId) -> None:
-    async with database.as_user(user_id) as connection:
+    async with database.as_subject(personal(user_id)) as connection:
         await ADD.count(connection, {"user_id": user_id, "text": "lost"})
         with pytest.raises(asyncpg.DivisionByZeroError):
             await Statement("wrong", "SELECT 1 / 0").rows(connection, {})
@@ -153,11 +155,11 @@ class ConfusedOnce(AsyncpgTransactions):
     def __init__(self) -> None:
         self.drivers: list[asyncpg.Connection] = []
 
-    async def begin(self, connection: AsyncConnection, role: str, user_id: UserId | None) -> None:
+    async def begin(self, connection: AsyncConnection, role: str, subject: Subject | None) -> None:
         self.drivers.append(driver_of(connection))
         if len(self.drivers) == 1:
             raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
-        await super().begin(connection, role, user_id)
+        await super().begin(connection, role, subject)
 
 
 async def test_a_connection_that_expects_another_answer_is_replaced(database: Database) -> None:

@@ -12,7 +12,7 @@ from mesh_common.grpc.client import open_channel
 from mesh_common.ids import new_id
 from mesh_eval.settings import EvalSettings
 from simulator.client import SimulatorAdmin
-from support.eval import EvalClient, new_user, submission
+from support.eval import EvalClient, new_subject, submission
 from support.mesh import TestMesh
 from support.net import free_port
 
@@ -50,7 +50,7 @@ async def _answers(client: EvalClient) -> None:
     async with asyncio.timeout(60):
         while True:
             try:
-                await client.scores(new_user(), new_id())
+                await client.scores(new_subject(), new_id())
             except Unavailable:
                 continue
             return
@@ -59,15 +59,15 @@ async def _answers(client: EvalClient) -> None:
 async def test_a_run_whose_judge_was_killed_is_judged_by_the_next(
     test_mesh: TestMesh, settings_alone: EvalSettings, simulator: SimulatorAdmin
 ) -> None:
-    user_id, request = new_user(), submission()
+    subject, request = new_subject(), submission()
     await simulator.put_rules([{"match": {"anywhere": request.answer, "times": 1}, "action": {"fault": "hang"}}])
     async with _process(test_mesh, settings_alone) as (process, client):
-        await client.submit(user_id, request)
+        await client.submit(subject, request)
         await _judging(simulator)
         process.kill()
 
     async with _process(test_mesh, settings_alone) as (_, client):
-        found = await client.judged(user_id, request.run_id)
+        found = await client.judged(subject, request.run_id)
 
     assert len(found) == 5
 
@@ -75,16 +75,16 @@ async def test_a_run_whose_judge_was_killed_is_judged_by_the_next(
 async def test_a_run_that_is_being_judged_at_sigterm_is_given_back_and_the_process_ends_well(
     test_mesh: TestMesh, settings_alone: EvalSettings, simulator: SimulatorAdmin
 ) -> None:
-    user_id, request = new_user(), submission()
+    subject, request = new_subject(), submission()
     await simulator.put_rules([{"match": {"anywhere": request.answer, "times": 1}, "action": {"fault": "hang"}}])
     async with _process(test_mesh, settings_alone) as (process, client):
-        await client.submit(user_id, request)
+        await client.submit(subject, request)
         await _judging(simulator)
         process.send_signal(signal.SIGTERM)
         code = await asyncio.wait_for(process.wait(), 20)
 
     async with _process(test_mesh, settings_alone) as (_, client):
-        found = await client.judged(user_id, request.run_id)
+        found = await client.judged(subject, request.run_id)
 
     assert code == 0
     assert len(found) == 5

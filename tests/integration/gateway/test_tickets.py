@@ -8,6 +8,7 @@ from http import HTTPStatus
 from urllib.parse import quote
 
 import httpx
+import orjson
 import pytest
 import structlog
 from fakes.gateway.fake_runs import FakeRun
@@ -151,6 +152,21 @@ async def test_ticket_dies_after_a_minute(gateway: Client, run: FakeRun, user: d
 
     assert 50 < ttl_s <= 60
     _require_refused(response)
+
+
+async def test_ticket_of_release_0_1_0_is_the_users(
+    gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis
+) -> None:
+    """A gateway of the release before names the user alone, and reads no more than that."""
+    ticket = await _ticket(gateway, run, user)
+    fields = orjson.loads(await redis.get(_key(ticket)) or b"")
+    subject = orjson.loads(fields.pop("subject"))
+    await redis.set(_key(ticket), orjson.dumps(fields), keepttl=True)
+
+    response = await _events(gateway, run, ticket)
+
+    assert response.status_code == HTTPStatus.OK
+    assert subject["user"] == fields["user_id"]
 
 
 async def test_redis_knows_only_the_hash(gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis) -> None:

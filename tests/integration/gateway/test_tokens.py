@@ -11,8 +11,9 @@ import orjson
 import pytest
 from fakes.gateway.auth_servicer import FakeAuth
 from jose import jwt as jose_jwt
-from mesh_common.ids import new_id
+from mesh_common.ids import OrganisationId, UserId, new_id
 from mesh_common.jwt import SigningKey, new_private_key_pem, public_jwk
+from mesh_common.subject import Subject
 from mesh_dev.valkey import EmbeddedValkey
 from mesh_gateway.identity import login_capacity as login_room
 from support.gateway import Client, FakeMesh, eventually, running_gateway
@@ -65,6 +66,11 @@ REFUSED: dict[str, Callable[[FakeAuth], str]] = {
     "service token": lambda auth: auth.access_token(token_type="service+jwt"),
     "no session": lambda auth: auth.access_token(sid=None),
     "subject is no id": lambda auth: auth.access_token(sub="root"),
+    "organisation is no id": lambda auth: auth.access_token(org="root"),
+    "organisation is empty": lambda auth: auth.access_token(org=""),
+    "scope is a list": lambda auth: auth.access_token(scope=["user"]),
+    "roles are one word": lambda auth: auth.access_token(roles="owner"),
+    "more roles than a subject has": lambda auth: auth.access_token(roles=[f"role-{number}" for number in range(17)]),
     "no expiry": lambda auth: auth.access_token(exp=None),
     "expiry beyond all dates": lambda auth: auth.access_token(exp=10**18),
     "expiry beyond all numbers": lambda auth: auth.access_token(exp=10**400),
@@ -107,6 +113,27 @@ async def test_service_token_of_the_gateway_itself_is_refused(gateway: Client) -
     response = await gateway.http.get(ME, headers={"Authorization": f"Bearer {token}"})
 
     assert response.status_code == HTTPStatus.UNAUTHORIZED
+
+
+async def test_the_subject_of_a_token_reaches_the_services(gateway: Client) -> None:
+    user_id, organisation_id = new_id(), new_id()
+    token = gateway.mesh.auth.access_token(user_id, org=str(organisation_id), scope="user admin", roles=["owner"])
+
+    await gateway.http.get(ME, headers={"Authorization": f"Bearer {token}"})
+
+    assert gateway.mesh.auth.subjects[-1] == Subject(
+        OrganisationId(organisation_id), UserId(user_id), frozenset({"owner"}), frozenset({"user", "admin"})
+    )
+
+
+async def test_a_token_of_release_0_1_0_speaks_for_the_personal_organisation(gateway: Client) -> None:
+    """It has no `org`, and is good for 15 minutes after the upgrade."""
+    user_id = UserId(new_id())
+    token = gateway.mesh.auth.access_token(user_id, org=None, roles=None, scope="user")
+
+    await gateway.http.get(ME, headers={"Authorization": f"Bearer {token}"})
+
+    assert gateway.mesh.auth.subjects[-1] == Subject(OrganisationId(user_id), user_id, scopes=frozenset({"user"}))
 
 
 async def test_register_login_me(gateway: Client) -> None:

@@ -17,7 +17,7 @@ from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork
 from mesh_memory.tables import jobs
 from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits
-from support.memory import new_user
+from support.memory import new_subject
 from support.net import free_port
 
 FACTS = (
@@ -72,7 +72,7 @@ def unit_of_work(database: Database) -> PostgresUnitOfWork:
 async def test_a_question_recalls_the_fact_that_answers_it(
     embedder: HttpEmbedder, unit_of_work: PostgresUnitOfWork, limits: Limits, question: str, fact: str
 ) -> None:
-    user = new_user()
+    user = new_subject()
     vectors = await embedder.passages(FACTS, timeout_s=10.0)
     async with unit_of_work(user) as store:
         for text, vector in zip(FACTS, vectors, strict=True):
@@ -88,7 +88,7 @@ async def test_a_question_recalls_the_fact_that_answers_it(
 async def test_a_question_about_the_world_recalls_nothing(
     embedder: HttpEmbedder, unit_of_work: PostgresUnitOfWork, limits: Limits, question: str
 ) -> None:
-    user = new_user()
+    user = new_subject()
     edit = EditMemories(unit_of_work, embedder, limits)
     for fact in FACTS:
         await edit.create(user, fact)
@@ -104,7 +104,7 @@ async def _kept(
     *facts: str,
 ) -> list[str]:
     """What is kept of facts that are said one run after the other."""
-    user = new_user()
+    user = new_subject()
     async with open_extractor(settings.model_copy(update={"extraction_model": ""})) as extractor:
         keep = KeepTurn(unit_of_work, embedder, extractor, limits)
         for fact in facts:

@@ -12,7 +12,7 @@ from mesh_memory.store import PostgresUnitOfWork
 from mesh_memory.tables import jobs
 from simulator.client import SimulatorAdmin
 from sqlalchemy import func, select, update
-from support.memory import new_user, open_memory
+from support.memory import new_subject, open_memory
 from support.mesh import TestMesh
 
 SENTENCE = "My name is Ada and my code word is zebra-4711."
@@ -30,12 +30,12 @@ def _failed_once(word: str) -> dict[str, Any]:
 async def test_a_turn_survives_the_death_of_its_worker(
     database: Database, settings: MemorySettings, memory_mesh: TestMesh
 ) -> None:
-    ada, queue = new_user(), JobQueue(jobs)
+    ada, queue = new_subject(), JobQueue(jobs)
     async with PostgresUnitOfWork(database, queue)(ada) as store:
         await store.queue(_turn())
     async with database.as_worker() as connection:
         # A worker that took it and died at once: its lease is over, nothing was settled.
-        assert ada in {job.user_id for job in await queue.claim(connection, limit=1_000, lease_s=0.0)}
+        assert ada in {job.subject for job in await queue.claim(connection, limit=1_000, lease_s=0.0)}
 
     async with open_memory(settings, memory_mesh) as memory:
         assert await memory.texts_once_kept(ada) == [SENTENCE]
@@ -44,9 +44,9 @@ async def test_a_turn_survives_the_death_of_its_worker(
 async def test_a_turn_is_kept_once_the_model_is_back(
     settings: MemorySettings, memory_mesh: TestMesh, simulator_url: str
 ) -> None:
-    ada = new_user()
+    ada = new_subject()
     hasty = settings.model_copy(update={"extraction_tries": 1})
-    word = f"zebra-{ada.hex}"
+    word = f"zebra-{ada.user_id.hex}"
     sentence = f"My code word is {word}."
 
     async with SimulatorAdmin(simulator_url) as simulator, open_memory(hasty, memory_mesh) as memory:
@@ -63,13 +63,13 @@ async def test_a_turn_is_kept_once_the_model_is_back(
 async def test_a_turn_outlives_days_without_the_model(
     database: Database, settings: MemorySettings, memory_mesh: TestMesh, simulator_url: str
 ) -> None:
-    ada = new_user()
+    ada = new_subject()
     hasty = settings.model_copy(update={"extraction_tries": 1})
-    word = f"zebra-{ada.hex}"
+    word = f"zebra-{ada.user_id.hex}"
     sentence = f"My code word is {word}."
     async with PostgresUnitOfWork(database, JobQueue(jobs))(ada) as store:
         await store.queue(_turn(sentence))
-    async with database.as_user(ada) as connection:
+    async with database.as_subject(ada) as connection:
         # With five minutes between them, these attempts took three days.
         await connection.execute(update(jobs).values(attempt=900))
 
@@ -77,7 +77,7 @@ async def test_a_turn_outlives_days_without_the_model(
         # Before the service starts: its worker takes the turn at once.
         await simulator.put_rules([_failed_once(word)])
         async with open_memory(hasty, memory_mesh) as memory:
-            async with database.as_user(ada) as connection:
+            async with database.as_subject(ada) as connection:
                 given_back = select(func.count()).where(jobs.c.attempt > 900, jobs.c.leased_until.is_(None))
                 async with asyncio.timeout(30):
                     while not (await connection.execute(given_back)).scalar_one():
@@ -92,12 +92,12 @@ async def test_a_turn_outlives_days_without_the_model(
 async def test_a_finished_turn_leaves_the_queue(
     database: Database, settings: MemorySettings, memory_mesh: TestMesh
 ) -> None:
-    ada = new_user()
+    ada = new_subject()
 
     async with open_memory(settings, memory_mesh) as memory:
         await memory.remember(ada, SENTENCE)
         await memory.texts_once_kept(ada)
         # It is settled in a transaction after the one that kept the facts; the test's timeout ends the waiting.
-        async with database.as_user(ada) as connection:
+        async with database.as_subject(ada) as connection:
             while (await connection.execute(select(func.count()).select_from(jobs))).scalar_one():
                 pass

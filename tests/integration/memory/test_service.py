@@ -10,7 +10,7 @@ from mesh_common.ids import new_id
 from mesh_memory.settings import MemorySettings
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
-from support.memory import MemoryClient, memory_settings, new_user, open_memory
+from support.memory import MemoryClient, memory_settings, new_subject, open_memory
 from support.mesh import TestMesh
 
 SENTENCE = "My name is Ada and my code word is zebra-4711."
@@ -18,7 +18,7 @@ SENTENCE = "My name is Ada and my code word is zebra-4711."
 
 async def test_what_the_user_said_is_recalled_for_a_later_question(memory: MemoryClient) -> None:
     """The whole way: queue, mem0, store, search."""
-    ada = new_user()
+    ada = new_subject()
 
     run_id = await memory.remember(ada, f"Hello! {SENTENCE} What can you do?")
     await memory.texts_once_kept(ada)
@@ -31,11 +31,11 @@ async def test_what_the_user_said_is_recalled_for_a_later_question(memory: Memor
 
 
 async def test_another_user_recalls_nothing_of_it(memory: MemoryClient) -> None:
-    ada = new_user()
+    ada = new_subject()
     await memory.remember(ada, SENTENCE)
     await memory.texts_once_kept(ada)
 
-    stranger = new_user()
+    stranger = new_subject()
 
     assert await memory.recall(stranger, "What is my code word?") == []
     assert await memory.texts(stranger) == []
@@ -45,20 +45,20 @@ async def test_another_user_recalls_nothing_of_it(memory: MemoryClient) -> None:
 async def test_a_run_remembered_again_after_it_was_done_changes_nothing(
     memory: MemoryClient, database: Database
 ) -> None:
-    ada = new_user()
+    ada = new_subject()
     run_id = await memory.remember(ada, SENTENCE)
     await memory.texts_once_kept(ada)
 
     await memory.remember(ada, "My code word is lion-1234 now.", run_id=run_id)
 
     assert await memory.texts(ada) == [SENTENCE]
-    async with database.as_user(ada) as connection:
+    async with database.as_subject(ada) as connection:
         open_runs = text("SELECT count(*) FROM memory.remembered_runs WHERE closed_at IS NULL")
         assert (await connection.execute(open_runs)).scalar_one() == 0
 
 
 async def test_a_written_memory_is_read_changed_found_and_deleted(memory: MemoryClient) -> None:
-    ada = new_user()
+    ada = new_subject()
     created = await memory.create(ada, "I live in  Rome.")
 
     got = (await memory.call("GetMemory", ada, pb.GetMemoryRequest(memory_id=created.id))).memory
@@ -78,7 +78,7 @@ async def test_a_written_memory_is_read_changed_found_and_deleted(memory: Memory
 
 
 async def test_creating_the_same_again_gives_what_is_there(memory: MemoryClient) -> None:
-    ada = new_user()
+    ada = new_subject()
 
     first = await memory.create(ada, "I live in Rome.")
     second = await memory.create(ada, "i live in ROME.")
@@ -88,7 +88,7 @@ async def test_creating_the_same_again_gives_what_is_there(memory: MemoryClient)
 
 
 async def test_an_update_to_the_text_of_another_memory_is_refused(memory: MemoryClient) -> None:
-    ada = new_user()
+    ada = new_subject()
     rome = await memory.create(ada, "I live in Rome.")
     await memory.create(ada, "I live in Paris.")
 
@@ -97,7 +97,7 @@ async def test_an_update_to_the_text_of_another_memory_is_refused(memory: Memory
 
 
 async def test_pages_are_newest_first_and_end(memory: MemoryClient) -> None:
-    ada = new_user()
+    ada = new_subject()
     for number in range(5):
         await memory.create(ada, f"Fact {number}")
 
@@ -117,7 +117,7 @@ async def test_pages_are_newest_first_and_end(memory: MemoryClient) -> None:
 
 
 async def test_a_cursor_of_another_user_shows_own_memories_only(memory: MemoryClient) -> None:
-    ada, eve = new_user(), new_user()
+    ada, eve = new_subject(), new_subject()
     for number in range(3):
         await memory.create(ada, f"Fact {number}")
     page = await memory.call("ListMemories", ada, pb.ListMemoriesRequest(limit=1))
@@ -128,7 +128,7 @@ async def test_a_cursor_of_another_user_shows_own_memories_only(memory: MemoryCl
 
 
 async def test_deleting_all_forgets_own_memories_and_tells_how_many(memory: MemoryClient) -> None:
-    ada, bob = new_user(), new_user()
+    ada, bob = new_subject(), new_subject()
     for number in range(3):
         await memory.create(ada, f"Fact {number}")
     await memory.create(bob, "Fact of Bob")
@@ -142,7 +142,7 @@ async def test_deleting_all_forgets_own_memories_and_tells_how_many(memory: Memo
 
 @pytest.mark.parametrize("rpc", ["GetMemory", "UpdateMemory", "DeleteMemory"])
 async def test_the_memory_of_another_user_is_not_found(memory: MemoryClient, rpc: str) -> None:
-    theirs = await memory.create(new_user(), "I live in Rome.")
+    theirs = await memory.create(new_subject(), "I live in Rome.")
     request: dict[str, Message] = {
         "GetMemory": pb.GetMemoryRequest(memory_id=theirs.id),
         "UpdateMemory": pb.UpdateMemoryRequest(memory_id=theirs.id, text="Mine."),
@@ -150,7 +150,7 @@ async def test_the_memory_of_another_user_is_not_found(memory: MemoryClient, rpc
     }
 
     with pytest.raises(NotFound):
-        await memory.call(rpc, new_user(), request[rpc])
+        await memory.call(rpc, new_subject(), request[rpc])
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ async def test_bad_input_comes_back_naming_its_field(
     memory: MemoryClient, rpc: str, request_: Message, field: str
 ) -> None:
     with pytest.raises(InvalidInput) as raised:
-        await memory.call(rpc, new_user(), request_)
+        await memory.call(rpc, new_subject(), request_)
 
     assert raised.value.fields[0].field == field
 
@@ -184,7 +184,7 @@ async def test_a_service_that_has_no_edge_here_is_refused(memory: MemoryClient, 
     }
 
     with pytest.raises(PermissionDenied):
-        await memory.call(rpc, new_user(), requests[rpc], caller=caller)
+        await memory.call(rpc, new_subject(), requests[rpc], caller=caller)
 
 
 async def test_recall_of_a_slow_embedding_server_ends_within_its_budget(
@@ -196,14 +196,14 @@ async def test_recall_of_a_slow_embedding_server_ends_within_its_budget(
     async with SimulatorAdmin(simulator_url) as simulator, open_memory(settings, memory_mesh) as memory:
         await simulator.put_rules([hang])
         with pytest.raises((DeadlineExceeded, Unavailable)):
-            await memory.recall(new_user(), "Where is my tortoise?")
+            await memory.recall(new_subject(), "Where is my tortoise?")
         await simulator.clear_rules()
 
 
 async def test_without_an_embedding_server_memories_can_still_be_listed_and_deleted(
     memory: MemoryClient, memory_mesh: TestMesh
 ) -> None:
-    ada = new_user()
+    ada = new_subject()
     await memory.create(ada, "I live in Rome.")
     settings: MemorySettings = memory_settings(memory_mesh, "http://127.0.0.1:9")
 

@@ -9,15 +9,17 @@ from fakes.memory.models import FakeEmbedder, FakeExtractor
 from mesh_common.database.postgres import Database
 from mesh_common.database.statements import driver_of
 from mesh_common.errors import MeshError
-from mesh_common.ids import UserId, new_id
+from mesh_common.ids import new_id
 from mesh_common.jobs.queue import JobQueue
+from mesh_common.subject import Subject
 from mesh_memory.domain import Memory, Message, NewMemory, Origin, Speaker, Turn
 from mesh_memory.store import SEARCH, PostgresMemoryStore, PostgresUnitOfWork, turn_of
 from mesh_memory.tables import jobs, memories
 from mesh_memory.usecases import EditMemories, KeepTurn, Limits, Remember
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import ProgrammingError
-from support.memory import new_user
+from support.memory import new_subject
+from support.row_security import EXPECTED, tables_of, who_sees
 
 DIMENSIONS = 16
 ROWS = 10_000
@@ -40,13 +42,13 @@ def _turn() -> Turn:
     return Turn(new_id(), new_id(), (Message(Speaker.USER, "I like tea."),))
 
 
-async def _fill(database: Database, space: str, users: list[UserId]) -> None:
+async def _fill(database: Database, space: str, users: list[Subject]) -> None:
     """ROWS memories, spread over the users, with random vectors."""
     rng = random.Random(7)  # noqa: S311 - the same every time
     rows = [
         {
             "id": new_id(),
-            "user_id": users[number % len(users)],
+            "user_id": users[number % len(users)].user_id,
             "text": f"Fact {number}",
             "text_hash": number.to_bytes(4),
             "origin": "written",
@@ -62,12 +64,12 @@ async def _fill(database: Database, space: str, users: list[UserId]) -> None:
 
 async def test_search_reads_the_vector_that_it_is_given_once(database: Database) -> None:
     """After five searches PostgreSQL may keep one plan for all vectors: a cast in it is made for each memory."""
-    user_id = new_user()
-    async with database.as_user(user_id) as connection:
+    subject = new_subject()
+    async with database.as_subject(subject) as connection:
         driver = driver_of(connection)
         await driver.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         await driver.execute(f"PREPARE search AS {SEARCH.sql}")
-        plan = await driver.fetch(f"EXPLAIN EXECUTE search('[1]', '{user_id}', 'space', 1.0, 1)")
+        plan = await driver.fetch(f"EXPLAIN EXECUTE search('[1]', '{subject.user_id}', 'space', 1.0, 1)")
         await driver.execute("DEALLOCATE search")
 
     assert [line for (line,) in plan if "::vector" in line] == []
@@ -78,7 +80,7 @@ async def test_recall_is_complete_however_many_users_there_are(
     database: Database, unit_of_work: PostgresUnitOfWork, user_count: int
 ) -> None:
     """mem0's own index finds nothing with 100 users, from about the tenth search on a connection (FACTS)."""
-    users = [new_user() for _ in range(user_count)]
+    users = [new_subject() for _ in range(user_count)]
     space = f"random/{user_count}"
     await _fill(database, space, users)
     rng = random.Random(11)  # noqa: S311 - the same every time
@@ -94,9 +96,9 @@ async def test_recall_is_complete_however_many_users_there_are(
 
 
 async def test_the_best_of_all_is_found(database: Database, unit_of_work: PostgresUnitOfWork) -> None:
-    users, space = [new_user() for _ in range(50)], "random/exact"
+    users, space = [new_subject() for _ in range(50)], "random/exact"
     await _fill(database, space, users)
-    async with database.as_user(users[0]) as connection:
+    async with database.as_subject(users[0]) as connection:
         rows = (await connection.execute(select(memories.c.id, memories.c.embedding))).all()
 
     for row in rows[:30]:
@@ -106,22 +108,22 @@ async def test_the_best_of_all_is_found(database: Database, unit_of_work: Postgr
 
 
 async def test_search_reads_the_rows_of_its_user_alone(database: Database) -> None:
-    users, space = [new_user() for _ in range(100)], "random/plan"
+    users, space = [new_subject() for _ in range(100)], "random/plan"
     await _fill(database, space, users)
     statement = text(
         "EXPLAIN SELECT id FROM memory.memories WHERE user_id = :user AND embedding_model = :space"
         " ORDER BY embedding <=> cast(:query AS vector) LIMIT 5"
     )
 
-    async with database.as_user(users[0]) as connection:
-        parameters = {"user": users[0], "space": space, "query": str([1.0] * DIMENSIONS)}
+    async with database.as_subject(users[0]) as connection:
+        parameters = {"user": users[0].user_id, "space": space, "query": str([1.0] * DIMENSIONS)}
         plan = "\n".join((await connection.execute(statement, parameters)).scalars())
 
     assert "Seq Scan" not in plan
     assert "user_id" in plan.partition("Index Cond")[2]
 
 
-async def _foreign_memory(unit_of_work: PostgresUnitOfWork, owner: UserId) -> Memory:
+async def _foreign_memory(unit_of_work: PostgresUnitOfWork, owner: Subject) -> Memory:
     async with unit_of_work(owner) as store:
         memory = await store.add(NewMemory("I like tea.", Origin.WRITTEN, None, "fake/2", [1.0, 0.0]))
         await store.queue(_turn())
@@ -133,7 +135,7 @@ async def test_every_query_run_for_another_user_returns_no_foreign_row(
     database: Database, unit_of_work: PostgresUnitOfWork
 ) -> None:
     """The store names the owner, so its own condition lets the rows through: row-level security must not."""
-    owner, stranger = new_user(), new_user()
+    owner, stranger = new_subject(), new_subject()
     theirs = await _foreign_memory(unit_of_work, owner)
     queries: list[Callable[[PostgresMemoryStore], Awaitable[object]]] = [
         lambda store: store.search([1.0, 0.0], "fake/2", limit=10, min_similarity=-1.0),
@@ -148,7 +150,7 @@ async def test_every_query_run_for_another_user_returns_no_foreign_row(
         lambda store: store.drop_queue(),
     ]
 
-    async with database.as_user(stranger) as connection:
+    async with database.as_subject(stranger) as connection:
         store = PostgresMemoryStore(connection, owner, JobQueue(jobs))
         answers = [await query(store) for query in queries]
 
@@ -158,30 +160,40 @@ async def test_every_query_run_for_another_user_returns_no_foreign_row(
         assert await own.count_queued() == 1
 
 
+async def test_a_row_is_its_organisations_and_its_users(database: Database, unit_of_work: PostgresUnitOfWork) -> None:
+    """With organisation, user, both and neither, for reading and for writing."""
+    owner, tables = new_subject(), await tables_of(database)
+    await _foreign_memory(unit_of_work, owner)
+
+    seen = {table: await who_sees(database, table, owner.user_id) for table in tables}
+
+    assert seen == dict.fromkeys(["jobs", "memories", "remembered_runs"], EXPECTED)
+
+
 @pytest.mark.parametrize("table", ["memories", "remembered_runs", "jobs"])
 async def test_a_table_read_without_any_condition_shows_no_foreign_row(
     database: Database, unit_of_work: PostgresUnitOfWork, table: str
 ) -> None:
-    await _foreign_memory(unit_of_work, new_user())
+    await _foreign_memory(unit_of_work, new_subject())
 
-    async with database.as_user(new_user()) as connection:
+    async with database.as_subject(new_subject()) as connection:
         count = (await connection.execute(text(f"SELECT count(*) FROM memory.{table}"))).scalar_one()  # noqa: S608
 
     assert count == 0
 
 
 async def test_nobody_writes_a_row_for_another_user(database: Database) -> None:
-    async def write_for(victim: UserId) -> None:
-        async with database.as_user(new_user()) as connection:
+    async def write_for(victim: Subject) -> None:
+        async with database.as_subject(new_subject()) as connection:
             store = PostgresMemoryStore(connection, victim, JobQueue(jobs))
             await store.add(NewMemory("You owe me.", Origin.WRITTEN, None, "fake/2", [1.0, 0.0]))
 
     with pytest.raises(ProgrammingError, match="row-level security"):
-        await write_for(new_user())
+        await write_for(new_subject())
 
 
 async def test_a_worker_that_was_overtaken_by_deletion_keeps_nothing(unit_of_work: PostgresUnitOfWork) -> None:
-    ada, turn = new_user(), _turn()
+    ada, turn = new_subject(), _turn()
     embedder, extractor = FakeEmbedder(), FakeExtractor()
     async with unit_of_work(ada) as store:
         await store.queue(turn)
@@ -198,7 +210,7 @@ async def test_a_worker_that_was_overtaken_by_deletion_keeps_nothing(unit_of_wor
 
 
 async def test_many_workers_with_the_same_turn_keep_it_once(unit_of_work: PostgresUnitOfWork) -> None:
-    ada, turn = new_user(), _turn()
+    ada, turn = new_subject(), _turn()
     async with unit_of_work(ada) as store:
         await store.queue(turn)
     keep = KeepTurn(unit_of_work, FakeEmbedder(), FakeExtractor(), LIMITS)
@@ -212,7 +224,7 @@ async def test_many_workers_with_the_same_turn_keep_it_once(unit_of_work: Postgr
 
 
 async def test_the_limit_holds_when_many_write_at_once(unit_of_work: PostgresUnitOfWork) -> None:
-    ada = new_user()
+    ada = new_subject()
     limits = Limits(0.3, 5.0, 0.3, 0.98, max_memories=3, max_queued_turns=10)
     edit = EditMemories(unit_of_work, FakeEmbedder(), limits)
 
@@ -231,11 +243,11 @@ async def test_the_limit_holds_when_many_write_at_once(unit_of_work: PostgresUni
 async def test_a_turn_comes_out_of_the_queue_as_it_went_in(
     database: Database, unit_of_work: PostgresUnitOfWork
 ) -> None:
-    ada, turn = new_user(), _turn()
+    ada, turn = new_subject(), _turn()
     await Remember(unit_of_work, lambda: None, LIMITS)(ada, turn)
 
-    async with database.as_user(ada) as connection:
+    async with database.as_subject(ada) as connection:
         job = (await connection.execute(select(jobs))).one()
 
     assert turn_of(job.payload) == turn
-    assert job.user_id == ada
+    assert (job.org_id, job.user_id) == (ada.organisation_id, ada.user_id)

@@ -1,5 +1,6 @@
 """Whose answer is kept, for how long, and what auth's absence costs."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,10 +9,10 @@ from fakes.clock import FakeClock
 from mesh_agent.domain import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_common.errors import DeadlineExceeded, MeshError, NotFound
-from mesh_common.ids import UserId, new_id
+from support.subjects import elsewhere, some_subject
 
 DEFAULT = Entitlements(context_tokens=1)
-ADA, BOB = UserId(new_id()), UserId(new_id())
+ADA, BOB = some_subject(), some_subject()
 ADAS, BOBS = Entitlements(models=("large",)), Entitlements(models=("small",))
 
 
@@ -22,7 +23,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def source() -> FakeEntitlements:
-    return FakeEntitlements({ADA: ADAS, BOB: BOBS})
+    return FakeEntitlements({ADA.user_id: ADAS, BOB.user_id: BOBS})
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ async def test_what_changed_is_known_after_a_minute(
     cached: CachedEntitlements, source: FakeEntitlements, clock: FakeClock
 ) -> None:
     await cached.of(ADA)
-    source.by_user[ADA] = BOBS
+    source.by_user[ADA.user_id] = BOBS
     clock.advance(timedelta(seconds=60))
 
     assert await cached.of(ADA) == BOBS
@@ -103,8 +104,8 @@ async def test_auth_that_is_away_for_one_is_asked_for_nobody_for_a_while(
     clock.advance(timedelta(seconds=0.1))
     told_after = await cached.of(BOB)
 
-    assert (told_away, asked_meanwhile) == ([DEFAULT] * 3, [ADA])
-    assert (told_after, source.asked) == (BOBS, [ADA, BOB])
+    assert (told_away, asked_meanwhile) == ([DEFAULT] * 3, [ADA.user_id])
+    assert (told_after, source.asked) == (BOBS, [ADA.user_id, BOB.user_id])
 
 
 async def test_the_pause_does_not_keep_a_fresh_answer_from_serving(
@@ -127,14 +128,23 @@ async def test_a_refusal_of_one_keeps_nobody_else_from_being_asked_for(
     assert (refused, await cached.of(BOB)) == (DEFAULT, BOBS)
 
 
+async def test_an_organisation_has_its_own_and_scopes_share_them(
+    cached: CachedEntitlements, source: FakeEntitlements
+) -> None:
+    for subject in (ADA, replace(ADA, scopes=frozenset({"user"})), elsewhere(ADA)):
+        await cached.of(subject)
+
+    assert source.asked == [ADA.user_id] * 2
+
+
 async def test_no_more_users_are_kept_than_fit(cached: CachedEntitlements, source: FakeEntitlements) -> None:
     await cached.of(ADA)
     for _ in range(10_000):
-        await cached.of(UserId(new_id()))
+        await cached.of(some_subject())
 
     await cached.of(ADA)
 
-    assert source.asked.count(ADA) == 2
+    assert source.asked.count(ADA.user_id) == 2
 
 
 def test_entitlements_without_lists_allow_everything() -> None:

@@ -12,11 +12,12 @@ from mesh_agent.execution.executor import Executor, ExecutorLimits
 from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_agent.execution.run_task import RunTask, Stop
 from mesh_agent.store.claims import Owner
-from mesh_common.ids import RunId, ThreadId, UserId, new_id
+from mesh_common.ids import RunId, ThreadId, new_id
+from support.subjects import some_subject
 
 
 def claimed() -> Claim:
-    return Claim(RunId(new_id()), ThreadId(new_id()), UserId(new_id()), 1, 1, 1, "Hi", None, {})
+    return Claim(RunId(new_id()), ThreadId(new_id()), some_subject(), 1, 1, 1, "Hi", None, {})
 
 
 class UntilStopped(RunTask):
@@ -113,7 +114,7 @@ async def test_drain_lets_a_run_end_that_was_being_started_when_it_began() -> No
 
 async def test_prefetched_recall_ends_with_a_run_that_never_came_to_it() -> None:
     runs, claim, memories = executor(), claimed(), HeldMemories()
-    recall = prefetch_recall(runs.spawn, memories, claim.user_id, claim.message)
+    recall = prefetch_recall(runs.spawn, memories, claim.subject, claim.message)
     await memories.asked.get()
 
     runs.launch(claim, 0.0, recall)

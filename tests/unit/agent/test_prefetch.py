@@ -12,17 +12,18 @@ from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_common import caller
 from mesh_common.caller import Caller, acting
 from mesh_common.errors import Unavailable
-from mesh_common.ids import UserId, new_id
+from mesh_common.subject import Subject
+from support.subjects import some_subject
 
-ADA = UserId(new_id())
+ADA = some_subject()
 
 
 class NotingMemories(HeldMemories):
     callers: list[Caller | None]
 
-    async def recall(self, user_id: UserId, message: str) -> Sequence[RecalledMemory]:
+    async def recall(self, subject: Subject, message: str) -> Sequence[RecalledMemory]:
         self.callers = [caller._current.get()]
-        return await super().recall(user_id, message)
+        return await super().recall(subject, message)
 
 
 async def test_recall_acts_for_the_run_and_not_until_the_starting_requests_deadline() -> None:

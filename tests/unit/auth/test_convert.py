@@ -143,8 +143,19 @@ def test_batch_keeps_its_entries_in_order() -> None:
 
     entries = convert.usage_entries(request)
 
-    assert [str(entry.user_id) for entry in entries] == [entry.user_id for entry in request.entries]
+    assert [str(entry.subject.user_id) for entry in entries] == [entry.user_id for entry in request.entries]
     assert [entry.usage for entry in entries] == [convert.run_usage(entry.usage) for entry in request.entries]
+
+
+def test_an_entry_without_an_organisation_is_of_the_users_personal_one() -> None:
+    """An agent of release 0.1.0 names none."""
+    request = batch_request(2)
+    request.entries[1].org_id = str(new_id())
+
+    old, new = convert.usage_entries(request)
+
+    assert str(old.subject.organisation_id) == request.entries[0].user_id
+    assert str(new.subject.organisation_id) == request.entries[1].org_id
 
 
 @pytest.mark.parametrize("entries", [0, 101])

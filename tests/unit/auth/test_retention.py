@@ -80,7 +80,7 @@ async def test_retention_forgets_what_has_ended_and_expired(
 ) -> None:
     await login(ADA.key, PASSWORD)
     session = database.tables.sessions.copy().popitem()[0]
-    await logout(ada.id, session)
+    await logout(ada.subject, session)
 
     at_once = await retention.prune()
     clock.advance(lifetimes.access_token + timedelta(minutes=2))

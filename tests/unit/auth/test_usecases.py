@@ -104,7 +104,7 @@ async def test_login_stores_the_hash_of_the_refresh_token_alone(
     (stored,) = database.tables.tokens
     assert len(stored) == 32
     assert stored != tokens.refresh_token.encode()
-    assert ada.id == next(iter(database.tables.sessions.values())).session.user_id
+    assert ada.id == next(iter(database.tables.sessions.values())).session.subject.user_id
 
 
 async def test_old_hash_is_replaced_at_login(

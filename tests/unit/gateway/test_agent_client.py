@@ -11,14 +11,15 @@ from mesh_admin.secrets import make_secrets
 from mesh_common.errors import Internal, NotFound
 from mesh_common.grpc.client import ServiceCalls
 from mesh_common.grpc.service_tokens import ServiceTokenSigner
-from mesh_common.ids import RunId, UserId, new_id
+from mesh_common.ids import RunId, new_id
 from mesh_common.jwt import SigningKey
 from mesh_gateway.clients.agent import AgentClient
 from mesh_gateway.clients.started_runs import StartedRuns
 from mesh_gateway.runs.events import RunOrder
+from support.subjects import some_subject
 
 RUN = RunId(new_id())
-USER = UserId(new_id())
+USER = some_subject()
 
 
 class FakeBackend:

@@ -9,14 +9,16 @@ from itertools import pairwise
 from fakes.agent.loop_time import in_jumping_time, loop_time_ms
 from mesh_common.errors import Internal, MeshError, NotFound, Unavailable
 from mesh_common.events.model import MessageDelta, RunCancelled, RunEvent, Usage
-from mesh_common.ids import RunId, UserId, new_id
+from mesh_common.ids import RunId, new_id
+from mesh_common.subject import Subject
 from mesh_gateway.runs.events import EventPosition
 from mesh_gateway.runs.follow import follow_to_end
 from mesh_gateway.runs.ports import EventSource, OpenedRun
 from support.cycles import cycles_left_by
+from support.subjects import some_subject
 
 RUN = RunId(new_id())
-USER = UserId(new_id())
+USER = some_subject()
 
 type Stream = tuple[list[RunEvent], MeshError | None]
 
@@ -41,8 +43,10 @@ class FakeFollower:
         return OpenedRun(RUN, "thread", EventSource(self._next()))
 
     @asynccontextmanager
-    async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:
-        assert (user_id, run_id) == (USER, RUN)
+    async def follow_run(
+        self, subject: Subject, run_id: RunId, after: EventPosition | None
+    ) -> AsyncIterator[OpenedRun]:
+        assert (subject, run_id) == (USER, RUN)
         self.asked.append(after)
         self.asked_at_ms.append(loop_time_ms())
         if not self._streams or loop_time_ms() < self.back_at_s * 1_000:

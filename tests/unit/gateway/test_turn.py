@@ -8,13 +8,14 @@ import pytest
 from fakes.agent.loop_time import in_jumping_time
 from fakes.gateway.turns import RUN, WHOLE, CountedLimits, LineEncoder, ListedAgent, a_record, numbered, turns_of
 from mesh_common.errors import Conflict, NotFound, PreconditionFailed, RateLimited
-from mesh_common.ids import RunId, UserId, new_id
+from mesh_common.ids import RunId, new_id
 from mesh_gateway.identity.access_tokens import Principal
 from mesh_gateway.runs.events import EventPosition, RunOrder
 from mesh_gateway.runs.pump import Pump
 from mesh_gateway.runs.turn import Turn
+from support.subjects import some_subject
 
-CALLER = Principal(UserId(new_id()), "session", datetime(2027, 1, 1, tzinfo=UTC))
+CALLER = Principal(some_subject(), "session", datetime(2027, 1, 1, tzinfo=UTC))
 ORDER = RunOrder(RUN, "Hi", {})
 
 

@@ -13,7 +13,7 @@ import pytest
 from fakes.gateway.turns import RUN, WHOLE, CountedLimits, LineEncoder, ListedAgent, numbered, turns_of
 from fastapi import FastAPI, WebSocket
 from mesh_common.errors import PermissionDenied, Unauthenticated
-from mesh_common.ids import RunId, UserId, new_id
+from mesh_common.ids import RunId
 from mesh_gateway.app import build_app
 from mesh_gateway.edge.connections import until_left
 from mesh_gateway.edge.deps import CallerDep, Gateway, GatewayDep, RecordDep
@@ -22,8 +22,9 @@ from mesh_gateway.metrics import HTTP_REQUESTS
 from mesh_gateway.runs.events import RunOrder
 from mesh_gateway.runs.pump import Pump
 from mesh_gateway.settings import GatewaySettings
+from support.subjects import some_subject
 
-USER = UserId(new_id())
+USER = some_subject()
 PATH = "/test/{run_id}"
 
 

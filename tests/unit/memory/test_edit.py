@@ -2,9 +2,9 @@
 
 import pytest
 from mesh_common.errors import NotFound, QuotaExceeded
-from mesh_common.ids import UserId, new_id
 from mesh_memory.domain import Origin
 from support.memory_on_fakes import USER, MemoryOnFakes
+from support.subjects import some_subject
 
 
 async def test_a_written_memory_is_returned_not_kept_twice(service: MemoryOnFakes) -> None:
@@ -37,7 +37,7 @@ async def test_a_memory_is_found_by_its_new_text_after_an_update(service: Memory
 
 async def test_the_memory_of_another_user_is_not_found(service: MemoryOnFakes) -> None:
     memory = await service.edit.create(USER, "I live in Rome.")
-    stranger = UserId(new_id())
+    stranger = some_subject()
 
     with pytest.raises(NotFound):
         await service.edit.get(stranger, memory.id)

@@ -10,8 +10,9 @@ from uuid import UUID
 from mesh_common.database.postgres import Database
 from mesh_common.events import model as events
 from mesh_common.events.model import EventBody, RunEvent
-from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.ids import RunId, ThreadId
 from mesh_common.jobs.queue import Job
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import MAX_MESSAGE_CHARS, Message, ToolResult, Usage
 from mesh_agent.events.storage import decode_frames
@@ -35,41 +36,41 @@ class DeliverOutbox:
     async def __call__(self, job: Job) -> None:
         run_id = RunId(UUID(job.payload["run_id"]))
         if job.kind == RECORD_USAGE:
-            await self._record_usage(job.user_id, run_id, job.payload)
+            await self._record_usage(job.subject, run_id, job.payload)
         elif job.kind == REMEMBER:
-            await self._remember(job.user_id, ThreadId(UUID(job.payload["thread_id"])))
+            await self._remember(job.subject, ThreadId(UUID(job.payload["thread_id"])))
         elif job.kind == SUBMIT_RUN:
-            await self._submit_run(job.user_id, run_id)
+            await self._submit_run(job.subject, run_id)
 
-    async def _record_usage(self, user_id: UserId, run_id: RunId, told: Mapping[str, Any]) -> None:
+    async def _record_usage(self, subject: Subject, run_id: RunId, told: Mapping[str, Any]) -> None:
         usage = Usage(told["input_tokens"], told["output_tokens"], told["cost_micro_usd"])
         ended_at = datetime.fromisoformat(told["ended_at"])
-        await self.usage.record_usage(user_id, run_id, told["model"], usage, ended_at)
+        await self.usage.record_usage(subject, run_id, told["model"], usage, ended_at)
 
-    async def _remember(self, user_id: UserId, thread_id: ThreadId) -> None:
+    async def _remember(self, subject: Subject, thread_id: ThreadId) -> None:
         """All turns since the last time: quick turns cost one extraction, not one each."""
         while True:
-            async with self.database.as_user(user_id) as connection:
-                turns = await threads.messages_to_remember(connection, user_id, thread_id, limit=_MAX_MESSAGES)
+            async with self.database.as_subject(subject) as connection:
+                turns = await threads.messages_to_remember(connection, subject.user_id, thread_id, limit=_MAX_MESSAGES)
             messages, position = _within_one_call(turns)
             if not messages:
                 return
-            await self.memories.remember(user_id, messages[-1].run_id, thread_id, messages)
-            async with self.database.as_user(user_id) as connection:
+            await self.memories.remember(subject, messages[-1].run_id, thread_id, messages)
+            async with self.database.as_subject(subject) as connection:
                 await threads.set_remembered(connection, thread_id, position)
             if len(messages) == len(turns) < _MAX_MESSAGES:
                 # All there was. Turns that ended meanwhile have queued this anew.
                 return
 
-    async def _submit_run(self, user_id: UserId, run_id: RunId) -> None:
-        async with self.database.as_user(user_id) as connection:
-            found = await runs.input_and_frames(connection, user_id, run_id)
+    async def _submit_run(self, subject: Subject, run_id: RunId) -> None:
+        async with self.database.as_subject(subject) as connection:
+            found = await runs.input_and_frames(connection, subject.user_id, run_id)
         if found is None:
             return
         message, answer, model, frames = found
         evidence = _Evidence.of(decode_frames(run_id, frames) if frames else [])
         await self.judge.submit_run(
-            user_id,
+            subject,
             run_id,
             message=message,
             answer=answer,

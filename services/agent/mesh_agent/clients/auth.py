@@ -9,7 +9,8 @@ from mesh.auth.v1 import auth_pb2_grpc
 from mesh_common.caller import acting
 from mesh_common.clock import Clock
 from mesh_common.grpc.client import ServiceCalls
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import RunId
+from mesh_common.subject import Subject
 from opentelemetry import trace
 
 from mesh_agent.clients.usage_batches import UsageBatches
@@ -26,9 +27,9 @@ class AuthClient:
         self._stub = stub
         self._batches = UsageBatches(self._record_batch, clock)
 
-    async def get_entitlements(self, user_id: UserId) -> Entitlements:
+    async def get_entitlements(self, subject: Subject) -> Entitlements:
         response = await self._calls.unary(
-            self._stub.GetEntitlements, pb.GetEntitlementsRequest(), timeout_s=_ENTITLEMENTS_TIMEOUT_S, user_id=user_id
+            self._stub.GetEntitlements, pb.GetEntitlementsRequest(), timeout_s=_ENTITLEMENTS_TIMEOUT_S, subject=subject
         )
         told = response.entitlements
         return Entitlements(
@@ -39,7 +40,7 @@ class AuthClient:
             used_tokens=told.used_tokens,
         )
 
-    async def record_usage(self, user_id: UserId, run_id: RunId, model: str, usage: Usage, ended_at: datetime) -> None:
+    async def record_usage(self, subject: Subject, run_id: RunId, model: str, usage: Usage, ended_at: datetime) -> None:
         stamp = Timestamp()
         stamp.FromDatetime(ended_at)
         request = pb.RecordUsageRequest(
@@ -52,8 +53,8 @@ class AuthClient:
         )
         # The trace of a sampled run shows the whole turn: what it books stands in no other run's call.
         is_traced = trace.get_current_span().is_recording()
-        if is_traced or not await self._batches.book(pb.UsageEntry(user_id=str(user_id), usage=request)):
-            await self._calls.unary(self._stub.RecordUsage, request, timeout_s=_USAGE_TIMEOUT_S, user_id=user_id)
+        if is_traced or not await self._batches.book(_entry(subject, request)):
+            await self._calls.unary(self._stub.RecordUsage, request, timeout_s=_USAGE_TIMEOUT_S, subject=subject)
 
     async def _record_batch(self, entries: Sequence[pb.UsageEntry]) -> Collection[str]:
         request = pb.RecordUsageBatchRequest(entries=entries)
@@ -61,3 +62,7 @@ class AuthClient:
         with acting(None):
             response = await self._calls.unary(self._stub.RecordUsageBatch, request, timeout_s=_USAGE_TIMEOUT_S)
         return response.unknown_user_ids
+
+
+def _entry(subject: Subject, usage: pb.RecordUsageRequest) -> pb.UsageEntry:
+    return pb.UsageEntry(user_id=str(subject.user_id), org_id=str(subject.organisation_id), usage=usage)

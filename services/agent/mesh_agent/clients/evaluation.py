@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from mesh.eval.v1 import eval_pb2 as pb
 from mesh.eval.v1 import eval_pb2_grpc
 from mesh_common.grpc.client import ServiceCalls
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import RunId
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import ToolResult
 
@@ -23,7 +24,7 @@ class EvalClient:
 
     async def submit_run(
         self,
-        user_id: UserId,
+        subject: Subject,
         run_id: RunId,
         *,
         message: str,
@@ -40,7 +41,7 @@ class EvalClient:
             tool_results=[_tool_result(result) for result in tool_results[:_MAX_ITEMS]],
             model=model,
         )
-        await self.calls.unary(self.stub.SubmitRun, request, timeout_s=_TIMEOUT_S, user_id=user_id)
+        await self.calls.unary(self.stub.SubmitRun, request, timeout_s=_TIMEOUT_S, subject=subject)
 
 
 def _tool_result(result: ToolResult) -> pb.ToolResult:

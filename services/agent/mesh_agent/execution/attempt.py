@@ -97,7 +97,7 @@ async def _started(recorder: Recorder, parts: AttemptParts) -> AsyncIterator[Att
 
 
 async def _plan(recorder: Recorder, parts: AttemptParts) -> RunPlan:
-    entitlements = await parts.entitlements.of(recorder.claim.user_id)
+    entitlements = await parts.entitlements.of(recorder.claim.subject)
     return await while_lease_holds(recorder.log.holds_lease, lambda: parts.plans.of(recorder.claim, entitlements))
 
 
@@ -115,7 +115,7 @@ def _loop_input(recorder: Recorder, parts: AttemptParts, plan: RunPlan) -> LoopI
 async def _recall(recorder: Recorder, memories: Memories) -> Sequence[RecalledMemory]:
     """Memory gone or at odds with itself: the answer comes without it, and says so."""
     try:
-        recalled = await (recorder.prefetched_recall or memories.recall(recorder.claim.user_id, recorder.claim.message))
+        recalled = await (recorder.prefetched_recall or memories.recall(recorder.claim.subject, recorder.claim.message))
     except MeshError as error:
         log.warning("run.not_recalled", reason=error.reason)
         RECALLS.labels("unavailable").inc()
@@ -134,5 +134,5 @@ async def _recent_messages(claim: Claim, database: Database) -> Sequence[Said]:
     """The thread before this run; whoever started the run has mostly read it already."""
     if claim.history is not None:
         return claim.history
-    async with database.as_user(claim.user_id) as connection:
+    async with database.as_subject(claim.subject) as connection:
         return await history_of(connection, claim)

@@ -32,7 +32,7 @@ class EndRun:
         Rows are locked in the order run, thread, lease. The lease goes last, when the thread is locked: whoever adds
         a run after that sees the thread free, whoever did before is seen here.
         """
-        async with self.database.as_user(claim.user_id) as connection:
+        async with self.database.as_subject(claim.subject) as connection:
             if not await runs.end_run(connection, claim, outcome, frames):
                 raise LeaseLostError
             if jobs := list(self._jobs(claim, outcome)):
@@ -50,7 +50,7 @@ class EndRun:
         Raises LeaseLostError when the run is still there, and when another replica may have owned it since: then the
         bill is that one's.
         """
-        async with self.database.as_user(claim.user_id) as connection:
+        async with self.database.as_subject(claim.subject) as connection:
             # The clock is asked last: a lease that holds now was nobody else's before the run went.
             if await runs.is_there(connection, claim.run_id) or not holds_lease():
                 raise LeaseLostError
@@ -67,9 +67,9 @@ class EndRun:
         if outcome.status is not RunStatus.SUCCEEDED:
             return
         payload = {"run_id": str(claim.run_id), "thread_id": str(claim.thread_id)}
-        yield NewJob(REMEMBER, str(claim.thread_id), claim.user_id, payload, self.remember_delay_s)
+        yield NewJob(REMEMBER, str(claim.thread_id), claim.subject, payload, self.remember_delay_s)
         if is_sampled(claim.run_id, self.eval_sample_ratio):
-            yield NewJob(SUBMIT_RUN, str(claim.run_id), claim.user_id, payload)
+            yield NewJob(SUBMIT_RUN, str(claim.run_id), claim.subject, payload)
 
 
 def _usage_job(claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
@@ -85,7 +85,7 @@ def _usage_job(claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
         "cost_micro_usd": usage.cost_micro_usd,
         "ended_at": utc_now().isoformat(),
     }
-    yield NewJob(RECORD_USAGE, str(claim.run_id), claim.user_id, payload)
+    yield NewJob(RECORD_USAGE, str(claim.run_id), claim.subject, payload)
 
 
 def is_sampled(run_id: RunId, ratio: float) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 
 from mesh_common.database.postgres import Database
 from mesh_common.errors import Unavailable
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import RunId
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import Claim, FollowedRun
 from mesh_agent.events.log import EventLog
@@ -143,10 +144,10 @@ class Executor:
         run_task = self._run_tasks.get(run_id)
         return run_task is not None and (run_task.stop_by(Stop.CANCELLED) or not run_task.ended.is_set())
 
-    def discard(self, user_id: UserId, run_id: RunId) -> bool:
+    def discard(self, subject: Subject, run_id: RunId) -> bool:
         """Stops a run of the user whose thread was deleted; keeps nothing. False when it is not running here."""
         run_task = self._run_tasks.get(run_id)
-        if run_task is None or run_task.claim.user_id != user_id:
+        if run_task is None or not run_task.claim.is_of(subject):
             return False
         run_task.stop_by(Stop.DISCARDED)
         return True

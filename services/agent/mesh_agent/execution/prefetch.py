@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from mesh_common.caller import Caller, acting
-from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import RecalledMemory
 from mesh_agent.ports import Memories
@@ -21,12 +21,12 @@ Also one that is over already: asyncio then does not complain of an error that n
 type Spawn = Callable[[Coroutine[Any, Any, Sequence[RecalledMemory]]], PrefetchedRecall]
 
 
-def prefetch_recall(spawn: Spawn, memories: Memories, user_id: UserId, message: str) -> PrefetchedRecall:
+def prefetch_recall(spawn: Spawn, memories: Memories, subject: Subject, message: str) -> PrefetchedRecall:
     """Its budget counts from now."""
-    return spawn(_as_the_run(memories, user_id, message))
+    return spawn(_as_the_run(memories, subject.without_grants(), message))
 
 
-async def _as_the_run(memories: Memories, user_id: UserId, message: str) -> Sequence[RecalledMemory]:
+async def _as_the_run(memories: Memories, subject: Subject, message: str) -> Sequence[RecalledMemory]:
     # The run outlives the request that starts it, and is not held to its deadline.
-    with acting(Caller("agent", user_id, None)):
-        return await memories.recall(user_id, message)
+    with acting(Caller("agent", subject, None)):
+        return await memories.recall(subject, message)

@@ -97,7 +97,7 @@ class RunTask:
         claim = self.claim
         try:
             with (
-                acting(Caller("agent", claim.user_id, None)),
+                acting(Caller("agent", claim.subject, None)),
                 tracer.start_as_current_span(
                     "invoke_agent",
                     context=restored_context(claim.trace_context),

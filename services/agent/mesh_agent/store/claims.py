@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from asyncpg import Record
 from mesh_common.database.statements import Statement
 from mesh_common.ids import RunId
+from mesh_common.subject import Subject
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -45,7 +46,7 @@ _CLAIM = """
         WHERE l.expires_at <= clock_timestamp() {expired_condition}
         FOR UPDATE SKIP LOCKED
     ), candidate AS (
-        SELECT r.id, r.thread_id, r.user_id
+        SELECT r.id, r.thread_id, r.org_id, r.user_id
         FROM agent.runs r
         WHERE r.status IN ('pending', 'running') {condition}
           AND (r.thread_id IN (SELECT thread_id FROM expired)
@@ -57,8 +58,8 @@ _CLAIM = """
         LIMIT :limit
         FOR UPDATE OF r SKIP LOCKED
     ), leased AS (
-        INSERT INTO agent.leases AS l (thread_id, user_id, run_id, owner, owner_address, fence, expires_at)
-        SELECT thread_id, user_id, id, :owner, :address, nextval('agent.fences'),
+        INSERT INTO agent.leases AS l (thread_id, org_id, user_id, run_id, owner, owner_address, fence, expires_at)
+        SELECT thread_id, org_id, user_id, id, :owner, :address, nextval('agent.fences'),
                clock_timestamp() + make_interval(secs => :ttl_s)
         FROM candidate
         ON CONFLICT (thread_id) DO UPDATE
@@ -72,8 +73,9 @@ _CLAIM = """
         lost_attempts = r.lost_attempts + (r.status = 'running')::int
     FROM leased, agent.messages m
     WHERE r.id = leased.run_id AND m.run_id = r.id AND m.part = 0
-    RETURNING r.id, r.thread_id, r.user_id, r.position, r.attempt, leased.fence, m.content, r.model, r.trace_context,
-              r.lost_attempts, r.is_cancel_requested, r.plan_hash, r.execution_id, {history}
+    RETURNING r.id, r.thread_id, coalesce(r.org_id, r.user_id), r.user_id, r.position, r.attempt, leased.fence,
+              m.content, r.model, r.trace_context, r.lost_attempts, r.is_cancel_requested, r.plan_hash, r.execution_id,
+              {history}
 """
 _CLAIM_ANY = Statement("agent.claim_runs", _CLAIM.format(condition="", expired_condition="", history="NULL"))
 _CLAIM_ONE = Statement(
@@ -104,12 +106,12 @@ async def claim_run(connection: AsyncConnection, owner: Owner, run_id: RunId, *,
 
 def _claim(row: Record) -> Claim:
     *others, pairs = row
-    run_id, thread_id, user_id, position, attempt, fence, message, model, trace, *others = others
+    run_id, thread_id, org_id, user_id, position, attempt, fence, message, model, trace, *others = others
     lost, is_cancel_requested, plan_hash, execution_id = others
     return Claim(
         run_id,
         thread_id,
-        user_id,
+        Subject(org_id, user_id),
         position,
         attempt,
         fence,

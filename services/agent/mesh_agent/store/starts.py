@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from mesh_common.database.statements import Statement, to_json
-from mesh_common.ids import ThreadId, UserId, new_id
+from mesh_common.ids import ThreadId, new_id
 from mesh_common.process.telemetry import carried_context
+from mesh_common.subject import Subject
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim, RunInput
@@ -35,7 +36,7 @@ class InsertedRun:
 
 async def insert_run(
     connection: AsyncConnection,
-    user_id: UserId,
+    subject: Subject,
     thread_id: ThreadId,
     run: RunInput,
     request_hash: bytes,
@@ -51,7 +52,7 @@ async def insert_run(
     by = claimant or _NOBODY
     parameters = {
         "id": run.run_id,
-        "user_id": user_id,
+        "user_id": subject.user_id,
         "thread_id": thread_id,
         "model": run.model,
         "metadata": to_json(run.metadata),
@@ -77,7 +78,7 @@ async def insert_run(
     claim = Claim(
         run.run_id,
         thread_id,
-        user_id,
+        subject.without_grants(),
         position,
         attempt=1,
         fence=fence,

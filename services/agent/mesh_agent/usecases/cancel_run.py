@@ -10,7 +10,8 @@ import structlog
 from mesh_common.database.postgres import Database
 from mesh_common.errors import MeshError, NotFound
 from mesh_common.events.model import RunCancelled, RunEvent
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import RunId
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import Claim, FollowedRun, Run, RunStatus, Usage
 from mesh_agent.events.storage import encode_frames
@@ -34,7 +35,7 @@ class CancelRun:
     executor: Executor
     peers: PeerAgents
 
-    async def __call__(self, user_id: UserId, run_id: RunId) -> None:
+    async def __call__(self, subject: Subject, run_id: RunId) -> None:
         """Ends a run that nobody has claimed at once, stops another and waits for its end; an ended one stays.
 
         One that another replica owns is stopped there; should that one be out of reach, at its next heartbeat. One
@@ -43,35 +44,35 @@ class CancelRun:
         asked_at_s = time.monotonic()
         give_up_s = asked_at_s + _END_TIMEOUT_S
         with self.executor.claiming(1):
-            is_open, claim = await self._request_one(user_id, run_id)
+            is_open, claim = await self._request_one(subject, run_id)
             if claim:
                 self.executor.launch(claim, asked_at_s)
         if not is_open:
             return
         if not claim:
-            await self.stop(user_id, [run_id])
-        await self._wait_until_ended(user_id, run_id, give_up_s)
+            await self.stop(subject, [run_id])
+        await self._wait_until_ended(subject, run_id, give_up_s)
 
-    async def before(self, user_id: UserId, run_id: RunId) -> Sequence[RunId]:
+    async def before(self, subject: Subject, run_id: RunId) -> Sequence[RunId]:
         """Has all earlier runs of the run's thread end as cancelled, durably; those that `stop` must still be told of.
 
         Idempotent. In a transaction after the one that added the run, for that one holds the thread's lock, which an
         ending run waits for while it holds its own.
         """
-        async with self.database.as_user(user_id) as connection:
-            earlier = await runs.lock_unended_before(connection, user_id, run_id)
-            return await self._request(connection, user_id, earlier)
+        async with self.database.as_subject(subject) as connection:
+            earlier = await runs.lock_unended_before(connection, subject.user_id, run_id)
+            return await self._request(connection, subject, earlier)
 
-    def discard(self, user_id: UserId, owners: Mapping[RunId, str]) -> None:
+    def discard(self, subject: Subject, owners: Mapping[RunId, str]) -> None:
         """Stops runs that are gone with their thread, by the addresses of their owners; waits for nothing.
 
         An owner that cannot be reached hears of it by its heartbeat.
         """
         for run_id, address in owners.items():
-            if not self.executor.discard(user_id, run_id):
+            if not self.executor.discard(subject, run_id):
                 self.executor.spawn(self.peers.cancel(address, run_id))
 
-    async def stop(self, user_id: UserId, run_ids: Sequence[RunId]) -> None:
+    async def stop(self, subject: Subject, run_ids: Sequence[RunId]) -> None:
         """Stops runs whose cancellation is stored already, and does not wait for their ends.
 
         Raises nothing: what cannot be stopped now, its owner's heartbeat stops.
@@ -79,34 +80,34 @@ class CancelRun:
         for run_id in run_ids:
             try:
                 async with asyncio.timeout(_END_TIMEOUT_S):
-                    await self._stop(user_id, run_id)
+                    await self._stop(subject, run_id)
             except (MeshError, TimeoutError) as error:
                 log.warning("run.not_stopped", error=type(error).__name__)
 
-    async def _stop(self, user_id: UserId, run_id: RunId) -> None:
-        async with self.database.as_user(user_id) as connection:
-            followed = await runs.followed_run(connection, user_id, run_id)
+    async def _stop(self, subject: Subject, run_id: RunId) -> None:
+        async with self.database.as_subject(subject) as connection:
+            followed = await runs.followed_run(connection, subject.user_id, run_id)
         if followed and not followed.is_ended and not self.executor.cancel(run_id):
             await self._stop_elsewhere(run_id, followed)
 
-    async def _request_one(self, user_id: UserId, run_id: RunId) -> tuple[bool, Claim | None]:
+    async def _request_one(self, subject: Subject, run_id: RunId) -> tuple[bool, Claim | None]:
         """Whether the run has yet to end, and the claim to end it here."""
-        async with self.database.as_user(user_id) as connection:
-            run = await runs.get_run(connection, user_id, run_id)
+        async with self.database.as_subject(subject) as connection:
+            run = await runs.get_run(connection, subject.user_id, run_id)
             if run is None:
                 # Gone with its thread, and whoever deleted that tells us.
-                self.executor.discard(user_id, run_id)
+                self.executor.discard(subject, run_id)
                 raise NotFound(_NO_RUN)
-            if not await self._request(connection, user_id, [run]):
+            if not await self._request(connection, subject, [run]):
                 return False, None
             return True, await self._claim(connection, run_id)
 
-    async def _request(self, connection: Connection, user_id: UserId, wanted: Sequence[Run]) -> list[RunId]:
+    async def _request(self, connection: Connection, subject: Subject, wanted: Sequence[Run]) -> list[RunId]:
         """Ends what nobody has claimed and marks the rest, whose ids it gives."""
         open_runs = [run for run in wanted if not run.status.is_ended]
-        left = [run.id for run in open_runs if not await self._end_unclaimed(connection, user_id, run)]
+        left = [run.id for run in open_runs if not await self._end_unclaimed(connection, subject, run)]
         if left:
-            await runs.request_cancel(connection, user_id, left)
+            await runs.request_cancel(connection, subject.user_id, left)
         return left
 
     async def _claim(self, connection: Connection, run_id: RunId) -> Claim | None:
@@ -115,11 +116,11 @@ class CancelRun:
             return None
         return await claims.claim_run(connection, self.executor.owner, run_id, ttl_s=self.executor.limits.lease_ttl_s)
 
-    async def _end_unclaimed(self, connection: Connection, user_id: UserId, run: Run) -> bool:
+    async def _end_unclaimed(self, connection: Connection, subject: Subject, run: Run) -> bool:
         if run.attempt:
             return False
         frames = encode_frames([RunEvent(run.id, 1, 1, RunCancelled(Usage()))])
-        if not await runs.cancel_unclaimed(connection, user_id, run.id, frames=frames):
+        if not await runs.cancel_unclaimed(connection, subject.user_id, run.id, frames=frames):
             return False
         RUNS_ENDED.labels(RunStatus.CANCELLED).inc()
         return True
@@ -128,11 +129,11 @@ class CancelRun:
         if followed.owner_address and not self.executor.is_mine(followed):
             await self.peers.cancel(followed.owner_address, run_id)
 
-    async def _wait_until_ended(self, user_id: UserId, run_id: RunId, give_up_s: float) -> None:
+    async def _wait_until_ended(self, subject: Subject, run_id: RunId, give_up_s: float) -> None:
         await self.executor.wait_for_end(run_id, max(0.0, give_up_s - time.monotonic()))
         while True:
-            async with self.database.as_user(user_id) as connection:
-                run = await runs.get_run(connection, user_id, run_id)
+            async with self.database.as_subject(subject) as connection:
+                run = await runs.get_run(connection, subject.user_id, run_id)
             if run is None or run.status.is_ended or time.monotonic() >= give_up_s:
                 return
             await asyncio.sleep(_LOOK_AGAIN_S)

@@ -8,7 +8,8 @@ from typing import Final
 from mesh_common.database.postgres import Database
 from mesh_common.errors import NotFound, PreconditionFailed
 from mesh_common.events.model import Position, RunEvent
-from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.ids import RunId, ThreadId
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import FollowedRun
 from mesh_agent.events.log import EventLog
@@ -38,24 +39,24 @@ class FollowRun:
     executor: Executor
     peers: PeerAgents
 
-    def live(self, user_id: UserId, run_id: RunId) -> EventLog | None:
+    def live(self, subject: Subject, run_id: RunId) -> EventLog | None:
         """The events of a user's run that is executed here."""
         live = self.executor.log_of(run_id)
-        return live if live is not None and live.claim.user_id == user_id else None
+        return live if live is not None and live.claim.is_of(subject) else None
 
-    async def find(self, user_id: UserId, run_id: RunId) -> FoundRun:
+    async def find(self, subject: Subject, run_id: RunId) -> FoundRun:
         """The run, before its first event. Raises what following it would raise at once."""
-        live = self.live(user_id, run_id)
+        live = self.live(subject, run_id)
         if live is not None:
             # Between its terminal event and its leaving, a run is both: here and ended.
             return FoundRun(live.claim.thread_id, has_ended=live.has_ended)
-        run = await self._stored(user_id, run_id)
+        run = await self._stored(subject, run_id)
         if run.is_ended:
             _kept_frames(run)
         return FoundRun(run.thread_id, run.is_ended, run)
 
     async def __call__(
-        self, user_id: UserId, run_id: RunId, after: Position, found: FoundRun | None = None
+        self, subject: Subject, run_id: RunId, after: Position, found: FoundRun | None = None
     ) -> AsyncGenerator[RunEvent]:
         """Events after `after`, in order, until the terminal one. `found` a moment ago spares a transaction.
 
@@ -64,7 +65,7 @@ class FollowRun:
         """
         with FOLLOWERS.track_inprogress():
             while not self.executor.is_drained:
-                source = await self._source(user_id, run_id, after, found)
+                source = await self._source(subject, run_id, after, found)
                 found = None
                 if source is not None:
                     async with aclosing(source) as events:
@@ -74,24 +75,24 @@ class FollowRun:
                 await self.executor.wait_until_here(run_id, _LOOK_AGAIN_S)
 
     async def _source(
-        self, user_id: UserId, run_id: RunId, after: Position, found: FoundRun | None
+        self, subject: Subject, run_id: RunId, after: Position, found: FoundRun | None
     ) -> AsyncGenerator[RunEvent] | None:
         """Where events come from now; None while the run waits for an owner."""
         live = self.executor.log_of(run_id)
         if live is not None:
-            if live.claim.user_id != user_id:
+            if not live.claim.is_of(subject):
                 raise NotFound(_NO_RUN)
             return live.follow(after.seq_within(live.claim.attempt))
-        run = (found and found.stored) or await self._stored(user_id, run_id)
+        run = (found and found.stored) or await self._stored(subject, run_id)
         if run.is_ended:
             return _replay(run_id, _kept_frames(run), after)
         if run.owner_address is None or self.executor.is_mine(run):
             return None
         return self.peers.follow(run.owner_address, run_id, after)
 
-    async def _stored(self, user_id: UserId, run_id: RunId) -> FollowedRun:
-        async with self.database.as_user(user_id) as connection:
-            run = await runs.followed_run(connection, user_id, run_id)
+    async def _stored(self, subject: Subject, run_id: RunId) -> FollowedRun:
+        async with self.database.as_subject(subject) as connection:
+            run = await runs.followed_run(connection, subject.user_id, run_id)
         if run is None:
             raise NotFound(_NO_RUN)
         return run

@@ -6,7 +6,8 @@ from typing import Final
 from mesh_common.cursor import decode_position_cursor, encode_position_cursor
 from mesh_common.database.postgres import Database
 from mesh_common.errors import NotFound
-from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.ids import RunId, ThreadId
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import Run, RunStatus
 from mesh_agent.entitlements import CachedEntitlements
@@ -24,23 +25,25 @@ class Runs:
     entitlements: CachedEntitlements
     models: ModelRegistry
 
-    async def get(self, user_id: UserId, run_id: RunId) -> Run:
-        async with self.database.as_user(user_id) as connection:
-            run = await runs.get_run(connection, user_id, run_id)
+    async def get(self, subject: Subject, run_id: RunId) -> Run:
+        async with self.database.as_subject(subject) as connection:
+            run = await runs.get_run(connection, subject.user_id, run_id)
             if run is None:
                 raise NotFound(_NO_RUN)
-            return replace(run, message=await threads.assistant_message(connection, user_id, run_id))
+            return replace(run, message=await threads.assistant_message(connection, subject.user_id, run_id))
 
     async def list(
-        self, user_id: UserId, thread_id: ThreadId, *, status: RunStatus | None, limit: int, cursor: str | None
+        self, subject: Subject, thread_id: ThreadId, *, status: RunStatus | None, limit: int, cursor: str | None
     ) -> Page[Run]:
         before = decode_position_cursor(cursor, 1)[0] if cursor else None
-        async with self.database.as_user(user_id) as connection:
-            if await threads.get_thread(connection, user_id, thread_id) is None:
+        async with self.database.as_subject(subject) as connection:
+            if await threads.get_thread(connection, subject.user_id, thread_id) is None:
                 raise NotFound(_NO_THREAD)
-            rows = await runs.list_runs(connection, user_id, thread_id, status=status, limit=limit + 1, before=before)
+            rows = await runs.list_runs(
+                connection, subject.user_id, thread_id, status=status, limit=limit + 1, before=before
+            )
         more = len(rows) > limit
         return Page([run for run, _ in rows[:limit]], encode_position_cursor(rows[limit - 1][1]) if more else None)
 
-    async def list_models(self, user_id: UserId) -> tuple[Model, ...]:
-        return self.models.allowed(await self.entitlements.of(user_id))
+    async def list_models(self, subject: Subject) -> tuple[Model, ...]:
+        return self.models.allowed(await self.entitlements.of(subject))

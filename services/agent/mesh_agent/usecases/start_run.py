@@ -17,7 +17,8 @@ from mesh_common.errors import (
     QuotaExceeded,
     Unavailable,
 )
-from mesh_common.ids import RunId, ThreadId, UserId, new_id
+from mesh_common.ids import RunId, ThreadId, new_id
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import Claim, Entitlements, Multitask, RunInput
 from mesh_agent.entitlements import CachedEntitlements
@@ -61,23 +62,23 @@ class StartRun:
     cancel: CancelRun
     max_pending_per_user: int
 
-    async def __call__(self, user_id: UserId, run: RunInput) -> StartedRun:
+    async def __call__(self, subject: Subject, run: RunInput) -> StartedRun:
         """Durable when it returns: stored in one transaction, and claimed in the same one when the thread is free.
 
         The same request again gives the run it made, whatever would refuse a new one by then.
         """
-        entitlements = await self.entitlements.of(user_id)
+        entitlements = await self.entitlements.of(subject)
         # What was committed must be executed, also when the caller goes away between the two.
-        return await await_detached(self.executor.spawn(self._start(user_id, run, entitlements)), "start")
+        return await await_detached(self.executor.spawn(self._start(subject, run, entitlements)), "start")
 
-    async def _start(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
-        started = await self._store_and_launch(user_id, run, entitlements)
+    async def _start(self, subject: Subject, run: RunInput, entitlements: Entitlements) -> StartedRun:
+        started = await self._store_and_launch(subject, run, entitlements)
         if run.multitask is Multitask.INTERRUPT:
             # Before the run is acknowledged, and again when it is started again: so that no crash between leaves it
             # waiting behind what it was to interrupt.
-            interrupted = await self.cancel.before(user_id, started.run_id)
+            interrupted = await self.cancel.before(subject, started.run_id)
             if interrupted:
-                self.executor.spawn(self.cancel.stop(user_id, interrupted))
+                self.executor.spawn(self.cancel.stop(subject, interrupted))
         return started
 
     async def _plan_if_passing(self, run: RunInput, entitlements: Entitlements) -> StoredPlan | None:
@@ -99,16 +100,18 @@ class StartRun:
             raise InvalidInput.of_field("message", f"is longer than the model can read ({budget_tokens} tokens)")
         return plan
 
-    async def _store_and_launch(self, user_id: UserId, run: RunInput, entitlements: Entitlements) -> StartedRun:
+    async def _store_and_launch(self, subject: Subject, run: RunInput, entitlements: Entitlements) -> StartedRun:
         digest = request_digest(run)
         try:
-            return await self._store_new(user_id, run, digest, entitlements)
+            return await self._store_new(subject, run, digest, entitlements)
         except _REFUSALS_OF_NEW:
-            if repeated := await self._repeated(user_id, run, digest):
+            if repeated := await self._repeated(subject, run, digest):
                 return repeated
             raise
 
-    async def _store_new(self, user_id: UserId, run: RunInput, digest: bytes, entitlements: Entitlements) -> StartedRun:
+    async def _store_new(
+        self, subject: Subject, run: RunInput, digest: bytes, entitlements: Entitlements
+    ) -> StartedRun:
         plan = await self._plan_if_passing(run, entitlements)
         asked_at_s = time.monotonic()
         with (
@@ -118,31 +121,33 @@ class StartRun:
         ):
             recall = None
             if has_room and plan and plan.plan.memory.recalls:
-                recall = prefetch_recall(self.executor.spawn, self.memories, user_id, run.message)
+                recall = prefetch_recall(self.executor.spawn, self.memories, subject, run.message)
                 unless_launched.callback(recall.cancel)
-            async with self.database.as_user(user_id) as connection:
-                await self._refuse_repeated(connection, user_id, run)
+            async with self.database.as_subject(subject) as connection:
+                await self._refuse_repeated(connection, subject, run)
                 plan = plan or self._checked_plan(run, entitlements)
-                thread_id = await self._thread(connection, user_id, run)
-                claim = await self._insert(connection, user_id, thread_id, run, digest, plan.hash, may_claim=has_room)
+                thread_id = await self._thread(connection, subject, run)
+                claim = await self._insert(connection, subject, thread_id, run, digest, plan.hash, may_claim=has_room)
                 if claim is None:
-                    await self._keep_pending(connection, user_id, run, join)
+                    await self._keep_pending(connection, subject, run, join)
             if claim:
                 self.executor.launch(claim, asked_at_s, recall)
                 unless_launched.pop_all()
         return StartedRun(run.run_id, thread_id, is_new=True)
 
-    async def _refuse_repeated(self, connection: Connection, user_id: UserId, run: RunInput) -> None:
-        if run.idempotency_key and await runs.run_by_id_or_key(connection, user_id, run.run_id, run.idempotency_key):
+    async def _refuse_repeated(self, connection: Connection, subject: Subject, run: RunInput) -> None:
+        if run.idempotency_key and await runs.run_by_id_or_key(
+            connection, subject.user_id, run.run_id, run.idempotency_key
+        ):
             raise _taken()
 
-    async def _thread(self, connection: Connection, user_id: UserId, run: RunInput) -> ThreadId:
+    async def _thread(self, connection: Connection, subject: Subject, run: RunInput) -> ThreadId:
         """Made or locked: runs start on it one after the other."""
         if run.thread_id is None:
             thread_id = ThreadId(new_id())
-            await threads.insert_thread(connection, user_id, thread_id)
+            await threads.insert_thread(connection, subject.user_id, thread_id)
             return thread_id
-        if not await threads.lock_thread(connection, user_id, run.thread_id):
+        if not await threads.lock_thread(connection, subject.user_id, run.thread_id):
             raise _no_thread()
         if run.multitask is Multitask.REJECT:
             await self._refuse_busy(connection, run.thread_id, run.run_id)
@@ -155,7 +160,7 @@ class StartRun:
     async def _insert(
         self,
         connection: Connection,
-        user_id: UserId,
+        subject: Subject,
         thread_id: ThreadId,
         run: RunInput,
         digest: bytes,
@@ -165,7 +170,7 @@ class StartRun:
     ) -> Claim | None:
         """The claim, or none for a run that waits."""
         claimant = Claimant(self.executor.owner, self.executor.limits.lease_ttl_s) if may_claim else None
-        inserted = await starts.insert_run(connection, user_id, thread_id, run, digest, claimant, plan_hash)
+        inserted = await starts.insert_run(connection, subject, thread_id, run, digest, claimant, plan_hash)
         if inserted is None:
             raise _no_thread()
         if not inserted.is_new:
@@ -173,10 +178,10 @@ class StartRun:
         return inserted.claim
 
     async def _keep_pending(
-        self, connection: Connection, user_id: UserId, run: RunInput, join: Callable[[], None]
+        self, connection: Connection, subject: Subject, run: RunInput, join: Callable[[], None]
     ) -> None:
         join()
-        if await self._others_pending(connection, user_id, run) >= self.max_pending_per_user:
+        if await self._others_pending(connection, subject, run) >= self.max_pending_per_user:
             raise Unavailable(
                 "Too many of your runs wait already. Try again later.",
                 reason="TOO_MANY_PENDING_RUNS",
@@ -184,16 +189,16 @@ class StartRun:
             )
         await claims.notify_pending(connection)
 
-    async def _others_pending(self, connection: Connection, user_id: UserId, run: RunInput) -> int:
+    async def _others_pending(self, connection: Connection, subject: Subject, run: RunInput) -> int:
         """Of the user's, besides this one; what an interrupting run is about to cancel stands not in its way."""
         if run.multitask is Multitask.INTERRUPT and run.thread_id:
-            return await runs.count_pending(connection, user_id, besides_thread=run.thread_id)
-        return await runs.count_pending(connection, user_id) - 1
+            return await runs.count_pending(connection, subject.user_id, besides_thread=run.thread_id)
+        return await runs.count_pending(connection, subject.user_id) - 1
 
-    async def _repeated(self, user_id: UserId, run: RunInput, digest: bytes) -> StartedRun | None:
+    async def _repeated(self, subject: Subject, run: RunInput, digest: bytes) -> StartedRun | None:
         """What came of the same request before; None when there was none."""
-        async with self.database.as_user(user_id) as connection:
-            before = await runs.run_by_id_or_key(connection, user_id, run.run_id, run.idempotency_key)
+        async with self.database.as_subject(subject) as connection:
+            before = await runs.run_by_id_or_key(connection, subject.user_id, run.run_id, run.idempotency_key)
         if before is None:
             return None
         run_id, thread_id, digest_before = before

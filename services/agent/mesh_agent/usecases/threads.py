@@ -13,7 +13,8 @@ from mesh_common.cursor import (
 )
 from mesh_common.database.postgres import Database
 from mesh_common.errors import Conflict, IdempotencyKeyReused, NotFound
-from mesh_common.ids import ThreadId, UserId, new_id
+from mesh_common.ids import ThreadId, new_id
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import Message, Metadata, Thread
 from mesh_agent.store import threads
@@ -33,13 +34,13 @@ class Threads:
     database: Database
     cancel: CancelRun
 
-    async def create(self, user_id: UserId, title: str, metadata: Metadata, idempotency_key: str | None) -> Thread:
+    async def create(self, subject: Subject, title: str, metadata: Metadata, idempotency_key: str | None) -> Thread:
         """The thread made, or made before with this key. Raises IdempotencyKeyReused when that was another one."""
         digest = request_hash(title=title, metadata=metadata)
-        async with self.database.as_user(user_id) as connection:
+        async with self.database.as_subject(subject) as connection:
             thread = await threads.insert_thread(
                 connection,
-                user_id,
+                subject.user_id,
                 ThreadId(new_id()),
                 title=title,
                 metadata=metadata,
@@ -48,51 +49,51 @@ class Threads:
             )
             if thread:
                 return thread
-            before = await threads.thread_by_key(connection, user_id, idempotency_key or "")
+            before = await threads.thread_by_key(connection, subject.user_id, idempotency_key or "")
         if before is None:
             raise Conflict("The thread was deleted at the same time. Try again.")
         if before[1] != digest:
             raise IdempotencyKeyReused("This Idempotency-Key was used with another request.")
         return before[0]
 
-    async def get(self, user_id: UserId, thread_id: ThreadId) -> Thread:
-        async with self.database.as_user(user_id) as connection:
-            thread = await threads.get_thread(connection, user_id, thread_id)
+    async def get(self, subject: Subject, thread_id: ThreadId) -> Thread:
+        async with self.database.as_subject(subject) as connection:
+            thread = await threads.get_thread(connection, subject.user_id, thread_id)
         return _found(thread)
 
-    async def list(self, user_id: UserId, *, limit: int, cursor: str | None, query: str | None) -> Page[Thread]:
+    async def list(self, subject: Subject, *, limit: int, cursor: str | None, query: str | None) -> Page[Thread]:
         after = decode_time_cursor(cursor) if cursor else None
-        async with self.database.as_user(user_id) as connection:
-            rows = await threads.list_threads(connection, user_id, limit=limit + 1, after=after, query=query)
+        async with self.database.as_subject(subject) as connection:
+            rows = await threads.list_threads(connection, subject.user_id, limit=limit + 1, after=after, query=query)
         page = list(rows[:limit])
         more = len(rows) > limit
         return Page(page, encode_time_cursor(page[-1].updated_at, page[-1].id) if more else None)
 
     async def update(
-        self, user_id: UserId, thread_id: ThreadId, *, title: str | None, metadata: Metadata | None
+        self, subject: Subject, thread_id: ThreadId, *, title: str | None, metadata: Metadata | None
     ) -> Thread:
-        async with self.database.as_user(user_id) as connection:
-            thread = await threads.update_thread(connection, user_id, thread_id, title=title, metadata=metadata)
+        async with self.database.as_subject(subject) as connection:
+            thread = await threads.update_thread(connection, subject.user_id, thread_id, title=title, metadata=metadata)
         return _found(thread)
 
-    async def delete(self, user_id: UserId, thread_id: ThreadId) -> None:
+    async def delete(self, subject: Subject, thread_id: ThreadId) -> None:
         """Deletes it with all it has.
 
         A run that is on it is stopped by its owner; whatever it still wants to store is refused, for its lease is gone
         with the thread. What it cost is billed all the same.
         """
-        async with self.database.as_user(user_id) as connection:
-            owners = await threads.delete_thread(connection, user_id, thread_id)
+        async with self.database.as_subject(subject) as connection:
+            owners = await threads.delete_thread(connection, subject.user_id, thread_id)
         if owners is None:
             raise NotFound(_NO_THREAD)
-        self.cancel.discard(user_id, owners)
+        self.cancel.discard(subject, owners)
 
-    async def messages(self, user_id: UserId, thread_id: ThreadId, *, limit: int, cursor: str | None) -> Page[Message]:
+    async def messages(self, subject: Subject, thread_id: ThreadId, *, limit: int, cursor: str | None) -> Page[Message]:
         place = decode_position_cursor(cursor, 2) if cursor else None
-        async with self.database.as_user(user_id) as connection:
-            _found(await threads.get_thread(connection, user_id, thread_id))
+        async with self.database.as_subject(subject) as connection:
+            _found(await threads.get_thread(connection, subject.user_id, thread_id))
             rows = await threads.list_messages(
-                connection, user_id, thread_id, limit=limit + 1, after=(place[0], place[1]) if place else None
+                connection, subject.user_id, thread_id, limit=limit + 1, after=(place[0], place[1]) if place else None
             )
         page = [message for message, _ in rows[:limit]]
         more = len(rows) > limit

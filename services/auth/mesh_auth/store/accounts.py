@@ -1,4 +1,7 @@
-"""All SQL of auth; that of usage stands in `usage_store`."""
+"""The SQL of accounts and sessions; `store.usage` has that of usage.
+
+The role of requests gets the `org_id` of a new row from its transaction; what the worker may run names it.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +12,7 @@ from asyncpg import Record
 from mesh_common.database.postgres import Database
 from mesh_common.database.statements import Statement
 from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 from sqlalchemy import ColumnElement, Row, Table, delete, exists, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -24,8 +28,19 @@ from mesh_auth.domain import (
 )
 from mesh_auth.store.revocation_cursor import RevocationCursor
 from mesh_auth.store.usage import PostgresUsageStore
-from mesh_auth.tables import credentials, entitlement_overrides, refresh_tokens, revocations, sessions, users
+from mesh_auth.tables import (
+    credentials,
+    entitlement_overrides,
+    memberships,
+    organisations,
+    refresh_tokens,
+    revocations,
+    sessions,
+    users,
+)
 
+_OWNER = "owner"
+"""The role of a user in their personal organisation."""
 _USER_COLUMNS = (users.c.user_id, users.c.email, users.c.created_at, users.c.is_admin)
 
 _CURRENT_SNAPSHOT = text("SELECT pg_current_snapshot()::text")
@@ -76,8 +91,8 @@ class PostgresAuthDatabase:
         self._database = database
 
     @asynccontextmanager
-    async def as_user(self, user_id: UserId) -> AsyncIterator["PostgresAuthStore"]:
-        async with self._database.as_user(user_id) as connection:
+    async def as_subject(self, subject: Subject) -> AsyncIterator["PostgresAuthStore"]:
+        async with self._database.as_subject(subject) as connection:
             yield PostgresAuthStore(connection)
 
     @asynccontextmanager
@@ -103,7 +118,13 @@ class PostgresAuthStore(PostgresUsageStore):
         if added.rowcount == 0:
             return False
         await self._connection.execute(insert(credentials).values(user_id=user.id, password_hash=password_hash))
+        await self._add_personal_organisation(user)
         return True
+
+    async def _add_personal_organisation(self, user: User) -> None:
+        personal = {"org_id": user.subject.organisation_id, "user_id": user.id, "created_at": user.created_at}
+        await self._connection.execute(insert(organisations).values(personal))
+        await self._connection.execute(insert(memberships).values(role=_OWNER, **personal))
 
     async def find_user(self, user_id: UserId) -> User | None:
         row = await _FIND_USER.row(self._connection, {"user_id": user_id})
@@ -123,7 +144,7 @@ class PostgresAuthStore(PostgresUsageStore):
     async def start_session(self, session: Session, token_hash: bytes) -> None:
         values = {
             "session_id": session.id,
-            "user_id": session.user_id,
+            "user_id": session.subject.user_id,
             "created_at": session.created_at,
             "expires_at": session.expires_at,
             "token_hash": token_hash,
@@ -135,7 +156,8 @@ class PostgresAuthStore(PostgresUsageStore):
             insert(refresh_tokens).values(
                 token_hash=token_hash,
                 session_id=session.id,
-                user_id=session.user_id,
+                org_id=session.subject.organisation_id,
+                user_id=session.subject.user_id,
                 created_at=now,
                 expires_at=session.expires_at,
             )
@@ -187,10 +209,15 @@ class PostgresAuthStore(PostgresUsageStore):
         )
         return ended.rowcount == 1
 
-    async def add_revocation(self, user_id: UserId, revocation: Revocation) -> None:
+    async def add_revocation(self, subject: Subject, revocation: Revocation) -> None:
         await self._connection.execute(
             insert(revocations)
-            .values(session_id=revocation.session_id, user_id=user_id, expires_at=revocation.expires_at)
+            .values(
+                session_id=revocation.session_id,
+                org_id=subject.organisation_id,
+                user_id=subject.user_id,
+                expires_at=revocation.expires_at,
+            )
             .on_conflict_do_nothing(index_elements=["session_id"])
         )
 

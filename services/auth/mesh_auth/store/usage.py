@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mesh_common.database.statements import Statement
 from mesh_common.ids import UserId
 from mesh_common.process.telemetry import tracer
+from mesh_common.subject import Subject
 from opentelemetry.trace import SpanKind
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,8 +17,8 @@ _ADD_USAGE = Statement(
     "auth.add_usage",
     """
     WITH known AS (SELECT user_id FROM auth.users WHERE user_id = :user_id), added AS (
-        INSERT INTO auth.usage (run_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at)
-        SELECT :run_id::uuid, user_id, :model::text, :input_tokens::bigint, :output_tokens::bigint,
+        INSERT INTO auth.usage (run_id, org_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at)
+        SELECT :run_id::uuid, :org_id::uuid, user_id, :model::text, :input_tokens::bigint, :output_tokens::bigint,
                :cost_micro_usd::bigint, :ended_at::timestamptz
         FROM known
         ON CONFLICT (run_id) DO NOTHING
@@ -33,13 +34,13 @@ _ADD_USAGE_BATCH = Statement(
     WITH known AS (
         SELECT user_id FROM auth.users WHERE user_id = ANY(:user_ids::uuid[]) ORDER BY user_id FOR KEY SHARE
     ), added AS (
-        INSERT INTO auth.usage (run_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at)
-        SELECT run_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at
+        INSERT INTO auth.usage (run_id, org_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at)
+        SELECT run_id, org_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at
         FROM unnest(
-            :run_ids::uuid[], :user_ids::uuid[], :models::text[], :input_tokens::bigint[], :output_tokens::bigint[],
-            :cost_micro_usd::bigint[], :ended_at::timestamptz[]
+            :run_ids::uuid[], :org_ids::uuid[], :user_ids::uuid[], :models::text[], :input_tokens::bigint[],
+            :output_tokens::bigint[], :cost_micro_usd::bigint[], :ended_at::timestamptz[]
         ) WITH ORDINALITY
-            AS entry (run_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at, position)
+            AS entry (run_id, org_id, user_id, model, input_tokens, output_tokens, cost_micro_usd, ended_at, position)
         JOIN known USING (user_id)
         ORDER BY run_id, position
         ON CONFLICT (run_id) DO NOTHING
@@ -53,10 +54,11 @@ class PostgresUsageStore:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def add_usage(self, user_id: UserId, usage_of_run: RunUsage) -> bool:
+    async def add_usage(self, subject: Subject, usage_of_run: RunUsage) -> bool:
         parameters = {
             "run_id": usage_of_run.run_id,
-            "user_id": user_id,
+            "org_id": subject.organisation_id,
+            "user_id": subject.user_id,
             "model": usage_of_run.model,
             "input_tokens": usage_of_run.input_tokens,
             "output_tokens": usage_of_run.output_tokens,
@@ -70,7 +72,8 @@ class PostgresUsageStore:
         of_runs = [entry.usage for entry in entries]
         parameters = {
             "run_ids": [usage_of_run.run_id for usage_of_run in of_runs],
-            "user_ids": [entry.user_id for entry in entries],
+            "org_ids": [entry.subject.organisation_id for entry in entries],
+            "user_ids": [entry.subject.user_id for entry in entries],
             "models": [usage_of_run.model for usage_of_run in of_runs],
             "input_tokens": [usage_of_run.input_tokens for usage_of_run in of_runs],
             "output_tokens": [usage_of_run.output_tokens for usage_of_run in of_runs],
@@ -78,7 +81,7 @@ class PostgresUsageStore:
             "ended_at": [usage_of_run.ended_at for usage_of_run in of_runs],
         }
         known = await _ADD_USAGE_BATCH.rows(self._connection, parameters)
-        return {entry.user_id for entry in entries} - {row["user_id"] for row in known}
+        return {entry.subject.user_id for entry in entries} - {row["user_id"] for row in known}
 
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
         statement = (

@@ -1,6 +1,6 @@
 """PostgreSQL: the pool of a service, and its two roles.
 
-A login of a service may do nothing by itself (NOINHERIT): each transaction takes the role `<svc>_app` with a user,
+A login of a service may do nothing by itself (NOINHERIT): each transaction takes the role `<svc>_app` with a subject,
 whose rows alone it then sees, or `<svc>_worker` for work across users (DESIGN §5).
 """
 
@@ -20,9 +20,9 @@ from mesh_common.database.text_rules import TEXT_SQL, text_fault
 from mesh_common.database.transactions import DRIVER_ERRORS, AsyncpgTransactions, SqlAlchemyTransactions, Transactions
 from mesh_common.database.unit_of_work import UNMIGRATED_CLASSES, UnitOfWork, sqlstate
 from mesh_common.errors import MeshError
-from mesh_common.ids import UserId
 from mesh_common.process.metrics import DATABASE_POOL
 from mesh_common.process.settings import GrpcSettings
+from mesh_common.subject import Subject
 
 Driver = Literal["asyncpg", "psycopg"]
 # A process that is frozen in a transaction must not hold its locks for as long as its connection lives.
@@ -48,9 +48,9 @@ class Database:
         self._transactions = transactions
         self._is_text_checked = False
 
-    def as_user(self, user_id: UserId) -> AbstractAsyncContextManager[AsyncConnection]:
-        """One transaction that sees and writes this user's rows alone; commits at the end of the block."""
-        return UnitOfWork(self.engine, self._transactions, f"{self.schema}_app", user_id)
+    def as_subject(self, subject: Subject) -> AbstractAsyncContextManager[AsyncConnection]:
+        """One transaction that sees and writes rows of this user in this organisation; commits at the block's end."""
+        return UnitOfWork(self.engine, self._transactions, f"{self.schema}_app", subject)
 
     def as_worker(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One transaction across users: claims, queues, retention, login. Never for a request's own reads."""

@@ -15,12 +15,17 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_common.database.statements import driver_of
-from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
-_TAKE_ROLE: Final = text("SELECT set_config('role', :role, true), set_config('mesh.user_id', :user_id, true)")
-# A number or a name of ours alone goes into it: the simple protocol, which takes two statements at once, has no
-# parameters.
-_BEGIN: Final = "BEGIN; SELECT set_config('role', '{role}', true), set_config('mesh.user_id', '{user_id}', true)"
+_TAKE_ROLE: Final = text(
+    "SELECT set_config('role', :role, true), set_config('mesh.user_id', :user_id, true),"
+    " set_config('mesh.org_id', :org_id, true)"
+)
+# Ids and a name of ours alone go into it: the simple protocol, which takes two statements at once, has no parameters.
+_BEGIN: Final = (
+    "BEGIN; SELECT set_config('role', '{role}', true), set_config('mesh.user_id', '{user_id}', true),"
+    " set_config('mesh.org_id', '{org_id}', true)"
+)
 
 
 DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -36,8 +41,8 @@ _DEAD: Final = (
 
 
 class Transactions(Protocol):
-    async def begin(self, connection: AsyncConnection, role: str, user_id: UserId | None) -> None:
-        """Begins one that has the role and sees the user's rows; nobody's when there is none."""
+    async def begin(self, connection: AsyncConnection, role: str, subject: Subject | None) -> None:
+        """Begins one that has the role and sees the subject's rows; nobody's when there is none."""
 
     async def commit(self, connection: AsyncConnection) -> None: ...
 
@@ -51,8 +56,9 @@ class Transactions(Protocol):
 class SqlAlchemyTransactions:
     """Any driver's."""
 
-    async def begin(self, connection: AsyncConnection, role: str, user_id: UserId | None) -> None:
-        await connection.execute(_TAKE_ROLE, {"role": role, "user_id": str(user_id or "")})
+    async def begin(self, connection: AsyncConnection, role: str, subject: Subject | None) -> None:
+        org_id, user_id = _ids(subject)
+        await connection.execute(_TAKE_ROLE, {"role": role, "user_id": user_id, "org_id": org_id})
 
     async def commit(self, connection: AsyncConnection) -> None:
         await connection.commit()
@@ -70,10 +76,10 @@ class SqlAlchemyTransactions:
 class AsyncpgTransactions:
     """Of an engine whose isolation level is AUTOCOMMIT, so that SQLAlchemy begins and commits nothing itself."""
 
-    async def begin(self, connection: AsyncConnection, role: str, user_id: UserId | None) -> None:
-        user = str(UUID(int=user_id.int)) if user_id else ""
+    async def begin(self, connection: AsyncConnection, role: str, subject: Subject | None) -> None:
+        org_id, user_id = _ids(subject)
         driver = driver_of(connection)
-        await driver.execute(_BEGIN.format(role=role, user_id=user))
+        await driver.execute(_BEGIN.format(role=role, user_id=user_id, org_id=org_id))
 
     async def commit(self, connection: AsyncConnection) -> None:
         driver = driver_of(connection)
@@ -91,6 +97,13 @@ class AsyncpgTransactions:
             if driver.is_closed():
                 await connection.invalidate()
         await connection.close()
+
+
+def _ids(subject: Subject | None) -> tuple[str, str]:
+    """The organisation's and the user's; made of numbers, so that nothing else can get into a statement."""
+    if subject is None:
+        return "", ""
+    return str(UUID(int=subject.organisation_id.int)), str(UUID(int=subject.user_id.int))
 
 
 async def _roll_back(driver: asyncpg.Connection) -> None:

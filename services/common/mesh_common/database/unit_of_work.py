@@ -1,4 +1,4 @@
-"""The unit of work: one transaction on a connection of the pool, with its role and its user."""
+"""The unit of work: one transaction on a connection of the pool, with its role and its subject."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
@@ -11,14 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mesh_common.database.transactions import DRIVER_ERRORS, Transactions, has_cut, is_dead
 from mesh_common.errors import Unavailable
-from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
 _RETRY_AFTER_S: Final = 1.0
 # Class 08: connection; 40: rolled back by a deadlock; 53: resources; 57: the operator stopped us.
 # https://www.postgresql.org/docs/18/errcodes-appendix.html
 # Class 28: a password that is being rotated.
 # 25P03: our transaction stood still for too long.
-UNMIGRATED_CLASSES: Final = ("3F000", "42P01")
+# A schema, a table or a column that the next migration makes.
+UNMIGRATED_CLASSES: Final = ("3F000", "42703", "42P01")
 _AWAY_CLASSES: Final = ("08", "25P03", "28", "40", "53", "57", *UNMIGRATED_CLASSES)
 
 
@@ -31,15 +32,15 @@ class UnitOfWork(AbstractAsyncContextManager[AsyncConnection]):
     would keep an error that another is raised from in a cycle with all that the block knew.
     """
 
-    __slots__ = ("_connection", "_engine", "_role", "_transactions", "_user_id")
+    __slots__ = ("_connection", "_engine", "_role", "_subject", "_transactions")
 
     _connection: AsyncConnection
 
-    def __init__(self, engine: AsyncEngine, transactions: Transactions, role: str, user_id: UserId | None) -> None:
+    def __init__(self, engine: AsyncEngine, transactions: Transactions, role: str, subject: Subject | None) -> None:
         self._engine = engine
         self._transactions = transactions
         self._role = role
-        self._user_id = user_id
+        self._subject = subject
 
     async def __aenter__(self) -> AsyncConnection:
         try:
@@ -73,7 +74,7 @@ class UnitOfWork(AbstractAsyncContextManager[AsyncConnection]):
     async def _take(self) -> AsyncConnection:
         connection = await self._engine.connect()
         try:
-            await self._transactions.begin(connection, self._role, self._user_id)
+            await self._transactions.begin(connection, self._role, self._subject)
         except BaseException as error:
             await self._give_back(connection, error)
             raise

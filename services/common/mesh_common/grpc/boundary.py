@@ -1,6 +1,6 @@
 """The edge of every gRPC service: who calls, for whom, until when; and what leaves when something goes wrong.
 
-One interceptor does all of it, in this order: trace, service token, allowed edge, user, deadline, the servicer,
+One interceptor does all of it, in this order: trace, service token, allowed edge, subject, deadline, the servicer,
 errors, one log line, metrics. It catches everything, as HTTP's boundary (the gateway's observer) does; besides them
 only the agent's execution and the job worker do, so that one run or job fails alone.
 """
@@ -20,13 +20,14 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from mesh_common.caller import Caller, acting
 from mesh_common.errors import Internal, MeshError, PermissionDenied, Unauthenticated
-from mesh_common.grpc.client import USER_METADATA
+from mesh_common.grpc.client import SUBJECT_METADATA, USER_METADATA
 from mesh_common.grpc.edges import ALLOWED_CALLERS
 from mesh_common.grpc.error_wire import code_of, to_status
 from mesh_common.grpc.service_tokens import ServiceTokenVerifier
 from mesh_common.ids import UserId
 from mesh_common.process.metrics import RPC_SERVER_MESSAGES, RPC_SERVER_OPEN, RPC_SERVER_SECONDS
 from mesh_common.process.telemetry import restored_context, tracer
+from mesh_common.subject import Subject, parse_subject
 
 log = structlog.get_logger()
 
@@ -105,7 +106,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
         left_s = context.time_remaining()
         # The stubs forget that a call without a deadline gives None here.
         deadline_s = None if left_s is None else time.monotonic() + left_s  # type: ignore[redundant-expr]
-        return Caller(service, _user(metadata), deadline_s)
+        return Caller(service, _subject(metadata), deadline_s)
 
 
 class _Call:
@@ -175,6 +176,21 @@ class _Call:
 
 def _metadata(context: Context) -> Mapping[str, str]:
     return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def _subject(metadata: Mapping[str, str]) -> Subject | None:
+    """Whom the call acts for. Release 0.1.0 names the user alone, which means their personal organisation."""
+    user = _user(metadata)
+    text = metadata.get(SUBJECT_METADATA)
+    if text is None:
+        return None if user is None else Subject.personal(user)
+    try:
+        subject = parse_subject(text)
+    except ValueError:
+        raise Unauthenticated("The subject acted for is malformed.", reason="SUBJECT_INVALID") from None
+    if user is not None and user != subject.user_id:
+        raise Unauthenticated("The call names two users.", reason="SUBJECT_INVALID")
+    return subject
 
 
 def _user(metadata: Mapping[str, str]) -> UserId | None:

@@ -1,4 +1,4 @@
-"""The one way services call each other: channel, service token, user, deadline, trace, error, metric."""
+"""The one way services call each other: channel, service token, subject, deadline, trace, error, metric."""
 
 import asyncio
 import time
@@ -13,17 +13,19 @@ from google.protobuf.message import Message
 from opentelemetry import propagate
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from mesh_common.caller import current_user, remaining_s
+from mesh_common.caller import current_subject, remaining_s
 from mesh_common.errors import MeshError
 from mesh_common.grpc.error_wire import code_of, from_rpc_error
 from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.grpc.tls import RenewingChannel, channel_credentials
-from mesh_common.ids import UserId
 from mesh_common.process.metrics import RPC_CLIENT_SECONDS
 from mesh_common.process.telemetry import tracer
 from mesh_common.process.tls_files import ChannelTls, TlsMaterial
+from mesh_common.subject import Subject
 
 USER_METADATA: Final = "mesh-on-behalf-of"
+"""The user alone: what release 0.1.0 sends and reads. The next release sends it no more."""
+SUBJECT_METADATA: Final = "mesh-subject"
 Metadata = tuple[tuple[str, str], ...]
 
 # Retries are the channel's, on UNAVAILABLE, and only for calls that change nothing or are idempotent by an id.
@@ -135,7 +137,7 @@ def open_channel(
 class ServiceCalls:
     """Calls from this service to one other (`callee`: auth, agent, memory or eval).
 
-    The user acted for is the one of the call being served; `user_id` names one where work is done beside a request.
+    A call acts for the subject of the call being served; `subject` names one where work is done beside a request.
     """
 
     callee: str
@@ -147,11 +149,11 @@ class ServiceCalls:
         request: Q,
         *,
         timeout_s: float,
-        user_id: UserId | None = None,
+        subject: Subject | None = None,
     ) -> R:
         """The answer within `timeout_s` and the caller's own deadline. Raises the callee's MeshError."""
         with self._observed(request) as headers:
-            return await method(request, timeout=remaining_s(timeout_s), metadata=self._metadata(headers, user_id))
+            return await method(request, timeout=remaining_s(timeout_s), metadata=self._metadata(headers, subject))
 
     @asynccontextmanager
     async def stream[Q: Message, R: Message](
@@ -160,7 +162,7 @@ class ServiceCalls:
         request: Q,
         *,
         timeout_s: float | None,
-        user_id: UserId | None = None,
+        subject: Subject | None = None,
     ) -> AsyncIterator["ServerStream[R]"]:
         """An open stream, cancelled when the block is left. `timeout_s` None: as long as the other side sends.
 
@@ -168,15 +170,15 @@ class ServiceCalls:
         """
         with self._observed(request) as headers:
             timeout = None if timeout_s is None else remaining_s(timeout_s)
-            call = method(request, timeout=timeout, metadata=self._metadata(headers, user_id))
+            call = method(request, timeout=timeout, metadata=self._metadata(headers, subject))
             try:
                 yield ServerStream(call)
             finally:
                 call.cancel()
 
-    def _metadata(self, headers: dict[str, str], user_id: UserId | None) -> Metadata:
-        user = user_id or current_user()
-        on_behalf = ((USER_METADATA, str(user)),) if user else ()
+    def _metadata(self, headers: dict[str, str], subject: Subject | None) -> Metadata:
+        acts_for = subject or current_subject()
+        on_behalf = ((USER_METADATA, str(acts_for.user_id)), (SUBJECT_METADATA, acts_for.as_text())) if acts_for else ()
         token = ("authorization", f"Bearer {self.signer.token_for(self.callee)}")
         return (token, *on_behalf, *headers.items())
 

@@ -1,7 +1,7 @@
 """A job queue in a service's own schema: `FOR UPDATE SKIP LOCKED`, leases, back-off.
 
 Why not a library (docs/adr/0002): ours must follow the schema's roles and row-level security, be written in the
-same transaction as the thing it is about, and carry the user and the trace. A job survives `kill -9` of its worker:
+same transaction as the thing it is about, and carry the subject and the trace. A job survives `kill -9` of its worker:
 its lease runs out and another claims it, so handlers are idempotent.
 """
 
@@ -16,9 +16,10 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_common.database.statements import to_json
-from mesh_common.ids import UserId, new_id
+from mesh_common.ids import new_id
 from mesh_common.jobs.queue_sql import JobStatements
 from mesh_common.process.telemetry import carried_context
+from mesh_common.subject import Subject
 
 # 1 s, 2 s, 4 s … up to 5 minutes: a callee that restarts is met soon, one that is down is not hammered.
 _BACKOFF_BASE_S = 1.0
@@ -30,11 +31,11 @@ _MAX_DELAYS = 10
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be queued; `delay_s` from now."""
+    """A job to be queued; `delay_s` from now. Of the subject, the organisation and the user are kept."""
 
     kind: str
     key: str
-    user_id: UserId
+    subject: Subject
     payload: dict[str, Any]
     delay_s: float = 0.0
 
@@ -45,7 +46,7 @@ class Job:
 
     id: UUID
     kind: str
-    user_id: UserId
+    subject: Subject
     payload: dict[str, Any]
     trace_context: dict[str, str]
     attempt: int
@@ -61,6 +62,7 @@ def job_table(metadata: MetaData, name: str = "jobs") -> Table:
         Column("id", PG_UUID(as_uuid=True), primary_key=True),
         Column("kind", Text, nullable=False),
         Column("key", Text, nullable=False),
+        Column("org_id", PG_UUID(as_uuid=True)),
         Column("user_id", PG_UUID(as_uuid=True), nullable=False),
         Column("payload", JSONB, nullable=False),
         Column("trace_context", JSONB, nullable=False),
@@ -97,7 +99,7 @@ class JobQueue:
     async def claim(self, connection: AsyncConnection, *, limit: int, lease_s: float) -> Sequence[Job]:
         """Up to `limit` due jobs, oldest first, leased to the caller. Needs the worker role."""
         rows = await self._sql.claim.rows(connection, {"limit": limit, "lease_s": lease_s})
-        return [Job(*row) for row in rows]
+        return [Job(id_, kind, Subject(org, user), *others) for id_, kind, org, user, *others in rows]
 
     async def finish(self, connection: AsyncConnection, jobs: Sequence[Job]) -> int:
         """Takes jobs off the queue; those that were renewed meanwhile are due again instead: how many.
@@ -133,7 +135,8 @@ def _parameters(job: NewJob) -> dict[str, Any]:
         "id": new_id(),
         "kind": job.kind,
         "key": job.key,
-        "user_id": job.user_id,
+        "org_id": job.subject.organisation_id,
+        "user_id": job.subject.user_id,
         "payload": to_json(job.payload),
         "trace_context": to_json(carried_context()),
         "delay_s": float(job.delay_s),

@@ -6,8 +6,8 @@ from typing import Self
 from mesh_common.database.statements import Statement
 
 _ADD = """
-    INSERT INTO {table} AS job (id, kind, key, user_id, payload, trace_context, due_at, first_due_at)
-    VALUES (:id, :kind, :key, :user_id, :payload, :trace_context,
+    INSERT INTO {table} AS job (id, kind, key, org_id, user_id, payload, trace_context, due_at, first_due_at)
+    VALUES (:id, :kind, :key, :org_id, :user_id, :payload, :trace_context,
             now() + make_interval(secs => :delay_s), now() + make_interval(secs => :delay_s))
     ON CONFLICT (kind, key)
 """
@@ -30,7 +30,8 @@ _CLAIM = """
     UPDATE {table} AS job
     SET leased_until = now() + make_interval(secs => :lease_s), attempt = job.attempt + 1
     FROM due WHERE job.id = due.id
-    RETURNING job.id, job.kind, job.user_id, job.payload, job.trace_context, job.attempt, job.version
+    RETURNING job.id, job.kind, coalesce(job.org_id, job.user_id), job.user_id, job.payload,
+              job.trace_context, job.attempt, job.version
 """
 # For one job each, and run for many at once: a list of ids is joined by a plan that was made when the table was small,
 # and reads all of it.

@@ -1,4 +1,4 @@
-"""Processes a job queue: claims jobs, runs a handler in the job's trace and as its user, finishes or retries them."""
+"""Processes a job queue: claims jobs, runs a handler in the job's trace and for its subject, finishes or retries."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -137,7 +137,7 @@ class JobWorker:
             record_exception=False,
         ) as span:
             try:
-                with acting(Caller(self._name, job.user_id, None)):
+                with acting(Caller(self._name, job.subject, None)):
                     async with asyncio.timeout(self._timeout_s):
                         await self._handler(job)
             except Exception as error:  # noqa: BLE001 - one bad job must not end its siblings

@@ -9,7 +9,8 @@ import grpc
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh_common.errors import DeadlineExceeded, MeshError
 from mesh_common.events.model import RunEvent
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import RunId
+from mesh_common.subject import Subject
 
 from mesh_gateway import convert
 from mesh_gateway.clients.acknowledgement import Acknowledgement, Response, RunStream, acknowledgement, events_of
@@ -30,18 +31,18 @@ class AgentClient:
         self._start_timeout_s = start_timeout_s
 
     @asynccontextmanager
-    async def start_run(self, user_id: UserId, order: RunOrder) -> AsyncIterator[OpenedRun]:
+    async def start_run(self, subject: Subject, order: RunOrder) -> AsyncIterator[OpenedRun]:
         """A run that is durable from here on; leaving the block ends the following only."""
         request = convert.start_request(order, self._started_runs.follower_id)
         with self._started_runs.expecting(order.run_id) as expected:
-            async with self._backend.stream(self._stub.StartRun, request, user_id=user_id) as stream:
+            async with self._backend.stream(self._stub.StartRun, request, subject=subject) as stream:
                 responses = aiter(stream)
                 acknowledged = await self._acknowledged(stream, responses)
                 if acknowledged:
                     yield _opened(acknowledged, self._carried(acknowledged, expected, stream, responses))
                     return
         # Its events are on a shared stream, and it was over before this process looked at the call's metadata.
-        async with self.follow_run(user_id, order.run_id, None) as ended:
+        async with self.follow_run(subject, order.run_id, None) as ended:
             yield ended
 
     def _carried(
@@ -60,10 +61,12 @@ class AgentClient:
         return _until_cut(self._started_runs.bind(expected, stream_id), call)
 
     @asynccontextmanager
-    async def follow_run(self, user_id: UserId, run_id: RunId, after: EventPosition | None) -> AsyncIterator[OpenedRun]:
+    async def follow_run(
+        self, subject: Subject, run_id: RunId, after: EventPosition | None
+    ) -> AsyncIterator[OpenedRun]:
         """The events after a position; opened as soon as the agent knows the run to be the user's."""
         request = convert.follow_request(run_id, after)
-        async with self._backend.stream(self._stub.FollowRun, request, user_id=user_id) as stream:
+        async with self._backend.stream(self._stub.FollowRun, request, subject=subject) as stream:
             responses = aiter(stream)
             # None: it had ended, and all of it was seen.
             acknowledged = await self._acknowledged(stream, responses) or Acknowledgement(run_id, "", has_ended=True)
@@ -76,55 +79,55 @@ class AgentClient:
         except TimeoutError:
             raise DeadlineExceeded("The run was not acknowledged in time.") from None
 
-    async def cancel_run(self, user_id: UserId, run_id: RunId) -> Run:
+    async def cancel_run(self, subject: Subject, run_id: RunId) -> Run:
         request = agent_pb2.CancelRunRequest(run_id=str(run_id))
-        return convert.run((await self._backend.unary(self._stub.CancelRun, request, user_id=user_id)).run)
+        return convert.run((await self._backend.unary(self._stub.CancelRun, request, subject=subject)).run)
 
-    async def run(self, user_id: UserId, run_id: RunId) -> Run:
+    async def run(self, subject: Subject, run_id: RunId) -> Run:
         request = agent_pb2.GetRunRequest(run_id=str(run_id))
-        return convert.run((await self._backend.unary(self._stub.GetRun, request, user_id=user_id)).run)
+        return convert.run((await self._backend.unary(self._stub.GetRun, request, subject=subject)).run)
 
     async def runs(
-        self, user_id: UserId, thread_id: UUID, *, status: KnownRunStatus | None, limit: int, cursor: str | None
+        self, subject: Subject, thread_id: UUID, *, status: KnownRunStatus | None, limit: int, cursor: str | None
     ) -> Page[Run]:
         request = convert.list_runs_request(thread_id, status, limit, cursor)
-        response = await self._backend.unary(self._stub.ListRuns, request, user_id=user_id)
+        response = await self._backend.unary(self._stub.ListRuns, request, subject=subject)
         return Page(items=[convert.run(one) for one in response.runs], next_cursor=_next(response))
 
     async def create_thread(
-        self, user_id: UserId, title: str, metadata: Mapping[str, str], idempotency_key: str | None
+        self, subject: Subject, title: str, metadata: Mapping[str, str], idempotency_key: str | None
     ) -> Thread:
         request = agent_pb2.CreateThreadRequest(title=title, metadata=metadata, idempotency_key=idempotency_key)
-        return convert.thread((await self._backend.unary(self._stub.CreateThread, request, user_id=user_id)).thread)
+        return convert.thread((await self._backend.unary(self._stub.CreateThread, request, subject=subject)).thread)
 
-    async def thread(self, user_id: UserId, thread_id: UUID) -> Thread:
+    async def thread(self, subject: Subject, thread_id: UUID) -> Thread:
         request = agent_pb2.GetThreadRequest(thread_id=str(thread_id))
-        return convert.thread((await self._backend.unary(self._stub.GetThread, request, user_id=user_id)).thread)
+        return convert.thread((await self._backend.unary(self._stub.GetThread, request, subject=subject)).thread)
 
-    async def threads(self, user_id: UserId, limit: int, cursor: str | None, query: str | None) -> Page[Thread]:
+    async def threads(self, subject: Subject, limit: int, cursor: str | None, query: str | None) -> Page[Thread]:
         request = agent_pb2.ListThreadsRequest(limit=limit, cursor=cursor, query=query)
-        response = await self._backend.unary(self._stub.ListThreads, request, user_id=user_id)
+        response = await self._backend.unary(self._stub.ListThreads, request, subject=subject)
         return Page(items=[convert.thread(one) for one in response.threads], next_cursor=_next(response))
 
     async def update_thread(
-        self, user_id: UserId, thread_id: UUID, *, title: str | None, metadata: Mapping[str, str] | None
+        self, subject: Subject, thread_id: UUID, *, title: str | None, metadata: Mapping[str, str] | None
     ) -> Thread:
         """None leaves the title, or all metadata, as it is."""
         replaced = None if metadata is None else agent_pb2.ThreadMetadata(entries=metadata)
         request = agent_pb2.UpdateThreadRequest(thread_id=str(thread_id), title=title, metadata=replaced)
-        return convert.thread((await self._backend.unary(self._stub.UpdateThread, request, user_id=user_id)).thread)
+        return convert.thread((await self._backend.unary(self._stub.UpdateThread, request, subject=subject)).thread)
 
-    async def delete_thread(self, user_id: UserId, thread_id: UUID) -> None:
+    async def delete_thread(self, subject: Subject, thread_id: UUID) -> None:
         request = agent_pb2.DeleteThreadRequest(thread_id=str(thread_id))
-        await self._backend.unary(self._stub.DeleteThread, request, user_id=user_id)
+        await self._backend.unary(self._stub.DeleteThread, request, subject=subject)
 
-    async def messages(self, user_id: UserId, thread_id: UUID, limit: int, cursor: str | None) -> Page[Message]:
+    async def messages(self, subject: Subject, thread_id: UUID, limit: int, cursor: str | None) -> Page[Message]:
         request = agent_pb2.ListMessagesRequest(thread_id=str(thread_id), limit=limit, cursor=cursor)
-        response = await self._backend.unary(self._stub.ListMessages, request, user_id=user_id)
+        response = await self._backend.unary(self._stub.ListMessages, request, subject=subject)
         return Page(items=[convert.thread_message(one) for one in response.messages], next_cursor=_next(response))
 
-    async def models(self, user_id: UserId) -> list[Model]:
-        response = await self._backend.unary(self._stub.ListModels, agent_pb2.ListModelsRequest(), user_id=user_id)
+    async def models(self, subject: Subject) -> list[Model]:
+        response = await self._backend.unary(self._stub.ListModels, agent_pb2.ListModelsRequest(), subject=subject)
         return [convert.model(one) for one in response.models]
 
 

@@ -5,7 +5,7 @@ from datetime import UTC
 import grpc
 from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
 from mesh_common.clock import Clock
-from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
@@ -37,16 +37,16 @@ class AuthClient:
         response = await self._backend.unary(self._stub.Refresh, request, checks_credentials=True)
         return convert.tokens(response.tokens)
 
-    async def logout(self, user_id: UserId, session_id: str) -> None:
-        await self._backend.unary(self._stub.Logout, auth_pb2.LogoutRequest(session_id=session_id), user_id=user_id)
+    async def logout(self, subject: Subject, session_id: str) -> None:
+        await self._backend.unary(self._stub.Logout, auth_pb2.LogoutRequest(session_id=session_id), subject=subject)
 
-    async def user(self, user_id: UserId) -> User:
-        response = await self._backend.unary(self._stub.GetUser, auth_pb2.GetUserRequest(), user_id=user_id)
+    async def user(self, subject: Subject) -> User:
+        response = await self._backend.unary(self._stub.GetUser, auth_pb2.GetUserRequest(), subject=subject)
         return convert.user(response.user)
 
-    async def usage(self, user_id: UserId, month: str | None) -> MonthUsage:
+    async def usage(self, subject: Subject, month: str | None) -> MonthUsage:
         request = auth_pb2.GetUsageRequest(month=month)
-        return convert.month_usage(await self._backend.unary(self._stub.GetUsage, request, user_id=user_id))
+        return convert.month_usage(await self._backend.unary(self._stub.GetUsage, request, subject=subject))
 
     async def signing_keys(self) -> str:
         """The JWKS document, as JSON."""

@@ -10,12 +10,12 @@ import structlog
 from google.protobuf.message import Message
 from mesh_common.errors import Internal, MeshError, PermissionDenied, Unauthenticated
 from mesh_common.grpc.client import ServerStream, ServiceCalls
-from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
 log = structlog.get_logger()
 
 # What the other side's boundary says about this service, not about the user.
-_ABOUT_US: Final = frozenset({"SERVICE_TOKEN_REQUIRED", "USER_REQUIRED", "EDGE_NOT_ALLOWED"})
+_ABOUT_US: Final = frozenset({"SERVICE_TOKEN_REQUIRED", "USER_REQUIRED", "SUBJECT_INVALID", "EDGE_NOT_ALLOWED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,20 @@ class Backend:
         method: grpc.aio.UnaryUnaryMultiCallable[Q, R],
         request: Q,
         *,
-        user_id: UserId | None = None,
+        subject: Subject | None = None,
         timeout_s: float | None = None,
         checks_credentials: bool = False,
     ) -> R:
         """`checks_credentials`: a refusal may be about what the user sent, and is passed on."""
         with self._refusals_are_ours(checks_credentials=checks_credentials):
-            return await self.calls.unary(method, request, timeout_s=timeout_s or self.timeout_s, user_id=user_id)
+            return await self.calls.unary(method, request, timeout_s=timeout_s or self.timeout_s, subject=subject)
 
     @asynccontextmanager
     async def stream[Q: Message, R: Message](
-        self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q, *, user_id: UserId
+        self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q, *, subject: Subject
     ) -> AsyncIterator[ServerStream[R]]:
         with self._refusals_are_ours(checks_credentials=False):
-            async with self.calls.stream(method, request, timeout_s=None, user_id=user_id) as stream:
+            async with self.calls.stream(method, request, timeout_s=None, subject=subject) as stream:
                 yield stream
 
     @contextmanager

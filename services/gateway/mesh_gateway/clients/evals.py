@@ -2,7 +2,8 @@
 
 import grpc
 from mesh.eval.v1 import eval_pb2, eval_pb2_grpc
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import RunId
+from mesh_common.subject import Subject
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
@@ -14,6 +15,6 @@ class EvalClient:
         self._backend = backend
         self._stub = eval_pb2_grpc.EvalServiceStub(channel)
 
-    async def scores(self, user_id: UserId, run_id: RunId) -> Scores:
+    async def scores(self, subject: Subject, run_id: RunId) -> Scores:
         request = eval_pb2.ListScoresRequest(run_id=str(run_id))
-        return convert.scores(await self._backend.unary(self._stub.ListScores, request, user_id=user_id))
+        return convert.scores(await self._backend.unary(self._stub.ListScores, request, subject=subject))

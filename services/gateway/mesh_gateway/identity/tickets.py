@@ -6,9 +6,10 @@ logs and histories, so a ticket is short-lived, taken by its first use, and stor
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -16,6 +17,7 @@ from mesh_common.clock import Clock
 from mesh_common.errors import Unauthenticated, Unavailable
 from mesh_common.ids import RunId, UserId
 from mesh_common.redis import redis_call
+from mesh_common.subject import Subject, parse_subject
 from redis.asyncio import Redis
 
 from mesh_gateway.identity.access_tokens import Principal
@@ -66,7 +68,7 @@ class StreamTickets:
         if fields["run_id"] != str(run_id) or self._revocations.is_revoked(fields["session_id"]):
             raise _refusal()
         return Principal(
-            user_id=UserId(UUID(fields["user_id"])),
+            subject=_subject(fields),
             session_id=fields["session_id"],
             expires_at=datetime.fromisoformat(fields["expires_at"]),
         )
@@ -80,11 +82,19 @@ def _content(caller: Principal, run_id: RunId) -> bytes:
     return orjson.dumps(
         {
             "run_id": str(run_id),
+            # The user alone is what release 0.1.0 reads.
             "user_id": str(caller.user_id),
+            "subject": caller.subject.as_text(),
             "session_id": caller.session_id,
             "expires_at": caller.expires_at.isoformat(),
         }
     )
+
+
+def _subject(fields: Mapping[str, Any]) -> Subject:
+    if "subject" in fields:
+        return parse_subject(fields["subject"])
+    return Subject.personal(UserId(UUID(fields["user_id"])))
 
 
 def _refusal() -> Unauthenticated:

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 from mesh_common.errors import DeadlineExceeded, Internal, MeshError, Unavailable
 from mesh_common.events.model import RunEvent
-from mesh_common.ids import UserId
+from mesh_common.subject import Subject
 
 from mesh_gateway.metrics import REFOLLOWS
 from mesh_gateway.runs.events import EventPosition
@@ -25,7 +25,7 @@ _MAX_PAUSE_S: Final = 2.0
 
 
 async def follow_to_end(
-    follower: Follower, user_id: UserId, opened: OpenedRun, after: EventPosition | None
+    follower: Follower, subject: Subject, opened: OpenedRun, after: EventPosition | None
 ) -> AsyncGenerator[RunEvent]:
     """The events of an opened run, in order, re-followed from the last one when the stream is cut.
 
@@ -55,7 +55,7 @@ async def follow_to_end(
                 return
             await stack.aclose()
             after = EventPosition.of(last) if last else after
-            source = _refollowed(stack, follower.follow_run(user_id, opened.run_id, after), outage)
+            source = _refollowed(stack, follower.follow_run(subject, opened.run_id, after), outage)
 
 
 async def _refollowed(

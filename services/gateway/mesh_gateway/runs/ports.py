@@ -7,7 +7,8 @@ from enum import Enum
 from typing import Protocol
 
 from mesh_common.events.model import RunEvent
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import RunId
+from mesh_common.subject import Subject
 
 from mesh_gateway.domain import Run
 from mesh_gateway.limits.rate_limit import Limit
@@ -52,20 +53,20 @@ class OpenedRun:
 
 class Follower(Protocol):
     def follow_run(
-        self, user_id: UserId, run_id: RunId, after: EventPosition | None
+        self, subject: Subject, run_id: RunId, after: EventPosition | None
     ) -> AbstractAsyncContextManager[OpenedRun]:
         """The events of a run after a position. Raises MeshError, also from reading."""
         ...
 
 
 class Agent(Follower, Protocol):
-    def start_run(self, user_id: UserId, order: RunOrder) -> AbstractAsyncContextManager[OpenedRun]:
+    def start_run(self, subject: Subject, order: RunOrder) -> AbstractAsyncContextManager[OpenedRun]:
         """A run that is durable from here on; leaving the block ends the following only. Raises MeshError."""
         ...
 
-    async def run(self, user_id: UserId, run_id: RunId) -> Run: ...
+    async def run(self, subject: Subject, run_id: RunId) -> Run: ...
 
-    async def cancel_run(self, user_id: UserId, run_id: RunId) -> Run: ...
+    async def cancel_run(self, subject: Subject, run_id: RunId) -> Run: ...
 
 
 class Limits(Protocol):

@@ -80,7 +80,7 @@ class Turns:
     async def start(self, record: RequestRecord, caller: Principal, order: RunOrder) -> Turn:
         """Raises the agent's refusal, RateLimited, Unavailable."""
         await self.limits.charge(Limit("chat", self.bounds.chat_per_minute), str(caller.user_id), record)
-        source = self.agent.start_run(caller.user_id, order)
+        source = self.agent.start_run(caller.subject, order)
         turn = await self._opened(record, caller, source, None, FirstToken(record.started_s))
         # A repeated request only follows the run of the first.
         if order.cancels_on_disconnect and turn.run_id == order.run_id:
@@ -130,7 +130,7 @@ class Turns:
         Waits by following the run, so that its end is known at once and nobody polls. A replica that stops answers
         earlier, with the run as it is: the client asks the next replica. Raises as following a run does.
         """
-        run = await self.agent.run(caller.user_id, run_id)
+        run = await self.agent.run(caller.subject, run_id)
         if run.has_ended or not wait_s:
             return run
         try:
@@ -138,18 +138,18 @@ class Turns:
         except PreconditionFailed as error:
             if error.reason != _EVENTS_EXPIRED:
                 raise
-            return await self.agent.run(caller.user_id, run_id)
+            return await self.agent.run(caller.subject, run_id)
         async with turn.resources:
             is_there = True
             # Following raises no error of its own: this is the replica that stops.
             with suppress(Unavailable):
                 is_there = bool(await while_connected(until_left, turn.slot, _ended(turn, wait_s)))
-        return await self.agent.run(caller.user_id, run_id) if is_there else None
+        return await self.agent.run(caller.subject, run_id) if is_there else None
 
     async def _followed(
         self, record: RequestRecord, caller: Principal, run_id: RunId, after: EventPosition | None
     ) -> Turn:
-        source = self.agent.follow_run(caller.user_id, run_id, after)
+        source = self.agent.follow_run(caller.subject, run_id, after)
         return await self._opened(record, caller, source, after, FirstToken(None))
 
     async def _opened(
@@ -169,7 +169,7 @@ class Turns:
             record.members["run_id"] = str(opened.run_id)
             if opened.thread_id:
                 record.members["thread_id"] = opened.thread_id
-            events = follow_to_end(self.agent, caller.user_id, opened, after)
+            events = follow_to_end(self.agent, caller.subject, opened, after)
             return Turn(opened, events, slot, stack.pop_all(), on_event)
 
     async def _is_over(self, caller: Principal, opened: OpenedRun) -> bool:
@@ -177,7 +177,7 @@ class Turns:
         has_ended = opened.has_ended
         if has_ended is None:
             # An agent of the release before.
-            has_ended = (await self.agent.run(caller.user_id, opened.run_id)).has_ended
+            has_ended = (await self.agent.run(caller.subject, opened.run_id)).has_ended
         if not has_ended:
             return False
         try:
@@ -191,7 +191,7 @@ class Turns:
         if not turn.slot.has_client_left:
             return
         try:
-            await self.agent.cancel_run(caller.user_id, turn.run_id)
+            await self.agent.cancel_run(caller.subject, turn.run_id)
         except MeshError as error:
             log.warning("run.not_cancelled", reason=error.reason)
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AgentServiceStub:
-    """AgentService executes runs on threads of the user named by the metadata `mesh-on-behalf-of`.
+    """AgentService executes runs on threads of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     Another user's thread or run is NOT_FOUND everywhere.
     """
 
@@ -104,7 +104,7 @@ class AgentServiceStub:
 
 
 class AgentServiceServicer:
-    """AgentService executes runs on threads of the user named by the metadata `mesh-on-behalf-of`.
+    """AgentService executes runs on threads of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     Another user's thread or run is NOT_FOUND everywhere.
     """
 
@@ -293,7 +293,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AgentService:
-    """AgentService executes runs on threads of the user named by the metadata `mesh-on-behalf-of`.
+    """AgentService executes runs on threads of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     Another user's thread or run is NOT_FOUND everywhere.
     """
 

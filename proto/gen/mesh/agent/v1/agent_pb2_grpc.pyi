@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AgentServiceStub:
-    """AgentService executes runs on threads of the user named by the metadata `mesh-on-behalf-of`.
+    """AgentService executes runs on threads of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     Another user's thread or run is NOT_FOUND everywhere.
     """
 
@@ -66,7 +66,7 @@ class AgentServiceStub:
     """ListModels returns the model registry in fallback order, as far as the user may use it."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AgentService executes runs on threads of the user named by the metadata `mesh-on-behalf-of`.
+    """AgentService executes runs on threads of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     Another user's thread or run is NOT_FOUND everywhere.
     """
 

@@ -596,8 +596,11 @@ class UsageEntry(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    ORG_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """UUID of the run's user."""
+    org_id: _builtins.str
+    """UUID of the run's organisation; absent means the personal organisation of the user."""
     @_builtins.property
     def usage(self) -> Global___RecordUsageRequest:
         """The request that RecordUsage would take for that user."""
@@ -607,12 +610,15 @@ class UsageEntry(_message.Message):
         *,
         user_id: _builtins.str = ...,
         usage: Global___RecordUsageRequest | None = ...,
+        org_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_org_id", b"_org_id", "org_id", b"org_id", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_org_id", b"_org_id", "org_id", b"org_id", "usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__org_id: _TypeAlias = _typing.Literal["org_id"]  # noqa: Y015
+    _WhichOneofArgType__org_id: _TypeAlias = _typing.Literal["_org_id", b"_org_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__org_id) -> _WhichOneofReturnType__org_id | None: ...
 
 Global___UsageEntry: _TypeAlias = UsageEntry  # noqa: Y015
 

@@ -27,8 +27,10 @@ if _version_not_supported:
 
 class AuthServiceStub:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field. The only exception is
-    RecordUsageBatch, whose entries name their users because there are several (docs/adr/0017).
+    Calls that act for a user name the subject (organisation, user, roles, scopes) in the metadata `mesh-subject`, never in
+    a field (docs/adr/0023). `mesh-on-behalf-of` alone, as release 0.1.0 sends it, names a user in their personal
+    organisation. The only exception is RecordUsageBatch, whose entries name organisations and users because there are
+    several (docs/adr/0017).
     """
 
     def __init__(self, channel):
@@ -96,8 +98,10 @@ class AuthServiceStub:
 
 class AuthServiceServicer:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field. The only exception is
-    RecordUsageBatch, whose entries name their users because there are several (docs/adr/0017).
+    Calls that act for a user name the subject (organisation, user, roles, scopes) in the metadata `mesh-subject`, never in
+    a field (docs/adr/0023). `mesh-on-behalf-of` alone, as release 0.1.0 sends it, names a user in their personal
+    organisation. The only exception is RecordUsageBatch, whose entries name organisations and users because there are
+    several (docs/adr/0017).
     """
 
     def Register(self, request, context):
@@ -145,7 +149,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUser(self, request, context):
-        """GetUser returns the user named by `mesh-on-behalf-of`. Errors: NOT_FOUND.
+        """GetUser returns the user of the call's subject. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -249,8 +253,10 @@ def add_AuthServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AuthService:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field. The only exception is
-    RecordUsageBatch, whose entries name their users because there are several (docs/adr/0017).
+    Calls that act for a user name the subject (organisation, user, roles, scopes) in the metadata `mesh-subject`, never in
+    a field (docs/adr/0023). `mesh-on-behalf-of` alone, as release 0.1.0 sends it, names a user in their personal
+    organisation. The only exception is RecordUsageBatch, whose entries name organisations and users because there are
+    several (docs/adr/0017).
     """
 
     @staticmethod

@@ -14,8 +14,10 @@ GRPC_VERSION: str
 
 class AuthServiceStub:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field. The only exception is
-    RecordUsageBatch, whose entries name their users because there are several (docs/adr/0017).
+    Calls that act for a user name the subject (organisation, user, roles, scopes) in the metadata `mesh-subject`, never in
+    a field (docs/adr/0023). `mesh-on-behalf-of` alone, as release 0.1.0 sends it, names a user in their personal
+    organisation. The only exception is RecordUsageBatch, whose entries name organisations and users because there are
+    several (docs/adr/0017).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -36,7 +38,7 @@ class AuthServiceStub:
     ListRevocations: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListRevocationsRequest, _auth_pb2.ListRevocationsResponse]
     """ListRevocations returns the access tokens that were revoked since a cursor and have not expired, oldest first."""
     GetUser: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetUserRequest, _auth_pb2.GetUserResponse]
-    """GetUser returns the user named by `mesh-on-behalf-of`. Errors: NOT_FOUND."""
+    """GetUser returns the user of the call's subject. Errors: NOT_FOUND."""
     GetEntitlements: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetEntitlementsRequest, _auth_pb2.GetEntitlementsResponse]
     """GetEntitlements returns what the user may use: the defaults from the settings, overridden per user."""
     RecordUsage: _aio.UnaryUnaryMultiCallable[_auth_pb2.RecordUsageRequest, _auth_pb2.RecordUsageResponse]
@@ -51,8 +53,10 @@ class AuthServiceStub:
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuthService owns accounts and signs the tokens that the gateway verifies.
-    Calls that act for a user name that user in the metadata `mesh-on-behalf-of`, never in a field. The only exception is
-    RecordUsageBatch, whose entries name their users because there are several (docs/adr/0017).
+    Calls that act for a user name the subject (organisation, user, roles, scopes) in the metadata `mesh-subject`, never in
+    a field (docs/adr/0023). `mesh-on-behalf-of` alone, as release 0.1.0 sends it, names a user in their personal
+    organisation. The only exception is RecordUsageBatch, whose entries name organisations and users because there are
+    several (docs/adr/0017).
     """
 
     @_abc_1.abstractmethod
@@ -113,7 +117,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.GetUserRequest,
         context: _aio.ServicerContext[_auth_pb2.GetUserRequest, _abc.Awaitable[_auth_pb2.GetUserResponse]],
     ) -> _abc.Awaitable[_auth_pb2.GetUserResponse]:
-        """GetUser returns the user named by `mesh-on-behalf-of`. Errors: NOT_FOUND."""
+        """GetUser returns the user of the call's subject. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def GetEntitlements(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EvalServiceStub:
-    """EvalService judges runs of the user named by the metadata `mesh-on-behalf-of`.
+    """EvalService judges runs of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     """
 
     def __init__(self, channel):
@@ -48,7 +48,7 @@ class EvalServiceStub:
 
 
 class EvalServiceServicer:
-    """EvalService judges runs of the user named by the metadata `mesh-on-behalf-of`.
+    """EvalService judges runs of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     """
 
     def SubmitRun(self, request, context):
@@ -88,7 +88,7 @@ def add_EvalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EvalService:
-    """EvalService judges runs of the user named by the metadata `mesh-on-behalf-of`.
+    """EvalService judges runs of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     """
 
     @staticmethod

@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EvalServiceStub:
-    """EvalService judges runs of the user named by the metadata `mesh-on-behalf-of`."""
+    """EvalService judges runs of the subject named by the metadata `mesh-subject` (docs/adr/0023)."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitRun: _aio.UnaryUnaryMultiCallable[_eval_pb2.SubmitRunRequest, _eval_pb2.SubmitRunResponse]
@@ -24,7 +24,7 @@ class EvalServiceStub:
     """
 
 class EvalServiceServicer(metaclass=_abc_1.ABCMeta):
-    """EvalService judges runs of the user named by the metadata `mesh-on-behalf-of`."""
+    """EvalService judges runs of the subject named by the metadata `mesh-subject` (docs/adr/0023)."""
 
     @_abc_1.abstractmethod
     def SubmitRun(

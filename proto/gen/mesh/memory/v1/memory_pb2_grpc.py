@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MemoryServiceStub:
-    """MemoryService stores and finds memories of the user named by the metadata `mesh-on-behalf-of`.
+    """MemoryService stores and finds memories of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     """
 
     def __init__(self, channel):
@@ -83,7 +83,7 @@ class MemoryServiceStub:
 
 
 class MemoryServiceServicer:
-    """MemoryService stores and finds memories of the user named by the metadata `mesh-on-behalf-of`.
+    """MemoryService stores and finds memories of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     """
 
     def Recall(self, request, context):
@@ -207,7 +207,7 @@ def add_MemoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemoryService:
-    """MemoryService stores and finds memories of the user named by the metadata `mesh-on-behalf-of`.
+    """MemoryService stores and finds memories of the subject named by the metadata `mesh-subject` (docs/adr/0023).
     """
 
     @staticmethod

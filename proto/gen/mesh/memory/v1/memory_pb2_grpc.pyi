@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MemoryServiceStub:
-    """MemoryService stores and finds memories of the user named by the metadata `mesh-on-behalf-of`."""
+    """MemoryService stores and finds memories of the subject named by the metadata `mesh-subject` (docs/adr/0023)."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Recall: _aio.UnaryUnaryMultiCallable[_memory_pb2.RecallRequest, _memory_pb2.RecallResponse]
@@ -38,7 +38,7 @@ class MemoryServiceStub:
     """DeleteAllMemories deletes every memory of the user and the turns queued for extraction."""
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """MemoryService stores and finds memories of the user named by the metadata `mesh-on-behalf-of`."""
+    """MemoryService stores and finds memories of the subject named by the metadata `mesh-subject` (docs/adr/0023)."""
 
     @_abc_1.abstractmethod
     def Recall(

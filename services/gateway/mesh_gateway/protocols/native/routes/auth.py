@@ -53,13 +53,13 @@ async def refresh(body: RefreshBody, gateway: GatewayDep) -> Tokens:
 
 @router.post("/logout", status_code=HTTPStatus.NO_CONTENT, summary="End the session", responses=problems(401))
 async def logout(gateway: GatewayDep, caller: CallerDep) -> None:
-    await gateway.auth.logout(caller.user_id, caller.session_id)
+    await gateway.auth.logout(caller.subject, caller.session_id)
     gateway.tokens.revoke(caller)
 
 
 @router.get("/me", summary="The account of the token", responses=problems(401, 404))
 async def get_me(gateway: GatewayDep, caller: CallerDep) -> User:
-    return answers.user(await gateway.auth.user(caller.user_id))
+    return answers.user(await gateway.auth.user(caller.subject))
 
 
 def _limit(gateway: Gateway, name: str) -> Limit:

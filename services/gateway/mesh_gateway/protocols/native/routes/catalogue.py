@@ -24,9 +24,9 @@ Month = Annotated[
 
 @router.get("/models", summary="The models you may use, in fallback order", responses=problems(401))
 async def list_models(gateway: GatewayDep, caller: CallerDep) -> Models:
-    return answers.models(await gateway.agent.models(caller.user_id))
+    return answers.models(await gateway.agent.models(caller.subject))
 
 
 @router.get("/usage", summary="Tokens and cost of a month, by model", responses=problems(401, 422))
 async def get_usage(gateway: GatewayDep, caller: CallerDep, month: Month = None) -> MonthUsage:
-    return answers.month_usage(await gateway.auth.usage(caller.user_id, month))
+    return answers.month_usage(await gateway.auth.usage(caller.subject, month))

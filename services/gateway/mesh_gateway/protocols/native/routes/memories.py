@@ -29,39 +29,39 @@ router = APIRouter(prefix="/api/v1/memories", tags=["memories"])
     responses=problems(401, 413, 422),
 )
 async def create_memory(body: MemoryBody, gateway: GatewayDep, caller: CallerDep) -> Memory:
-    return answers.memory(await gateway.memory.create(caller.user_id, body.text))
+    return answers.memory(await gateway.memory.create(caller.subject, body.text))
 
 
 @router.get("", summary="List memories, newest first", responses=problems(401, 422))
 async def list_memories(
     gateway: GatewayDep, caller: CallerDep, limit: Limit = 20, cursor: PageCursor = None
 ) -> Page[Memory]:
-    return answers.page(answers.memory, await gateway.memory.list(caller.user_id, limit, cursor))
+    return answers.page(answers.memory, await gateway.memory.list(caller.subject, limit, cursor))
 
 
 @router.post("/search", summary="Find memories by meaning, best first", responses=problems(401, 413, 422))
 async def search_memories(body: SearchMemoriesBody, gateway: GatewayDep, caller: CallerDep) -> FoundMemories:
-    found = await gateway.memory.search(caller.user_id, body.query, body.limit)
+    found = await gateway.memory.search(caller.subject, body.query, body.limit)
     return FoundMemories(items=[answers.memory(one) for one in found])
 
 
 @router.delete("", summary="Forget everything", responses=problems(401))
 async def delete_all_memories(gateway: GatewayDep, caller: CallerDep) -> Forgotten:
-    return Forgotten(deleted=await gateway.memory.delete_all(caller.user_id))
+    return Forgotten(deleted=await gateway.memory.delete_all(caller.subject))
 
 
 @router.get("/{memory_id}", summary="Get a memory", responses=problems(401, 404, 422))
 async def get_memory(memory_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Memory:
-    return answers.memory(await gateway.memory.get(caller.user_id, memory_id))
+    return answers.memory(await gateway.memory.get(caller.subject, memory_id))
 
 
 @router.patch("/{memory_id}", summary="Change a memory's text", responses=problems(401, 404, 409, 413, 422))
 async def update_memory(memory_id: UUID, body: MemoryBody, gateway: GatewayDep, caller: CallerDep) -> Memory:
-    return answers.memory(await gateway.memory.update(caller.user_id, memory_id, body.text))
+    return answers.memory(await gateway.memory.update(caller.subject, memory_id, body.text))
 
 
 @router.delete(
     "/{memory_id}", status_code=HTTPStatus.NO_CONTENT, summary="Forget a memory", responses=problems(401, 404, 422)
 )
 async def delete_memory(memory_id: UUID, gateway: GatewayDep, caller: CallerDep) -> None:
-    await gateway.memory.delete(caller.user_id, memory_id)
+    await gateway.memory.delete(caller.subject, memory_id)

@@ -63,7 +63,7 @@ async def follow_run(
 )
 async def create_ticket(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> StreamTicket:
     # Whose run it is, the agent knows.
-    await gateway.agent.run(caller.user_id, RunId(run_id))
+    await gateway.agent.run(caller.subject, RunId(run_id))
     ticket = await gateway.tickets.issue(caller, RunId(run_id))
     url = f"/api/v1/runs/{run_id}/events?ticket={ticket.secret}"
     return StreamTicket(ticket=ticket.secret, expires_at=ticket.expires_at, url=url)
@@ -77,7 +77,7 @@ async def create_ticket(run_id: UUID, gateway: GatewayDep, caller: CallerDep) ->
     responses=problems(401, 404, 422),
 )
 async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Run:
-    return answers.run(await gateway.agent.cancel_run(caller.user_id, RunId(run_id)))
+    return answers.run(await gateway.agent.cancel_run(caller.subject, RunId(run_id)))
 
 
 @router.get(
@@ -88,5 +88,5 @@ async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Ru
 )
 async def list_scores(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Scores:
     # Whose run it is, the agent knows; eval has no rows for runs that were not sampled.
-    await gateway.agent.run(caller.user_id, RunId(run_id))
-    return answers.scores(await gateway.evals.scores(caller.user_id, RunId(run_id)))
+    await gateway.agent.run(caller.subject, RunId(run_id))
+    return answers.scores(await gateway.evals.scores(caller.subject, RunId(run_id)))

@@ -33,7 +33,7 @@ async def list_runs(
     limit: Limit = 20,
     cursor: PageCursor = None,
 ) -> Page[Run]:
-    found = await gateway.agent.runs(caller.user_id, thread_id, status=status, limit=limit, cursor=cursor)
+    found = await gateway.agent.runs(caller.subject, thread_id, status=status, limit=limit, cursor=cursor)
     return answers.page(answers.run, found)
 
 

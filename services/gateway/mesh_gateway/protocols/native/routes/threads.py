@@ -18,7 +18,7 @@ router = APIRouter(prefix="/api/v1/threads", tags=["threads"])
 async def create_thread(
     body: CreateThreadBody, gateway: GatewayDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
 ) -> Thread:
-    thread = await gateway.agent.create_thread(caller.user_id, body.title, body.metadata, idempotency_key)
+    thread = await gateway.agent.create_thread(caller.subject, body.title, body.metadata, idempotency_key)
     return answers.thread(thread)
 
 
@@ -30,17 +30,17 @@ async def list_threads(
     cursor: PageCursor = None,
     query: SearchText = None,
 ) -> Page[Thread]:
-    return answers.page(answers.thread, await gateway.agent.threads(caller.user_id, limit, cursor, query))
+    return answers.page(answers.thread, await gateway.agent.threads(caller.subject, limit, cursor, query))
 
 
 @router.get("/{thread_id}", summary="Get a thread", responses=problems(401, 404, 422))
 async def get_thread(thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep) -> Thread:
-    return answers.thread(await gateway.agent.thread(caller.user_id, thread_id))
+    return answers.thread(await gateway.agent.thread(caller.subject, thread_id))
 
 
 @router.patch("/{thread_id}", summary="Change a thread's title or metadata", responses=problems(401, 404, 413, 422))
 async def update_thread(thread_id: ThreadId, body: UpdateThreadBody, gateway: GatewayDep, caller: CallerDep) -> Thread:
-    thread = await gateway.agent.update_thread(caller.user_id, thread_id, title=body.title, metadata=body.metadata)
+    thread = await gateway.agent.update_thread(caller.subject, thread_id, title=body.title, metadata=body.metadata)
     return answers.thread(thread)
 
 
@@ -51,11 +51,11 @@ async def update_thread(thread_id: ThreadId, body: UpdateThreadBody, gateway: Ga
     responses=problems(401, 404, 422),
 )
 async def delete_thread(thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep) -> None:
-    await gateway.agent.delete_thread(caller.user_id, thread_id)
+    await gateway.agent.delete_thread(caller.subject, thread_id)
 
 
 @router.get("/{thread_id}/messages", summary="List messages, oldest first", responses=problems(401, 404, 422))
 async def list_messages(
     thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep, limit: Limit = 20, cursor: PageCursor = None
 ) -> Page[Message]:
-    return answers.page(answers.message, await gateway.agent.messages(caller.user_id, thread_id, limit, cursor))
+    return answers.page(answers.message, await gateway.agent.messages(caller.subject, thread_id, limit, cursor))
