@@ -15,6 +15,7 @@ from mesh_dev.stack import Stack, StackOptions
 from mesh_dev.valkey import EmbeddedValkey
 from mesh_dev.wait import LOOPBACK
 from support.net import free_port_base
+from support.stack import READY_WITHIN_S
 from support.template import copied
 
 from chaos.marks import MarkServer, open_marks
@@ -90,6 +91,7 @@ async def open_cluster(
             simulator_env={"SIM_TOKENS": "12", "SIM_REQUEST_LOG": "0", **(simulator_env or {})},
             replicas=REPLICAS,
             is_migrated=template is not None,
+            ready_within_s=READY_WITHIN_S,
             rewire=wires.rewire,
         )
         stack = await opened.enter_async_context(Stack(options))

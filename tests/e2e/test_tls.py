@@ -21,6 +21,7 @@ from mesh_dev.wait import LOOPBACK
 from support.api import User, eventually, new_user
 from support.certificates import new_authority
 from support.net import free_port_base
+from support.stack import READY_WITHIN_S
 from support.subjects import personal
 
 ENDLESS = "[[sim:itl=100]] [[sim:tokens=2000]]"
@@ -72,6 +73,7 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TlsMes
         simulator_env={"SIM_TOKENS": "20"},
         replicas={"agent": 2},
         rewire=with_tls,
+        ready_within_s=READY_WITHIN_S,
     )
     async with Stack(options) as stack:
         yield TlsMesh(stack, files["gateway"])

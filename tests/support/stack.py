@@ -11,6 +11,8 @@ from mesh_dev.stack import Stack, StackOptions
 from support.net import free_port_base
 from support.template import UNSAFE, copied
 
+# Other workers start meshes too, and a session's fixture that fails fails every test that is left.
+READY_WITHIN_S = 180.0
 _UNLIMITED = "1000000"
 _RAISED: Mapping[ServiceName, Mapping[str, str]] = {
     "gateway": {"GATEWAY_LOGIN_LIMIT_PER_MINUTE": _UNLIMITED, "GATEWAY_CHAT_LIMIT_PER_MINUTE": _UNLIMITED},
@@ -41,6 +43,7 @@ async def open_stack(
         simulator_env={"SIM_TOKENS": "20", "SIM_REQUEST_LOG": "5000"},
         postgres_settings=UNSAFE,
         is_migrated=True,
+        ready_within_s=READY_WITHIN_S,
     )
     async with Stack(options) as stack:
         yield stack

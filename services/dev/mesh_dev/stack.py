@@ -42,6 +42,8 @@ class StackOptions:
     service_env: Mapping[ServiceName, Mapping[str, str]] = field(default_factory=dict)
     simulator_env: Mapping[str, str] = field(default_factory=dict)
     postgres_settings: Mapping[str, str] = field(default_factory=dict)
+    ready_within_s: float = 60.0
+    """How long each part may take until it is ready."""
     is_migrated: bool = False
     """The data folder's database has every role and the newest schemas: do not bootstrap or migrate it."""
     replicas: Mapping[ServiceName, int] = field(default_factory=dict)
@@ -65,7 +67,7 @@ class Stack:
         self._data_dir = settings.data_dir
         self._lock = FolderLock(self._data_dir)
         # Silent, because `Progress` reports for all parts that start concurrently.
-        self._waiter = Waiter(say=lambda _: None)
+        self._waiter = Waiter(deadline_s=options.ready_within_s, say=lambda _: None)
         self.postgres = EmbeddedPostgres(self._data_dir, self.ports.postgres, self._waiter, options.postgres_settings)
         self.valkey = EmbeddedValkey(self._data_dir, self.ports.valkey, self._waiter)
         self.parts = _make_parts(options, self.ports, self._waiter)
