@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mesh_common.ids import OrganisationId, UserId, new_id
 from mesh_common.subject import MAX_NAMES, Subject, parse_subject
+from support.ids import SOME_ID
 from support.subjects import personal, some_subject
 
 NAMES = st.frozensets(st.text("az09_.:-", max_size=63).map(lambda rest: f"a{rest}"), max_size=MAX_NAMES)
-IDS = {"org": str(new_id()), "user": str(new_id())}
+IDS = {"org": SOME_ID, "user": "019ad3c0-5f00-7000-8000-00000000b22e"}
 
 
 @given(st.uuids(), st.uuids(), NAMES, NAMES)
