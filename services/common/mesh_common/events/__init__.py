@@ -1,1 +1,1 @@
-"""What happens in a run: the one model of it, and its one conversion to and from protobuf."""
+"""The events of a run: the only model of them, and the only conversion to and from protobuf."""

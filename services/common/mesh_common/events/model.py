@@ -1,4 +1,4 @@
-"""The events of a run as all services know them.
+"""The events of a run, shared by all services.
 
 `type` is the event's name everywhere: the field of `RunEvent.event` in the proto, `event:` in Server-Sent Events.
 `is_terminal` says that the event ends its run.
@@ -28,7 +28,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """Why a run failed: `reason` is stable, `detail` safe to show."""
+    """Why a run failed: `reason` is stable, `detail` is safe to show to users."""
 
     reason: str
     detail: str
@@ -37,7 +37,7 @@ class RunError:
 
 @dataclass(frozen=True, slots=True)
 class RecalledMemory:
-    """One memory the model is given; `similarity` is the cosine to the message, -1..1."""
+    """One memory that the model is given; `similarity` is the cosine similarity to the message, -1..1."""
 
     id: str
     text: str
@@ -53,7 +53,7 @@ class ToolResult:
     content: str
     is_error: bool
     is_unknown: bool = False
-    """Nobody knows whether the call took effect; `is_error` is true as well."""
+    """True if it is not known whether the call took effect; `is_error` is then true as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class RunRestarted:
-    """Opens a later attempt: what came before is void, except these tool results."""
+    """Opens a later attempt: earlier events are void, except these tool results."""
 
     type: ClassVar = "run_restarted"
     is_terminal: ClassVar = False
@@ -149,19 +149,19 @@ class RunCancelled:
 
 @dataclass(frozen=True, slots=True)
 class UnknownEvent:
-    """An event of a newer release. It is passed on; nothing is known of what it says."""
+    """An event of a newer release. It is passed on without being understood."""
 
     type: str
     is_terminal: bool
     wire: bytes
-    """The RunEvent as it came, so that a reader behind this one, which may know it, gets all of it."""
+    """The RunEvent as received, so that a later reader, which may know it, gets all of it."""
 
 
 Terminal = RunFinished | RunFailed | RunCancelled
 KnownEvent = (
     RunStarted | RunRestarted | MemoryRecalled | MessageDelta | MessageCompleted | ToolStarted | ToolFinished | Terminal
 )
-"""What a run of this release may say."""
+"""The events that a run of this release can have."""
 EventBody = KnownEvent | UnknownEvent
 
 
@@ -181,11 +181,11 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last event a follower saw. (0, 0) is before the first."""
+    """The last event that a follower saw. (0, 0) is before the first."""
 
     attempt: int = 0
     seq: int = 0
 
     def seq_within(self, attempt: int) -> int:
-        """After which `seq` to go on in `attempt`: from its start when the position is of an older one."""
+        """The `seq` after which to continue in `attempt`: 0, its start, if the position is of another attempt."""
         return self.seq if self.attempt == attempt else 0

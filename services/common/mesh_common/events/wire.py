@@ -1,7 +1,7 @@
-"""Events <-> protobuf. The only module that knows how an event looks on the wire and in the agent's database.
+"""Converts events to and from protobuf. No other module knows their form on the wire or in the agent's database.
 
-What a newer release adds does not stop an older one: an event without a known body becomes an `UnknownEvent`, unknown
-fields are passed over.
+Additions of a newer release do not break an older one: an event without a known body becomes an `UnknownEvent`, and
+unknown fields are ignored.
 """
 
 import re
@@ -16,7 +16,7 @@ from mesh_common.events import model as events
 from mesh_common.events.model import EventBody, RecalledMemory, RunError, RunEvent, ToolResult, Usage
 from mesh_common.ids import RunId
 
-# A name becomes a line of a Server-Sent Event. One that could break out of its line is no name of ours.
+# A name becomes a line of a Server-Sent Event. A name that could break out of that line is rejected.
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _NAMELESS: Final = "unknown"
 
@@ -28,7 +28,7 @@ def event_pb(event: RunEvent) -> pb.RunEvent:
 
 
 def fill_event(message: pb.RunEvent, event: RunEvent) -> None:
-    """Writes the event into an empty message, which may be part of another: no copy is made."""
+    """Writes the event into an empty message, which may be part of another message, without a copy."""
     _fill_body(message, event.body)
     message.run_id = str(event.run_id)
     message.attempt = event.attempt
@@ -36,12 +36,12 @@ def fill_event(message: pb.RunEvent, event: RunEvent) -> None:
 
 
 def event_from_pb(message: pb.RunEvent) -> RunEvent:
-    """Raises ValueError for a run id that is no UUID."""
+    """Raises ValueError for a run id that is not a UUID."""
     return RunEvent(_run_id(message.run_id), message.attempt, message.seq, _body(message))
 
 
 def dump_events(run_events: Iterable[RunEvent]) -> bytes:
-    """The events of one run as StoredEvents, without the run's id."""
+    """Serializes the events of one run as StoredEvents, without the run's id."""
     stored = pb.StoredEvents()
     for event in run_events:
         message = stored.events.add()
@@ -51,21 +51,21 @@ def dump_events(run_events: Iterable[RunEvent]) -> bytes:
 
 
 def load_events(run_id: RunId, data: bytes) -> list[RunEvent]:
-    """What `dump_events` of this release, or of a newer one, made. Raises ValueError for anything else."""
+    """Parses the output of `dump_events` of this or a newer release. Raises ValueError for anything else."""
     stored = pb.StoredEvents.FromString(data)
     return [RunEvent(run_id, message.attempt, message.seq, _body(message)) for message in stored.events]
 
 
 @lru_cache(maxsize=1_024)
 def _run_id(text: str) -> RunId:
-    """Cached: a run's events come one by one."""
+    """Cached, because a run's events come one by one."""
     return RunId(UUID(text))
 
 
 def _fill_body(message: pb.RunEvent, body: EventBody) -> None:  # noqa: C901 - one flat case an event
     match body:
         case events.MessageDelta(message_id, text):
-            # Most events are this one, and every release knows it: it carries no name.
+            # Most events are of this type and every release knows it, so it carries no name.
             delta = message.message_delta
             delta.message_id = message_id
             delta.text = text
