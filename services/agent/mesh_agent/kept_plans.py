@@ -1,7 +1,7 @@
-"""The plans of runs: resolved when a run starts, stored once for each content, read by the attempts after.
+"""The plans of runs: resolved when a run starts, stored once per content, read by later attempts.
 
-A run's row holds only the hash of its plan. Most runs share a handful of plans, which a process stores once and then
-knows; so neither a start nor a claim sends a statement for them.
+A run's row holds only the hash of its plan. Most runs share a handful of plans. A process stores each once and then
+caches it, so neither a start nor a claim sends a statement for it.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from mesh_agent.store import plans
 
 log = structlog.get_logger()
 
-# There are as many as requested models and sets of entitlements that differ; one takes some 20 kB of memory.
+# One plan per combination of requested model and entitlements; each takes some 20 kB of memory.
 _MAX_PLANS: Final = 500
 
 
 @dataclass(slots=True)
 class _KnownPlan:
-    """`kept_until_s`: until then, by the monotonic clock, its row is surely not deleted."""
+    """`kept_until_s`: until this monotonic time, its row is certainly not deleted."""
 
     plan: RunPlan
     kept_until_s: float = 0.0
@@ -38,7 +38,7 @@ class KeptPlans:
     """One per process."""
 
     def __init__(self, database: Database, default: RunPlan, keep_s: float, clock: Clock) -> None:
-        """`keep_s`: how long the row of a plan is kept that no unended run refers to, counted from its last use."""
+        """`keep_s`: how long after its last use a plan's row is kept if no unended run refers to it."""
         self.default = default
         self._database = database
         self._keep_s = keep_s
@@ -49,11 +49,11 @@ class KeptPlans:
 
     def resolve(self, requested: str | None, entitlements: Entitlements) -> StoredPlan:
         """The plan of a new run. Raises InvalidInput or PermissionDenied (see `resolved`)."""
-        # What was used of a budget is no part of the plan.
+        # The used part of a budget does not belong to the plan.
         return self._resolved(requested, entitlements.models, entitlements.tools, entitlements.context_tokens)
 
     async def keep(self, plan: StoredPlan) -> None:
-        """Makes sure that the plan is stored, and stays so for any run that starts now."""
+        """Ensures that the plan is stored and remains stored for any run that starts now."""
         known = self._know(plan.hash, plan.plan)
         if self._is_kept(known):
             return
@@ -63,13 +63,13 @@ class KeptPlans:
             now_s = self._clock.monotonic_s()
             async with self._database.as_worker() as connection:
                 await plans.keep_plan(connection, plan.hash, plan.data)
-            # A run that starts at the last moment still has as long to be stored.
+            # Half of it: a run that starts just before this time has the other half to be stored.
             known.kept_until_s = now_s + self._keep_s / 2
 
     async def of(self, claim: Claim, entitlements: Entitlements) -> RunPlan:
-        """The claimed run's plan, narrowed to what its user may use by now. Raises PermissionDenied, Unavailable.
+        """The claimed run's plan, narrowed to the user's current entitlements. Raises PermissionDenied, Unavailable.
 
-        A run that has none was started by the release before: it gets one, for all its attempts from here on.
+        A run without one was started by the previous release; it gets one for this and all later attempts.
         """
         plan = await self._stored(claim.plan_hash) if claim.plan_hash else None
         return narrowed(plan or await self._adopted(claim, entitlements), claim.model, entitlements)

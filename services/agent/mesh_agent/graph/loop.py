@@ -36,7 +36,7 @@ class Listener(ToolListener, ModelListener, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoopInput:
-    """What one attempt brings. `models` are those of the plan that are here, in the order they are tried."""
+    """The input of one attempt. `models` are the plan's models that this replica has, in the order they are tried."""
 
     message: str
     plan: RunPlan
@@ -73,7 +73,7 @@ class AttemptLoop:
         self.checkpoints = checkpoints
 
     async def progress(self) -> Progress:
-        """What the attempts before brought up to the last safe point; nothing when there is none."""
+        """The progress of earlier attempts up to the last safe point; empty if there is none."""
         if self._claim.opens_execution:
             return Progress()
         saved = await self._graph.aget_state(self._config)

@@ -120,22 +120,22 @@ class FallbackModel:
         ) as span:
             _describe_request(span, model)
             try:
-                told = await chat_model.ask(messages, listener, offered, model.max_output_tokens)
+                reply = await chat_model.ask(messages, listener, offered, model.max_output_tokens)
             except ProviderError as error:
                 span.set_status(Status(StatusCode.ERROR, error.reason))
                 MODEL_CALLS.labels(model.name, error.reason).inc()
                 raise
-            answer = _answer(model, messages, told)
-            _observe(span, answer, told.completion.model or model.provider_model)
+            answer = _answer(model, messages, reply)
+            _observe(span, answer, reply.completion.model or model.provider_model)
             return answer
 
 
-def _answer(model: Model, messages: list[BaseMessage], told: ChatAnswer) -> ModelAnswer:
-    usage = told.message.usage_metadata
+def _answer(model: Model, messages: list[BaseMessage], reply: ChatAnswer) -> ModelAnswer:
+    usage = reply.message.usage_metadata
     input_tokens = usage["input_tokens"] if usage else count_tokens_approximately(messages)
-    output_tokens = usage["output_tokens"] if usage else told.completion.chunks
-    finish_reason = told.completion.finish_reason or "stop"
-    return ModelAnswer(told.message, model, model.usage(input_tokens, output_tokens), finish_reason)
+    output_tokens = usage["output_tokens"] if usage else reply.completion.chunks
+    finish_reason = reply.completion.finish_reason or "stop"
+    return ModelAnswer(reply.message, model, model.usage(input_tokens, output_tokens), finish_reason)
 
 
 def _describe_request(span: Span, model: Model) -> None:

@@ -16,7 +16,7 @@ type ToolSchema = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The assistant a plan was resolved from. Version 0: it has none, its content is the settings of a release."""
+    """The assistant from which a plan was resolved. Version 0: no version, its content comes from the settings."""
 
     name: str = DEFAULT_ASSISTANT
     version: int = 0
@@ -24,9 +24,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """Templates with `$variables` (string.Template). A `$name` that has no value stays as it is written.
+    """Templates with `$variables` (string.Template). A `$name` without a value stays as written.
 
-    `system` contains `$memories` where the rendered `memories` goes; that contains `$facts`, a line for each memory.
+    `system` contains `$memories`, replaced by the rendered `memories`; that contains `$facts`, one line per memory.
     """
 
     system: str
@@ -34,7 +34,7 @@ class Instructions:
     variables: tuple[tuple[str, str], ...] = ()
 
     def prompt(self, memories: Sequence[str]) -> str:
-        """The system message. A memory is one line each, so that it cannot pass for a heading or another speaker."""
+        """The system message. Each memory is one line, so that it cannot imitate a heading or another speaker."""
         facts = "\n".join(f"- {' '.join(memory.split())}" for memory in memories)
         told = Template(self.memories).safe_substitute(facts=facts) if facts else ""
         return Template(self.system).safe_substitute(dict(self.variables), memories=told).strip()
@@ -42,7 +42,7 @@ class Instructions:
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """A model of the registry, by name, with what a run may use of it."""
+    """A model of the registry, by name, with the limits of this run."""
 
     name: str
     context_tokens: int
@@ -55,7 +55,7 @@ class PlannedModel:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTool:
-    """A tool as it was when the run began. The defaults of a policy that is not stored are the strictest."""
+    """A tool as it was when the run began. If a stored plan lacks a policy, the strictest applies."""
 
     name: str
     schema: ToolSchema
@@ -73,7 +73,7 @@ class MemoryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`rounds`: answers of the model in one run; the last is asked for without tools, so that it is one for the user.
+    """`rounds`: model answers in one run. The last is requested without tools, so that it addresses the user.
 
     `seconds`: how long one attempt may take.
     """
@@ -84,7 +84,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """`models` in the order they are tried. A field that is added here needs a default: older plans are without it."""
+    """`models` in the order they are tried. A new field needs a default, because older plans lack it."""
 
     instructions: Instructions
     models: tuple[PlannedModel, ...]
@@ -96,10 +96,10 @@ class RunPlan:
 
     @property
     def input_budget_tokens(self) -> int:
-        """What may be sent to any of its models."""
+        """The input budget that fits all of its models."""
         return min(model.input_budget_tokens for model in self.models)
 
 
 def input_budget_tokens(context_tokens: int, max_output_tokens: int) -> int:
-    """What may be sent to a model, so that an answer still fits."""
+    """The input that may be sent to a model so that an answer still fits."""
     return context_tokens - min(max_output_tokens, context_tokens // 2)

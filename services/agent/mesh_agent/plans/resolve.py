@@ -1,4 +1,4 @@
-"""From an assistant and a user's entitlements to the plan of one run."""
+"""Resolves the plan of one run from an assistant and a user's entitlements."""
 
 from dataclasses import replace
 
@@ -9,11 +9,11 @@ from mesh_agent.plans.plan import RunPlan
 
 
 def resolved(assistant: RunPlan, requested: str | None, entitlements: Entitlements) -> RunPlan:
-    """The plan of a new run: what of the assistant the user may use, the requested model first.
+    """The plan of a new run: the parts of the assistant that the user may use, the requested model first.
 
     The user's own history budget replaces the assistant's.
 
-    Raises InvalidInput for a model the assistant does not have, PermissionDenied for one the user may not use.
+    Raises InvalidInput if the assistant does not have the model, PermissionDenied if the user may not use it.
     """
     if requested is not None and all(model.name != requested for model in assistant.models):
         raise InvalidInput.of_field("model", "is not a model of this service; GET /api/v1/models lists them")
@@ -27,9 +27,9 @@ def resolved(assistant: RunPlan, requested: str | None, entitlements: Entitlemen
 
 
 def narrowed(plan: RunPlan, requested: str | None, entitlements: Entitlements) -> RunPlan:
-    """The plan without what the entitlements do not allow; never with more than it had.
+    """The plan without what the entitlements do not allow; nothing is ever added.
 
-    Raises PermissionDenied when the requested model, or any model, may not be used.
+    Raises PermissionDenied if the user may not use the requested model, or no model at all.
     """
     models = tuple(model for model in plan.models if entitlements.allows_model(model.name))
     if requested is None and not models:
@@ -40,6 +40,6 @@ def narrowed(plan: RunPlan, requested: str | None, entitlements: Entitlements) -
     bound = entitlements.context_tokens
     history_tokens = plan.history_tokens if bound is None else min(bound, plan.history_tokens)
     if (models, tools, history_tokens) == (plan.models, plan.tools, plan.history_tokens):
-        # Nearly always; a copy costs as much as all of the above.
+        # Nearly always the case; a copy costs as much as all of the above.
         return plan
     return replace(plan, models=models, tools=tools, history_tokens=history_tokens)

@@ -1,7 +1,7 @@
-"""The stored form of a plan: JSON under the SHA-256 of itself, readable by the neighbouring releases.
+"""The stored form of a plan: JSON under its own SHA-256, readable by the previous and the next release.
 
-A reader ignores fields it does not know and takes the default of those that are missing. A change that this does not
-cover needs another `format`, which a release must be able to read before the next one writes it.
+A reader ignores unknown fields and uses the default of missing ones. Any other change needs a new `format`, which one
+release must be able to read before the next one writes it.
 """
 
 import hashlib
@@ -35,34 +35,34 @@ def stored(plan: RunPlan) -> StoredPlan:
 
 
 def loaded(data: bytes) -> RunPlan:
-    told = orjson.loads(data)["plan"]
-    return _known(RunPlan, {name: _PARTS[name](value) if name in _PARTS else value for name, value in told.items()})
+    content = orjson.loads(data)["plan"]
+    return _known(RunPlan, {name: _PARTS[name](value) if name in _PARTS else value for name, value in content.items()})
 
 
-def _known[T: DataclassInstance](kind: type[T], told: Mapping[str, Any]) -> T:
+def _known[T: DataclassInstance](kind: type[T], content: Mapping[str, Any]) -> T:
     names = {field.name for field in fields(kind)}
-    return kind(**{name: value for name, value in told.items() if name in names})
+    return kind(**{name: value for name, value in content.items() if name in names})
 
 
-def _instructions(told: Mapping[str, Any]) -> Instructions:
-    variables = tuple((name, value) for name, value in told.get("variables", ()))
-    return _known(Instructions, {**told, "variables": variables})
+def _instructions(content: Mapping[str, Any]) -> Instructions:
+    variables = tuple((name, value) for name, value in content.get("variables", ()))
+    return _known(Instructions, {**content, "variables": variables})
 
 
-def _tool(told: Mapping[str, Any]) -> PlannedTool:
-    return _known(PlannedTool, {**told, "effect": _effect(told.get("effect"))})
+def _tool(content: Mapping[str, Any]) -> PlannedTool:
+    return _known(PlannedTool, {**content, "effect": _effect(content.get("effect"))})
 
 
-def _effect(told: str | None) -> Effect:
-    """The strictest for one that a newer release has and this one does not know."""
-    return Effect(told) if told in set(Effect) else Effect.ONCE
+def _effect(name: str | None) -> Effect:
+    """The strictest effect for one that only a newer release knows."""
+    return Effect(name) if name in set(Effect) else Effect.ONCE
 
 
 _PARTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "instructions": _instructions,
-    "models": lambda told: tuple(_known(PlannedModel, model) for model in told),
-    "tools": lambda told: tuple(_tool(tool) for tool in told),
-    "memory": lambda told: _known(MemoryPolicy, told),
-    "limits": lambda told: _known(Limits, told),
-    "origin": lambda told: _known(Origin, told),
+    "models": lambda content: tuple(_known(PlannedModel, model) for model in content),
+    "tools": lambda content: tuple(_tool(tool) for tool in content),
+    "memory": lambda content: _known(MemoryPolicy, content),
+    "limits": lambda content: _known(Limits, content),
+    "origin": lambda content: _known(Origin, content),
 }

@@ -1,4 +1,4 @@
-"""Which tools there are, and calling one by name within the bounds of a run's plan."""
+"""The tools of this process. Calls them by name, within the limits of a run's plan."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from mesh_agent.tools.call import ToolCall, UnknownOutcomeError
 
 log = structlog.get_logger()
 
-# For a tool that names none: beyond it, people have gone.
+# For a tool that sets none; users do not wait longer.
 _TIMEOUT_S = 30.0
 
 
@@ -29,7 +29,7 @@ class MeshTool:
     timeout_s: float = _TIMEOUT_S
 
     def planned(self) -> PlannedTool:
-        """As plans of runs that begin now hold it. Of `extras`, which some providers take, none of ours has any."""
+        """The tool as new plans store it. Without `extras`, which only some providers accept and no tool here has."""
         return PlannedTool(self.tool.name, convert_to_openai_tool(self.tool), self.effect, self.timeout_s)
 
 
@@ -48,15 +48,15 @@ class ToolRegistry:
     def __init__(self, tools: Sequence[MeshTool]) -> None:
         """Raises ValueError when two tools have the same name."""
         self._tools = {tool.tool.name: tool.tool for tool in tools}
-        # Making a schema costs 3 % of a turn; runs get them with their plans.
+        # Building the schemas costs 3 % of a turn, so runs get them with their plans.
         self.planned = tuple(tool.planned() for tool in tools)
         if len(self._tools) != len(tools):
             raise ValueError("two tools have the same name")
 
     async def call(self, call: ToolCall, planned: Sequence[PlannedTool]) -> ToolResult:
-        """The tool's result, or why there is none, in words the model can act on.
+        """The tool's result, or an explanation that the model can act on.
 
-        Only tools of the plan are called, and by its policy.
+        Calls only tools of the plan, with the plan's policy.
         """
         policy = tool_of_plan(call, planned)
         label = policy.name if policy else "unknown"
@@ -88,7 +88,7 @@ class ToolRegistry:
 
 
 def tool_of_plan(call: ToolCall, planned: Sequence[PlannedTool]) -> PlannedTool | None:
-    """None for a tool that the run does not have: a model may make names up."""
+    """None for a tool that the run does not have: a model may invent names."""
     return next((tool for tool in planned if tool.name == call.name), None)
 
 
@@ -96,7 +96,7 @@ async def _called(tool: BaseTool, call: ToolCall, policy: PlannedTool) -> _Outco
     may_have_acted = policy.effect is not Effect.NONE
     try:
         async with asyncio.timeout(policy.timeout_s):
-            # PostgreSQL stores no NUL, and a checkpoint may hold this.
+            # A checkpoint may contain this text, and PostgreSQL cannot store NUL.
             return _Outcome(str(await tool.ainvoke(call.arguments)).replace("\x00", "\ufffd"))
     except UnknownOutcomeError as error:
         return _Outcome(str(error), is_error=True, is_unknown=may_have_acted)
