@@ -17,7 +17,7 @@ def main() -> None:
     parser.parse_args()
     settings = load_settings(GatewaySettings)
     pause_collector()
-    # HTTP and gRPC take a second of CPU: not before it is known that they are of use.
+    # Importing HTTP and gRPC takes a second of CPU, so parse the arguments and settings first.
     from mesh_common.process.serve import run_process, serve_until_signal  # noqa: PLC0415
     from mesh_common.process.telemetry import tracing  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The HTTP application: routes, middleware from the outside in, errors, OpenAPI."""
+"""The HTTP application: routes, middleware, errors, OpenAPI."""
 
 from importlib.metadata import version
 from typing import Any
@@ -21,7 +21,7 @@ from mesh_gateway.protocols.native.schemas.common import Problem
 from mesh_gateway.settings import GatewaySettings
 
 _CORS_MAX_AGE_S = 600
-# Whose words errors are told in, by the beginning of the path.
+# The error format by path prefix.
 _DIALECTS = (("", ProblemDialect()),)
 _EXPOSED = (
     "Location",
@@ -40,12 +40,12 @@ def build_app(gateway: Gateway) -> FastAPI:
         title="Agent Mesh",
         version=version("mesh-gateway"),
         summary="Chat with an agent that remembers.",
-        # Both pages would load scripts from elsewhere; /openapi.json is there for any viewer.
+        # FastAPI's pages load scripts from other hosts; any viewer can read /openapi.json.
         docs_url=None,
         redoc_url=None,
         middleware=_middleware(gateway.settings),
         generate_unique_id_function=_operation_id,
-        # Spans are FastAPI's own; metrics are Prometheus', and its log records may hold what users wrote.
+        # FastAPI makes the spans. Metrics go to Prometheus, and FastAPI's log records may contain users' text.
         telemetry={
             "metrics": False,
             "logs": False,
@@ -56,7 +56,7 @@ def build_app(gateway: Gateway) -> FastAPI:
     )
     app.state.gateway = gateway
     install_handlers(app)
-    # In the order in which they are looked through: what is asked most comes first.
+    # In the order in which they are matched: the most frequent requests first.
     for module in (chatbot, thread_runs, runs, threads, memories, auth, catalogue, meta):
         app.include_router(module.router)
     _describe(app)
@@ -79,7 +79,7 @@ def _middleware(settings: GatewaySettings) -> list[Middleware]:
         expose_headers=_EXPOSED,
         max_age=_CORS_MAX_AGE_S,
     )
-    # The outermost first: every answer is observed, and browsers can read all but refused preflights.
+    # The outermost first: every response is observed, and browsers can read all of them but refused preflights.
     return [
         Middleware(RequestObserver, dialects=_DIALECTS),
         cors,
@@ -89,7 +89,7 @@ def _middleware(settings: GatewaySettings) -> list[Middleware]:
 
 
 def _describe(app: FastAPI) -> None:
-    """Adds to FastAPI's OpenAPI document what it cannot know: the schemas of problems and events."""
+    """Adds to FastAPI's OpenAPI document the schemas that it cannot derive: those of problems and events."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:

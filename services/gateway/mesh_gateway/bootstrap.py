@@ -1,4 +1,4 @@
-"""Opens everything the gateway needs, in order, and closes it in reverse. Nothing is made at import time."""
+"""Opens everything the gateway needs, in order, and closes it in reverse. Nothing is created at import time."""
 
 import asyncio
 import socket
@@ -44,15 +44,15 @@ from mesh_gateway.settings import GatewaySettings
 log = structlog.get_logger()
 
 _BACKLOG: Final = 2_048
-# What is left when open streams were closed: unary answers, which have deadlines of 5 s.
+# After open streams are closed, only unary requests remain; they have deadlines of 5 s.
 _LAST_ANSWERS_S: Final = 6
-# Above the idle timeout of common load balancers (60 s), so that they never send into a closing connection.
+# Above the idle timeout of common load balancers (60 s), so that they never reuse a connection that is being closed.
 _KEEP_ALIVE_S: Final = 75
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayProcess:
-    """A gateway that serves on `port`; `drain` stops it softly."""
+    """A gateway that serves on `port`; `drain` shuts it down gracefully."""
 
     port: int
     drain: Callable[[], Awaitable[None]]
@@ -70,7 +70,7 @@ async def open_gateway(settings: GatewaySettings) -> AsyncIterator[GatewayProces
         stack.enter_context(metrics_endpoint(settings.metrics_host, settings.metrics_port))
         redis = await stack.enter_async_context(open_redis(settings.redis_url))
         gateway, revocations, started_runs = await _wire(stack, settings, redis)
-        # What can be known about tokens is known before the first request; auth away ends this at once.
+        # Load keys and revocations before the first request; this returns at once if auth is unavailable.
         await asyncio.gather(gateway.keys.prepare(), revocations.poll())
         sock = stack.enter_context(_listening(settings.http_host, settings.http_port))
         server = _Server(_server_config(build_app(gateway), settings))
@@ -90,7 +90,7 @@ async def open_gateway(settings: GatewaySettings) -> AsyncIterator[GatewayProces
 
 
 async def _drain(gateway: Gateway, server: "_Server", serving: "asyncio.Task[None]") -> None:
-    """Unready first; open streams may end within `drain_s`, then they are closed and clients come back elsewhere."""
+    """Becomes unready, gives open streams `drain_s` to end, then closes them; clients reconnect to other replicas."""
     gateway.readiness.drain()
     await gateway.streams.wait_until_idle(gateway.settings.drain_s)
     closed = gateway.streams.close_all()
@@ -167,7 +167,7 @@ def _server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
     )
     return uvicorn.Config(
         app,
-        # The loop is running already (uvloop, by mesh_common.process.serve).
+        # The loop is already running (uvloop, started by mesh_common.process.serve).
         loop="none",
         http=protocol_within(bounds),
         ws="none",
@@ -175,16 +175,16 @@ def _server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
-        # uvicorn would believe X-Forwarded-For from loopback; ours goes by GATEWAY_TRUSTED_PROXIES.
+        # uvicorn would trust X-Forwarded-For from loopback; we trust only GATEWAY_TRUSTED_PROXIES.
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        # Without it uvicorn waits for open streams for ever.
+        # Without it, uvicorn waits for open streams forever.
         timeout_graceful_shutdown=_LAST_ANSWERS_S,
     )
 
 
 class _Server(uvicorn.Server):
-    """uvicorn inside our own process life: signals are mesh_common.process.serve's, the start is an event."""
+    """uvicorn without its own signal handling, which mesh_common.process.serve does; an event reports the start."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -201,7 +201,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    # Bound here: uvicorn ends the process without a word of ours when the port is taken.
+    # Bound here, because uvicorn exits the process without our error message if the port is in use.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     try:

@@ -1,4 +1,4 @@
-"""Protobuf <-> what the gateway knows. Pure functions."""
+"""Converts between protobuf and the gateway's domain. Pure functions."""
 
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -22,7 +22,7 @@ _STATUS_NUMBER: Final[dict[domain.KnownRunStatus, agent_pb2.RunStatus.ValueType]
     "failed": agent_pb2.RUN_STATUS_FAILED,
     "cancelled": agent_pb2.RUN_STATUS_CANCELLED,
 }
-# A value that a newer release sends is no key of these: it reads as unknown.
+# A value from a newer release is not a key of these maps and becomes `unknown`.
 _RUN_STATUS: Final[dict[int, domain.KnownRunStatus]] = {number: status for status, number in _STATUS_NUMBER.items()}
 _MULTITASK: Final[dict[Multitask, agent_pb2.Multitask.ValueType]] = {
     "enqueue": agent_pb2.MULTITASK_ENQUEUE,

@@ -1,4 +1,4 @@
-"""What the other services keep, as the gateway knows it, whichever protocol shows it."""
+"""The other services' objects as the gateway knows them, independent of any client protocol."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Literal
 from mesh_common.events.model import RunError, Usage
 
 KnownRunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
-# `unknown` is a value of a newer release, here and below.
+# `unknown` stands for a value of a newer release, here and below.
 RunStatus = Literal[KnownRunStatus, "unknown"]
 Role = Literal["user", "assistant", "unknown"]
 MemoryOrigin = Literal["extracted", "verbatim", "written", "unknown"]
@@ -67,7 +67,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Prices are in micro-dollars a million tokens."""
+    """Prices are in micro-dollars per million tokens."""
 
     name: str
     context_tokens: int
@@ -78,7 +78,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`similarity` is the cosine to what was searched for, -1..1; None elsewhere."""
+    """`similarity` is the cosine similarity to the query, -1..1; None except in a search."""
 
     id: str
     text: str

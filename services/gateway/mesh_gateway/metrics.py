@@ -1,4 +1,4 @@
-"""What the gateway counts besides its gRPC calls."""
+"""The gateway's metrics, apart from those of its gRPC calls."""
 
 from typing import Final
 
@@ -10,33 +10,33 @@ HTTP_REQUESTS: Final = Counter(
 )
 HTTP_SECONDS: Final = Histogram(
     "mesh_gateway_http_duration_seconds",
-    "Time of HTTP requests, streams from start to end.",
+    "Duration of HTTP requests; streams from start to end.",
     ("route", "method"),
     buckets=LATENCY_BUCKETS_S,
 )
 OPEN_STREAMS: Final = Gauge("mesh_gateway_open_streams", "Runs being followed by clients.")
 FIRST_TOKEN_SECONDS: Final = Histogram(
     "mesh_gateway_first_token_seconds",
-    "From the arrival of the request to the first piece of the answer.",
+    "Time from the arrival of the request to the first piece of the answer.",
     buckets=LATENCY_BUCKETS_S,
 )
 LOGINS_HELD_BACK: Final = Counter(
     "mesh_gateway_logins_held_back_total",
-    "Logins and new accounts refused without asking auth, which had no room a moment before.",
+    "Logins and new accounts refused without calling auth, which had no capacity a moment before.",
 )
-REFUSALS: Final = Counter("mesh_gateway_rate_limit_refusals_total", "Requests refused by a limit.", ("limit",))
+REFUSALS: Final = Counter("mesh_gateway_rate_limit_refusals_total", "Requests refused by a rate limit.", ("limit",))
 CUT_CONNECTIONS: Final = Counter(
-    "mesh_gateway_cut_connections_total", "Connections cut because the client was too slow, or too many.", ("cause",)
+    "mesh_gateway_cut_connections_total", "Connections cut: client too slow, or too many connections.", ("cause",)
 )
-LIMITS_LOCAL: Final = Gauge("mesh_gateway_rate_limits_local", "1 while limits are local because Redis is away.")
+LIMITS_LOCAL: Final = Gauge("mesh_gateway_rate_limits_local", "1 while limits are per replica: no Redis.")
 REFOLLOWS: Final = Counter(
-    "mesh_gateway_refollows_total", "Cut streams of runs that were followed again, by outcome.", ("outcome",)
+    "mesh_gateway_refollows_total", "Attempts to follow a run again after a cut, by outcome.", ("outcome",)
 )
 SHARED_STREAMS: Final = Gauge(
-    "mesh_gateway_shared_streams", "Streams from agents that carry the events of the runs started here."
+    "mesh_gateway_shared_streams", "Streams from agents that carry the events of runs started by this replica."
 )
 SHARED_CUTS: Final = Counter(
     "mesh_gateway_shared_cuts_total",
-    "Runs that left a shared stream before their end and were followed each on its own, by cause.",
+    "Runs moved from a shared stream to a stream of their own before they ended, by cause.",
     ("cause",),
 )

@@ -1,6 +1,6 @@
-"""What one request gathers on its way, for its answer, its log line and its metrics, over HTTP or a WebSocket.
+"""Collects data about one HTTP or WebSocket request for its response, its log line and its metrics.
 
-It carries the words in which errors are told as well: those of the protocol that the request speaks.
+It also carries the error format of the request's protocol.
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -14,7 +14,7 @@ _KEY: Final = "mesh.request"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not served, before a protocol gives it words. `status` is HTTP's."""
+    """Why a request is not served, independent of the protocol. `status` is the HTTP status."""
 
     status: int
     reason: str
@@ -24,35 +24,35 @@ class Refusal:
 
 
 class ErrorDialect(Protocol):
-    """How a protocol tells errors."""
+    """How a protocol renders errors."""
 
     @property
     def media_type(self) -> str: ...
 
     def render(self, refusal: Refusal, record: "RequestRecord") -> tuple[int, bytes]:
-        """The status, which may be another one in this protocol, and the body."""
+        """The status, which this protocol may change, and the body."""
         ...
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """`headers` are added to the answer, whatever it is; `members` to the error, should there be one."""
+    """`headers` are added to every response, `members` only to an error."""
 
     trace_id: str
     started_s: float
-    """On the clock of `time.perf_counter`."""
+    """By `time.perf_counter`."""
     dialect: ErrorDialect
     headers: dict[str, str] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
 
     def attach(self, scope: MutableMapping[str, Any]) -> None:
-        """To the scope of an ASGI connection, where `record_of` finds it."""
+        """Stores the record in the scope of an ASGI connection, where `record_of` finds it."""
         scope[_KEY] = self
 
 
 def record_of(scope: Mapping[str, Any]) -> RequestRecord:
     record: Any = scope[_KEY]
     if not isinstance(record, RequestRecord):
-        raise TypeError("the request is not observed")
+        raise TypeError("the request did not pass RequestObserver")
     return record

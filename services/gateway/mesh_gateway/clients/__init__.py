@@ -1,1 +1,1 @@
-"""The gateway's calls to the other services: they take and give dataclasses, never protobuf or a protocol's schemas."""
+"""The gateway's calls to the other services. They take and return dataclasses, never protobuf or HTTP schemas."""

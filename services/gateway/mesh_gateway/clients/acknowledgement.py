@@ -1,7 +1,7 @@
-"""How the agent says that a run is durable and the user's: by initial metadata, or by the first message.
+"""Reads the agent's acknowledgement that a run is durable and the user's: initial metadata or the first message.
 
-An agent of release 0.1.0 sends metadata alone, this release both, the next one the message alone. Metadata is looked at
-first: it comes whether or not there is a message, and an agent that sends none of ours sends the message.
+An agent of release 0.1.0 sends only metadata, this release both, the next one only the message. Metadata is read first,
+because it arrives in either case. If it has none of our keys, the agent sends the message.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -38,15 +38,15 @@ class Acknowledgement:
 
 
 async def acknowledgement(stream: RunStream, responses: AsyncIterator[Response]) -> Acknowledgement | None:
-    """Waits for it. `responses` are those of `stream`, none of them read.
+    """Waits for the acknowledgement. `responses` are those of `stream`, none of them read yet.
 
-    None for a call that ended well without one: grpc.aio loses the metadata of a call that ends without a message
-    before it is asked for. Raises the agent's error when it sent that instead.
+    None for a call that succeeded without one: grpc.aio loses the metadata of a call that ends without a message
+    before the metadata is read. Raises the agent's error if it sent one instead.
     """
     metadata = await stream.initial_metadata()
     if _RUN_ID in metadata:
         return _of_metadata(metadata)
-    # An error has no metadata of ours, and comes out of reading.
+    # An error has none of our metadata; reading raises it.
     first = await anext(responses, None)
     if first is None:
         return None
@@ -56,7 +56,7 @@ async def acknowledgement(stream: RunStream, responses: AsyncIterator[Response])
 
 
 async def events_of(responses: AsyncIterator[Response]) -> AsyncIterator[RunEvent]:
-    """The events among the responses; what else there is, the acknowledgement for one, is passed over."""
+    """The events among the responses. Others, such as the acknowledgement, are skipped."""
     async for response in responses:
         if response.HasField("event"):
             yield event_from_pb(response.event)

@@ -32,7 +32,7 @@ class AgentClient:
 
     @asynccontextmanager
     async def start_run(self, subject: Subject, order: RunOrder) -> AsyncIterator[OpenedRun]:
-        """A run that is durable from here on; leaving the block ends the following only."""
+        """A run that is durable from here on. Leaving the block ends the stream, not the run."""
         request = convert.start_request(order, self._started_runs.follower_id)
         with self._started_runs.expecting(order.run_id) as expected:
             async with self._backend.stream(self._stub.StartRun, request, subject=subject) as stream:
@@ -41,7 +41,7 @@ class AgentClient:
                 if acknowledged:
                     yield _opened(acknowledged, self._carried(acknowledged, expected, stream, responses))
                     return
-        # Its events are on a shared stream, and it was over before this process looked at the call's metadata.
+        # Its events went to a shared stream, and the run ended before this process read the call's metadata.
         async with self.follow_run(subject, order.run_id, None) as ended:
             yield ended
 
@@ -52,7 +52,7 @@ class AgentClient:
         call: RunStream,
         responses: AsyncIterator[Response],
     ) -> AsyncIterator[RunEvent]:
-        """The events from where the agent sends them: on the call that started the run, or on a shared stream."""
+        """The run's events, from the call that started it or from a shared stream, as the agent decided."""
         stream_id, address = acknowledged.events_on, acknowledged.follow_at
         if address and not (stream_id and self._started_runs.is_open(stream_id)):
             self._started_runs.invite(address)
@@ -64,11 +64,11 @@ class AgentClient:
     async def follow_run(
         self, subject: Subject, run_id: RunId, after: EventPosition | None
     ) -> AsyncIterator[OpenedRun]:
-        """The events after a position; opened as soon as the agent knows the run to be the user's."""
+        """The events after a position; opens as soon as the agent confirms that the run is the user's."""
         request = convert.follow_request(run_id, after)
         async with self._backend.stream(self._stub.FollowRun, request, subject=subject) as stream:
             responses = aiter(stream)
-            # None: it had ended, and all of it was seen.
+            # None: the run had ended, and the position was its last event.
             acknowledged = await self._acknowledged(stream, responses) or Acknowledgement(run_id, "", has_ended=True)
             yield _opened(acknowledged, events_of(responses))
 
@@ -140,7 +140,7 @@ async def _until_cut(events: AsyncIterator[RunEvent], call: RunStream) -> AsyncI
         async for event in events:
             yield event
     except MeshError:
-        # It is followed otherwise from here on, and the agent need carry it no longer.
+        # From here on the run is followed on another stream, so the agent can stop sending it on this one.
         call.cancel()
         raise
 

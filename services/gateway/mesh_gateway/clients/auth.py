@@ -17,7 +17,7 @@ from mesh_gateway.identity.revocations import RevocationPage, RevokedSession
 class AuthClient:
     def __init__(self, backend: Backend, channel: grpc.aio.Channel, *, login_timeout_s: float, clock: Clock) -> None:
         self.room = LoginRoom(clock)
-        """Asked before anything is done for a login or a new account."""
+        """Checked before any work for a login or a new account."""
         self._backend = backend
         self._stub = auth_pb2_grpc.AuthServiceStub(channel)
         self._login_timeout_s = login_timeout_s

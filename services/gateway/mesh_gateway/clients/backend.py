@@ -1,4 +1,4 @@
-"""Calls to one other service: its deadline, and whose fault a refusal is."""
+"""Calls to one other service: their deadline, and whether a refusal concerns the gateway or the user."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,7 +14,7 @@ from mesh_common.subject import Subject
 
 log = structlog.get_logger()
 
-# What the other side's boundary says about this service, not about the user.
+# Reasons with which the other service rejects the gateway, not the user.
 _ABOUT_US: Final = frozenset({"SERVICE_TOKEN_REQUIRED", "USER_REQUIRED", "SUBJECT_INVALID", "EDGE_NOT_ALLOWED"})
 
 
@@ -34,7 +34,7 @@ class Backend:
         timeout_s: float | None = None,
         checks_credentials: bool = False,
     ) -> R:
-        """`checks_credentials`: a refusal may be about what the user sent, and is passed on."""
+        """`checks_credentials`: a refusal may concern the user's credentials and is passed on."""
         with self._refusals_are_ours(checks_credentials=checks_credentials):
             return await self.calls.unary(method, request, timeout_s=timeout_s or self.timeout_s, subject=subject)
 
@@ -48,7 +48,7 @@ class Backend:
 
     @contextmanager
     def _refusals_are_ours(self, *, checks_credentials: bool) -> Iterator[None]:
-        """A service that does not believe the gateway must not tell the user to log in again."""
+        """If a service rejects the gateway's own token, the user must not be asked to log in again."""
         try:
             yield
         except (Unauthenticated, PermissionDenied) as error:

@@ -1,8 +1,8 @@
-"""The events of runs that are started here: one stream from each agent carries them all.
+"""The events of runs that this gateway starts: one stream from each agent carries them all.
 
-A gRPC message wakes three threads of this process, and a busy agent tells dozens of runs within one tick. An agent
-invites to open a stream when it acknowledges a run and has none from here. Until it stands, and when it was cut, runs
-are followed each on a stream of its own (`follow`).
+A gRPC message wakes three threads of this process, and a busy agent sends events of dozens of runs within one tick.
+If an agent acknowledges a run and has no stream from this process, it invites the gateway to open one. Until that
+stream is open, and after it is cut, each run is followed on its own stream (`follow_run`).
 """
 
 import asyncio
@@ -25,19 +25,19 @@ from mesh_gateway.metrics import SHARED_CUTS, SHARED_STREAMS
 
 log = structlog.get_logger()
 
-# What a client may be behind with: some 20 s of a quick model. One that is slower is followed on a stream of its own,
-# where it slows down nobody but itself.
+# How many events a client may be behind: some 20 s of a fast model. A slower client gets its own stream, where it
+# slows down nobody but itself.
 MAX_UNREAD: Final = 256
 MAX_UNREAD_BYTES: Final = 1_048_576
 # More agents than a mesh has.
 _MAX_INVITATIONS: Final = 100
 _OPEN_TIMEOUT_S: Final = 5.0
-# Agents invite with every run; to each at most one stream is opened that often.
+# Agents send an invitation with every run; at most one stream per agent is opened in this time.
 _BETWEEN_STREAMS_S: Final = 1.0
 
 
 class ExpectedRun:
-    """A run that is being started: what a shared stream carries of it, from before its start is acknowledged."""
+    """A run that is being started. Buffers its events from a shared stream, even before its acknowledgement."""
 
     def __init__(self, run_id: RunId) -> None:
         self.run_id = run_id
@@ -55,7 +55,7 @@ class ExpectedRun:
         if len(self._unread) >= MAX_UNREAD or self._unread_bytes + size > MAX_UNREAD_BYTES:
             self.cut("slow")
             return
-        # Here and not when it is read: a part of a message keeps the whole of it in memory.
+        # Converted here and not when it is read: a part of a message keeps the whole message in memory.
         converted = event_from_pb(event)
         self._has_ended = converted.is_terminal
         self._unread.append((converted, size))
@@ -63,7 +63,7 @@ class ExpectedRun:
         self._changed.set()
 
     def cut(self, cause: str) -> None:
-        """No more of it will come; what came is still given."""
+        """Ends the run's events on this stream. Events that already came can still be read."""
         if self._cut or self._has_ended:
             return
         if self.stream_id:
@@ -75,37 +75,37 @@ class ExpectedRun:
         self._changed.set()
 
     async def events(self) -> AsyncGenerator[RunEvent]:
-        """In order, from the first. Raises Unavailable when it is carried no longer."""
+        """In order, from the first. Raises Unavailable once the shared stream no longer carries the run."""
         while True:
             while self._unread:
                 event, size = self._unread.popleft()
                 self._unread_bytes -= size
                 yield event
             if self._cut:
-                # A new one each time: the traceback of one that is kept would hold this frame.
+                # A new exception each time: the traceback of a stored one would keep this frame alive.
                 raise copy(self._cut)
             self._changed.clear()
             await self._changed.wait()
 
 
 class StartedRuns:
-    """`expecting` before a run is started, `bind` when it is acknowledged; `watch` reads the streams."""
+    """Call `expecting` before a run is started and `bind` when it is acknowledged; `watch` reads the streams."""
 
     def __init__(self, calls: ServiceCalls, open_channel: Callable[[str], grpc.aio.Channel]) -> None:
-        """`open_channel` to an agent's address, on a connection of its own: an older one would be closed sooner."""
+        """`open_channel` must open a new connection: one in use would reach its maximum age sooner."""
         self.follower_id: Final = str(new_id())
         self._calls = calls
         self._open_channel = open_channel
         self._expected: dict[str, ExpectedRun] = {}
         self._open: set[str] = set()
-        # Addresses to which a stream is being opened, or was a moment ago.
+        # Addresses to which a stream is being opened, or was opened a moment ago.
         self._invited: set[str] = set()
         self._invitations: asyncio.Queue[str] = asyncio.Queue(_MAX_INVITATIONS)
 
     @contextmanager
     def expecting(self, run_id: RunId) -> Iterator[ExpectedRun]:
-        # Registered before the start is sent: events may come before the acknowledgement, for streams have no order
-        # among each other. Nobody else may start a run of this id, so they are of this user's run or of none.
+        # Registered before the start is sent: streams are not ordered relative to each other, so events may come before
+        # the acknowledgement. Nobody else can start a run with this id, so the events belong to this user's run.
         expected = self._expected[str(run_id)] = ExpectedRun(run_id)
         try:
             yield expected
@@ -116,14 +116,14 @@ class StartedRuns:
         return stream_id in self._open
 
     def bind(self, expected: ExpectedRun, stream_id: str) -> AsyncGenerator[RunEvent]:
-        """Its events, which come on this stream."""
+        """The run's events, which come on this stream."""
         expected.stream_id = stream_id
         if not self.is_open(stream_id):
             expected.cut("stream")
         return expected.events()
 
     def invite(self, address: str) -> None:
-        """An agent that has no stream from here for new runs, or one that is gone."""
+        """Has a stream opened to an agent that reported none from this process for new runs."""
         if address not in self._invited and not self._invitations.full():
             self._invited.add(address)
             self._invitations.put_nowait(address)
@@ -139,7 +139,7 @@ class StartedRuns:
         try:
             await self._read(address, stream_id)
         except (MeshError, TimeoutError, OSError, ValueError) as error:
-            # The last two: certificates that are being replaced at this moment.
+            # The last two occur while certificates are being replaced.
             reason = error.reason if isinstance(error, MeshError) else type(error).__name__
             log.warning("started_runs.cut", reason=reason)
         finally:
@@ -154,7 +154,7 @@ class StartedRuns:
             async with self._calls.stream(method, request, timeout_s=None) as stream:
                 async with asyncio.timeout(_OPEN_TIMEOUT_S):
                     await stream.initial_metadata()
-                # From here on an invitation means that this stream takes no new runs.
+                # From here on, an invitation means that this stream no longer accepts new runs.
                 self._may_be_invited_again(address)
                 with SHARED_STREAMS.track_inprogress():
                     async for response in stream:

@@ -1,1 +1,1 @@
-"""What holds for every request, whichever protocol it speaks: bounds, errors, records, the caller."""
+"""The part of request handling that all protocols share: limits, errors, records, the caller."""

@@ -1,4 +1,4 @@
-"""Where a request really comes from. `X-Forwarded-For` is the client's own claim unless a trusted proxy wrote it."""
+"""The client's real address. `X-Forwarded-For` is only the client's claim unless a trusted proxy wrote it."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 _UNKNOWN: Final = "unknown"
-# One customer of a provider has a whole /64, and with it as many addresses as one likes.
+# Providers assign a whole /64 to one customer, who can use any address in it.
 _IPV6_PREFIX: Final = 64
 
 
@@ -17,7 +17,7 @@ class ClientAddresses:
         self._trusted = tuple(trusted_proxies)
 
     def key_of(self, scope: Scope) -> str:
-        """The address, or the /64 of an IPv6 address, as a key to count by."""
+        """The address, or the /64 of an IPv6 address, as the key of rate limits."""
         client = scope.get("client")
         address = _parsed(client[0]) if client else None
         if address is None:

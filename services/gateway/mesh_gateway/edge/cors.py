@@ -1,4 +1,4 @@
-"""Which pages of browsers may call, refused in the words of every other refusal."""
+"""CORS: which browser origins may call the API. Refused preflights get the same error format as other errors."""
 
 from http import HTTPStatus
 
@@ -15,18 +15,18 @@ class Cors(CORSMiddleware):
     """Starlette's, which refuses a preflight with plain text."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # WebSockets pass: their tokens are in headers or tickets, which no foreign page can make a browser send.
+        # WebSockets pass: their tokens are in headers or tickets, and a foreign page cannot make a browser send those.
         refusal = self._refused_preflight(scope) if scope["type"] == "http" else None
         if refusal is None:
             await super().__call__(scope, receive, send)
             return
-        error = PermissionDenied("A page of this origin may not make that request.", reason="CORS_REFUSED")
+        error = PermissionDenied("Pages of this origin may not make that request.", reason="CORS_REFUSED")
         response = error_response(error, record_of(scope))
         response.headers.update(refusal)
         await response(scope, receive, send)
 
     def _refused_preflight(self, scope: Scope) -> dict[str, str] | None:
-        """What CORS says in the headers of a refusal; None when the request is allowed or no preflight."""
+        """The CORS headers of a refusal; None if the request is allowed or is not a preflight."""
         headers = Headers(scope=scope)
         if scope["method"] != "OPTIONS" or not {"origin", "access-control-request-method"} <= set(headers):
             return None

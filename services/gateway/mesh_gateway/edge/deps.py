@@ -1,6 +1,6 @@
-"""What routes ask for: the gateway's parts, the caller, the record. All async: FastAPI runs others in threads.
+"""Dependencies of routes: the gateway's parts, the caller, the record. All are async: FastAPI runs others in threads.
 
-They take an `HTTPConnection`, so that a WebSocket route asks for the same things in the same way.
+They take an `HTTPConnection`, so that WebSocket routes can use them too.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _MAX_TOKEN_CHARS = 8_192
 
 
 class _Bearer(OAuth2PasswordBearer):
-    """FastAPI's, which asks for a `Request` and so refuses WebSockets."""
+    """FastAPI's class requires a `Request`, which excludes WebSockets."""
 
     async def __call__(self, request: HTTPConnection) -> str | None:
         scheme, token = get_authorization_scheme_param(request.headers.get("Authorization"))
@@ -40,7 +40,7 @@ class _Bearer(OAuth2PasswordBearer):
 
 
 class _Ticket(APIKeyQuery):
-    """The same."""
+    """As `_Bearer`."""
 
     async def __call__(self, request: HTTPConnection) -> str | None:
         return request.query_params.get(self.model.name)
@@ -55,14 +55,14 @@ _bearer = _Bearer(
 _ticket = _Ticket(
     name="ticket",
     scheme_name="StreamTicket",
-    description="A ticket of POST /api/v1/runs/{run_id}/ticket, for EventSource; an access token goes before it.",
+    description="A ticket of POST /api/v1/runs/{run_id}/ticket, for EventSource. An access token takes precedence.",
     auto_error=False,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything a route may use; made once in bootstrap."""
+    """Everything a route may use; built once, in bootstrap."""
 
     settings: GatewaySettings
     auth: AuthClient
@@ -82,7 +82,7 @@ class Gateway:
 async def _gateway(connection: HTTPConnection) -> Gateway:
     gateway = connection.app.state.gateway
     if not isinstance(gateway, Gateway):
-        raise TypeError("the application was made without its parts")
+        raise TypeError("the application was built without its parts")
     return gateway
 
 

@@ -1,6 +1,6 @@
-"""Errors as answers: their HTTP status and headers, in the words of the protocol that the request speaks.
+"""Turns errors into responses: their HTTP status and headers, and a body in the format of the request's protocol.
 
-Nothing of the request is echoed: FastAPI's own handler answers 500 to a lone surrogate because it does.
+Nothing of the request is echoed. FastAPI's own handler echoes it, and so answers 500 to a lone surrogate.
 """
 
 import math
@@ -21,7 +21,7 @@ from mesh_gateway.edge.patterns import PATTERN_WORDS
 from mesh_gateway.identity.access_tokens import MISSING_TOKEN
 from mesh_gateway.request_record import Refusal, RequestRecord, record_of
 
-# Most specific class first, as DESIGN's table of errors.
+# Most specific class first, as in DESIGN's table of errors.
 _STATUS: Final[tuple[tuple[type[MeshError], HTTPStatus], ...]] = (
     (errors.InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY),
     (errors.TooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
@@ -35,16 +35,16 @@ _STATUS: Final[tuple[tuple[type[MeshError], HTTPStatus], ...]] = (
     (errors.Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (errors.DeadlineExceeded, HTTPStatus.GATEWAY_TIMEOUT),
 )
-# Statuses that FastAPI and our limits speak of by number.
+# Statuses that FastAPI and our limits raise without an error class.
 _REASONS: Final = {
     HTTPStatus.NOT_FOUND: ("ROUTE_NOT_FOUND", "There is nothing at this address."),
-    HTTPStatus.METHOD_NOT_ALLOWED: ("METHOD_NOT_ALLOWED", "This address does not take that method."),
+    HTTPStatus.METHOD_NOT_ALLOWED: ("METHOD_NOT_ALLOWED", "This address does not allow that method."),
     HTTPStatus.REQUEST_TIMEOUT: ("BODY_TIMEOUT", "The body took too long to arrive."),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("TOO_LARGE", "The body is larger than this service takes."),
     HTTPStatus.REQUEST_URI_TOO_LONG: ("URL_TOO_LONG", "The address is longer than this service takes."),
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("HEADERS_TOO_LARGE", "There are too many or too large headers."),
 }
-# RFC 6455, section 7.4.1, and the registry of IANA: 1008 policy violation, 1011 internal error, 1013 try again later.
+# RFC 6455, section 7.4.1, and the IANA registry: 1008 policy violation, 1011 internal error, 1013 try again later.
 _POLICY_VIOLATION: Final = 1008
 INTERNAL_ERROR: Final = 1011
 _CLOSE_CODES: Final[Mapping[int, int]] = {
@@ -59,7 +59,7 @@ _MAX_FAULTS = 20
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Replaces FastAPI's own; what is left over is caught by the observer, the gateway's boundary."""
+    """Replaces FastAPI's own handlers. LastCatch (observer.py) catches everything else."""
     app.add_exception_handler(MeshError, _on_mesh_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(WebSocketRequestValidationError, _on_invalid_request)
@@ -75,7 +75,7 @@ def error_response(error: MeshError, record: RequestRecord) -> Response:
 
 
 def status_response(status: HTTPStatus, record: RequestRecord, headers: Mapping[str, str] | None = None) -> Response:
-    """A refusal that has a status and no error class: 404 without a route, 405, 413, 414, 431."""
+    """A refusal that has a status but no error class: 404 without a route, 405, 413, 414, 431."""
     return _response(_refusal_by(status, headers or {}), record)
 
 
@@ -111,13 +111,13 @@ async def _on_http_exception(connection: Request | WebSocket, error: Exception) 
     if not isinstance(error, HTTPException):
         return _answered(connection, _refusal_of(Internal("Something went wrong on our side.")))
     if error.status_code == HTTPStatus.BAD_REQUEST:
-        # FastAPI's word for a body that it could not parse at all.
+        # FastAPI raises this for a body that it could not parse at all.
         return _answered(connection, _refusal_of(InvalidInput.of_field("body", "could not be read")))
     return _answered(connection, _refusal_by(HTTPStatus(error.status_code), error.headers or {}))
 
 
 def _answered(connection: Request | WebSocket, refusal: Refusal) -> Response:
-    """The answer over HTTP, and instead of a WebSocket's handshake; after that a close."""
+    """A response over HTTP or in place of a WebSocket handshake; after the handshake, a close."""
     response = _response(refusal, record_of(connection.scope))
     if isinstance(connection, WebSocket) and connection.application_state is not WebSocketState.CONNECTING:
         return _ClosedWebSocket(connection, _CLOSE_CODES.get(refusal.status, _POLICY_VIOLATION), refusal.reason)
@@ -125,7 +125,7 @@ def _answered(connection: Request | WebSocket, refusal: Refusal) -> Response:
 
 
 class _ClosedWebSocket(Response):
-    """What Starlette is given to send where nothing but a close can be sent, and that once."""
+    """A response for Starlette to send that only closes the WebSocket, and does so once."""
 
     def __init__(self, websocket: WebSocket, code: int, reason: str) -> None:
         super().__init__()
@@ -140,12 +140,12 @@ class _ClosedWebSocket(Response):
 
 
 def _fault(item: dict[str, Any]) -> FieldFault:
-    """The path of a field in the caller's words, and what is wrong with it."""
-    place, *path = item["loc"]
-    if place == "body" and item["type"] == "json_invalid":
+    """The path of a field as the caller knows it, and what is wrong with it."""
+    part_of_request, *path = item["loc"]
+    if part_of_request == "body" and item["type"] == "json_invalid":
         return FieldFault("body", "is not valid JSON")
-    name = ".".join(str(part) for part in path) or str(place)
-    # Keys of maps are the caller's own text.
+    name = ".".join(str(part) for part in path) or str(part_of_request)
+    # A map's keys are the caller's own text.
     field = name.encode("utf-8", "replace").decode()[:_MAX_FIELD_CHARS]
     if item["type"].startswith("uuid"):
         return FieldFault(field, "is not a UUID")
@@ -155,7 +155,7 @@ def _fault(item: dict[str, Any]) -> FieldFault:
 
 def _words(kind: str, bounds: Mapping[str, Any]) -> str | None:
     """pydantic's most common complaints in plain English; None for the others."""
-    # To pydantic a text that a validator of ours has seen is a "Value".
+    # For a string that one of our validators has processed, pydantic's type is "Value".
     unit = "characters" if bounds.get("field_type", "Value") == "Value" else "entries"
     match kind.removeprefix("string_"):
         case "missing":
@@ -172,7 +172,7 @@ def _words(kind: str, bounds: Mapping[str, Any]) -> str | None:
 
 
 def _challenge(error: MeshError) -> dict[str, str]:
-    """RFC 6750, section 3: no error code when no token was sent at all."""
+    """RFC 6750, section 3: no error code if no token was sent at all."""
     if not isinstance(error, errors.Unauthenticated):
         return {}
     if error.reason == MISSING_TOKEN:

@@ -1,7 +1,7 @@
 """A turn as the body of an HTTP response.
 
-Not FastAPI's `fastapi.sse`: it passes each event through two memory streams and pydantic (104 µs a frame here, ours
-9 µs), orders the fields otherwise, fixes the ping and `Cache-Control`, and sends 200 before the agent has answered.
+Not FastAPI's `fastapi.sse`: it passes each event through two memory streams and pydantic (104 µs per frame here, ours
+9 µs), orders the fields differently, fixes the ping and `Cache-Control`, and sends 200 before the agent has answered.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ _STREAMED: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class EventStreamResponse(Response):
-    """Sends a turn's events until they end. Owns its `resources`, the open call of the agent among them."""
+    """Sends a turn's events until they end. Owns the turn's `resources`, including the open call to the agent."""
 
-    # What the OpenAPI document says; each response has its encoder's.
+    # For the OpenAPI document; each response has its encoder's media type.
     media_type = "text/event-stream"
 
     def __init__(self, turn: Turn, encoder: Encoder, *, headers: Mapping[str, str], ping_interval_s: float) -> None:
@@ -30,7 +30,7 @@ class EventStreamResponse(Response):
         self._encoder = encoder
         self._ping_interval_s = ping_interval_s
         super().__init__(status_code=HTTPStatus.OK, media_type=encoder.media_type, headers={**_STREAMED, **headers})
-        # A stream has no length.
+        # The length of a stream is not known.
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +42,7 @@ class EventStreamResponse(Response):
 
         async with self._turn.resources:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            # Told at once that the run is acknowledged, however long the first event takes.
+            # Tells the client at once that the run is acknowledged, however long the first event takes.
             await send_bytes(b"")
             pump = Pump(self._turn, self._encoder, send_bytes, ping_interval_s=self._ping_interval_s)
             if await pump.run(until_left(receive)):

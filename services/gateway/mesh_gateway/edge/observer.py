@@ -1,6 +1,6 @@
-"""The boundary of every request: trace id, log line, metrics, headers of every answer, and the last catch.
+"""The boundary of every request: trace id, log line, metrics, headers of every response, and the catch-all handler.
 
-A WebSocket is one request from its handshake to its close, and passes here as HTTP does.
+A WebSocket counts as one request from its handshake to its close and is handled like HTTP.
 The span itself is FastAPI's own (`FastAPI(telemetry=…)`). Of all code that serves HTTP, `LastCatch` alone catches
 everything.
 """
@@ -39,7 +39,7 @@ _SECURITY_HEADERS: Final = {
 
 class RequestObserver:
     def __init__(self, app: ASGIApp, dialects: Sequence[tuple[str, ErrorDialect]]) -> None:
-        """`dialects` by the beginning of a path, the first that fits; the last one fits all."""
+        """`dialects` by path prefix. The first match applies; the last one must match every path."""
         self._app = app
         self._dialects = tuple(dialects)
 
@@ -63,7 +63,7 @@ class RequestObserver:
 
 
 class LastCatch:
-    """Makes an error of what no handler knows. Inside of CORS, so that browsers can read it."""
+    """Answers unhandled exceptions with an error. It is inside the CORS middleware, so that browsers can read it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -84,7 +84,7 @@ class LastCatch:
                 crash = error_response(Internal("Something went wrong on our side."), record_of(scope))
                 await crash(scope, receive, send)
             elif scope["type"] == "websocket":
-                # A closed one takes no second close, and says so by an error of its own.
+                # Closing a closed WebSocket raises RuntimeError.
                 with suppress(RuntimeError):
                     await send({"type": "websocket.close", "code": INTERNAL_ERROR})
 
@@ -119,18 +119,18 @@ def _report(scope: Scope, record: RequestRecord, answer: _Answer) -> None:
         return
     level = log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
     known = {"reason": record.reason, "run_id": record.members.get("run_id")}
-    told = {name: value for name, value in known.items() if value}
-    level("http.served", route=route, method=method, status=status, ms=round(seconds * 1000, 1), **told)
+    present = {name: value for name, value in known.items() if value}
+    level("http.served", route=route, method=method, status=status, ms=round(seconds * 1000, 1), **present)
 
 
 def _route(scope: Scope) -> str:
-    """The template, never the path: labels and logs come from a closed set."""
+    """The route template, never the path: labels and log fields must come from a closed set."""
     route: Any = scope.get("route")
     return str(getattr(route, "path_format", None) or "unmatched")
 
 
 def _hide_query(scope: Scope) -> None:
-    # A search is the user's own text; FastAPI puts it on the span.
+    # FastAPI records the query on the span, and a search query is the user's own text.
     if scope["query_string"]:
         span = trace.get_current_span()
         if span.is_recording():

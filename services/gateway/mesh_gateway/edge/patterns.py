@@ -1,4 +1,4 @@
-"""Patterns of parameters, and what a caller who sends something else is told."""
+"""Patterns of parameters, and the error message for a value that does not match."""
 
 from typing import Final
 

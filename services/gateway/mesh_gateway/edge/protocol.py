@@ -1,6 +1,6 @@
-"""uvicorn's HTTP over httptools, for clients that send nothing, read nothing, or come in crowds.
+"""uvicorn's HTTP protocol with limits against clients that send nothing, read nothing, or open many connections.
 
-uvicorn alone waits for ever for the headers of a request, and for room to write an answer.
+uvicorn alone waits forever for the headers of a request, and for a client to read a response.
 """
 
 import asyncio
@@ -11,15 +11,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from mesh_gateway.metrics import CUT_CONNECTIONS
 
-# In the scope of every request on a connection beyond the bound.
+# In the scope of every request on a connection above the limit.
 IS_BEYOND: Final = "mesh.is_beyond"
-# So many connections beyond the bound are told why, and may ask for the health; more are cut at once.
+# This many connections above the limit get an explanation and may query the health endpoints; more are cut at once.
 _MAX_BEYOND: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionBounds:
-    """`header_timeout_s`: for all headers of a request; `write_timeout_s`: for the client to make room."""
+    """`header_timeout_s`: for all headers of a request; `write_timeout_s`: for the client to read pending output."""
 
     header_timeout_s: float
     write_timeout_s: float
@@ -27,7 +27,7 @@ class ConnectionBounds:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. What it cuts is aborted: closing would wait for a client that does not read."""
+    """One connection. It is aborted rather than closed: closing would wait for a client that does not read."""
 
     bounds: ClassVar[ConnectionBounds]
     _header_timer: asyncio.TimerHandle | None = None
@@ -51,13 +51,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if not _is_answering(self.cycle):
-            # A request that has begun, or the rest of a body after its refusal; uvicorn's idle timer is off for both.
+            # A partial request, or the rest of a refused body; uvicorn's idle timer runs in neither case.
             self._expect_headers()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if self._is_beyond:
-            self.scope[IS_BEYOND] = True  # type: ignore[typeddict-unknown-key]  # our own word in uvicorn's scope
+            self.scope[IS_BEYOND] = True  # type: ignore[typeddict-unknown-key]  # our own key in uvicorn's scope
 
     def on_headers_complete(self) -> None:
         self._stop_header_timer()
@@ -72,7 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        # What is not read by now will not be.
+        # A client that has not read the response by now never will.
         self.transport.abort()
 
     def _expect_headers(self) -> None:
@@ -99,7 +99,7 @@ def _is_answering(cycle: RequestResponseCycle | None) -> bool:
 
 
 def protocol_within(given: ConnectionBounds) -> type[BoundedProtocol]:
-    """The class that uvicorn makes a connection's protocol from."""
+    """The protocol class that uvicorn instantiates for each connection."""
 
     class Bounded(BoundedProtocol):
         bounds = given

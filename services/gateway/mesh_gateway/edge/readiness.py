@@ -1,7 +1,7 @@
-"""Whether this replica takes requests.
+"""Whether this replica accepts requests.
 
-Ready: the keys that verify tokens are known, and the replica is not stopping. Nothing else: when Redis, auth or
-every agent is away, all replicas are struck alike, and a clear 503 from here is worth more than a refused connection.
+Ready means: the keys that verify tokens are known, and the replica is not stopping. Nothing else counts: if Redis, auth
+or every agent is unavailable, all replicas are affected alike, and a clear 503 is better than a refused connection.
 """
 
 from mesh_gateway.identity.signing_keys import SigningKeys

@@ -1,4 +1,4 @@
-"""What a request may be, before anything reads it: httptools would take 300 kB of headers."""
+"""Limits on the size of a request, checked before anything reads it: httptools would accept 300 kB of headers."""
 
 import asyncio
 from dataclasses import dataclass
@@ -44,10 +44,10 @@ class RequestLimits:
         if status is None and scope["type"] == "http":
             await self._app(scope, _BoundedBody(receive, self._bounds).receive, send)
         elif status is None:
-            # A WebSocket's messages are bounded by its own protocol.
+            # The WebSocket protocol limits its messages itself.
             await self._app(scope, receive, send)
         else:
-            # The connection stays: closing it under a body that still comes would reset it and lose this answer.
+            # The connection stays open: closing it while the body still arrives would reset it and lose this response.
             response = status_response(status, record_of(scope))
             await response(scope, receive, send)
 
@@ -76,7 +76,7 @@ def _full(scope: Scope) -> Response:
 
 
 class _BoundedBody:
-    """Counts what arrives, for a chunked body says no length, and does not wait for ever for the rest."""
+    """Counts what arrives, because a chunked body declares no length, and does not wait forever for the rest."""
 
     def __init__(self, receive: Receive, bounds: RequestBounds) -> None:
         self._receive = receive

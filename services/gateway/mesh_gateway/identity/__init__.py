@@ -1,1 +1,1 @@
-"""Who is calling: access tokens, the keys that verify them, revocations, tickets."""
+"""Identifies the caller: access tokens, the keys that verify them, revocations, tickets."""

@@ -1,4 +1,4 @@
-"""Who a user's access token speaks for. The one place of the mesh where user tokens are verified."""
+"""Verifies users' access tokens. No other part of the mesh does."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ class AccessTokens:
         return principal
 
     def _principal(self, token: str) -> Principal:
-        # Claims may be signed and odd all the same: an `exp` that is no number, or beyond all dates.
+        # Signed claims can still be malformed: an `exp` that is not a number, or later than any date.
         try:
             claims = self._verifier.verify(token)
             return Principal(
@@ -61,7 +61,7 @@ class AccessTokens:
             raise invalid_token() from error
 
     def revoke(self, principal: Principal) -> None:
-        """Refuses the session here at once; other replicas learn it from auth."""
+        """Rejects the session on this replica at once; other replicas learn of it from auth."""
         self._revocations.revoke(principal.session_id, principal.expires_at)
 
 

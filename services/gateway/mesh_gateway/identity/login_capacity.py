@@ -1,4 +1,4 @@
-"""Logins are refused here while auth has no room to hash another password."""
+"""Refuses logins locally while auth has no capacity to hash another password."""
 
 from collections.abc import Awaitable
 from typing import Final
@@ -8,16 +8,16 @@ from mesh_common.errors import Unavailable
 
 from mesh_gateway.metrics import LOGINS_HELD_BACK
 
-# auth's queue is some seconds long: it does not run empty meanwhile.
+# auth's queue holds several seconds of work, so it does not run empty during the pause.
 _PAUSE_S: Final = 0.25
 _REASON: Final = "LOGIN_CAPACITY"
 
 
 class LoginRoom:
-    """What auth refused one login for it is not asked again for a quarter of a second, with the same answer to all.
+    """After auth refuses a login for lack of capacity, refuses all logins for a quarter of a second with its error.
 
-    A refusal of auth's costs the gateway two rate limits and a call, and in a storm of logins those who chat wait for
-    it: refusals are as many as there are people, and only what auth hashes is bounded.
+    A refusal by auth costs the gateway two rate-limit checks and a call. During a login storm that work delays chats:
+    auth limits how many passwords it hashes, but the number of refusals grows with the number of people.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -27,13 +27,13 @@ class LoginRoom:
         self._retry_after_s: float | None = None
 
     def require(self) -> None:
-        """Raises Unavailable when auth had none a moment ago."""
+        """Raises Unavailable if auth reported no capacity within the pause."""
         if self._clock.monotonic_s() < self._closed_until_s:
             LOGINS_HELD_BACK.inc()
             raise Unavailable(self._message, reason=_REASON, retry_after_s=self._retry_after_s)
 
     async def heard[T](self, answer: Awaitable[T]) -> T:
-        """auth's answer; a refusal for want of room closes this one."""
+        """Passes auth's answer on; a refusal for lack of capacity starts the pause."""
         try:
             return await answer
         except Unavailable as error:

@@ -1,7 +1,7 @@
-"""Sessions that were logged out, so that their access tokens are refused before they expire.
+"""Sessions that were logged out: their access tokens are rejected before they expire.
 
-auth is asked every two seconds for what is new, so a logout reaches every replica within five. While auth is away
-what is known stays known; a replica's own logouts apply at once.
+Each replica polls auth every two seconds, so a logout reaches every replica within five. While auth is unavailable,
+known revocations stay in force. A replica applies its own logouts at once.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from mesh_common.errors import MeshError
 log = structlog.get_logger()
 
 _PERIOD_S: Final = 2.0
-# 100,000 logouts in the 15 minutes a token lives are 111 a second: far above what one auth serves.
+# 100,000 logouts in a token's lifetime of 15 minutes are 111 per second: far above what one auth replica serves.
 _MAX_SESSIONS: Final = 100_000
 
 
@@ -64,7 +64,7 @@ class Revocations:
             await self.poll()
 
     async def poll(self) -> None:
-        """Takes everything that is new; what is known stays known when auth cannot be asked."""
+        """Fetches all new revocations; if auth is unavailable, known ones stay in force."""
         try:
             await self._take_all()
         except MeshError as error:

@@ -1,6 +1,6 @@
 """The public keys that verify access tokens: fetched from auth, kept in memory and in Redis.
 
-The copy in Redis lets a gateway that restarts while auth is away go on; it is overwritten by every fetch.
+The copy in Redis lets a gateway restart while auth is unavailable. Every fetch overwrites it.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from redis.asyncio import Redis
 log = structlog.get_logger()
 
 _REDIS_KEY: Final = "mesh:gateway:jwks"
-# How long auth may be away while gateways restart.
+# How long auth may be unavailable while gateways restart.
 _REDIS_TTL_S: Final = 86_400
 _PERIOD_S: Final = 60.0
 _RETRY_S: Final = 2.0
-# Tokens with invented key ids must not make the gateway ask auth more often than this.
+# Tokens with invented key ids must not make the gateway call auth more often than this.
 _UNKNOWN_KEY_PAUSE_S: Final = 5.0
 # How long a request with an unknown key waits for the fetch it caused.
 _UNKNOWN_KEY_WAIT_S: Final = 1.0
@@ -55,7 +55,7 @@ class SigningKeys:
         return self._document
 
     async def ask_for_newer(self) -> None:
-        """Has the keys fetched now and waits for it, at most a second, unless that was done a moment ago."""
+        """Triggers a fetch and waits at most a second for it; does nothing if one was triggered a moment ago."""
         now_s = self._clock.monotonic_s()
         if now_s - self._asked_at_s < _UNKNOWN_KEY_PAUSE_S:
             return
@@ -69,12 +69,12 @@ class SigningKeys:
             return
 
     async def prepare(self) -> None:
-        """Tries once before the first request: the copy first, then auth."""
+        """Loads the keys once before the first request: the copy first, then auth."""
         await self._load_copy()
         await self._fetch()
 
     async def watch(self) -> None:
-        """Fetches every minute, sooner after a failure, and when asked; runs until cancelled."""
+        """Fetches every minute, sooner after a failure, and on `ask_for_newer`; runs until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(_PERIOD_S if self._is_current else _RETRY_S):

@@ -1,7 +1,7 @@
-"""Tickets: a browser's EventSource can send no header, so the right to follow one run goes into the address, once.
+"""Single-use tickets in the URL that let a browser's EventSource, which cannot send headers, follow one run.
 
-They lie in Redis, for they must be used once on whatever replica: without Redis there are none. An address ends up in
-logs and histories, so a ticket is short-lived, taken by its first use, and stored under its hash only.
+They are in Redis, because a ticket must work only once across all replicas: without Redis there are no tickets. URLs
+end up in logs and histories, so a ticket is short-lived, consumed by its first use, and stored only under its hash.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class StreamTickets:
         self._clock = clock
 
     async def issue(self, caller: Principal, run_id: RunId) -> Ticket:
-        """A ticket for one use within a minute. Whether the run is the caller's is asked before.
+        """A ticket for one use within a minute. The caller must have checked that the run is `caller`'s.
 
         Raises Unavailable without Redis.
         """
@@ -52,13 +52,13 @@ class StreamTickets:
         return Ticket(secret, self._clock.now() + timedelta(seconds=_TTL_S))
 
     async def take(self, secret: str, run_id: RunId) -> Principal:
-        """Who the ticket was given to; it is used up, whatever comes of it.
+        """The user to whom the ticket was issued. The ticket is consumed even if this raises.
 
-        Raises Unauthenticated for a ticket that is unknown, used, expired, of another run or of a session that was
-        logged out; Unavailable without Redis.
+        Raises Unauthenticated for a ticket that is unknown, used or expired, or that belongs to another run or to a
+        session that was logged out; Unavailable without Redis.
         """
         try:
-            # Read and gone in one step, so that of two uses at the same time one gets nothing.
+            # Read and deleted in one step, so that only one of two concurrent uses succeeds.
             content = await redis_call(self._redis.getdel(_key(secret)))
         except Unavailable as error:
             raise _away() from error
@@ -99,13 +99,13 @@ def _subject(fields: Mapping[str, Any]) -> Subject:
 
 def _refusal() -> Unauthenticated:
     return Unauthenticated(
-        "The ticket is used, expired or not of this run. Ask for a new one.", reason="INVALID_TICKET"
+        "The ticket is used, expired or for another run. Ask for a new one.", reason="INVALID_TICKET"
     )
 
 
 def _away() -> Unavailable:
     return Unavailable(
-        "Tickets cannot be given or taken right now. Follow with an access token, or try again.",
+        "Tickets are unavailable right now. Follow with an access token, or try again.",
         reason="TICKETS_UNAVAILABLE",
         retry_after_s=5,
     )

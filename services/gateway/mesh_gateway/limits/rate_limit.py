@@ -1,6 +1,6 @@
-"""Rate limits of all replicas together, in Redis; of this replica alone while Redis is away.
+"""Rate limits shared by all replicas through Redis; while Redis is unavailable, each replica counts alone.
 
-A sliding-window counter: exact within the first minute, two numbers a key whatever the limit.
+A sliding-window counter: exact within the first minute, two numbers per key whatever the limit.
 Headers follow draft-ietf-httpapi-ratelimit-headers-10.
 """
 
@@ -28,16 +28,16 @@ from mesh_gateway.request_record import RequestRecord
 log = structlog.get_logger()
 
 _WINDOW_S: Final = 60
-# A dead Redis costs each try 0.25 s: one request in 5 s pays it, the others go on locally.
+# Each attempt to reach a dead Redis costs 0.25 s. One request every 5 s pays it; the others are counted locally.
 _RETRY_REDIS_S: Final = 5.0
-# Below the client's pool of 50, which refuses what is beyond, and few enough to connect within its 0.25 s: a burst must
-# not look like a dead Redis. Sixteen at once are still thousands a second.
+# Below the client's pool of 50, which rejects any call above that, and few enough to connect within its 0.25 s: a burst
+# must not look like a dead Redis. Sixteen concurrent calls are still thousands per second.
 _MAX_CALLS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`name` stands in headers, metrics and keys."""
+    """`name` appears in headers, metrics and keys."""
 
     name: str
     per_minute: int
@@ -55,9 +55,9 @@ class RateLimiter:
         self._room = asyncio.Semaphore(_MAX_CALLS)
 
     async def charge(self, limit: Limit, identity: str, record: RequestRecord) -> None:
-        """Counts one request and puts the state of the limit into the answer's headers. Raises RateLimited."""
+        """Counts one request and adds the limit's state to the response headers. Raises RateLimited."""
         item = limit.item()
-        # Keys hold no e-mail address in the clear.
+        # Keys must not contain e-mail addresses in plain text.
         key = hashlib.sha256(identity.encode()).hexdigest()[:32]
         is_allowed, stats = await self._hit(item, key)
         reset_s = max(1, math.ceil(stats.reset_time - time.time()))
@@ -77,7 +77,7 @@ class RateLimiter:
             return await self._hit_here(item, key)
         was_away = self._redis_after_s > 0
         if was_away:
-            # One request tries whether Redis is back; those beside it stay local.
+            # One request checks whether Redis is back; concurrent ones stay local.
             self._redis_after_s = now_s + _RETRY_REDIS_S
         try:
             result = await redis_call(self._shared.hit(item, key))

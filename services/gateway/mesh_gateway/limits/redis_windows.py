@@ -1,4 +1,4 @@
-"""The sliding windows of `limits` in Redis, counted and looked at in one trip: its two scripts run as one."""
+"""The sliding windows of `limits` in Redis, updated and read in one round trip: its two scripts run as one."""
 
 import math
 import time
@@ -13,17 +13,17 @@ _SCRIPT: Final = f"""
 local function acquire(KEYS, ARGV)
 {RedisBridge.SCRIPT_ACQUIRE_SLIDING_WINDOW.decode()}
 end
-local function look(KEYS, ARGV)
+local function read(KEYS, ARGV)
 {RedisBridge.SCRIPT_SLIDING_WINDOW.decode()}
 end
-return {{acquire(KEYS, ARGV), look(KEYS, {{ARGV[2]}})}}
+return {{acquire(KEYS, ARGV), read(KEYS, {{ARGV[2]}})}}
 """
 
 
 class SharedWindows:
-    """As SlidingWindowCounterRateLimiter on RedisStorage would: the same keys, counts and answers.
+    """Behaves as SlidingWindowCounterRateLimiter on RedisStorage: the same keys, counts and results.
 
-    But for one: in the millisecond in which a window begins the library says that none of it is left.
+    One difference: in the millisecond in which a window begins, the library reports that none of it is left.
     """
 
     def __init__(self, redis: Redis, *, key_prefix: str) -> None:
@@ -31,7 +31,7 @@ class SharedWindows:
         self._key_prefix = key_prefix
 
     async def hit(self, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
-        """Whether one more is allowed, and how the window stands then. Raises what redis-py raises."""
+        """Whether one more hit is allowed, and the state of the window afterwards. Raises what redis-py raises."""
         # Braces keep both keys on one node of a cluster.
         current = f"{self._key_prefix}:{{{item.key_for(key)}}}"
         is_allowed, window = await self._script(
@@ -41,13 +41,13 @@ class SharedWindows:
 
 
 def _stats(item: RateLimitItem, previous: int, previous_ttl_ms: int, current: int, current_ttl_ms: int) -> WindowStats:
-    """What is left, and when it will be more: by the next of either window's hits to leave."""
+    """How many hits are left, and when the next hit of either window expires."""
     window_ms = item.get_expiry() * 1_000
     used = math.floor(previous * previous_ttl_ms / window_ms + current)
     resets_ms = [0.0] if not previous and not current else []
     if previous:
         resets_ms.append(previous_ttl_ms % (window_ms / previous))
     if current:
-        # Two windows long when it begins, and seen at that very moment: then a whole one is left, not none.
+        # The TTL is two windows when a window begins. Read at that very moment, a whole window is left, not none.
         resets_ms.append(min(current_ttl_ms, 2 * window_ms - 1) % window_ms)
     return WindowStats(time.time() + min(resets_ms) / 1_000, max(0, item.amount - used))

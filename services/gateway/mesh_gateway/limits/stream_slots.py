@@ -1,4 +1,4 @@
-"""The runs that clients are following through this replica: their bound, and their end when the replica stops."""
+"""Limits how many runs clients follow through this replica, and ends these streams when the replica stops."""
 
 import asyncio
 from collections import Counter
@@ -15,19 +15,19 @@ from mesh_gateway.metrics import OPEN_STREAMS, REFUSALS
 _RETRY_AFTER_S = 5.0
 
 type UntilLeft = Callable[[], Awaitable[object]]
-"""Returns when the client has left, however its protocol tells that."""
+"""Returns when the client has disconnected, however its protocol signals that."""
 
 
 @dataclass(eq=False, slots=True)
 class StreamSlot:
-    """One place among the open streams."""
+    """One slot for an open stream."""
 
     is_closed: bool = False
     has_client_left: bool = False
     _on_close: Callable[[], object] = field(default=lambda: None)
 
     def when_closed(self, call: Callable[[], object]) -> None:
-        """`call` ends what has the place, when the replica can wait no longer."""
+        """Sets `call`, which ends the work in this slot when the replica can wait no longer."""
         self._on_close = call
         if self.is_closed:
             call()
@@ -49,7 +49,7 @@ class OpenStreams:
 
     @contextmanager
     def slot(self, user_id: UserId) -> Iterator[StreamSlot]:
-        """A place while open. Raises Unavailable when the replica is full, RateLimited when the user has enough."""
+        """Holds a slot while open. Raises Unavailable at the replica's limit, RateLimited at the user's."""
         self._require_room(user_id)
         slot = StreamSlot()
         self._slots.add(slot)
@@ -70,7 +70,7 @@ class OpenStreams:
             return
 
     def close_all(self) -> int:
-        """Ends what is open and takes nothing new; clients come back with Last-Event-ID. Gives their number."""
+        """Ends open streams, rejects new ones, and returns how many it ended. Clients reconnect with Last-Event-ID."""
         self._is_closed = True
         open_slots = list(self._slots)
         for slot in open_slots:
@@ -79,7 +79,7 @@ class OpenStreams:
 
     def _require_room(self, user_id: UserId) -> None:
         if self._is_closed:
-            raise Unavailable("This replica stops. Try again.", reason="REPLICA_STOPS")
+            raise Unavailable("This replica is shutting down. Try again.", reason="REPLICA_STOPS")
         if self._by_user[user_id] >= self._max_per_user:
             REFUSALS.labels("streams-per-user").inc()
             raise RateLimited(
@@ -104,7 +104,7 @@ class OpenStreams:
 
 
 async def while_connected[T](until_left: UntilLeft, slot: StreamSlot, work: Coroutine[Any, Any, T]) -> T | None:
-    """What `work` gives; None when the client left before, which cancels the work.
+    """The result of `work`; None if the client disconnects first, which cancels the work.
 
     Raises the work's MeshError; Unavailable when the replica stops first.
     """
@@ -125,12 +125,12 @@ async def _raced[T](
         watcher = group.create_task(cancel_when_left(until_left, slot, task))
         slot.when_closed(task.cancel)
         task.add_done_callback(lambda _: watcher.cancel())
-    work.close()  # where it was cancelled before its first step: Python warns of what nobody awaited
-    slot.when_closed(lambda: None)  # or it would hold the task, and with it the error
+    work.close()  # if it was cancelled before its first step: Python warns of coroutines that were never awaited
+    slot.when_closed(lambda: None)  # otherwise the slot would keep the task alive, and with it the error
     if not task.cancelled():
         return task.result()
     if slot.is_closed:
-        return None, Unavailable("This replica stops; the run goes on.", reason="REPLICA_STOPS")
+        return None, Unavailable("This replica is shutting down; the run continues.", reason="REPLICA_STOPS")
     return None, None
 
 

@@ -1,1 +1,1 @@
-"""One turn, without a protocol: start it, follow its events across cuts, gather or send them."""
+"""One turn, independent of the protocol: start a run, follow its events across cuts, collect or send them."""

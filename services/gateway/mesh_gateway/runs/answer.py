@@ -1,4 +1,4 @@
-"""The answer of a run, gathered from its events."""
+"""Builds the answer of a run from its events."""
 
 from dataclasses import dataclass
 from typing import assert_never
@@ -21,7 +21,7 @@ class Answer:
 
 
 class AnswerBuilder:
-    """Takes the events of a run in order; a later attempt voids what came before."""
+    """Takes the events of a run in order; a later attempt discards earlier ones."""
 
     def __init__(self, run_id: str, thread_id: str) -> None:
         self._run_id = run_id
@@ -47,7 +47,7 @@ class AnswerBuilder:
             case events.MemoryRecalled():
                 self._recalled = body
             case events.MessageCompleted():
-                # The last one counts: a round of tools may complete a message of its own before the answer.
+                # The last one counts: a round with tool calls may complete a message before the answer.
                 self._completed = body
             case events.RunFinished() | events.RunFailed() | events.RunCancelled():
                 self._end = body
@@ -58,7 +58,7 @@ class AnswerBuilder:
 
     @property
     def run_status(self) -> str | None:
-        """How the run ended; None when its end was not seen."""
+        """How the run ended; None if no terminal event came."""
         match self._end:
             case None:
                 return None
@@ -74,7 +74,7 @@ class AnswerBuilder:
                 assert_never(self._end)
 
     def answer(self) -> Answer:
-        """Raises the run's error; Unavailable when its end was not seen."""
+        """Raises the run's error; Unavailable if no terminal event came."""
         if not isinstance(self._end, events.RunFinished) or self._completed is None:
             raise self._error()
         return Answer(
@@ -91,7 +91,7 @@ class AnswerBuilder:
     def _error(self) -> MeshError:
         match self._end:
             case None:
-                return Unavailable("The run goes on, but cannot be followed right now.", reason="RUN_NOT_FOLLOWED")
+                return Unavailable("The run continues but cannot be followed right now.", reason="RUN_NOT_FOLLOWED")
             case events.RunFinished():
                 return Internal("The run ended without an answer.", reason="EMPTY_ANSWER")
             case events.RunFailed(error):
@@ -100,6 +100,6 @@ class AnswerBuilder:
             case events.RunCancelled():
                 return Conflict("The run was cancelled.", reason="RUN_CANCELLED")
             case events.UnknownEvent():
-                return Internal("The run ended in a way that this gateway does not know.", reason="UNKNOWN_END")
+                return Internal("The run ended with an event unknown to this gateway.", reason="UNKNOWN_END")
             case _:
                 assert_never(self._end)

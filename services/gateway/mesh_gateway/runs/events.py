@@ -1,4 +1,4 @@
-"""What a run is started with, and where in its events a client is."""
+"""The input of a run, and a client's position in its events."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from mesh_common.errors import InvalidInput
 from mesh_common.events.model import RunEvent
 from mesh_common.ids import RunId, parse_id
 
-# What becomes of a new run on a thread that has a run already.
+# What happens to a new run on a thread that already has an unended run.
 Multitask = Literal["enqueue", "reject", "interrupt"]
 
 _POSITION: Final = re.compile(r"([0-9a-fA-F-]{36}):(\d{1,10}):(\d{1,10})", re.ASCII)
@@ -33,7 +33,7 @@ class EventPosition:
 
     @classmethod
     def parse(cls, text: str, field: str) -> "EventPosition":
-        """Raises InvalidInput naming `field` for anything that is no event's id."""
+        """Raises InvalidInput naming `field` for anything that is not an event id."""
         match = _POSITION.fullmatch(text)
         if match is None or max(int(match[2]), int(match[3])) > _MAX_NUMBER:
             raise InvalidInput.of_field(field, "is not <run_id>:<attempt>:<seq>")
@@ -53,4 +53,4 @@ class RunOrder:
     cancels_on_disconnect: bool = False
     idempotency_key: str | None = None
     is_followed: bool = True
-    """False when whoever starts it leaves as soon as it is acknowledged."""
+    """False if the client does not read events after the acknowledgement."""

@@ -1,4 +1,4 @@
-"""The events of one run across cuts: an agent that restarts, a connection that is too old, a takeover."""
+"""Follows one run across cuts: an agent that restarts, a connection that reaches its maximum age, a takeover."""
 
 import asyncio
 import random
@@ -17,8 +17,8 @@ from mesh_gateway.runs.ports import Follower, OpenedRun
 
 log = structlog.get_logger()
 
-# A takeover takes 10 s at most, and longer where the replicas that are left are full, or the only one starts anew. A
-# client that is told to come back after half a minute loses nothing by it.
+# A takeover takes at most 10 s, but longer if the remaining replicas are full or the only one restarts. A client that
+# has to reconnect after half a minute loses nothing.
 _GIVE_UP_AFTER_S: Final = 30.0
 _FIRST_PAUSE_S: Final = 0.2
 _MAX_PAUSE_S: Final = 2.0
@@ -27,11 +27,11 @@ _MAX_PAUSE_S: Final = 2.0
 async def follow_to_end(
     follower: Follower, subject: Subject, opened: OpenedRun, after: EventPosition | None
 ) -> AsyncGenerator[RunEvent]:
-    """The events of an opened run, in order, re-followed from the last one when the stream is cut.
+    """The events of an opened run, in order. If the stream is cut, follows the run again from the last event.
 
-    Ends after the terminal event; without one when the run can be followed no longer, which tells the client to
-    come back. Never raises a MeshError. `after` is not the position of a terminal event: whoever has seen the end is
-    told so before (204), and a run whose owner goes away before its next event is not over.
+    Ends after the terminal event. Ends without one if the run can no longer be followed; the client then reconnects.
+    Never raises a MeshError. `after` must not be the position of a terminal event: the caller answers that with 204
+    itself, and here a cut before the next event does not mean that the run has ended.
     """
     last: RunEvent | None = None
     outage: _Outage | None = None
@@ -61,7 +61,7 @@ async def follow_to_end(
 async def _refollowed(
     stack: AsyncExitStack, opening: AbstractAsyncContextManager[OpenedRun], outage: "_Outage"
 ) -> AsyncIterator[RunEvent]:
-    # A generator, so that opening fails where reading fails.
+    # A generator, so that an error from opening is raised where errors from reading are.
     again = await stack.enter_async_context(opening)
     REFOLLOWS.labels("opened").inc()
     outage.opened()
@@ -70,9 +70,9 @@ async def _refollowed(
 
 
 class _Outage:
-    """How long a run has gone unfollowed since its last event, over all tries.
+    """How long a run has not been followed since its last event, over all attempts.
 
-    The time in a stream that was opened is none of it: a run may be silent for long.
+    Time on an open stream does not count: a run may send no events for a long time.
     """
 
     def __init__(self) -> None:
@@ -81,9 +81,9 @@ class _Outage:
         self._began_s: float | None = None
 
     async def may_try_again(self, error: MeshError) -> bool:
-        """True after a pause, longer from try to try; False when it lasts too long, or trying again is of no use."""
+        """True after a pause that grows with each attempt; False after too long or if a retry cannot help."""
         self._count()
-        # A connection that dies under a stream comes out as UNAVAILABLE, or as INTERNAL when it was reset.
+        # If the connection of a stream breaks, gRPC reports UNAVAILABLE, or INTERNAL after a reset.
         if self._lasted_s >= _GIVE_UP_AFTER_S or not isinstance(error, Unavailable | Internal | DeadlineExceeded):
             REFOLLOWS.labels("given_up").inc()
             log.warning("stream.given_up", reason=error.reason, tries=self._tries, away_s=round(self._lasted_s, 1))
@@ -95,7 +95,7 @@ class _Outage:
         return True
 
     def opened(self) -> None:
-        """Stops the time. Should the stream be cut before its first event, it goes on where it stopped."""
+        """Stops the clock. It continues from there if the stream is cut before its first event."""
         self._count()
 
     def _count(self) -> None:

@@ -1,4 +1,4 @@
-"""What following a turn needs of the agent, and of the protocol that shows it."""
+"""The ports of a turn: the agent, the rate limits, and the protocol that encodes the events."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -17,14 +17,14 @@ from mesh_gateway.runs.events import EventPosition, RunOrder
 
 
 class EventSource:
-    """Events as they come, with a look at the next one."""
+    """Events as they come; `peek` shows the next one."""
 
     def __init__(self, events: AsyncIterator[RunEvent]) -> None:
         self._events = events
         self._next: RunEvent | None = None
 
     async def peek(self) -> RunEvent | None:
-        """Waits for the next event and leaves it there; None when no more will come. Raises as reading does."""
+        """Waits for the next event without consuming it; None after the last one. Raises as reading does."""
         if self._next is None:
             self._next = await anext(self._events, None)
         return self._next
@@ -41,27 +41,27 @@ class EventSource:
 
 @dataclass(frozen=True, slots=True)
 class OpenedRun:
-    """A run that was acknowledged, and its events from here on."""
+    """An acknowledged run and its events from here on."""
 
     run_id: RunId
     thread_id: str
-    """Empty where a followed run had ended and its stream did not say it."""
+    """Empty if a followed run had ended and its stream did not name the thread."""
     events: EventSource
     has_ended: bool | None = None
-    """Of a followed run; None where the agent did not say."""
+    """Only for a followed run; None if the agent did not report it."""
 
 
 class Follower(Protocol):
     def follow_run(
         self, subject: Subject, run_id: RunId, after: EventPosition | None
     ) -> AbstractAsyncContextManager[OpenedRun]:
-        """The events of a run after a position. Raises MeshError, also from reading."""
+        """The events of a run after a position. Opening and reading raise MeshError."""
         ...
 
 
 class Agent(Follower, Protocol):
     def start_run(self, subject: Subject, order: RunOrder) -> AbstractAsyncContextManager[OpenedRun]:
-        """A run that is durable from here on; leaving the block ends the following only. Raises MeshError."""
+        """A run that is durable from here on. Leaving the block ends the stream, not the run. Raises MeshError."""
         ...
 
     async def run(self, subject: Subject, run_id: RunId) -> Run: ...
@@ -71,7 +71,7 @@ class Agent(Follower, Protocol):
 
 class Limits(Protocol):
     async def charge(self, limit: Limit, identity: str, record: RequestRecord) -> None:
-        """Counts one request and puts the state of the limit into the record. Raises RateLimited."""
+        """Counts one request and adds the limit's state to the record. Raises RateLimited."""
         ...
 
 
@@ -79,27 +79,27 @@ class StreamEnd(Enum):
     """Why no more events come."""
 
     COMPLETE = "complete"
-    """The run has ended, and the stream said how."""
+    """The run has ended, and its terminal event was sent."""
     CUT = "cut"
-    """The run can be followed from here no longer; the client shall come back."""
+    """This replica can no longer follow the run; the client should reconnect."""
     REPLICA_STOPS = "replica_stops"
-    """The same, at once and elsewhere."""
+    """As CUT, but the client should reconnect at once, to another replica."""
 
 
 class Encoder(Protocol):
-    """How a protocol writes the events of one run. One object a stream: it may remember what it wrote."""
+    """Encodes the events of one run for a protocol. One object per stream, so it may keep state."""
 
     @property
     def media_type(self) -> str: ...
 
     def encode(self, event: RunEvent) -> bytes:
-        """Nothing for an event that the protocol has no words for."""
+        """Empty for an event that the protocol cannot express."""
         ...
 
     def ping(self) -> bytes:
-        """What shows that the stream lives while the run says nothing."""
+        """A keep-alive while the run sends no events."""
         ...
 
     def end(self, end: StreamEnd) -> bytes:
-        """What closes the stream; may be nothing."""
+        """The bytes that close the stream; may be empty."""
         ...

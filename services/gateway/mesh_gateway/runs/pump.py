@@ -1,4 +1,4 @@
-"""The events of a turn as bytes, sent wherever a protocol sends them: with pings while idle, and an end."""
+"""Sends the events of a turn as bytes, in any protocol: with pings while idle, and a closing frame."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ class Pump:
         self._end = StreamEnd.CUT
 
     async def run(self, until_left: UntilLeft) -> bool:
-        """Sends all there is and what closes it. False when the client has left, and nothing more may be sent."""
+        """Sends all events and the closing bytes. False if the client disconnected: send nothing more then."""
         slot = self._turn.slot
         async with asyncio.TaskGroup() as group:
             pump = group.create_task(self._pump())

@@ -1,4 +1,4 @@
-"""One turn: start or follow a run, then give its events as they come, or its whole answer. Knows no protocol."""
+"""One turn: starts or follows a run, then returns its events as they come or its whole answer. In no protocol."""
 
 import asyncio
 import time
@@ -30,10 +30,10 @@ _EVENTS_EXPIRED: Final = "EVENTS_EXPIRED"
 
 
 class FirstToken:
-    """Observes the time to the first piece of an answer, once."""
+    """Records the time to the first piece of an answer, once."""
 
     def __init__(self, started_s: float | None) -> None:
-        """None for a turn that is only followed: it observes nothing."""
+        """None for a turn that only follows a run: then nothing is recorded."""
         self._started_s = started_s
 
     def __call__(self, event: RunEvent) -> None:
@@ -44,14 +44,14 @@ class FirstToken:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An acknowledged run being followed. `resources` hold its stream and its slot: close them."""
+    """An acknowledged run being followed. `resources` hold its stream and its slot; the caller closes them."""
 
     opened: OpenedRun
     events: AsyncGenerator[RunEvent]
     slot: StreamSlot
     resources: AsyncExitStack
     on_event: FirstToken
-    """Called with each event before it is given to the client."""
+    """Called with each event before it is sent to the client."""
 
     @property
     def run_id(self) -> RunId:
@@ -67,7 +67,7 @@ class TurnBounds:
     chat_per_minute: int
     call_timeout_s: float
     answer_timeout_s: float
-    """How long the whole answer of a run is waited for."""
+    """How long to wait for the whole answer of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,13 @@ class Turns:
         await self.limits.charge(Limit("chat", self.bounds.chat_per_minute), str(caller.user_id), record)
         source = self.agent.start_run(caller.subject, order)
         turn = await self._opened(record, caller, source, None, FirstToken(record.started_s))
-        # A repeated request only follows the run of the first.
+        # A repeated request only follows the run that the first one started.
         if order.cancels_on_disconnect and turn.run_id == order.run_id:
             turn.resources.push_async_callback(self._cancel_when_left, caller, turn)
         return turn
 
     async def start_only(self, record: RequestRecord, caller: Principal, order: RunOrder) -> OpenedRun:
-        """Leaves as soon as the run is acknowledged; its events are not to be read. Raises as `start`."""
+        """Returns once the run is acknowledged; do not read its events. Raises as `start`."""
         turn = await self.start(record, caller, replace(order, is_followed=False))
         await turn.resources.aclose()
         return turn.opened
@@ -96,9 +96,9 @@ class Turns:
     async def follow(
         self, record: RequestRecord, caller: Principal, run_id: RunId, after: EventPosition | None
     ) -> Turn | None:
-        """A turn from a position on; None when no event will ever come. Raises Conflict for another run's position."""
+        """A turn after a position; None if no more events will come. Raises Conflict for another run's position."""
         if after and after.run_id != run_id:
-            raise Conflict("Last-Event-ID is of another run.", reason="EVENT_OF_OTHER_RUN")
+            raise Conflict("Last-Event-ID belongs to another run.", reason="EVENT_OF_OTHER_RUN")
         try:
             turn = await self._followed(record, caller, run_id, after)
         except PreconditionFailed as error:
@@ -108,7 +108,7 @@ class Turns:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(turn.resources)
             if after and await self._is_over(caller, turn.opened):
-                # Who comes back by itself would come back to an empty stream for ever.
+                # A client that reconnects automatically would get an empty stream again and again.
                 return None
             stack.pop_all()
             return turn
@@ -116,7 +116,7 @@ class Turns:
     async def answer(
         self, record: RequestRecord, caller: Principal, order: RunOrder, until_left: UntilLeft
     ) -> Answer | None:
-        """The whole answer of a new run; None when the client left before. Raises the run's error."""
+        """The whole answer of a new run; None if the client disconnects first. Raises the run's error."""
         turn = await self.start(record, caller, order)
         async with turn.resources:
             work = _gathered(turn, record, self.bounds.answer_timeout_s)
@@ -125,10 +125,10 @@ class Turns:
     async def wait(
         self, record: RequestRecord, caller: Principal, run_id: RunId, wait_s: float, until_left: UntilLeft
     ) -> Run | None:
-        """The run when it has ended, or as it is after `wait_s`; None when the client left before.
+        """The run once it has ended, or its state after `wait_s`; None if the client disconnects first.
 
-        Waits by following the run, so that its end is known at once and nobody polls. A replica that stops answers
-        earlier, with the run as it is: the client asks the next replica. Raises as following a run does.
+        Waits by following the run, so that its end is known at once and without polling. A replica that stops answers
+        earlier, with the run's current state: the client then asks another replica. Raises as following a run does.
         """
         run = await self.agent.run(caller.subject, run_id)
         if run.has_ended or not wait_s:
@@ -141,7 +141,7 @@ class Turns:
             return await self.agent.run(caller.subject, run_id)
         async with turn.resources:
             is_there = True
-            # Following raises no error of its own: this is the replica that stops.
+            # Following never raises a MeshError, so Unavailable means that this replica stops.
             with suppress(Unavailable):
                 is_there = bool(await while_connected(until_left, turn.slot, _ended(turn, wait_s)))
         return await self.agent.run(caller.subject, run_id) if is_there else None
@@ -160,7 +160,7 @@ class Turns:
         after: EventPosition | None,
         on_event: FirstToken,
     ) -> Turn:
-        """Waits for the acknowledgement, in a slot among the open streams."""
+        """Waits for the acknowledgement while holding a stream slot."""
         span = trace.get_current_span()
         async with AsyncExitStack() as stack:
             slot = stack.enter_context(self.streams.slot(caller.user_id))
@@ -173,10 +173,10 @@ class Turns:
             return Turn(opened, events, slot, stack.pop_all(), on_event)
 
     async def _is_over(self, caller: Principal, opened: OpenedRun) -> bool:
-        """Whether the client has seen all of an ended run. A live one may be silent for long, and is not waited for."""
+        """Whether the run has ended and the client has seen all of it. Does not wait for events of an unended run."""
         has_ended = opened.has_ended
         if has_ended is None:
-            # An agent of the release before.
+            # The agent is of the previous release.
             has_ended = (await self.agent.run(caller.subject, opened.run_id)).has_ended
         if not has_ended:
             return False
@@ -187,7 +187,7 @@ class Turns:
             raise DeadlineExceeded("The events of the run did not arrive in time.") from None
 
     async def _cancel_when_left(self, caller: Principal, turn: Turn) -> None:
-        """At the end of following: nobody is there any more whom an error could be told."""
+        """Runs after the stream has ended, so an error is logged: no client is left to receive it."""
         if not turn.slot.has_client_left:
             return
         try:
@@ -204,9 +204,9 @@ async def _gathered(turn: Turn, record: RequestRecord, limit_s: float) -> Answer
                 turn.on_event(event)
                 builder.add(event)
     except TimeoutError:
-        raise DeadlineExceeded("The run takes longer than an answer may; it goes on.") from None
+        raise DeadlineExceeded("The run takes longer than one request may; it continues.") from None
     if builder.run_status:
-        # Should it be an error: the client shall know that the same request gives the same end.
+        # If this becomes an error, the client learns from it that the same request gives the same end.
         record.members["run_status"] = builder.run_status
     return builder.answer()
 

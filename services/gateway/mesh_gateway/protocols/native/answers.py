@@ -1,4 +1,4 @@
-"""What the gateway knows, as the bodies of the native API."""
+"""Converts the gateway's domain objects to bodies of the native API."""
 
 from collections.abc import Callable, Iterable
 from typing import Final

@@ -1,7 +1,7 @@
 """The events of a run as JSON: their names, their fields, and the schemas that describe both.
 
-The names are those of `mesh_common.events`. The type checker holds `event_data` to the fields of the classes here, and
-the OpenAPI document is made from the same classes.
+The names are those of `mesh_common.events`. The type checker checks `event_data` against the classes here, and
+the OpenAPI document is generated from the same classes.
 """
 
 from collections.abc import Mapping
@@ -34,11 +34,11 @@ class ToolResultData(TypedDict):
     tool: str
     content: str
     is_error: bool
-    is_unknown: Annotated[bool, Field(description="True when nobody knows whether the call took effect.")]
+    is_unknown: Annotated[bool, Field(description="True if it is not known whether the call took effect.")]
 
 
 class EventData(TypedDict):
-    """What every event has, and all that one of a newer release has here."""
+    """The fields of every event. An event of a newer release has no others here."""
 
     type: str
     seq: Annotated[int, Field(description="1, 2, 3 … within the attempt.")]
@@ -53,23 +53,23 @@ class RunStartedData(EventData):
 
 
 class RunRestartedData(RunStartedData):
-    """Another process took the run over: drop the text that came before."""
+    """Another process took over the run: discard the text so far."""
 
-    reused_tool_results: Annotated[list[ToolResultData], Field(description="Calls that are not made again.")]
+    reused_tool_results: Annotated[list[ToolResultData], Field(description="Results of calls that are not repeated.")]
 
 
 class MemoryRecalledData(EventData):
-    """What the agent was reminded of."""
+    """The memories that the agent recalled."""
 
     memories: Annotated[list[MemoryData], Field(description="Best first.")]
-    is_unavailable: Annotated[bool, Field(description="True when memory could not be asked.")]
+    is_unavailable: Annotated[bool, Field(description="True if memory was unavailable.")]
 
 
 class MessageDeltaData(EventData):
     """A piece of the answer."""
 
     message_id: str
-    text: Annotated[str, Field(description="Append it to what came before.")]
+    text: Annotated[str, Field(description="Append it to the text so far.")]
 
 
 class MessageCompletedData(EventData):
@@ -85,7 +85,7 @@ class ToolStartedData(EventData):
 
     call_id: str
     tool: str
-    arguments: Annotated[object, Field(description="An object, or the text that the model wrote if it is no JSON.")]
+    arguments: Annotated[object, Field(description="An object, or the model's text if it is not JSON.")]
 
 
 class ToolFinishedData(EventData, ToolResultData):
@@ -180,7 +180,7 @@ def event_data(event: RunEvent) -> EventData:  # noqa: C901, PLR0911 - one flat 
 
 
 def event_schemas() -> dict[str, Any]:
-    """Schemas of the OpenAPI document: `RunEvent` is one of the others."""
+    """Schemas for the OpenAPI document; `RunEvent` is the union of the others."""
     schemas: dict[str, Any] = {}
     references: dict[str, str] = {}
     for body, data in _DATA.items():
@@ -190,7 +190,7 @@ def event_schemas() -> dict[str, Any]:
         schemas[data.__name__] = schema
         references[body.type] = _REFERENCE.format(model=data.__name__)
     schemas[SCHEMA] = {
-        "description": "The `data:` of one event. Pass over a `type` that is not listed here.",
+        "description": "The `data:` of one event. Ignore events whose `type` is not listed here.",
         "oneOf": [{"$ref": reference} for reference in references.values()],
         "discriminator": {"propertyName": "type", "mapping": references},
     }
@@ -216,7 +216,7 @@ def _usage(usage: Usage) -> UsageData:
 
 
 def _arguments(text: str) -> object:
-    """What the model wrote as arguments; the text itself when that is no JSON."""
+    """The arguments that the model wrote, parsed; the text itself if it is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -23,7 +23,7 @@ async def _last_event_id(
     last_event_id: Annotated[
         str | None,
         Header(
-            description="Id of the last event seen; the run is followed from there. A run is never started with it.",
+            description="Id of the last event seen. The request then follows that run and never starts one.",
             examples=["0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f:1:12"],
         ),
     ] = None,
@@ -35,7 +35,7 @@ async def _follow_from(
     header: Annotated[EventPosition | None, Depends(_last_event_id)],
     last_event_id: Annotated[
         str | None,
-        Query(description="The same as the header, which goes before it: a new EventSource can send no header."),
+        Query(description="As the header, which takes precedence: a new EventSource cannot send headers."),
     ] = None,
 ) -> EventPosition | None:
     if header or not last_event_id:
@@ -50,11 +50,11 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         pattern=VISIBLE_ASCII,
-        description="1 to 255 visible ASCII characters. The same key gives the same thing; another body gives 422.",
+        description="1 to 255 visible ASCII characters. A repeated key gives the first result; another body gives 422.",
         examples=["order-4711"],
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
-PageCursor = Annotated[Cursor | None, Query(description="`next_cursor` of the page before.")]
-SearchText = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of a title, in any case.")]
+PageCursor = Annotated[Cursor | None, Query(description="`next_cursor` of the previous page.")]
+SearchText = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of a title; ignores case.")]
 ThreadId = UUID

@@ -1,4 +1,4 @@
-"""RFC 9457 problem documents: how the native API tells errors."""
+"""RFC 9457 problem documents: the error format of the native API."""
 
 from http import HTTPStatus
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Events as Server-Sent Events: the frames of the native API."""
+"""Encodes events as Server-Sent Events, the frames of the native API."""
 
 import random
 from typing import Final, assert_never
@@ -11,7 +11,7 @@ from mesh_gateway.runs.ports import StreamEnd
 
 MEDIA_TYPE: Final = "text/event-stream"
 _PING: Final = b": ping\n\n"
-# One second is what a client hardly notices; spread over it, a thousand clients do not come as one.
+# A client hardly notices one second; spread over it, a thousand clients do not reconnect at once.
 _COME_BACK_MS: Final = (200, 1_000)
 
 
@@ -36,10 +36,10 @@ class SSEEncoder:
 
 
 def _come_back() -> bytes:
-    """When to connect again: the end of a stream that this replica can serve no longer.
+    """Tells the client when to reconnect; ends a stream that this replica can no longer serve.
 
-    Without an empty line, which would make an event without data of it in the eyes of simple clients; `retry` takes
-    effect by its own line (HTML standard, 9.2.6).
+    It has no empty line, because simple clients would take that for an event without data; `retry` takes effect by its
+    own line (HTML standard, 9.2.6).
     """
     pause_ms = random.randint(*_COME_BACK_MS)  # noqa: S311 - jitter, no secret
-    return f": this replica stops, come back with Last-Event-ID\nretry: {pause_ms}\n".encode()
+    return f": this replica is stopping, reconnect with Last-Event-ID\nretry: {pause_ms}\n".encode()

@@ -1,4 +1,4 @@
-"""Turns over HTTP: events as a stream, the whole answer, or the run as it is."""
+"""Turns over HTTP: events as a stream, the whole answer, or the run's current state."""
 
 from http import HTTPStatus
 
@@ -30,7 +30,7 @@ async def stream_new(gateway: Gateway, request: Request, caller: Principal, orde
 async def stream_followed(
     gateway: Gateway, request: Request, caller: Principal, run_id: RunId, after: EventPosition | None
 ) -> Response:
-    """The events after a position; 204 when none will ever come."""
+    """The events after a position; 204 if no more will come."""
     turn = await gateway.turns.follow(record_of(request.scope), caller, run_id, after)
     return _streamed(gateway, turn) if turn else Response(status_code=HTTPStatus.NO_CONTENT)
 
@@ -45,7 +45,7 @@ async def answer_new(gateway: Gateway, request: Request, caller: Principal, orde
 async def run_within(
     gateway: Gateway, request: Request, caller: Principal, run_id: RunId, wait_s: float
 ) -> Run | Response:
-    """The run when it has ended, or as it is after `wait_s`."""
+    """The run once it has ended, or its state after `wait_s`."""
     left = until_left(request.receive)
     run = await gateway.turns.wait(record_of(request.scope), caller, run_id, wait_s, left)
     return answers.run(run) if run else Response(status_code=CLIENT_GONE)
@@ -56,7 +56,7 @@ def _streamed(gateway: Gateway, turn: Turn) -> Response:
     return EventStreamResponse(
         turn,
         SSEEncoder(),
-        # The run is what was made; what is sent are its events.
+        # Location is the run that was created; Content-Location the events that are sent.
         headers={"Location": run_path, "Content-Location": f"{run_path}/events"},
         ping_interval_s=gateway.settings.ping_interval_s,
     )

@@ -1,1 +1,1 @@
-"""The HTTP routes, one file a resource."""
+"""The HTTP routes, one file per resource."""

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api/v1/auth", tags=["auth"])
 @router.post(
     "/register",
     status_code=HTTPStatus.CREATED,
-    summary="Make an account",
+    summary="Create an account",
     responses=problems(403, 409, 413, 422, 429),
 )
 async def register(body: RegisterBody, gateway: GatewayDep, address: ClientKeyDep, record: RecordDep) -> User:
@@ -43,8 +43,8 @@ async def login(
 
 @router.post(
     "/refresh",
-    summary="Get the next tokens",
-    description="A refresh token is for one use. One that is used twice ends its session.",
+    summary="Refresh the tokens",
+    description="A refresh token works once. Using it a second time ends its session.",
     responses=problems(401, 413, 422),
 )
 async def refresh(body: RefreshBody, gateway: GatewayDep) -> Tokens:
@@ -57,7 +57,7 @@ async def logout(gateway: GatewayDep, caller: CallerDep) -> None:
     gateway.tokens.revoke(caller)
 
 
-@router.get("/me", summary="The account of the token", responses=problems(401, 404))
+@router.get("/me", summary="Get your account", responses=problems(401, 404))
 async def get_me(gateway: GatewayDep, caller: CallerDep) -> User:
     return answers.user(await gateway.auth.user(caller.subject))
 

@@ -16,17 +16,17 @@ Month = Annotated[
     str | None,
     Query(
         pattern=MONTH,
-        description="`YYYY-MM` in UTC; absent means the running month.",
+        description="`YYYY-MM` in UTC; absent means the current month.",
         examples=["2026-11"],
     ),
 ]
 
 
-@router.get("/models", summary="The models you may use, in fallback order", responses=problems(401))
+@router.get("/models", summary="List the models you may use, in fallback order", responses=problems(401))
 async def list_models(gateway: GatewayDep, caller: CallerDep) -> Models:
     return answers.models(await gateway.agent.models(caller.subject))
 
 
-@router.get("/usage", summary="Tokens and cost of a month, by model", responses=problems(401, 422))
+@router.get("/usage", summary="Get the tokens and cost of a month, by model", responses=problems(401, 422))
 async def get_usage(gateway: GatewayDep, caller: CallerDep, month: Month = None) -> MonthUsage:
     return answers.month_usage(await gateway.auth.usage(caller.subject, month))

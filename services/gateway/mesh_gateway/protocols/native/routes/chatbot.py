@@ -1,4 +1,4 @@
-"""Chat in one call: the thread is made when none is given."""
+"""Chat in one call; creates a thread if none is given."""
 
 from http import HTTPStatus
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/api/v1/chatbot", tags=["chatbot"])
 
 @router.post(
     "/chat",
-    summary="Say something and get the answer",
+    summary="Send a message and get the answer",
     response_model=ChatAnswer,
     responses=problems(401, 403, 404, 409, 413, 422, 429),
 )
@@ -34,12 +34,12 @@ async def chat(
 
 @router.post(
     "/chat/stream",
-    summary="Say something and follow the answer as it is written",
+    summary="Send a message and stream the answer",
     status_code=HTTPStatus.OK,
     response_class=EventStreamResponse,
     response_model=None,
     responses={
-        204: {"description": "With Last-Event-ID only: no more events will come; GET the run."},
+        204: {"description": "Only with Last-Event-ID: no more events will come; GET the run."},
         **stream(401, 403, 404, 409, 413, 422, 429),
     },
 )

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says about errors and streams, said once."""
+"""The parts of the OpenAPI document about errors and streams that routes share."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,24 +16,24 @@ from mesh_gateway.protocols.native.sse import SSEEncoder
 
 type Responses = dict[int | str, dict[str, Any]]
 
-# What may come of every route that calls another service: refusals of our limits, outages, our own faults.
+# Statuses of every route that calls another service: our limits, outages, our own faults.
 _EVERYWHERE: Final = (431, 500, 503, 504)
 _EXAMPLES: Final[Mapping[int, tuple[str, str, str]]] = {
     401: (
-        "No token, or one that is expired, revoked or not valid; or wrong credentials.",
+        "The token is missing, expired, revoked or not valid; or the credentials are wrong.",
         "INVALID_TOKEN",
         "The token is missing, expired or not valid. Log in again.",
     ),
     403: ("Your account may not do that.", "PERMISSION_DENIED", "Your account may not use this model."),
-    404: ("It does not exist, or is not yours.", "NOT_FOUND", "There is no such thread."),
-    409: ("It is in another state, or the name is taken.", "CONFLICT", "The thread has a run that has not ended."),
+    404: ("It does not exist or is not yours.", "NOT_FOUND", "There is no such thread."),
+    409: ("Its state does not allow it, or the name is taken.", "CONFLICT", "The thread has a run that has not ended."),
     413: ("The body is too large.", "TOO_LARGE", "The body is larger than this service takes."),
     422: ("The request is not valid; `errors` names the fields.", "INVALID_INPUT", "message: should not be empty"),
     429: ("A limit is reached; wait for `Retry-After` seconds.", "RATE_LIMITED", "Too many requests. Wait a moment."),
     431: ("Too many or too large headers.", "HEADERS_TOO_LARGE", "There are too many or too large headers."),
-    500: ("A fault of ours; report the trace id.", "INTERNAL", "Something went wrong on our side."),
+    500: ("An error on our side; report the trace id.", "INTERNAL", "Something went wrong on our side."),
     503: (
-        "A part of the service is away or full; retry after `Retry-After` seconds.",
+        "A part of the service is unavailable or at its limit; retry after `Retry-After` seconds.",
         "UNAVAILABLE",
         "A part of the service is not reachable right now. Try again.",
     ),
@@ -66,19 +66,19 @@ _STREAM_EXAMPLE: Final = (
 
 
 def problems(*statuses: int) -> Responses:
-    """The errors of a route: those given, and those that every route has."""
+    """The error responses of a route: `statuses` and those that every route has."""
     return {status: _problem(status) for status in sorted({*statuses, *_EVERYWHERE})}
 
 
 def stream(*statuses: int) -> Responses:
-    """A route that answers with events: one event a frame, exactly one terminal event at the end of a run."""
+    """A route that answers with events: one event per frame, and exactly one terminal event at the end of a run."""
     location = {"schema": {"type": "string"}}
     ok = {
         "description": (
             f"Server-sent events: {', '.join(NAMES)}, then one of {', '.join(ENDS)}. "
             "The first is run_started, or run_restarted in a later attempt; `data` is a RunEvent. "
-            "A stream that closes without one of the ends means: come back with Last-Event-ID. "
-            "`: ping` comes when nothing else does."
+            "If a stream closes without one of these, reconnect with Last-Event-ID. "
+            "`: ping` is sent while the stream is idle."
         ),
         "content": {
             SSE_MEDIA_TYPE: {

@@ -1,4 +1,4 @@
-"""What is remembered about the user."""
+"""The user's long-term memories."""
 
 from http import HTTPStatus
 from uuid import UUID
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/api/v1/memories", tags=["memories"])
     "",
     status_code=HTTPStatus.CREATED,
     summary="Keep a fact",
-    description="A fact that is kept already is given back, not kept twice.",
+    description="If the fact is already stored, the existing memory is returned.",
     responses=problems(401, 413, 422),
 )
 async def create_memory(body: MemoryBody, gateway: GatewayDep, caller: CallerDep) -> Memory:

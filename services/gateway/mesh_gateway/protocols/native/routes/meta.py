@@ -1,4 +1,4 @@
-"""What machines ask: health, and how to verify our tokens."""
+"""Endpoints for machines: health, and the keys that verify our tokens."""
 
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +12,7 @@ from mesh_gateway.protocols.native.schemas.common import Answer
 
 router = APIRouter()
 
-# Clients may keep the keys: the next key is published long before it signs.
+# Clients may cache the keys: the next key is published long before it is used to sign.
 _KEYS_CACHE = {"Cache-Control": "public, max-age=300"}
 
 
@@ -21,7 +21,7 @@ class Health(Answer):
     reason: str | None = None
 
 
-@router.get("/healthz", tags=["health"], summary="Whether the process lives")
+@router.get("/healthz", tags=["health"], summary="Whether the process is alive")
 async def get_health() -> Health:
     return Health(status="ok")
 
@@ -29,8 +29,8 @@ async def get_health() -> Health:
 @router.get(
     "/readyz",
     tags=["health"],
-    summary="Whether this replica takes requests",
-    responses={503: {"description": "It stops, or does not know the signing keys yet.", "model": Health}},
+    summary="Whether this replica accepts requests",
+    responses={503: {"description": "It is stopping, or does not know the signing keys yet.", "model": Health}},
 )
 async def get_readiness(gateway: GatewayDep, response: Response) -> Health:
     reason = gateway.readiness.reason()
@@ -43,7 +43,7 @@ async def get_readiness(gateway: GatewayDep, response: Response) -> Health:
 @router.get(
     "/.well-known/jwks.json",
     tags=["keys"],
-    summary="The public keys of access tokens (RFC 7517)",
+    summary="The public keys that verify access tokens (RFC 7517)",
     response_class=JSONResponse,
     response_model=None,
     responses={200: {"content": {"application/json": {"example": {"keys": []}}}}, **problems()},
@@ -55,7 +55,7 @@ async def get_jwks(gateway: GatewayDep) -> Response:
 @router.get(
     "/.well-known/openid-configuration",
     tags=["keys"],
-    summary="Where the keys and endpoints of the issuer are (OpenID Connect Discovery)",
+    summary="The URLs of the issuer's keys and endpoints (OpenID Connect Discovery)",
     responses=problems(),
 )
 async def get_openid_configuration(gateway: GatewayDep, response: Response) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One run: as it stands, its events, its ticket, its scores, its cancellation."""
+"""One run: its state, its events, its ticket, its scores, its cancellation."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -24,15 +24,15 @@ WaitSeconds = Annotated[
         le=60,
         allow_inf_nan=False,
         description=(
-            "Answer when the run has ended, or after so many seconds with the run as it stands (earlier when this "
-            "replica stops). Takes one of your open streams."
+            "Answer once the run has ended, or after this many seconds with its current state (earlier if this replica "
+            "stops). Counts as one of your open streams."
         ),
     ),
 ]
 
 
 @router.get(
-    "", summary="Get a run, at once or when it has ended", response_model=Run, responses=problems(401, 404, 422, 429)
+    "", summary="Get a run, at once or once it has ended", response_model=Run, responses=problems(401, 404, 422, 429)
 )
 async def get_run(
     run_id: UUID, request: Request, gateway: GatewayDep, caller: CallerDep, wait_s: WaitSeconds = 0
@@ -58,11 +58,11 @@ async def follow_run(
     "/ticket",
     status_code=HTTPStatus.CREATED,
     summary="Get a ticket for the run's events",
-    description="For EventSource, which can send no header. Good once, for this run, within 60 seconds.",
+    description="For EventSource, which cannot send headers. Valid once, for this run, within 60 seconds.",
     responses=problems(401, 404, 422),
 )
 async def create_ticket(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> StreamTicket:
-    # Whose run it is, the agent knows.
+    # The agent checks that the run is the caller's.
     await gateway.agent.run(caller.subject, RunId(run_id))
     ticket = await gateway.tickets.issue(caller, RunId(run_id))
     url = f"/api/v1/runs/{run_id}/events?ticket={ticket.secret}"
@@ -73,7 +73,7 @@ async def create_ticket(run_id: UUID, gateway: GatewayDep, caller: CallerDep) ->
     "/cancel",
     status_code=HTTPStatus.OK,
     summary="Cancel a run",
-    description="A run that has ended stays as it is.",
+    description="A run that has already ended does not change.",
     responses=problems(401, 404, 422),
 )
 async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Run:
@@ -82,11 +82,11 @@ async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Ru
 
 @router.get(
     "/scores",
-    summary="The scores that a judge gave a run",
-    description="Empty for a run that is not judged (yet).",
+    summary="List the judge's scores of a run",
+    description="Empty if the run has not been judged (yet).",
     responses=problems(401, 404, 422),
 )
 async def list_scores(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Scores:
-    # Whose run it is, the agent knows; eval has no rows for runs that were not sampled.
+    # The agent checks that the run is the caller's: eval has no rows for runs that were not sampled.
     await gateway.agent.run(caller.subject, RunId(run_id))
     return answers.scores(await gateway.evals.scores(caller.subject, RunId(run_id)))

@@ -41,7 +41,7 @@ async def list_runs(
     "",
     status_code=HTTPStatus.ACCEPTED,
     summary="Start a run in the background",
-    description="It goes on by itself: follow it, wait for it, or look at it later.",
+    description="It runs without this request: follow it, wait for it, or get it later.",
     responses={**_LOCATION, **problems(401, 403, 404, 409, 413, 422, 429)},
 )
 async def start_run(

@@ -22,7 +22,7 @@ async def create_thread(
     return answers.thread(thread)
 
 
-@router.get("", summary="List threads, last used first", responses=problems(401, 422))
+@router.get("", summary="List threads, most recently used first", responses=problems(401, 422))
 async def list_threads(
     gateway: GatewayDep,
     caller: CallerDep,

@@ -1,1 +1,1 @@
-"""What stands in HTTP bodies: the only place where pydantic describes the API."""
+"""The HTTP bodies of the API; no other package describes it with pydantic."""

@@ -15,7 +15,7 @@ def _encodable(secret: SecretStr) -> SecretStr:
     return secret
 
 
-# Any characters, so NUL too; but characters.
+# Any characters, even NUL, but no lone surrogates.
 Secret = Annotated[SecretStr, AfterValidator(_encodable)]
 
 
@@ -42,7 +42,7 @@ class RefreshBody(Body):
 
 
 class Tokens(Answer):
-    """What a login gives. The refresh token is for one use: each refresh gives the next one."""
+    """The tokens of a login. The refresh token works once: each refresh returns the next one."""
 
     access_token: str = Field(examples=["eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9…"])
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a type, no secret

@@ -12,8 +12,8 @@ class Model(Answer):
     name: str = Field(examples=["gpt-4o-mini"])
     context_tokens: int = Field(examples=[128_000])
     capabilities: list[str] = Field(examples=[["tools", "json_schema", "extraction"]])
-    input_usd_per_mtok: float = Field(description="USD a million tokens read.", examples=[0.15])
-    output_usd_per_mtok: float = Field(description="USD a million tokens written.", examples=[0.6])
+    input_usd_per_mtok: float = Field(description="USD per million tokens read.", examples=[0.15])
+    output_usd_per_mtok: float = Field(description="USD per million tokens written.", examples=[0.6])
 
 
 class Models(Answer):
@@ -30,13 +30,13 @@ class ModelUsage(Answer):
 
 class MonthUsage(Answer):
     month: str = Field(examples=["2026-11"])
-    items: list[ModelUsage] = Field(description="One a model, by name.")
+    items: list[ModelUsage] = Field(description="One per model, ordered by name.")
 
 
 class Score(Answer):
     name: str = Field(examples=["relevancy"])
     status: ScoreStatus
-    value: float | None = Field(default=None, description="0..1; for hallucination and toxicity 0 is best, else 1.")
+    value: float | None = Field(default=None, description="0..1; 0 is best for hallucination and toxicity, else 1.")
     reasoning: str
     judge_model: str
     prompt_hash: str

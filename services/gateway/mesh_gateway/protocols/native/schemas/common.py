@@ -1,4 +1,4 @@
-"""What all bodies share: text that PostgreSQL can store, metadata, pages, problems."""
+"""The parts that all bodies share: text that PostgreSQL can store, metadata, pages, problems."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 
 def without_surrogates(text: str) -> str:
-    """JSON can name half a character (`"\\ud800"`); pydantic lets it pass, and UTF-8 has no bytes for it."""
+    """Rejects half a surrogate pair (`"\\ud800"`): JSON and pydantic allow it, but UTF-8 cannot encode it."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -33,13 +33,13 @@ Metadata = Annotated[
 
 
 class Body(BaseModel):
-    """A request's body. Fields we don't know are ignored: clients of other APIs send them."""
+    """A request body. Unknown fields are ignored, because clients of other APIs send them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Answer(BaseModel):
-    """A body that we send."""
+    """A response body."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -67,11 +67,11 @@ class Problem(Answer):
     detail: str = Field(examples=["There is no such thread."])
     reason: str = Field(examples=["NOT_FOUND"], description="Stable, UPPER_SNAKE.")
     trace_id: str = Field(examples=["4bf92f3577b34da6a3ce929d0e0e4736"])
-    errors: list[FieldError] | None = Field(default=None, description="Only with status 422: the fields at fault.")
-    run_id: str | None = Field(default=None, description="Only where a run was acknowledged before the error.")
+    errors: list[FieldError] | None = Field(default=None, description="Only with status 422: the invalid fields.")
+    run_id: str | None = Field(default=None, description="Only if a run was acknowledged before the error.")
     thread_id: str | None = Field(default=None, description="As run_id.")
     run_status: str | None = Field(
         default=None,
-        description="Only where the error is the end of that run: the same Idempotency-Key gives the same end again.",
+        description="Only if the error ended that run: the same Idempotency-Key returns the same end again.",
         examples=["failed"],
     )

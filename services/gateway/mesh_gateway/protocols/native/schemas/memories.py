@@ -24,11 +24,11 @@ class Memory(Answer):
     id: str = Field(examples=["0199f0c4-5555-7c3a-8f11-3a4b5c6d7e8f"])
     text: str
     origin: MemoryOrigin = Field(
-        description="Extracted by a model, the user's own sentence, or written through this API."
+        description="Extracted by a model, the user's own sentence, or created through this API."
     )
     created_at: datetime
     updated_at: datetime
-    run_id: str | None = Field(default=None, description="The run it came from.")
+    run_id: str | None = Field(default=None, description="The run that it came from.")
     similarity: float | None = Field(default=None, description="Only in search: cosine similarity, -1..1.")
 
 

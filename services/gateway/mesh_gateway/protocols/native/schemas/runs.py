@@ -17,28 +17,28 @@ class ChatBody(Body):
         examples=["What is the capital of France?"]
     )
     model: Annotated[CleanText, StringConstraints(min_length=1, max_length=128)] | None = Field(
-        default=None, description="A name of GET /api/v1/models; absent means the registry's order."
+        default=None, description="A name from GET /api/v1/models; absent means the registry's order."
     )
     metadata: Metadata = Field(default_factory=dict, description="Kept with the run.")
 
 
 class OneCallBody(ChatBody):
-    thread_id: UUID | None = Field(default=None, description="Absent makes a new thread.")
+    thread_id: UUID | None = Field(default=None, description="If absent, a new thread is created.")
 
 
 class BackgroundRunBody(ChatBody):
     multitask: Multitask = Field(
         default="enqueue",
         description=(
-            "When the thread has a run that has not ended: `enqueue` waits for it, `reject` answers 409, `interrupt` "
-            "cancels it and all that wait, keeps what it has said so far, and then runs."
+            "If the thread has an unended run: `enqueue` waits for it, `reject` answers 409, `interrupt` cancels it "
+            "and all pending ones, keeps its text so far, and then runs."
         ),
     )
 
 
 class RunBody(BackgroundRunBody):
     on_disconnect: Literal["continue", "cancel"] = Field(
-        default="continue", description="What becomes of the run when the client leaves this request."
+        default="continue", description="What happens to the run if the client disconnects from this request."
     )
 
 
@@ -73,18 +73,18 @@ class Run(Answer):
 
 
 class StartedRun(Answer):
-    """A run that goes on by itself."""
+    """A run that continues without this request."""
 
     run_id: str = Field(examples=["0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f"])
     thread_id: str
 
 
 class StreamTicket(Answer):
-    """A way into one run's events, once, without an access token."""
+    """A ticket to follow one run's events once without an access token."""
 
     ticket: str = Field(examples=["0Rz9vXk2Jw0m5oVq7b1uHc3TnYdLeaGsiFpKjQ8WxZ4"], description="A secret.")
     expires_at: datetime = Field(description="60 seconds from now.")
-    url: str = Field(description="Path of the events with the ticket, for `new EventSource(url)`.")
+    url: str = Field(description="Path of the events including the ticket, for `new EventSource(url)`.")
 
 
 class AnswerMessage(Answer):
@@ -105,5 +105,5 @@ class ChatAnswer(Answer):
     message: AnswerMessage
     finish_reason: str = Field(examples=["stop"])
     usage: Usage
-    memories: list[RecalledMemory] = Field(description="What the model was reminded of, best first.")
-    is_memory_unavailable: bool = Field(default=False, description="True when memory could not be asked.")
+    memories: list[RecalledMemory] = Field(description="The memories that the model was given, best first.")
+    is_memory_unavailable: bool = Field(default=False, description="True if memory was unavailable.")

@@ -14,7 +14,7 @@ class CreateThreadBody(Body):
 
 
 class UpdateThreadBody(Body):
-    """Absent fields stay; `metadata` replaces all."""
+    """Absent fields do not change; `metadata` replaces all of it."""
 
     title: Title | None = Field(default=None, examples=["Summer plans"])
     metadata: Metadata | None = Field(default=None, examples=[{"project": "atlas"}])
@@ -34,4 +34,4 @@ class Message(Answer):
     content: str = Field(examples=["Hello!"])
     created_at: datetime
     run_id: str
-    is_partial: bool = Field(description="True when the run was cancelled or failed before the text was whole.")
+    is_partial: bool = Field(description="True if the run was cancelled or failed before the text was complete.")
