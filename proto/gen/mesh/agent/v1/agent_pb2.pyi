@@ -27,17 +27,17 @@ class _MessageRole:
 class _MessageRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageRole.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MESSAGE_ROLE_UNSPECIFIED: _MessageRole.ValueType  # 0
-    """A role that the sender itself does not know: a newer release stored it."""
+    """A role that the sender does not know, because a newer release stored it."""
     MESSAGE_ROLE_USER: _MessageRole.ValueType  # 1
     """The user."""
     MESSAGE_ROLE_ASSISTANT: _MessageRole.ValueType  # 2
     """The assistant."""
 
 class MessageRole(_MessageRole, metaclass=_MessageRoleEnumTypeWrapper):
-    """MessageRole says who spoke. A reader shows a value that it does not know as unknown."""
+    """MessageRole is the author of a message. A reader shows a value that it does not know as unknown."""
 
 MESSAGE_ROLE_UNSPECIFIED: MessageRole.ValueType  # 0
-"""A role that the sender itself does not know: a newer release stored it."""
+"""A role that the sender does not know, because a newer release stored it."""
 MESSAGE_ROLE_USER: MessageRole.ValueType  # 1
 """The user."""
 MESSAGE_ROLE_ASSISTANT: MessageRole.ValueType  # 2
@@ -51,9 +51,9 @@ class _RunStatus:
 class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RUN_STATUS_UNSPECIFIED: _RunStatus.ValueType  # 0
-    """A status that the sender itself does not know: a newer release stored it."""
+    """A status that the sender does not know, because a newer release stored it."""
     RUN_STATUS_PENDING: _RunStatus.ValueType  # 1
-    """Stored, not claimed."""
+    """Stored, not yet claimed."""
     RUN_STATUS_RUNNING: _RunStatus.ValueType  # 2
     """Claimed by an agent replica."""
     RUN_STATUS_SUCCEEDED: _RunStatus.ValueType  # 3
@@ -64,12 +64,12 @@ class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.V
     """Ended by the user."""
 
 class RunStatus(_RunStatus, metaclass=_RunStatusEnumTypeWrapper):
-    """RunStatus says where a run stands. A reader shows a value that it does not know as unknown."""
+    """RunStatus is the state of a run. A reader shows a value that it does not know as unknown."""
 
 RUN_STATUS_UNSPECIFIED: RunStatus.ValueType  # 0
-"""A status that the sender itself does not know: a newer release stored it."""
+"""A status that the sender does not know, because a newer release stored it."""
 RUN_STATUS_PENDING: RunStatus.ValueType  # 1
-"""Stored, not claimed."""
+"""Stored, not yet claimed."""
 RUN_STATUS_RUNNING: RunStatus.ValueType  # 2
 """Claimed by an agent replica."""
 RUN_STATUS_SUCCEEDED: RunStatus.ValueType  # 3
@@ -89,23 +89,23 @@ class _MultitaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Multitask.V
     MULTITASK_UNSPECIFIED: _Multitask.ValueType  # 0
     """The same as ENQUEUE."""
     MULTITASK_ENQUEUE: _Multitask.ValueType  # 1
-    """Wait for the runs before."""
+    """Wait for the earlier runs."""
     MULTITASK_REJECT: _Multitask.ValueType  # 2
-    """Refuse with ABORTED."""
+    """Reject with ABORTED."""
     MULTITASK_INTERRUPT: _Multitask.ValueType  # 3
-    """Cancel the runs before, with what they have said so far kept, then run."""
+    """Cancel the earlier runs, keep their text so far, then run."""
 
 class Multitask(_Multitask, metaclass=_MultitaskEnumTypeWrapper):
-    """Multitask says what happens when the thread already has a run that has not ended."""
+    """Multitask says what happens if the thread already has an unended run."""
 
 MULTITASK_UNSPECIFIED: Multitask.ValueType  # 0
 """The same as ENQUEUE."""
 MULTITASK_ENQUEUE: Multitask.ValueType  # 1
-"""Wait for the runs before."""
+"""Wait for the earlier runs."""
 MULTITASK_REJECT: Multitask.ValueType  # 2
-"""Refuse with ABORTED."""
+"""Reject with ABORTED."""
 MULTITASK_INTERRUPT: Multitask.ValueType  # 3
-"""Cancel the runs before, with what they have said so far kept, then run."""
+"""Cancel the earlier runs, keep their text so far, then run."""
 Global___Multitask: _TypeAlias = Multitask  # noqa: Y015
 
 class _OnDisconnect:
@@ -117,19 +117,19 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
     ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
     """The same as CONTINUE."""
     ON_DISCONNECT_CONTINUE: _OnDisconnect.ValueType  # 1
-    """The run goes on."""
+    """The run continues."""
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 2
     """The run is cancelled."""
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
-    """OnDisconnect says what becomes of a run whose client goes away. The gateway acts by it, for it alone knows a client
-    that left from a connection of its own that broke.
+    """OnDisconnect says what happens to a run whose client disconnects. The gateway acts on it, because only the gateway
+    can tell a client that left from a broken connection to the agent.
     """
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
 """The same as CONTINUE."""
 ON_DISCONNECT_CONTINUE: OnDisconnect.ValueType  # 1
-"""The run goes on."""
+"""The run continues."""
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 2
 """The run is cancelled."""
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
@@ -168,18 +168,18 @@ class Thread(_message.Message):
     id: _builtins.str
     """UUID."""
     title: _builtins.str
-    """At most 200 characters; empty until given."""
+    """At most 200 characters; empty until set."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """At most 16 pairs; keys of 64, values of 512 characters."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """When it was created."""
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
-        """When a run last started or ended on it, or it was changed."""
+        """When a run last started or ended on it, or when it was last changed."""
 
     def __init__(
         self,
@@ -213,13 +213,13 @@ class Message(_message.Message):
     id: _builtins.str
     """UUID."""
     role: Global___MessageRole.ValueType
-    """Who spoke."""
+    """The author."""
     content: _builtins.str
     """The text."""
     run_id: _builtins.str
     """The run it belongs to (UUID)."""
     is_partial: _builtins.bool
-    """Whether the run was cancelled or failed before the text was whole."""
+    """Whether the run was cancelled or failed before the text was complete."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -282,15 +282,15 @@ class Run(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """UUIDv7, minted by the gateway."""
+    """UUIDv7, generated by the gateway."""
     thread_id: _builtins.str
     """UUID."""
     status: Global___RunStatus.ValueType
-    """Where it stands."""
+    """Its state."""
     attempt: _builtins.int
     """The current or last attempt, from 1; 0 while pending for the first time."""
     model: _builtins.str
-    """Name in the model registry that answered, or was asked for while none has."""
+    """Registry name of the model that answered; before that, of the requested one."""
     finish_reason: _builtins.str
     """Why the model stopped: `stop`, `length`, `content_filter` or `tool_rounds`; absent unless succeeded."""
     @_builtins.property
@@ -315,11 +315,11 @@ class Run(_message.Message):
 
     @_builtins.property
     def message(self) -> Global___Message:
-        """The final message (partial for a cancelled run); absent before the end. Only in GetRun."""
+        """The final message (partial for a cancelled run); absent before the end. Set only by GetRun."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What the caller gave at the start."""
+        """As given to StartRun."""
 
     def __init__(
         self,
@@ -350,7 +350,7 @@ Global___Run: _TypeAlias = Run  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """Usage is what a run cost."""
+    """Usage is the cost of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -358,9 +358,9 @@ class Usage(_message.Message):
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     COST_MICRO_USD_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
-    """Tokens read by the model, all rounds."""
+    """Tokens read by the model in all rounds."""
     output_tokens: _builtins.int
-    """Tokens written by the model, all rounds."""
+    """Tokens written by the model in all rounds."""
     cost_micro_usd: _builtins.int
     """In micro-dollars (1e-6 USD), from the registry's prices."""
     def __init__(
@@ -390,7 +390,7 @@ class RunError(_message.Message):
     reason: _builtins.str
     """Stable, UPPER_SNAKE."""
     detail: _builtins.str
-    """Safe to show to the user."""
+    """A message that is safe to show to the user."""
     is_retryable: _builtins.bool
     """Whether the same input may succeed later."""
     def __init__(
@@ -410,8 +410,8 @@ Global___RunError: _TypeAlias = RunError  # noqa: Y015
 
 @_typing.final
 class RunEvent(_message.Message):
-    """RunEvent is something that happened in an attempt of a run. A reader passes an event that it does not know on as its
-    type and seq, and treats it as the end of the run if `is_terminal` is set.
+    """RunEvent is an event of one attempt of a run. A reader passes on an unknown event as its type and seq, and treats it
+    as the end of the run if `is_terminal` is set.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -438,18 +438,18 @@ class RunEvent(_message.Message):
     seq: _builtins.int
     """1, 2, 3 … without gaps within the attempt."""
     type: _builtins.str
-    """The name of the field of `event` that is set, for readers that do not know this field. Absent for `message_delta`,
+    """The name of the field that is set in `event`, for readers that do not know that field. Absent for `message_delta`,
     which every release knows, and in events of release 0.1.0.
     """
     is_terminal: _builtins.bool
     """Whether this event ends the run, for the same readers."""
     @_builtins.property
     def run_started(self) -> Global___RunStarted:
-        """The run was claimed and starts."""
+        """The run was claimed and has started."""
 
     @_builtins.property
     def run_restarted(self) -> Global___RunRestarted:
-        """Another replica took the run over: what came before is void, except the tool results listed."""
+        """Another replica took over the run: earlier events are void, except the listed tool results."""
 
     @_builtins.property
     def memory_recalled(self) -> Global___MemoryRecalled:
@@ -461,15 +461,15 @@ class RunEvent(_message.Message):
 
     @_builtins.property
     def message_completed(self) -> Global___MessageCompleted:
-        """The answer is whole."""
+        """The answer is complete."""
 
     @_builtins.property
     def tool_started(self) -> Global___ToolStarted:
-        """A tool starts."""
+        """A tool call has started."""
 
     @_builtins.property
     def tool_finished(self) -> Global___ToolFinished:
-        """A tool gave its result."""
+        """A tool call has a result."""
 
     @_builtins.property
     def run_finished(self) -> Global___RunFinished:
@@ -541,7 +541,7 @@ Global___RunStarted: _TypeAlias = RunStarted  # noqa: Y015
 
 @_typing.final
 class RunRestarted(_message.Message):
-    """RunRestarted opens a later attempt of a run whose owner went away."""
+    """RunRestarted opens a later attempt of a run that another replica took over."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -551,7 +551,7 @@ class RunRestarted(_message.Message):
     """UUID."""
     @_builtins.property
     def reused_tool_results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolFinished]:
-        """Results of the attempts before that this attempt builds on, oldest first."""
+        """Tool results of earlier attempts that this attempt reuses, oldest first."""
 
     def __init__(
         self,
@@ -569,7 +569,7 @@ Global___RunRestarted: _TypeAlias = RunRestarted  # noqa: Y015
 
 @_typing.final
 class RecalledMemory(_message.Message):
-    """RecalledMemory is one memory the model was given."""
+    """RecalledMemory is one memory that the model was given."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -599,14 +599,14 @@ Global___RecalledMemory: _TypeAlias = RecalledMemory  # noqa: Y015
 
 @_typing.final
 class MemoryRecalled(_message.Message):
-    """MemoryRecalled tells what the run remembers."""
+    """MemoryRecalled reports the memories that the run recalled."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMORIES_FIELD_NUMBER: _builtins.int
     IS_UNAVAILABLE_FIELD_NUMBER: _builtins.int
     is_unavailable: _builtins.bool
-    """True when memory could not be asked; the answer comes without it."""
+    """True if memory was unavailable; the run answers without memories."""
     @_builtins.property
     def memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecalledMemory]:
         """Best first."""
@@ -634,9 +634,9 @@ class MessageDelta(_message.Message):
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
-    """UUID of the message in the making."""
+    """UUID of the message being written."""
     text: _builtins.str
-    """Not empty; append it to what came before."""
+    """Not empty; append it to the text so far."""
     def __init__(
         self,
         *,
@@ -653,7 +653,7 @@ Global___MessageDelta: _TypeAlias = MessageDelta  # noqa: Y015
 
 @_typing.final
 class MessageCompleted(_message.Message):
-    """MessageCompleted tells the assistant's whole text."""
+    """MessageCompleted reports the assistant's complete text."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -663,9 +663,9 @@ class MessageCompleted(_message.Message):
     message_id: _builtins.str
     """UUID."""
     content: _builtins.str
-    """The whole text, equal to the deltas joined."""
+    """The complete text, equal to the joined deltas."""
     model: _builtins.str
-    """Name in the model registry that wrote it."""
+    """Registry name of the model that wrote it."""
     def __init__(
         self,
         *,
@@ -683,7 +683,7 @@ Global___MessageCompleted: _TypeAlias = MessageCompleted  # noqa: Y015
 
 @_typing.final
 class ToolStarted(_message.Message):
-    """ToolStarted tells that a tool call begins."""
+    """ToolStarted reports that a tool call has started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -695,7 +695,7 @@ class ToolStarted(_message.Message):
     tool: _builtins.str
     """The tool's name."""
     arguments_json: _builtins.str
-    """What it is called with, as JSON."""
+    """The arguments, as JSON."""
     def __init__(
         self,
         *,
@@ -713,7 +713,7 @@ Global___ToolStarted: _TypeAlias = ToolStarted  # noqa: Y015
 
 @_typing.final
 class ToolFinished(_message.Message):
-    """ToolFinished tells a tool call's result."""
+    """ToolFinished reports a tool call's result."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -728,15 +728,15 @@ class ToolFinished(_message.Message):
     tool: _builtins.str
     """The tool's name."""
     content: _builtins.str
-    """What the model is given; cut at 8,000 characters."""
+    """The result as the model gets it, truncated to 8,000 characters."""
     is_error: _builtins.bool
     """Whether the call failed; content then says why."""
     is_unknown: _builtins.bool
-    """Whether nobody knows if the call took effect: it was started, its process went away, and it is not repeated
-    (a tool that may run once only). Implies is_error.
+    """Whether it is unknown if the call took effect: its process ended before there was a result, and the call is not
+    repeated because the tool may run only once. Implies is_error.
     """
     arguments_json: _builtins.str
-    """What it was called with, as JSON; empty from release 0.1.0."""
+    """The arguments, as JSON; empty in events of release 0.1.0."""
     def __init__(
         self,
         *,
@@ -767,7 +767,7 @@ class RunFinished(_message.Message):
     """`stop`, `length`, `content_filter` or `tool_rounds`."""
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """What the run cost."""
+        """The cost of the run."""
 
     def __init__(
         self,
@@ -793,11 +793,11 @@ class RunFailed(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def error(self) -> Global___RunError:
-        """Why."""
+        """Why it failed."""
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """What the run cost until then."""
+        """The cost of the run until then."""
 
     def __init__(
         self,
@@ -822,7 +822,7 @@ class RunCancelled(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """What the run cost until then."""
+        """The cost of the run until then."""
 
     def __init__(
         self,
@@ -839,7 +839,7 @@ Global___RunCancelled: _TypeAlias = RunCancelled  # noqa: Y015
 
 @_typing.final
 class StoredEvents(_message.Message):
-    """StoredEvents are the events of one attempt that has ended, as the agent's database keeps them."""
+    """StoredEvents are the events of one ended attempt, as the agent's database stores them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -898,28 +898,28 @@ class StartRunRequest(_message.Message):
     FOLLOWER_ID_FIELD_NUMBER: _builtins.int
     IS_ACKNOWLEDGED_BY_MESSAGE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """UUIDv7, minted by the gateway."""
+    """UUIDv7, generated by the gateway."""
     thread_id: _builtins.str
-    """UUID; absent makes a new thread in the same transaction."""
+    """UUID; if absent, a new thread is created in the same transaction."""
     message: _builtins.str
     """The user's message, 1 to 32,000 characters."""
     model: _builtins.str
     """Name in the model registry; absent means the registry's order."""
     multitask: Global___Multitask.ValueType
-    """What to do when the thread is busy."""
+    """What to do if the thread has an unended run."""
     on_disconnect: Global___OnDisconnect.ValueType
-    """What becomes of the run when the client goes away; part of what makes two requests the same. A call of this RPC
-    that is cut cancels nothing.
+    """What happens to the run if the client disconnects. Two requests are the same only if this is equal, too. The agent
+    cancels nothing if a call of this RPC is cut.
     """
     idempotency_key: _builtins.str
-    """1 to 255 visible ASCII characters; the same key gives the same run, another body INVALID_ARGUMENT."""
+    """1 to 255 visible ASCII characters. The same key gives the same run; with another body, INVALID_ARGUMENT."""
     follower_id: _builtins.str
-    """UUID of the calling process, as in its FollowStartedRuns; absent to have the events on this call."""
+    """UUID of the calling process, as in its FollowStartedRuns; absent to receive the events on this call."""
     is_acknowledged_by_message: _builtins.bool
-    """Whether the caller understands RunAcknowledged; without it there is none, and initial metadata alone acknowledges."""
+    """Whether the caller understands RunAcknowledged. If not, it is not sent, and only initial metadata acknowledges."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Kept with the run; limits as Thread.metadata."""
+        """Stored with the run; limits as for Thread.metadata."""
 
     def __init__(
         self,
@@ -976,9 +976,9 @@ class RunAcknowledged(_message.Message):
     events_on: _builtins.str
     """The FollowStartedRuns stream (its `stream_id`) that carries the events; absent when this call carries them."""
     follow_at: _builtins.str
-    """Address to open FollowStartedRuns at; absent when there is no need to, or no address is known."""
+    """Address to open FollowStartedRuns at; absent if that is not needed or no address is known."""
     has_ended: _builtins.bool
-    """Whether the run had ended when the call came. Only in FollowRun."""
+    """Whether the run had ended when the call arrived. Only in FollowRun."""
     def __init__(
         self,
         *,
@@ -1009,7 +1009,7 @@ Global___RunAcknowledged: _TypeAlias = RunAcknowledged  # noqa: Y015
 
 @_typing.final
 class StartRunResponse(_message.Message):
-    """StartRunResponse carries one event or the acknowledgement. A reader passes over one that has neither."""
+    """StartRunResponse carries one event or the acknowledgement. A reader ignores one that has neither."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1039,16 +1039,16 @@ Global___StartRunResponse: _TypeAlias = StartRunResponse  # noqa: Y015
 
 @_typing.final
 class FollowStartedRunsRequest(_message.Message):
-    """FollowStartedRunsRequest says who follows."""
+    """FollowStartedRunsRequest identifies the caller and the stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FOLLOWER_ID_FIELD_NUMBER: _builtins.int
     STREAM_ID_FIELD_NUMBER: _builtins.int
     follower_id: _builtins.str
-    """UUID of the calling process; of its streams here the newest takes new runs."""
+    """UUID of the calling process; the newest of its streams to this replica accepts new runs."""
     stream_id: _builtins.str
-    """UUID of this call, minted by the caller."""
+    """UUID of this call, generated by the caller."""
     def __init__(
         self,
         *,
@@ -1065,7 +1065,7 @@ Global___FollowStartedRunsRequest: _TypeAlias = FollowStartedRunsRequest  # noqa
 
 @_typing.final
 class FollowStartedRunsResponse(_message.Message):
-    """FollowStartedRunsResponse carries what came since the message before."""
+    """FollowStartedRunsResponse carries the events since the previous message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1077,8 +1077,8 @@ class FollowStartedRunsResponse(_message.Message):
 
     @_builtins.property
     def left_run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Runs that are followed here no longer, though no terminal event of theirs came: use FollowRun. All of their events
-        on this stream are in `events` or came before.
+        """Runs that this stream no longer carries although their terminal event has not come: use FollowRun. All of their
+        events on this stream are in `events` or came earlier.
         """
 
     def __init__(
@@ -1097,7 +1097,7 @@ Global___FollowStartedRunsResponse: _TypeAlias = FollowStartedRunsResponse  # no
 
 @_typing.final
 class FollowRunRequest(_message.Message):
-    """FollowRunRequest says from where to follow."""
+    """FollowRunRequest names a run and the position after which to follow it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1110,7 +1110,7 @@ class FollowRunRequest(_message.Message):
     after_attempt: _builtins.int
     """The attempt of the last event seen; absent to start at the beginning."""
     after_seq: _builtins.int
-    """The seq of the last event seen; an older attempt's position gives the current one whole."""
+    """The seq of the last event seen. A position in an older attempt gives all events of the current attempt."""
     is_acknowledged_by_message: _builtins.bool
     """As StartRunRequest.is_acknowledged_by_message."""
     def __init__(
@@ -1138,7 +1138,7 @@ Global___FollowRunRequest: _TypeAlias = FollowRunRequest  # noqa: Y015
 
 @_typing.final
 class FollowRunResponse(_message.Message):
-    """FollowRunResponse carries one event or the acknowledgement. A reader passes over one that has neither."""
+    """FollowRunResponse carries one event or the acknowledgement. A reader ignores one that has neither."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1197,7 +1197,7 @@ class CancelRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> Global___Run:
-        """Its status is CANCELLED unless it had ended before."""
+        """Its status is CANCELLED unless it had already ended."""
 
     def __init__(
         self,
@@ -1273,7 +1273,7 @@ class ListRunsRequest(_message.Message):
     limit: _builtins.int
     """1 to 100; 0 means 20."""
     cursor: _builtins.str
-    """`next_cursor` of the page before; absent for the first."""
+    """`next_cursor` of the previous page; absent for the first."""
     status: Global___RunStatus.ValueType
     """Only runs of this status; absent for all."""
     def __init__(
@@ -1364,7 +1364,7 @@ class CreateThreadRequest(_message.Message):
     """As StartRunRequest.idempotency_key."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Limits as Thread.metadata."""
+        """Limits as for Thread.metadata."""
 
     def __init__(
         self,
@@ -1385,14 +1385,14 @@ Global___CreateThreadRequest: _TypeAlias = CreateThreadRequest  # noqa: Y015
 
 @_typing.final
 class CreateThreadResponse(_message.Message):
-    """CreateThreadResponse holds the thread made."""
+    """CreateThreadResponse holds the new thread."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     THREAD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thread(self) -> Global___Thread:
-        """The thread made, or made before with the same key."""
+        """The new thread, or the one created earlier with the same key."""
 
     def __init__(
         self,
@@ -1465,9 +1465,9 @@ class ListThreadsRequest(_message.Message):
     limit: _builtins.int
     """1 to 100; 0 means 20."""
     cursor: _builtins.str
-    """`next_cursor` of the page before; absent for the first."""
+    """`next_cursor` of the previous page; absent for the first."""
     query: _builtins.str
-    """Part of a title, in any case, at most 200 characters; absent for all."""
+    """Part of a title, case-insensitive, at most 200 characters; absent for all."""
     def __init__(
         self,
         *,
@@ -1502,7 +1502,7 @@ class ListThreadsResponse(_message.Message):
     """Absent on the last page."""
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[Global___Thread]:
-        """Last used first."""
+        """Most recently used first."""
 
     def __init__(
         self,
@@ -1532,10 +1532,10 @@ class UpdateThreadRequest(_message.Message):
     thread_id: _builtins.str
     """UUID."""
     title: _builtins.str
-    """At most 200 characters; absent stays."""
+    """At most 200 characters; if absent, the title does not change."""
     @_builtins.property
     def metadata(self) -> Global___ThreadMetadata:
-        """Replaces all metadata; absent stays."""
+        """Replaces all metadata; if absent, the metadata does not change."""
 
     def __init__(
         self,
@@ -1561,7 +1561,7 @@ Global___UpdateThreadRequest: _TypeAlias = UpdateThreadRequest  # noqa: Y015
 
 @_typing.final
 class ThreadMetadata(_message.Message):
-    """ThreadMetadata wraps a map, so that absent and empty differ."""
+    """ThreadMetadata wraps a map to distinguish absent from empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1588,7 +1588,7 @@ class ThreadMetadata(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Limits as Thread.metadata."""
+        """Limits as for Thread.metadata."""
 
     def __init__(
         self,
@@ -1680,7 +1680,7 @@ class ListMessagesRequest(_message.Message):
     limit: _builtins.int
     """1 to 100; 0 means 20."""
     cursor: _builtins.str
-    """`next_cursor` of the page before; absent for the first."""
+    """`next_cursor` of the previous page; absent for the first."""
     def __init__(
         self,
         *,
@@ -1757,16 +1757,16 @@ class Model(_message.Message):
     INPUT_MICRO_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
     OUTPUT_MICRO_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name here."""
+    """Its name in the registry."""
     context_tokens: _builtins.int
-    """Tokens of input and output together."""
+    """Maximum number of tokens, input and output together."""
     input_micro_usd_per_mtok: _builtins.int
-    """In micro-dollars a million tokens read."""
+    """In micro-dollars per million tokens read."""
     output_micro_usd_per_mtok: _builtins.int
-    """In micro-dollars a million tokens written."""
+    """In micro-dollars per million tokens written."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it can do: `tools`, `json_schema`, `extraction`."""
+        """Capabilities: `tools`, `json_schema`, `extraction`."""
 
     def __init__(
         self,

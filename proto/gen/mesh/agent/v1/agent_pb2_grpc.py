@@ -110,26 +110,26 @@ class AgentServiceServicer:
 
     def StartRun(self, request, context):
         """StartRun stores the user's message and the run in one transaction, then follows the run.
-        The run is acknowledged after the commit: by the first message, RunAcknowledged, to a caller that asks for it
-        (`is_acknowledged_by_message`), and for one release also by initial metadata (`mesh-run-id`, `mesh-thread-id`),
-        which is all that a caller of release 0.1.0 understands.
-        Idempotent by run id and by idempotency key: a repetition follows the first run. Ending the call ends the
-        following; the run goes on.
+        The agent acknowledges the run after the commit. If the caller asks for it (`is_acknowledged_by_message`), the
+        first message is RunAcknowledged. For one release, initial metadata (`mesh-run-id`, `mesh-thread-id`) acknowledges
+        the run as well, because a caller of release 0.1.0 understands nothing else.
+        Idempotent by run id and by idempotency key: a repeated call follows the first run. Ending the call ends only the
+        stream; the run continues.
         Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
         RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
-        To a caller that names itself (`follower_id`) the events of a new run may come on its FollowStartedRuns stream
-        instead: then the acknowledgement names that stream (`events_on`, in metadata `mesh-events-on`), and this call
-        carries none. If there is no such stream here, `follow_at` (`mesh-follow-at`) is the address to open one at.
+        If the caller sends a `follower_id`, the events of a new run may come on its FollowStartedRuns stream instead. The
+        acknowledgement then names that stream (`events_on`, in metadata `mesh-events-on`), and this call carries none.
+        If the caller has no such stream to this replica, `follow_at` (`mesh-follow-at`) is the address to open one at.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FollowStartedRuns(self, request, context):
-        """FollowStartedRuns carries the events of many runs: of those that the caller starts at this replica while it takes
-        new ones. One message for all that came meanwhile, since each wakes several threads on either side. It takes new
-        runs for half a connection's age, and ends after the last of them. Acts for no user: a run's events come here only
-        after StartRun has acknowledged it to its user's caller.
+        """FollowStartedRuns carries the events of all runs that the caller starts at this replica while the stream accepts
+        new ones. One message carries all events since the previous one, because each message wakes several threads on
+        either side. The stream accepts new runs for half the maximum age of a connection and ends after the last of them.
+        It acts for no user: a run's events come here only after StartRun has acknowledged the run to its user's caller.
         Errors: INVALID_ARGUMENT (names the field).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -137,38 +137,38 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FollowRun(self, request, context):
-        """FollowRun gives the events of a run's current attempt after a position, live until its terminal event.
-        Acknowledged as by StartRun, as soon as the run is known to be the user's; `has_ended` (in metadata
-        `mesh-run-has-ended`, `true` or `false`) is how it stands then.
-        Errors: NOT_FOUND; FAILED_PRECONDITION when the events are no longer kept (24 h after the end).
+        """FollowRun streams the events of a run's current attempt after a position, until its terminal event.
+        Acknowledged as by StartRun, once the run is known to be the user's; `has_ended` (in metadata
+        `mesh-run-has-ended`, `true` or `false`) says whether the run had ended by then.
+        Errors: NOT_FOUND; FAILED_PRECONDITION if the events are no longer stored (24 h after the end).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """CancelRun stops a run that has not ended. Idempotent: an ended run stays as it is.
+        """CancelRun stops a run that has not ended. Idempotent: an ended run does not change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRun(self, request, context):
-        """GetRun returns one run, with its final message when it has one.
+        """GetRun returns one run, with its final message if it has one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """ListRuns returns a thread's runs, newest first, all or those of one status.
+        """ListRuns returns a thread's runs, newest first: all of them, or those with one status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateThread(self, request, context):
-        """CreateThread makes an empty thread. Idempotent by idempotency key.
+        """CreateThread creates an empty thread. Idempotent by idempotency key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -182,21 +182,21 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListThreads(self, request, context):
-        """ListThreads returns the user's threads, last used first; a query keeps those whose title contains it.
+        """ListThreads returns the user's threads, most recently used first; with a query, those whose title contains it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateThread(self, request, context):
-        """UpdateThread changes a thread's title or metadata; absent fields stay.
+        """UpdateThread changes a thread's title or metadata; absent fields do not change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteThread(self, request, context):
-        """DeleteThread deletes a thread with its messages and runs, cancelling a run that is on it.
+        """DeleteThread deletes a thread with its messages and runs, and cancels an unended run on it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,7 +210,7 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """ListModels returns the model registry in fallback order, as far as the user may use it.
+        """ListModels returns the models that the user may use, in fallback order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -20,50 +20,50 @@ class AgentServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartRun: _aio.UnaryStreamMultiCallable[_agent_pb2.StartRunRequest, _agent_pb2.StartRunResponse]
     """StartRun stores the user's message and the run in one transaction, then follows the run.
-    The run is acknowledged after the commit: by the first message, RunAcknowledged, to a caller that asks for it
-    (`is_acknowledged_by_message`), and for one release also by initial metadata (`mesh-run-id`, `mesh-thread-id`),
-    which is all that a caller of release 0.1.0 understands.
-    Idempotent by run id and by idempotency key: a repetition follows the first run. Ending the call ends the
-    following; the run goes on.
+    The agent acknowledges the run after the commit. If the caller asks for it (`is_acknowledged_by_message`), the
+    first message is RunAcknowledged. For one release, initial metadata (`mesh-run-id`, `mesh-thread-id`) acknowledges
+    the run as well, because a caller of release 0.1.0 understands nothing else.
+    Idempotent by run id and by idempotency key: a repeated call follows the first run. Ending the call ends only the
+    stream; the run continues.
     Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
     RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
-    To a caller that names itself (`follower_id`) the events of a new run may come on its FollowStartedRuns stream
-    instead: then the acknowledgement names that stream (`events_on`, in metadata `mesh-events-on`), and this call
-    carries none. If there is no such stream here, `follow_at` (`mesh-follow-at`) is the address to open one at.
+    If the caller sends a `follower_id`, the events of a new run may come on its FollowStartedRuns stream instead. The
+    acknowledgement then names that stream (`events_on`, in metadata `mesh-events-on`), and this call carries none.
+    If the caller has no such stream to this replica, `follow_at` (`mesh-follow-at`) is the address to open one at.
     """
     FollowStartedRuns: _aio.UnaryStreamMultiCallable[_agent_pb2.FollowStartedRunsRequest, _agent_pb2.FollowStartedRunsResponse]
-    """FollowStartedRuns carries the events of many runs: of those that the caller starts at this replica while it takes
-    new ones. One message for all that came meanwhile, since each wakes several threads on either side. It takes new
-    runs for half a connection's age, and ends after the last of them. Acts for no user: a run's events come here only
-    after StartRun has acknowledged it to its user's caller.
+    """FollowStartedRuns carries the events of all runs that the caller starts at this replica while the stream accepts
+    new ones. One message carries all events since the previous one, because each message wakes several threads on
+    either side. The stream accepts new runs for half the maximum age of a connection and ends after the last of them.
+    It acts for no user: a run's events come here only after StartRun has acknowledged the run to its user's caller.
     Errors: INVALID_ARGUMENT (names the field).
     """
     FollowRun: _aio.UnaryStreamMultiCallable[_agent_pb2.FollowRunRequest, _agent_pb2.FollowRunResponse]
-    """FollowRun gives the events of a run's current attempt after a position, live until its terminal event.
-    Acknowledged as by StartRun, as soon as the run is known to be the user's; `has_ended` (in metadata
-    `mesh-run-has-ended`, `true` or `false`) is how it stands then.
-    Errors: NOT_FOUND; FAILED_PRECONDITION when the events are no longer kept (24 h after the end).
+    """FollowRun streams the events of a run's current attempt after a position, until its terminal event.
+    Acknowledged as by StartRun, once the run is known to be the user's; `has_ended` (in metadata
+    `mesh-run-has-ended`, `true` or `false`) says whether the run had ended by then.
+    Errors: NOT_FOUND; FAILED_PRECONDITION if the events are no longer stored (24 h after the end).
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_agent_pb2.CancelRunRequest, _agent_pb2.CancelRunResponse]
-    """CancelRun stops a run that has not ended. Idempotent: an ended run stays as it is."""
+    """CancelRun stops a run that has not ended. Idempotent: an ended run does not change."""
     GetRun: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetRunRequest, _agent_pb2.GetRunResponse]
-    """GetRun returns one run, with its final message when it has one."""
+    """GetRun returns one run, with its final message if it has one."""
     ListRuns: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListRunsRequest, _agent_pb2.ListRunsResponse]
-    """ListRuns returns a thread's runs, newest first, all or those of one status."""
+    """ListRuns returns a thread's runs, newest first: all of them, or those with one status."""
     CreateThread: _aio.UnaryUnaryMultiCallable[_agent_pb2.CreateThreadRequest, _agent_pb2.CreateThreadResponse]
-    """CreateThread makes an empty thread. Idempotent by idempotency key."""
+    """CreateThread creates an empty thread. Idempotent by idempotency key."""
     GetThread: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetThreadRequest, _agent_pb2.GetThreadResponse]
     """GetThread returns one thread."""
     ListThreads: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListThreadsRequest, _agent_pb2.ListThreadsResponse]
-    """ListThreads returns the user's threads, last used first; a query keeps those whose title contains it."""
+    """ListThreads returns the user's threads, most recently used first; with a query, those whose title contains it."""
     UpdateThread: _aio.UnaryUnaryMultiCallable[_agent_pb2.UpdateThreadRequest, _agent_pb2.UpdateThreadResponse]
-    """UpdateThread changes a thread's title or metadata; absent fields stay."""
+    """UpdateThread changes a thread's title or metadata; absent fields do not change."""
     DeleteThread: _aio.UnaryUnaryMultiCallable[_agent_pb2.DeleteThreadRequest, _agent_pb2.DeleteThreadResponse]
-    """DeleteThread deletes a thread with its messages and runs, cancelling a run that is on it."""
+    """DeleteThread deletes a thread with its messages and runs, and cancels an unended run on it."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListMessagesRequest, _agent_pb2.ListMessagesResponse]
     """ListMessages returns a thread's messages, oldest first."""
     ListModels: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListModelsRequest, _agent_pb2.ListModelsResponse]
-    """ListModels returns the model registry in fallback order, as far as the user may use it."""
+    """ListModels returns the models that the user may use, in fallback order."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """AgentService executes runs on threads of the subject named by the metadata `mesh-subject` (docs/adr/0023).
@@ -77,16 +77,16 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agent_pb2.StartRunRequest, _abc.AsyncIterator[_agent_pb2.StartRunResponse]],
     ) -> _abc.AsyncIterator[_agent_pb2.StartRunResponse]:
         """StartRun stores the user's message and the run in one transaction, then follows the run.
-        The run is acknowledged after the commit: by the first message, RunAcknowledged, to a caller that asks for it
-        (`is_acknowledged_by_message`), and for one release also by initial metadata (`mesh-run-id`, `mesh-thread-id`),
-        which is all that a caller of release 0.1.0 understands.
-        Idempotent by run id and by idempotency key: a repetition follows the first run. Ending the call ends the
-        following; the run goes on.
+        The agent acknowledges the run after the commit. If the caller asks for it (`is_acknowledged_by_message`), the
+        first message is RunAcknowledged. For one release, initial metadata (`mesh-run-id`, `mesh-thread-id`) acknowledges
+        the run as well, because a caller of release 0.1.0 understands nothing else.
+        Idempotent by run id and by idempotency key: a repeated call follows the first run. Ending the call ends only the
+        stream; the run continues.
         Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
         RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
-        To a caller that names itself (`follower_id`) the events of a new run may come on its FollowStartedRuns stream
-        instead: then the acknowledgement names that stream (`events_on`, in metadata `mesh-events-on`), and this call
-        carries none. If there is no such stream here, `follow_at` (`mesh-follow-at`) is the address to open one at.
+        If the caller sends a `follower_id`, the events of a new run may come on its FollowStartedRuns stream instead. The
+        acknowledgement then names that stream (`events_on`, in metadata `mesh-events-on`), and this call carries none.
+        If the caller has no such stream to this replica, `follow_at` (`mesh-follow-at`) is the address to open one at.
         """
 
     @_abc_1.abstractmethod
@@ -95,10 +95,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.FollowStartedRunsRequest,
         context: _aio.ServicerContext[_agent_pb2.FollowStartedRunsRequest, _abc.AsyncIterator[_agent_pb2.FollowStartedRunsResponse]],
     ) -> _abc.AsyncIterator[_agent_pb2.FollowStartedRunsResponse]:
-        """FollowStartedRuns carries the events of many runs: of those that the caller starts at this replica while it takes
-        new ones. One message for all that came meanwhile, since each wakes several threads on either side. It takes new
-        runs for half a connection's age, and ends after the last of them. Acts for no user: a run's events come here only
-        after StartRun has acknowledged it to its user's caller.
+        """FollowStartedRuns carries the events of all runs that the caller starts at this replica while the stream accepts
+        new ones. One message carries all events since the previous one, because each message wakes several threads on
+        either side. The stream accepts new runs for half the maximum age of a connection and ends after the last of them.
+        It acts for no user: a run's events come here only after StartRun has acknowledged the run to its user's caller.
         Errors: INVALID_ARGUMENT (names the field).
         """
 
@@ -108,10 +108,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.FollowRunRequest,
         context: _aio.ServicerContext[_agent_pb2.FollowRunRequest, _abc.AsyncIterator[_agent_pb2.FollowRunResponse]],
     ) -> _abc.AsyncIterator[_agent_pb2.FollowRunResponse]:
-        """FollowRun gives the events of a run's current attempt after a position, live until its terminal event.
-        Acknowledged as by StartRun, as soon as the run is known to be the user's; `has_ended` (in metadata
-        `mesh-run-has-ended`, `true` or `false`) is how it stands then.
-        Errors: NOT_FOUND; FAILED_PRECONDITION when the events are no longer kept (24 h after the end).
+        """FollowRun streams the events of a run's current attempt after a position, until its terminal event.
+        Acknowledged as by StartRun, once the run is known to be the user's; `has_ended` (in metadata
+        `mesh-run-has-ended`, `true` or `false`) says whether the run had ended by then.
+        Errors: NOT_FOUND; FAILED_PRECONDITION if the events are no longer stored (24 h after the end).
         """
 
     @_abc_1.abstractmethod
@@ -120,7 +120,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.CancelRunRequest,
         context: _aio.ServicerContext[_agent_pb2.CancelRunRequest, _abc.Awaitable[_agent_pb2.CancelRunResponse]],
     ) -> _abc.Awaitable[_agent_pb2.CancelRunResponse]:
-        """CancelRun stops a run that has not ended. Idempotent: an ended run stays as it is."""
+        """CancelRun stops a run that has not ended. Idempotent: an ended run does not change."""
 
     @_abc_1.abstractmethod
     def GetRun(
@@ -128,7 +128,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.GetRunRequest,
         context: _aio.ServicerContext[_agent_pb2.GetRunRequest, _abc.Awaitable[_agent_pb2.GetRunResponse]],
     ) -> _abc.Awaitable[_agent_pb2.GetRunResponse]:
-        """GetRun returns one run, with its final message when it has one."""
+        """GetRun returns one run, with its final message if it has one."""
 
     @_abc_1.abstractmethod
     def ListRuns(
@@ -136,7 +136,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.ListRunsRequest,
         context: _aio.ServicerContext[_agent_pb2.ListRunsRequest, _abc.Awaitable[_agent_pb2.ListRunsResponse]],
     ) -> _abc.Awaitable[_agent_pb2.ListRunsResponse]:
-        """ListRuns returns a thread's runs, newest first, all or those of one status."""
+        """ListRuns returns a thread's runs, newest first: all of them, or those with one status."""
 
     @_abc_1.abstractmethod
     def CreateThread(
@@ -144,7 +144,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.CreateThreadRequest,
         context: _aio.ServicerContext[_agent_pb2.CreateThreadRequest, _abc.Awaitable[_agent_pb2.CreateThreadResponse]],
     ) -> _abc.Awaitable[_agent_pb2.CreateThreadResponse]:
-        """CreateThread makes an empty thread. Idempotent by idempotency key."""
+        """CreateThread creates an empty thread. Idempotent by idempotency key."""
 
     @_abc_1.abstractmethod
     def GetThread(
@@ -160,7 +160,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.ListThreadsRequest,
         context: _aio.ServicerContext[_agent_pb2.ListThreadsRequest, _abc.Awaitable[_agent_pb2.ListThreadsResponse]],
     ) -> _abc.Awaitable[_agent_pb2.ListThreadsResponse]:
-        """ListThreads returns the user's threads, last used first; a query keeps those whose title contains it."""
+        """ListThreads returns the user's threads, most recently used first; with a query, those whose title contains it."""
 
     @_abc_1.abstractmethod
     def UpdateThread(
@@ -168,7 +168,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.UpdateThreadRequest,
         context: _aio.ServicerContext[_agent_pb2.UpdateThreadRequest, _abc.Awaitable[_agent_pb2.UpdateThreadResponse]],
     ) -> _abc.Awaitable[_agent_pb2.UpdateThreadResponse]:
-        """UpdateThread changes a thread's title or metadata; absent fields stay."""
+        """UpdateThread changes a thread's title or metadata; absent fields do not change."""
 
     @_abc_1.abstractmethod
     def DeleteThread(
@@ -176,7 +176,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.DeleteThreadRequest,
         context: _aio.ServicerContext[_agent_pb2.DeleteThreadRequest, _abc.Awaitable[_agent_pb2.DeleteThreadResponse]],
     ) -> _abc.Awaitable[_agent_pb2.DeleteThreadResponse]:
-        """DeleteThread deletes a thread with its messages and runs, cancelling a run that is on it."""
+        """DeleteThread deletes a thread with its messages and runs, and cancels an unended run on it."""
 
     @_abc_1.abstractmethod
     def ListMessages(
@@ -192,6 +192,6 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.ListModelsRequest,
         context: _aio.ServicerContext[_agent_pb2.ListModelsRequest, _abc.Awaitable[_agent_pb2.ListModelsResponse]],
     ) -> _abc.Awaitable[_agent_pb2.ListModelsResponse]:
-        """ListModels returns the model registry in fallback order, as far as the user may use it."""
+        """ListModels returns the models that the user may use, in fallback order."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _aio.Server) -> None: ...
