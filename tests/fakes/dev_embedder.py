@@ -8,7 +8,7 @@ from mesh_dev.local_models import EMBEDDING_DIMENSIONS
 
 
 class FakeEmbedder:
-    """Remembers what it was asked, as (text, is_query)."""
+    """Records its calls as (text, is_query)."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bool]] = []

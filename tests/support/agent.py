@@ -27,7 +27,7 @@ _TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class Followed:
-    """What a stream gave: its run, its thread and its events, in order."""
+    """The content of a stream: its run, its thread and its events, in order."""
 
     run_id: str
     thread_id: str
@@ -39,7 +39,7 @@ class Followed:
 
     @property
     def kinds(self) -> list[str]:
-        """Names of the events, deltas in a row as one."""
+        """Names of the events; consecutive deltas count as one."""
         names = [str(event.WhichOneof("event")) for event in self.events]
         return [name for index, name in enumerate(names) if index == 0 or name != names[index - 1]]
 
@@ -83,7 +83,7 @@ class AgentUnderTest:
         run_id: str | None = None,
         **fields: Any,
     ) -> AsyncIterator["Started"]:
-        """Starts a run and gives its open stream; leaving the block goes away like a client."""
+        """Starts a run and yields its open stream; leaving the block disconnects as a client does."""
         request = agent_pb2.StartRunRequest(
             run_id=run_id or str(new_id()), thread_id=thread_id, message=message, **fields
         )
@@ -145,7 +145,7 @@ class AgentUnderTest:
 
 
 def agent_settings(test_mesh: TestMesh, provider_url: str, **overrides: str) -> AgentSettings:
-    """Two models at the simulator; auth, memory and eval at ports where nobody listens, unless overridden."""
+    """Two models at the simulator; auth, memory and eval at unused ports, unless overridden."""
     nobody = f"ipv4:127.0.0.1:{free_port()}"
     capabilities = ["tools", "json_schema", "extraction"]
     models = [
@@ -178,7 +178,7 @@ def agent_settings(test_mesh: TestMesh, provider_url: str, **overrides: str) -> 
 
 @asynccontextmanager
 async def running_agent(test_mesh: TestMesh, settings: AgentSettings, **fakes: object) -> AsyncIterator[AgentUnderTest]:
-    """`fakes` stand for neighbours by name: entitlements, usage, memories, judge."""
+    """`fakes` replace neighbours by name: entitlements, usage, memories, judge."""
     async with open_neighbours(settings) as real, open_agent(settings, replace(real, **fakes)) as drain:  # type: ignore[arg-type] # by name
         channel = open_channel(f"ipv4:127.0.0.1:{settings.grpc_port}")
         stub = agent_pb2_grpc.AgentServiceStub(channel)
@@ -189,7 +189,7 @@ async def running_agent(test_mesh: TestMesh, settings: AgentSettings, **fakes: o
 
 @asynccontextmanager
 async def owner_connection(mesh: TestMesh) -> AsyncIterator[AsyncConnection]:
-    """One transaction of the schema's owner, for what no service may do."""
+    """One transaction as the schema's owner, for changes that no service may make."""
     engine = create_async_engine(with_driver(mesh.database_url("agent", "owner"), "psycopg"))
     async with engine.begin() as connection:
         yield connection
@@ -197,9 +197,9 @@ async def owner_connection(mesh: TestMesh) -> AsyncIterator[AsyncConnection]:
 
 
 async def eventually[T](fetch: Callable[[], Awaitable[T]], holds: Callable[[T], object]) -> T:
-    """The first value for which `holds`: for what has no event to wait for. Fails after some seconds."""
+    """Polls until `holds` and returns the value: for changes without an event. Fails after some seconds."""
     async with asyncio.timeout(_TIMEOUT_S):
-        while not holds(value := await fetch()):  # noqa: ASYNC110 - another process' or task's doing has no event
+        while not holds(value := await fetch()):  # noqa: ASYNC110 - no event across processes
             await asyncio.sleep(0.02)
     return value
 

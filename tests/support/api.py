@@ -1,4 +1,4 @@
-"""Users of the mesh for end-to-end tests: each fresh, over real HTTP."""
+"""Users of the mesh for end-to-end tests: each one new, over real HTTP."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -61,7 +61,7 @@ class User(MeshClient):
         self.tokens: Mapping[str, Any] = {}
 
     async def chat(self, message: str, *, thread_id: str | None = None, **headers: str) -> Turn:
-        """One streamed turn that is accepted; in a new thread when none is given."""
+        """One streamed turn, which must be accepted; in a new thread if none is given."""
         body = {"message": message} | ({"thread_id": thread_id} if thread_id else {})
         return await self.stream("/chatbot/chat/stream", body, **headers)
 
@@ -98,7 +98,7 @@ class User(MeshClient):
 
 @asynccontextmanager
 async def new_user(base_url: str) -> AsyncIterator[User]:
-    """Registered and logged in under an e-mail of their own."""
+    """A user registered and logged in under a new e-mail address."""
     async with User(base_url, f"{new_id().hex}@example.com") as user:
         registered = await user.register(user.email, PASSWORD)
         assert registered.status_code == httpx.codes.CREATED, registered.text
@@ -111,7 +111,7 @@ async def new_user(base_url: str) -> AsyncIterator[User]:
 async def eventually[T](
     what: str, fetch: Callable[[], Awaitable[T]], holds: Callable[[T], object], within_s: float = 20.0
 ) -> T:
-    """The first value of `fetch` for which `holds`; the test fails when none comes in time."""
+    """Polls `fetch` until `holds` and returns the value; the test fails if that takes too long."""
     values: list[T] = []
 
     async def probe() -> bool:

@@ -55,7 +55,7 @@ class AuthUnderTest:
         return await self.gateway.unary(self.stub.ListRevocations, request, timeout_s=5)
 
     async def verifier(self) -> JWTVerifier:
-        """What the gateway verifies access tokens with."""
+        """A verifier of access tokens as the gateway has it."""
         request = auth_pb2.GetSigningKeysRequest()
         keys = (await self.gateway.unary(self.stub.GetSigningKeys, request, timeout_s=5)).jwks_json
         return JWTVerifier(
@@ -90,7 +90,7 @@ def settings_for(test_mesh: TestMesh) -> AuthSettings:
 async def opened(
     test_mesh: TestMesh, settings: AuthSettings, *, hasher: PasswordHasher | None = None
 ) -> AsyncIterator[AuthUnderTest]:
-    """The service as it runs, on a port of its own; with its real hasher unless one is given."""
+    """The real service on its own port; with its real hasher unless one is given."""
     settings = settings.model_copy(update={"grpc_port": free_port()})
     async with open_service(settings, hasher=hasher) as drain:
         channel = open_channel(f"127.0.0.1:{settings.grpc_port}")

@@ -1,4 +1,4 @@
-"""What tests put into the stores of auth."""
+"""Rows that tests add to the stores of auth."""
 
 from datetime import UTC, datetime
 

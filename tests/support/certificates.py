@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority, and what it issues."""
+"""Certificates for tests: an authority and the certificates that it issues."""
 
 import datetime as dt
 import ipaddress
@@ -25,7 +25,7 @@ class Authority:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(self, folder: Path, *names: str) -> TlsFiles:
-        """Files as cert-manager mounts them, for DNS names or IP addresses; what is there is replaced."""
+        """Files as cert-manager mounts them, for DNS names or IP addresses. Replaces existing files."""
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])

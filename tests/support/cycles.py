@@ -1,4 +1,4 @@
-"""What is left to the collector of cycles: dearer than what goes with its last reference, and a pause for all."""
+"""Finds reference cycles: freeing them needs the collector, which costs more and pauses the whole process."""
 
 import asyncio
 import gc
@@ -7,19 +7,19 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType, FrameType, FunctionType, GeneratorType
 
 _TRIES = 3
-# Of the loop: those who served what was asked come to their end.
+# Iterations of the event loop in which tasks that served the action finish.
 _TURNS = 50
 
 
 async def cycles_left_by(
     action: Callable[[], Awaitable[object]], *, within: tuple[str, ...] = ("mesh_", "mesh.")
 ) -> Counter[str]:
-    """Objects and frames of the mesh's own code that only the collector frees after `action`: what it leaves each time.
+    """Objects and frames of the mesh's own code that every run of `action` leaves to the cycle collector.
 
-    Once is no proof: others work in the same process. `within`: beginnings of the names of those that are looked for,
-    for an action that is over sooner than what others do.
+    Once is no proof, because other tasks run in the same process. `within`: prefixes of the names to look for, if the
+    action ends sooner than the work of other tasks.
     """
-    await action()  # what is made once is no garbage
+    await action()  # objects that only the first run creates are no garbage
     left = await _left_by(action, within)
     for _ in range(_TRIES - 1):
         left &= await _left_by(action, within)
@@ -28,8 +28,8 @@ async def cycles_left_by(
 
 async def _left_by(action: Callable[[], Awaitable[object]], within: tuple[str, ...]) -> Counter[str]:
     await _settle()
-    # A look at all objects of a long test run takes a second, and what others had to do meanwhile is done right after
-    # it: each time. What is there by now is left out of the next look, and stays out until the run ends.
+    # In a long test run, one collection takes a second, and other tasks' pending work would follow each one. So exclude
+    # all existing objects from the next collection; they stay excluded until the test run ends.
     gc.collect()
     gc.freeze()
     try:

@@ -1,6 +1,6 @@
-"""Fenced blocks of the documentation, so that tests run the very text that its readers copy.
+"""Fenced blocks of the documentation, so that tests run exactly the text that readers copy.
 
-A block that a test runs has a name, in a comment on a line of its own before the fence: `<!-- run: rotate-… -->`.
+A block that a test runs has a name, in a comment on a separate line before the fence: `<!-- run: rotate-… -->`.
 """
 
 import re
@@ -16,7 +16,7 @@ _NAME: Final = re.compile(r"^<!-- run: (?P<name>[a-z0-9-]+) -->$")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`line` is that of the opening fence; `name` is empty where no test runs the block."""
+    """`line` is the line of the opening fence; `name` is empty if no test runs the block."""
 
     path: Path
     line: int
@@ -29,7 +29,7 @@ class Block:
 
 
 def blocks_of(path: Path) -> Iterator[Block]:
-    """Raises ValueError for a fence that is not closed, or a name that no block follows."""
+    """Raises ValueError for a fence that is not closed, or a name that is not followed by a block."""
     lines = enumerate(path.read_text().splitlines(), start=1)
     name = ""
     for number, line in lines:
@@ -44,7 +44,7 @@ def blocks_of(path: Path) -> Iterator[Block]:
 
 
 def block(page: Path, name: str) -> str:
-    """The text of the one block of that name on a page. Raises LookupError."""
+    """The text of the only block with that name on a page. Raises LookupError."""
     found = [each for each in blocks_of(page) if each.name == name]
     if len(found) != 1:
         raise LookupError(f"{len(found)} blocks of {page} are called {name}")

@@ -55,14 +55,14 @@ def some_score(name: str = "toxicity", **changes: Any) -> Score:
 
 
 def submission(**changes: Any) -> eval_pb2.SubmitRunRequest:
-    """With an answer that no other submission has."""
+    """With a unique answer."""
     answer = f"In Busan, house {new_id()}."
     fields = {"run_id": str(new_id()), "input": "Where do I live?", "answer": answer, "model": "some-model"}
     return eval_pb2.SubmitRunRequest(**(fields | changes))
 
 
 def eval_settings(test_mesh: TestMesh, model_url: str, **overrides: Any) -> EvalSettings:
-    """Settings of a service that is judged by the simulator at `model_url`."""
+    """Settings of a service whose judge is the simulator at `model_url`."""
     environment = test_mesh.environment("eval")
     values: dict[str, Any] = {name.removeprefix("EVAL_").lower(): value for name, value in environment.items()}
     values |= {
@@ -77,7 +77,7 @@ def eval_settings(test_mesh: TestMesh, model_url: str, **overrides: Any) -> Eval
 
 @dataclass(frozen=True)
 class EvalClient:
-    """Calls as the services that may make them: SubmitRun is the agent's, ListScores the gateway's."""
+    """Calls as the service that may make them: SubmitRun as the agent, ListScores as the gateway."""
 
     stub: Any
     test_mesh: TestMesh
@@ -97,7 +97,7 @@ class EvalClient:
         return answer
 
     async def judged(self, subject: Subject, run_id: UUID | str) -> list[eval_pb2.Score]:
-        """The scores once they are there; asks again and again, as a client would."""
+        """Polls until the scores are there, as a client would."""
         async with asyncio.timeout(30):
             while not (found := await self.scores(subject, run_id)).scores:
                 pass
@@ -106,7 +106,7 @@ class EvalClient:
 
 @asynccontextmanager
 async def open_eval(test_mesh: TestMesh, settings: EvalSettings) -> AsyncIterator[EvalClient]:
-    """The service as it runs, and its client."""
+    """The real service, and its client."""
     async with open_service(settings) as drain, open_channel(f"127.0.0.1:{settings.grpc_port}") as channel:
         yield EvalClient(eval_pb2_grpc.EvalServiceStub(channel), test_mesh)
         await drain()

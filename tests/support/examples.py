@@ -1,4 +1,4 @@
-"""The examples of docs/api as processes, and a server that says to them what a test wants."""
+"""The examples of docs/api as processes, and a server with scripted responses for them."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ class Example:
 
     @property
     def texts(self) -> list[str]:
-        """The text of each attempt: what stands before a run_restarted is void."""
+        """The text of each attempt: a run_restarted discards the text before it."""
         return ["".join(re.split(r"\n\[\w+\]\n", attempt)) for attempt in self.printed.split("\n[run_restarted]\n")]
 
     @property
@@ -38,7 +38,7 @@ class Example:
 
 @asynccontextmanager
 async def running(folder: Path, *argv: str) -> AsyncIterator[Example]:
-    """The block ends when the example has; its errors are the test's."""
+    """The block ends once the example has exited; its errors fail the test."""
     process = await asyncio.create_subprocess_exec(
         *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=folder
     )
@@ -50,7 +50,7 @@ async def running(folder: Path, *argv: str) -> AsyncIterator[Example]:
             await process.wait()
         assert process.stderr
         errors = (await process.stderr.read()).decode()
-        # Node announces an experimental API there.
+        # Node prints a warning about an experimental API there.
         assert process.returncode == 0, errors
     finally:
         if process.returncode is None:
@@ -60,7 +60,7 @@ async def running(folder: Path, *argv: str) -> AsyncIterator[Example]:
 
 @dataclass
 class Script:
-    """A server that gives one answer after the other, each on a connection of its own."""
+    """A server that sends the answers in turn, each on a new connection."""
 
     answers: list[str]
     closes: bool = True

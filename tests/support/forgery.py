@@ -1,4 +1,4 @@
-"""Access tokens that are right in all but one way."""
+"""Access tokens that are invalid in exactly one way."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from mesh_common.jwt import SigningKey, new_private_key_pem
 
 
 class Forger:
-    """Knows a real access token and, as no attacker does, every key of the mesh."""
+    """Has a real access token and, unlike any attacker, every key of the mesh."""
 
     def __init__(self, secrets: SecretSet, access_token: str, refresh_token: str) -> None:
         self._secrets = secrets
@@ -25,7 +25,7 @@ class Forger:
         self._header, self._claims = (_decoded(part) for part in access_token.split(".")[:2])
 
     def genuine(self) -> str:
-        """Signed anew with nothing changed: shows that the forgeries fail for the change alone."""
+        """Signed again without a change: shows that the forgeries fail only because of their change."""
         return self._signed()
 
     def expired(self) -> str:
@@ -44,7 +44,7 @@ class Forger:
         return self._with_key_id({})
 
     def not_yet_ours(self) -> str:
-        """Signed by another key under the id of ours."""
+        """Signed by another key under our key's id."""
         return SigningKey(self._key.kid, new_private_key_pem()).sign(self._claims, "at+jwt")
 
     def unknown_key(self) -> str:
@@ -58,7 +58,7 @@ class Forger:
         return f"{_encoded({**self._header, 'alg': 'none'})}.{_encoded(self._claims)}."
 
     def hmac_with_public_key(self) -> str:
-        """The public key as if it were a shared secret (CVE-2026-85394)."""
+        """Signed with the public key as if it were a shared secret (CVE-2026-85394)."""
         private = serialization.load_pem_private_key(self._secrets.signing_key.encode(), password=None)
         public_pem = private.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

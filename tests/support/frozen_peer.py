@@ -1,6 +1,6 @@
-"""A service of the mesh in a process of its own, so that a test can freeze it: `python -m support.frozen_peer`.
+"""A service of the mesh in a separate process, so that a test can freeze it: `python -m support.frozen_peer`.
 
-It takes calls as agent (FollowRun: one event, then silence) and as eval (ListScores), with the options of every server.
+It serves agent (FollowRun: one event, then silence) and eval (ListScores), with the options of every server.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class FrozenPeer:
     pid: int
 
     def freeze(self) -> None:
-        """Its connections stand, and nothing comes of them."""
+        """Its connections stay open, but nothing arrives on them."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -32,7 +32,7 @@ class FrozenPeer:
 
 @asynccontextmanager
 async def open_peer(secrets: SecretSet, folder: Path, service: str = "agent") -> AsyncIterator[FrozenPeer]:
-    """A peer that serves; it is gone with the block, frozen or not."""
+    """A serving peer. Its process ends with the block, frozen or not."""
     secrets_file = folder / "secrets.json"
     secrets_file.write_text(to_json(secrets))
     child = await asyncio.create_subprocess_exec(

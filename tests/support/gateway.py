@@ -1,4 +1,4 @@
-"""A gateway in this process, before four fake services behind real gRPC servers with the real boundary."""
+"""A gateway in this process, with four fake services behind real gRPC servers with the real boundary."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -38,7 +38,7 @@ _REGISTER: Final[Mapping[str, Any]] = {
 
 @dataclass
 class FakeMesh:
-    """The four services; each can be stopped and comes back on its old port."""
+    """The four services. Each can be stopped and restarts on its old port."""
 
     secrets: SecretSet
     jwks_file: Path
@@ -101,7 +101,7 @@ class Client:
 
 @asynccontextmanager
 async def running_gateway(mesh: FakeMesh, redis_url: str, **changes: Any) -> AsyncIterator[Client]:
-    """A gateway that is ready, or that serves unready when auth is away and nothing is cached."""
+    """A gateway that is ready, or that is unready because auth is unavailable and nothing is cached."""
     async with open_gateway(mesh.settings(redis_url, **changes)) as process:
         base_url = f"http://127.0.0.1:{process.port}"
         async with httpx.AsyncClient(base_url=base_url, timeout=20, trust_env=False) as http:
@@ -109,7 +109,7 @@ async def running_gateway(mesh: FakeMesh, redis_url: str, **changes: Any) -> Asy
 
 
 async def eventually(client: Client, path: str, status: int, headers: dict[str, str] | None = None) -> None:
-    """Returns when the gateway answers so. What it waits for happens in the gateway's own rhythm, and tells nobody."""
+    """Polls until the gateway answers with `status`: it changes on the gateway's own schedule, without an event."""
     async with asyncio.timeout(10):
         while (await client.http.get(path, headers=headers)).status_code != status:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -125,7 +125,7 @@ class Frame:
 
 
 def frames_of(text: str) -> list[Frame]:
-    """The frames of a whole stream, comments left out."""
+    """The frames of a whole stream, without comments."""
     return [_frame(block) for block in text.split("\n\n") if block and not block.startswith(":")]
 
 

@@ -1,4 +1,4 @@
-"""Threads with a past that nobody lived through."""
+"""Threads with a generated history."""
 
 from mesh_common.ids import UserId
 from sqlalchemy import text
@@ -8,7 +8,7 @@ from support.mesh import TestMesh
 
 
 async def grow(mesh: TestMesh, thread_id: str, user_id: UserId, turns: int) -> None:
-    """Adds ended turns as they are stored: a thousand real ones take a minute."""
+    """Inserts ended turns in their stored form: a thousand real ones take a minute."""
     async with owner_connection(mesh) as connection:
         await connection.execute(_GROW, {"thread_id": thread_id, "user_id": user_id, "turns": turns})
         await connection.execute(text("ANALYZE agent.runs"))

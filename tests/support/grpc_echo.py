@@ -25,7 +25,7 @@ async def _nothing() -> None:
 
 @dataclass
 class Script:
-    """`unary` runs in ListScores, `stream` in FollowRun; `was_cancelled` is set when FollowRun's caller left."""
+    """`unary` runs in ListScores, `stream` in FollowRun; `was_cancelled` is set when FollowRun's caller disconnects."""
 
     unary: Callable[[], Awaitable[object]] = _nothing
     events: int = 3
@@ -73,14 +73,14 @@ class Echo:
     agents: Any
 
     def calls(self, callee: str, *, caller: str = "gateway", key_of: str | None = None) -> ServiceCalls:
-        """Calls that say they are `caller`'s, signed with the key of `key_of` (by default the caller's)."""
+        """Calls that claim to come from `caller`, signed with the key of `key_of` (by default the caller's)."""
         key = SigningKey.from_pem(self.secrets.service_keys[key_of or caller])
         return ServiceCalls(callee=callee, signer=ServiceTokenSigner(caller, key))
 
 
 @asynccontextmanager
 async def open_echo(secrets: SecretSet, *, service: str, max_concurrent_rpcs: int | None = None) -> AsyncIterator[Echo]:
-    """Serves as `service` (eval or agent), which is the audience of the tokens it takes."""
+    """Serves as `service` (eval or agent), which is the audience of the tokens that it accepts."""
     script = Script()
     verifier = ServiceTokenVerifier(parse_jwks(secrets.service_jwks()), service=service)
     server = grpc.aio.server(

@@ -1,4 +1,4 @@
-"""Histories of chaos schedules made by hand, for the tests of its rules: good ones, and their parts."""
+"""Handwritten histories of chaos schedules for the tests of the rules: good ones, and their parts."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,7 +71,7 @@ def message(run_id: str, role: str, content: str, **changes: Any) -> StoredMessa
 
 
 def good() -> History:
-    """Two runs on one thread, one after the other: a lost answer and a repetition; a takeover, followed and resumed."""
+    """Two runs on one thread, one after the other: a lost answer and a repeat; a takeover, followed and resumed."""
     return History(
         orders=[
             Order(user="ann", key="k1", message="q1", reply=REPLY, once_tokens=("o1",)),
@@ -106,7 +106,7 @@ def good() -> History:
 
 
 def cancelled() -> History:
-    """One run that was cancelled after half of its answer, and before that refused once."""
+    """One run that was refused once, then cancelled after half of its answer."""
     events = seen("r1", 1, ("run_started", {}), ("message_delta", {"text": "Fine, "}), ("run_cancelled", {}))
     return History(
         orders=[Order(user="ann", key="k1", message="q1", reply=REPLY)],
@@ -129,7 +129,7 @@ def failed_without_text() -> History:
 
 
 def unknown_call() -> History:
-    """A takeover found a call begun: it reports it, and the run succeeds."""
+    """The attempt that took over found a started call: it reports it as unknown, and the run succeeds."""
     history = good()
     history.runs[0] = replace(history.runs[0], attempt=2)
     for stream in history.streams[:2]:
@@ -149,7 +149,7 @@ def taken_over() -> History:
 
 
 def timed(multitask: str, first: StoredRun, second: StoredRun) -> History:
-    """Two runs of a thread, the second asked for so; 10:00:00 is 0 s, and it was acknowledged at 0.5 s."""
+    """Two runs of a thread, the second with `multitask`; 10:00:00 is 0 s, and it was acknowledged at 0.5 s."""
     history = good()
     history.orders[1] = replace(history.orders[1], multitask=multitask)
     history.calls = [start("k1", "ok", "r1", at_s=-5.0), start("k2", "ok", "r2")]
@@ -160,7 +160,7 @@ def timed(multitask: str, first: StoredRun, second: StoredRun) -> History:
 
 
 def at(second: float) -> str:
-    """As stored."""
+    """In the stored format."""
     return f"2026-01-01T10:00:{second:09.6f}Z"
 
 

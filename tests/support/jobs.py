@@ -1,4 +1,4 @@
-"""Jobs of the scratch schema (support/scratch.py): put in, claimed, looked at, worked off."""
+"""Jobs of the scratch schema (support/scratch.py): added, claimed, read, processed."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The part of a Kubernetes API server that keeps Secrets, over TLS on loopback, with a pod's service account folder."""
+"""The Secrets part of a Kubernetes API server, over TLS on loopback, with a pod's service account folder."""
 
 import json
 import ssl
@@ -21,7 +21,7 @@ NAMESPACE = "there"
 
 @dataclass
 class FakeApi:
-    """`refusals` are answered in this order before anything else is; `cut` connections are closed before that."""
+    """First closes `cut` connections, then answers `refusals` in this order, then serves normally."""
 
     port: int
     folder: Path

@@ -1,4 +1,4 @@
-"""A kustomize folder on top of another one: a namespace and names of images that only the caller knows."""
+"""A kustomize overlay: sets a namespace and image names that only the caller knows."""
 
 import os
 from collections.abc import Mapping
@@ -13,28 +13,28 @@ _WORKLOADS = "Deployment|StatefulSet"
 def write_overlay(
     folder: Path, base: Path, *, namespace: str, images: Mapping[str, str], avoided_node: str | None = None
 ) -> None:
-    """Makes `folder` render `base` in `namespace`.
+    """Writes an overlay to `folder` that renders `base` in `namespace`.
 
-    `images` leads from names as they stand in `base`, without tag, to whole references. No pod goes to
-    `avoided_node` (its `kubernetes.io/hostname`).
+    `images` maps names as in `base`, without tag, to full references. No pod is scheduled on `avoided_node` (its
+    `kubernetes.io/hostname`).
     """
     overlay: dict[str, Any] = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": namespace,
-        # kustomize takes no absolute path, and none through a link.
+        # kustomize accepts neither absolute paths nor paths through symbolic links.
         "resources": [os.path.relpath(base.resolve(), folder.resolve())],
         "images": [{"name": name, **_parts(reference)} for name, reference in images.items()],
     }
     if avoided_node:
         patch = orjson.dumps(_elsewhere(avoided_node)).decode()
         overlay["patches"] = [{"target": {"kind": _WORKLOADS}, "patch": patch}]
-    # Every JSON text is a YAML text.
+    # JSON is valid YAML.
     (folder / "kustomization.yaml").write_bytes(orjson.dumps(overlay, option=orjson.OPT_INDENT_2))
 
 
 def _parts(reference: str) -> dict[str, str]:
-    """`host:5000/name:tag` or `host:5000/name@sha256:…`, as kustomize wants it."""
+    """Splits `host:5000/name:tag` or `host:5000/name@sha256:…` as kustomize expects."""
     name, _, digest = reference.partition("@")
     head, slash, last = name.rpartition("/")
     last, _, tag = last.partition(":")

@@ -1,6 +1,6 @@
-"""Hypothesis' state machines over things that live in an event loop.
+"""Hypothesis' state machines for objects that live in an event loop.
 
-The machine runs in a thread, its steps in the loop of the test, so that it may use the test's fixtures.
+The machine runs in a thread, its steps in the loop of the test, so that it can use the test's fixtures.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ _STEP_TIMEOUT_S = 30.0
 
 
 class LoopMachine(RuleBasedStateMachine):
-    """`do` runs a coroutine in the loop of the test, and gives what it gives."""
+    """`do` runs a coroutine in the loop of the test and returns its result."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -23,7 +23,7 @@ class LoopMachine(RuleBasedStateMachine):
 
 
 async def explore(make: Callable[[], LoopMachine], *, examples: int, steps: int) -> None:
-    """Runs `examples` histories of `steps` steps at most; prints the steps of a history that fails, made short."""
+    """Runs `examples` histories of at most `steps` steps; prints the shrunk steps of one that fails."""
     loop = asyncio.get_running_loop()
 
     def made() -> LoopMachine:
@@ -39,5 +39,5 @@ async def explore(make: Callable[[], LoopMachine], *, examples: int, steps: int)
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
         print_blob=True,
     )
-    # Hypothesis takes a factory as well, as its documentation says; its annotation does not.
+    # Hypothesis also accepts a factory, as its documentation says; its annotation does not allow one.
     await asyncio.to_thread(run_state_machine_as_test, made, settings=bounds)  # type: ignore[arg-type]

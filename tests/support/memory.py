@@ -1,4 +1,4 @@
-"""The memory service for tests: its settings, and calls to it as the services that may call it."""
+"""The memory service for tests: its settings, and calls as the services that may call it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ def new_subject() -> Subject:
 
 
 def memory_settings(test_mesh: TestMesh, model_url: str, **overrides: Any) -> MemorySettings:
-    """Settings against the simulator at `model_url`, whose vectors put unrelated texts near 0."""
+    """Settings with the simulator at `model_url`, whose vectors give unrelated texts a similarity near 0."""
     environment = test_mesh.environment("memory")
     values: dict[str, Any] = {name.removeprefix("MEMORY_").lower(): value for name, value in environment.items()}
     values |= {
@@ -38,7 +38,7 @@ def memory_settings(test_mesh: TestMesh, model_url: str, **overrides: Any) -> Me
         "embedding_model": "sim-embedding",
         "embedding_dimensions": 384,
         "recall_min_similarity": 0.2,
-        # What a busy machine with two cores may take; the tests of the budget set their own.
+        # A busy machine with two cores may take this long; tests of the time limit set their own.
         "recall_timeout_s": 10.0,
     }
     return MemorySettings(**(values | overrides))
@@ -46,7 +46,7 @@ def memory_settings(test_mesh: TestMesh, model_url: str, **overrides: Any) -> Me
 
 @dataclass(frozen=True)
 class MemoryClient:
-    """Calls by name: the gateway's, except for the two that are the agent's."""
+    """Calls by name: as the gateway, except for the two that only the agent may make."""
 
     stub: Any
     test_mesh: TestMesh
@@ -62,7 +62,7 @@ class MemoryClient:
         return memory
 
     async def remember(self, subject: Subject, text: str, *, run_id: UUID | None = None) -> UUID:
-        """Queues a turn in which the user said `text`; gives its run."""
+        """Queues a turn in which the user said `text`; returns its run's id."""
         run_id = run_id or new_id()
         messages = [
             memory_pb2.TurnMessage(role=memory_pb2.TURN_ROLE_USER, content=text),
@@ -77,7 +77,7 @@ class MemoryClient:
         return [memory.text for memory in response.memories]
 
     async def texts_once_kept(self, subject: Subject, count: int = 1) -> list[str]:
-        """Asks until the worker has kept so many. Raises TimeoutError."""
+        """Polls until the worker has stored `count` memories. Raises TimeoutError."""
         async with asyncio.timeout(30.0):
             while len(texts := await self.texts(subject)) < count:
                 pass

@@ -35,7 +35,7 @@ class MemoryOnFakes:
         self.wakes += 1
 
     async def kept(self, *said: str) -> Turn:
-        """Remembers a turn and works it off."""
+        """Queues a turn and processes it."""
         turn = turn_of(*said)
         await self.remember(USER, turn)
         await self.keep(USER, turn)

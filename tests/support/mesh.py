@@ -1,4 +1,4 @@
-"""What tests of one service need of the mesh around it: secrets, its database, calls signed as another service."""
+"""The mesh around one service under test: secrets, its database, calls signed as another service."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from mesh_common.jwt import SigningKey
 
 @dataclass(frozen=True)
 class TestMesh:
-    """`database` is `host:port` of a bootstrapped PostgreSQL; `jwks_file` has the public keys of all services."""
+    """`database` is `host:port` of a bootstrapped PostgreSQL; `jwks_file` contains all services' public keys."""
 
     __test__ = False
 
@@ -26,11 +26,11 @@ class TestMesh:
         return f"postgresql://{role}:{self.secrets.passwords[role]}@{self.database}/mesh"
 
     def migrate(self, service: str, migrations: Path) -> None:
-        """Brings a service's schema up to date; call it from a thread, for it runs a loop of its own."""
+        """Migrates a service's schema. Call it from a thread, because it runs its own event loop."""
         migrate(self.database_url(service, "owner"), schema=service, migrations=migrations)
 
     def environment(self, service: ServiceName) -> dict[str, str]:
-        """The variables every service of the mesh needs, bound to loopback with free metrics ports."""
+        """The variables that every service of the mesh needs, bound to loopback with free metrics ports."""
         prefix = service.upper()
         variables = {
             f"{prefix}_SERVICE_KEY": self.secrets.service_keys[service],

@@ -1,4 +1,4 @@
-"""A DNS server on loopback whose answers a test changes."""
+"""A DNS server on loopback with answers that a test can change."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ _TTL_S = 5
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """Answers for every name with `addresses` (IPv4)."""
+    """Answers queries for every name with `addresses` (IPv4)."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []

@@ -1,6 +1,6 @@
 """Ports for tests.
 
-Each process takes a range of its own, so that two workers, or two test runs on one machine, never choose the same port.
+Each process claims its own range, so that two workers, or two test runs on one machine, never choose the same port.
 """
 
 import itertools
@@ -23,7 +23,7 @@ class NoPortError(Exception):
 
 @dataclass(slots=True)
 class PortRange:
-    """Ports of one process. They are given out in turn, so that one is not soon given out again."""
+    """The ports of one process. They are handed out in turn, so that no port is reused soon."""
 
     base: int
     _guard: socket.socket
@@ -32,9 +32,9 @@ class PortRange:
 
     @classmethod
     def claim(cls) -> Self:
-        """Takes the first range that no living process has.
+        """Claims the first range that no live process holds.
 
-        The process that has a range keeps its first port bound: the kernel frees it however the process ends.
+        The owner of a range keeps the range's first port bound: the kernel frees it however the process ends.
         """
         for base in _BASES:
             guard = socket.socket()
@@ -45,7 +45,7 @@ class PortRange:
                 continue
             stacks = range(base + _BASES.step - _STACKS * PORTS_PER_STACK, base + _BASES.step, PORTS_PER_STACK)
             return cls(base, guard, itertools.cycle(range(base + 1, stacks.start)), itertools.cycle(stacks))
-        raise NoPortError(f"other test runs have all ranges of ports from {_BASES.start} to {_BASES.stop}")
+        raise NoPortError(f"other test runs hold all port ranges from {_BASES.start} to {_BASES.stop}")
 
     def release(self) -> None:
         self._guard.close()
@@ -57,7 +57,7 @@ class PortRange:
         raise NoPortError(f"no port is free between {self.base} and {self.base + _BASES.step}")
 
     def stack_base(self) -> int:
-        """A base for a stack of which all ports are free, those of its replicas aside."""
+        """A base for a stack whose ports are all free, not counting those of additional replicas."""
         for base in itertools.islice(self._stack, _STACKS):
             if all(is_free(port) for port in PortPlan(base).needed().values()):
                 return base
@@ -65,12 +65,12 @@ class PortRange:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on, from the range of this process."""
+    """An unused port of loopback from the range of this process."""
     return _own_range().port()
 
 
 def free_port_base() -> int:
-    """A base for the ports of a stack, from the range of this process."""
+    """A base for a stack's ports, from the range of this process."""
     return _own_range().stack_base()
 
 

@@ -1,6 +1,6 @@
-"""The agent's proto as a newer release might have it: one more event, one more end, and more fields and values.
+"""The agent's proto as a newer release might have it: a new event, a new terminal event, new fields and values.
 
-Made from the text of agent.proto when it is asked for, in a descriptor pool of its own beside the generated code.
+Built on demand from the text of agent.proto, in a descriptor pool separate from that of the generated code.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 _PROTO = Path(__file__).parents[2] / "proto"
 _FILE = "mesh/agent/v1/agent.proto"
 _PACKAGE = "mesh.agent.v1"
-# What stands in the text, and what is put behind it.
+# A line of the text, and the line to insert after it.
 _ADDITIONS = (
     ("    ToolFinished tool_finished = 16;", "    PlanMade plan_made = 17;"),
     ("    RunCancelled run_cancelled = 22;", "    RunInterrupted run_interrupted = 23;"),
@@ -35,7 +35,7 @@ message RunInterrupted { string question = 1; }
 
 
 class NewerRelease:
-    """Its messages and enum values by their names in the proto."""
+    """Gives its messages and enum values by their names in the proto."""
 
     def __init__(self, files: descriptor_pb2.FileDescriptorSet) -> None:
         pool: Any = descriptor_pool.DescriptorPool()

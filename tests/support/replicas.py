@@ -25,7 +25,7 @@ async def replica(mesh: TestMesh, model_url: str, **overrides: str) -> AsyncIter
 async def claimed_by_a_dead_owner(
     database: Database, run_id: str, *, ttl_s: float = 0.5, address: str | None = None
 ) -> Claim:
-    """The claim of a replica that was killed right after: it never renews."""
+    """The claim of a replica that was killed right afterwards: it never renews its lease."""
     owner = Owner(str(new_id()), address or f"127.0.0.1:{free_port()}")
     async with database.as_worker() as connection:
         await connection.execute(text("UPDATE agent.leases SET expires_at = now() - interval '1 s'"))
@@ -35,7 +35,7 @@ async def claimed_by_a_dead_owner(
 
 
 async def insert_pending(database: Database, user_id: UserId, message: str) -> str:
-    """A run as StartRun stores it, without a replica that could claim it."""
+    """Inserts a run as StartRun stores it, without a replica that could claim it."""
     run_id, thread_id = new_id(), new_id()
     async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(

@@ -1,4 +1,4 @@
-"""A service's schema for tests of mesh_common: a database of its own with a queue and one table of users' rows."""
+"""A service's schema for tests of mesh_common: a separate database with a queue and one table of users' rows."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -60,7 +60,7 @@ def upgrade() -> None:
 
 
 def write_migrations(folder: Path, *later: str) -> Path:
-    """Migration 0001 and one more for each statement of `later`."""
+    """Migration 0001, and one more per statement in `later`."""
     versions = folder / "versions"
     versions.mkdir(parents=True)
     (versions / "0001_first.py").write_text(_FIRST)
@@ -71,7 +71,7 @@ def write_migrations(folder: Path, *later: str) -> Path:
 
 
 async def bootstrapped(postgres: EmbeddedPostgres, secrets: SecretSet, jwks_file: Path, name: str) -> TestMesh:
-    """A database of this name with roles and schemas. Roles are the server's: the passwords must be the mesh's."""
+    """A database with roles and schemas. Roles belong to the server, so the passwords must be the mesh's."""
     admin_url = await postgres.create_database(name)
     passwords = {role: SecretStr(password) for role, password in secrets.passwords.items()}
     await bootstrap(BootstrapSettings(admin_database_url=SecretStr(admin_url), database_passwords=passwords))

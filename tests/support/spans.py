@@ -1,4 +1,4 @@
-"""The spans that code under test makes."""
+"""Records the spans of the code under test."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ class RecordedSpans:
     exporter: InMemorySpanExporter
 
     def all(self) -> tuple[ReadableSpan, ...]:
-        """Ended spans, in the order they ended."""
+        """Ended spans, in the order in which they ended."""
         return self.exporter.get_finished_spans()
 
     def named(self, name: str) -> ReadableSpan:
-        """The only span of this name."""
+        """The only span with this name."""
         (span,) = [span for span in self.all() if span.name == name]
         return span
 
 
 @pytest.fixture
 def spans() -> Iterator[RecordedSpans]:
-    """What is recorded during the test. Sampling: everything; the provider stays for the rest of the session."""
+    """The spans recorded during the test. All are sampled; the provider stays for the rest of the session."""
     exporter = InMemorySpanExporter()
     _provider().add_span_processor(SimpleSpanProcessor(exporter))
     yield RecordedSpans(exporter)
-    # Later spans go nowhere.
+    # Later spans are dropped.
     exporter.shutdown()
 
 
 def _provider() -> TracerProvider:
-    # OpenTelemetry lets the provider be set once in a process.
+    # OpenTelemetry allows setting the provider only once per process.
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         provider = TracerProvider(shutdown_on_exit=False)

@@ -1,4 +1,4 @@
-"""Whole stacks for end-to-end tests: against the simulator, on ports of their own, with limits out of the way."""
+"""Whole stacks for end-to-end tests: with the simulator, on their own ports, with limits that tests do not reach."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,9 +16,9 @@ READY_WITHIN_S = 180.0
 _UNLIMITED = "1000000"
 _RAISED: Mapping[ServiceName, Mapping[str, str]] = {
     "gateway": {"GATEWAY_LOGIN_LIMIT_PER_MINUTE": _UNLIMITED, "GATEWAY_CHAT_LIMIT_PER_MINUTE": _UNLIMITED},
-    # A provider that hangs is given up before a test is.
+    # The agent must give up on a hanging provider before a test times out.
     "agent": {"AGENT_MODEL_READ_TIMEOUT_S": "1.5", "AGENT_REMEMBER_DELAY_S": "0.2"},
-    # mem0 takes a thread for each turn; many users end theirs at once.
+    # mem0 uses one thread per turn; many users end a turn at the same time.
     "memory": {"MEMORY_EXTRACTION_CONCURRENCY": "8"},
     "eval": {"EVAL_RUNS_AT_ONCE": "4"},
 }
@@ -32,7 +32,7 @@ async def open_stack(
     has_traces: bool = False,
     service_env: Mapping[ServiceName, Mapping[str, str]] | None = None,
 ) -> AsyncIterator[Stack]:
-    """A stack on a copy of `template` against the simulator, ready; `service_env` comes on top of the raised limits."""
+    """A ready stack on a copy of `template` with the simulator; `service_env` is added to the raised limits."""
     given = service_env or {}
     settings = DevSettings(port_base=free_port_base(), data_dir=await copied(template, data_dir))
     options = StackOptions(

@@ -1,4 +1,4 @@
-"""What a user's requests and runs send to the database, counted where it is sent."""
+"""Counts the statements that a user's requests and runs send to the database, in the process that sends them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,9 +21,9 @@ class Counted:
 
 @contextmanager
 def counted(user_id: UserId) -> Iterator[Counted]:
-    """What requests and runs of this user send, without the outbox and without the loops of the process.
+    """Counts what requests and runs of this user send, without the outbox and without the process's loops.
 
-    SQLAlchemy tells of what goes through it, asyncpg of what goes past it.
+    SQLAlchemy reports statements that go through it, asyncpg those that bypass it.
     """
     counts = Counted()
 

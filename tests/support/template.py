@@ -1,6 +1,6 @@
-"""A mesh's data folder with every schema migrated, made once a test run and copied for each server and each stack.
+"""A mesh's data folder with every schema migrated, created once per test run and copied for each server and stack.
 
-Making one costs initdb, the bootstrap and four migrations: 8 s of CPU as a stack does it, in processes of their own.
+Creating one takes initdb, the bootstrap and four migrations: 8 s of CPU if a stack does it, in separate processes.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ from pydantic import SecretStr
 from support.mesh import TestMesh
 from support.net import free_port
 
-# Nothing of a test outlives its machine. Whole pages after a checkpoint would make counts of WAL depend on the time.
+# No test data must survive a crash. Full pages after a checkpoint would make WAL counts depend on the time.
 UNSAFE: Final = {"fsync": "off", "full_page_writes": "off"}
 
 
 async def ready_template(shared: Path) -> Path:
-    """The template in the folder `shared`, made by whichever of the workers comes first."""
+    """The template in the folder `shared`, created by the first worker that needs it."""
     return await asyncio.to_thread(_make_once, shared)
 
 
 async def copied(template: Path, data_dir: Path) -> Path:
-    """The data folder `data_dir`, as a stack leaves it after a clean stop.
+    """Creates the data folder `data_dir` as a stack leaves it after a clean stop.
 
-    Its keys are new, so that no mesh takes the tokens of another; the passwords of the database are the template's.
+    Its keys are new, so that no mesh accepts the tokens of another; the database passwords are the template's.
     """
     await asyncio.to_thread(shutil.copytree, template, data_dir, dirs_exist_ok=True)
     secrets = replace(make_secrets(), passwords=secrets_in(template).passwords)
@@ -67,7 +67,7 @@ async def _make(data_dir: Path) -> None:
         address = admin_url.rpartition("@")[2].partition("/")[0]
         mesh = TestMesh(secrets, data_dir / "unused", address)
         for service in SCHEMAS:
-            # Imported here: it takes seconds, and only one worker has to do it.
+            # Imported here, because it takes seconds and only one worker needs it.
             migrations: Path = importlib.import_module(f"mesh_{service}.bootstrap").MIGRATIONS
             await asyncio.to_thread(mesh.migrate, service, migrations)
     finally:

@@ -1,4 +1,4 @@
-"""A service of the mesh as its process serves it, over mutual TLS on loopback, with a scripted ListScores."""
+"""A service of the mesh served as in production, over mutual TLS on loopback, with a scripted ListScores."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,11 +47,11 @@ class TlsService:
 
     @property
     def target(self) -> str:
-        """An address, as relays have it; no certificate knows it."""
+        """An IP address, as relays use; no certificate names it."""
         return f"ipv4:127.0.0.1:{self.port}"
 
     async def call(self, files: TlsFiles, *, callee: str = "eval") -> bool:
-        """One call as the gateway, with these certificates, to `callee` as the certificate of the server names it."""
+        """One call as the gateway with these certificates; the server's certificate must name `callee`."""
         async with open_channel(self.target, tls=ChannelTls(files, callee)) as channel:
             return await self.call_over(channel)
 
@@ -64,7 +64,7 @@ class TlsService:
 
 @asynccontextmanager
 async def open_tls_service(secrets: SecretSet, folder: Path, files: TlsFiles | None) -> AsyncIterator[TlsService]:
-    """Serves as eval; without `files` in the clear."""
+    """Serves as eval; in plain text without `files`."""
     (folder / "jwks.json").write_text(secrets.service_jwks())
     settings = GrpcSettings.model_validate(
         {

@@ -1,4 +1,4 @@
-"""An HTTP server with one tool, which remembers its calls: the mark that a tool leaves outside."""
+"""An HTTP server with one tool. It records its calls: the external effect of the tool."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ class Call:
 
 @dataclass
 class ToolServer:
-    """Clear `answers` to leave callers without an answer after their mark; `status` and `body` are what they get."""
+    """Clear `answers` to record calls without answering; `status` and `body` are the answer."""
 
     url: str
     calls: list[Call] = field(default_factory=list)
@@ -31,12 +31,12 @@ class ToolServer:
     status: int = 200
     body: str = "marked"
     pieces: tuple[str, ...] = ()
-    """In place of `body`: sent one after the other, each by itself."""
+    """Sent instead of `body`: one after the other, each in its own segment."""
     breaks_off: bool = False
-    """The connection ends before the body does."""
+    """Closes the connection before the end of the body."""
 
     def as_setting(self, effect: str, name: str = "mark", **more: object) -> str:
-        """AGENT_HTTP_TOOLS with this tool alone."""
+        """A value of AGENT_HTTP_TOOLS with only this tool."""
         parameters = {"type": "object", "properties": {"token": {"type": "string"}}}
         entry = {"name": name, "description": "Leaves a mark.", "url": self.url, "parameters": parameters}
         return orjson.dumps([entry | {"effect": effect} | more]).decode()
@@ -56,7 +56,7 @@ class ToolServer:
         await response.prepare(request)
         for piece in self.pieces:
             await response.write(piece.encode())
-            # Beyond what a sender gathers into one segment.
+            # Longer than a sender waits to fill one segment.
             await asyncio.sleep(0.05)
         if self.breaks_off and request.transport is not None:
             request.transport.abort()

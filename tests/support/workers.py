@@ -1,4 +1,4 @@
-"""Which of pytest's workers runs which file."""
+"""Assigns test files to pytest's workers."""
 
 from typing import Final
 
@@ -6,16 +6,16 @@ from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
 _MESH_FOLDERS: Final = ("tests/chaos/", "tests/e2e/")
-# The others of tests/e2e use the stack that all share.
+# The other files of tests/e2e use a shared stack.
 OWN_MESH: Final = frozenset(f"tests/e2e/test_{name}.py" for name in ("bench", "commands", "load", "owner_dies", "tls"))
-# These kill and restart parts of a mesh, and put them back.
+# These kill and restart parts of a mesh, and restore them.
 FRAGILE_MESH: Final = frozenset(f"tests/e2e/test_{name}.py" for name in ("auth_away", "docs_api", "outages"))
 
 
 class MeshesApart(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types
-    """Files as `--dist loadfile` gives them out, but files that share a mesh run in one worker, so that it starts once.
+    """Assigns files as `--dist loadfile` does, but files that share a mesh to one worker, so that it starts once.
 
-    A mesh is ten processes. Half of the workers begin with the files that need one, the others with those that need
+    A mesh has ten processes. Half of the workers begin with the files that need one, the others with those that need
     none, so that a few cores never start a mesh for every worker at once.
     """
 

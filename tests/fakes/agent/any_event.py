@@ -1,4 +1,4 @@
-"""Hypothesis strategies for everything that can happen in a run."""
+"""Hypothesis strategies for all events of a run."""
 
 from hypothesis import strategies as st
 from mesh_agent.domain import RecalledMemory, RunError, ToolResult, Usage
@@ -6,7 +6,7 @@ from mesh_common.events import model as events
 from mesh_common.events.model import EventBody, RunEvent
 from mesh_common.ids import RunId
 
-# Any character that UTF-8 has: text of users, models and tools.
+# Text of users, models and tools: any character that UTF-8 can encode.
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 _counts = st.integers(0, 2**53)
 

@@ -1,4 +1,4 @@
-"""Chat models that say what a test wrote for them."""
+"""Chat models with scripted answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from mesh_agent.plans.plan import ToolSchema
 
 @dataclass
 class Heard:
-    """What was heard of models. `windows` counts how often text might gather, for as long as `window` says."""
+    """Records what models report. `windows` counts how often a window to collect text was opened (see `window`)."""
 
     texts: list[str] = field(default_factory=list)
     chunks: int = 0
@@ -37,18 +37,18 @@ class Heard:
 
 @dataclass
 class ScriptedChatModel:
-    """One entry of `script` a call: a text it says, or the error it fails with. An error that has spoken says a word.
+    """Each call takes one entry of `script`: a text or an error. An error with `has_spoken` comes after one word.
 
-    `usage` is what the provider tells of tokens; None for one that tells nothing.
+    `usage` is the tokens that the provider reports; None if it reports none.
     """
 
     script: list[str | ProviderError] = field(default_factory=list)
     usage: tuple[int, int] | None = (10, 20)
     asked_at: list[float] = field(default_factory=list)
     asked_with: Sequence[ToolSchema] = ()
-    """The tools of the last question."""
+    """The tools of the last call."""
     max_output_tokens: int | None = None
-    """The bound of the last answer."""
+    """The limit of the last call."""
     now: Callable[[], float] = lambda: 0.0
 
     async def ask(

@@ -1,4 +1,4 @@
-"""A memory that answers when a test lets it, and notes who asked what, and who gave up waiting."""
+"""A memory service that answers when a test lets it. It records the calls and those that were cancelled."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mesh_common.subject import Subject
 
 @dataclass
 class HeldMemories(FakeReceivers):
-    """Once `let_go` is set it answers at once."""
+    """Answers at once after `let_go` is set."""
 
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
     asked: asyncio.Queue[tuple[UserId, str]] = field(default_factory=asyncio.Queue)

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Gives what is ready; when nothing is, the time that would have been waited has passed."""
+    """Returns what is ready. If nothing is, advances the time by the timeout instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,7 +16,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise AssertionError("everybody waits, and no timer will wake anybody")
+            raise AssertionError("all tasks wait, and no timer is pending")
         ready = super().select(0)
         if not ready:
             self.now_s += max(timeout, 0.0)
@@ -33,7 +33,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 def in_jumping_time[**P](test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Runs a test in a loop of its own, where sleeping takes no time; `asyncio.get_running_loop().time()` tells it."""
+    """Runs a test in its own loop, where sleeping only advances `asyncio.get_running_loop().time()`."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:

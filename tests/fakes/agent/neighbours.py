@@ -1,4 +1,4 @@
-"""The services around the agent: they answer what a test says, note what they are told, and can be away."""
+"""Fakes of the services around the agent: scripted answers, recorded calls, and simulated outages."""
 
 import asyncio
 from collections.abc import Sequence
@@ -56,9 +56,9 @@ class Submitted:
 
 @dataclass
 class FakeReceivers:
-    """Usage, memory and judge in one. `errors` are raised one a call; `away` stays until cleared.
+    """Usage, memory and judge in one. `errors` are raised one per call; `away` fails every call until cleared.
 
-    The outbox is all users': what is not of `only` is taken without a note.
+    The outbox holds entries of all users: those of users other than `only` are accepted but not recorded.
     """
 
     only: UserId | None = None

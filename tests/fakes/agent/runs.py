@@ -1,4 +1,4 @@
-"""What a run is made of, for tests that need one and do not care which."""
+"""The parts of a run, for tests that need any run."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -28,7 +28,7 @@ def a_claim(message: str = "hello", *, attempt: int = 1) -> Claim:
 
 
 def an_owned_log(*, attempt: int = 1) -> EventLog:
-    """The log of an attempt whose lease holds."""
+    """The log of an attempt with a valid lease."""
     return EventLog(a_claim(attempt=attempt), lambda: True)
 
 
@@ -40,7 +40,7 @@ def a_model(
     capabilities: tuple[str, ...] = ("tools",),
     base_url: str = "http://provider/v1",
 ) -> Model:
-    """Costs one micro-dollar a token read and two a token written."""
+    """Costs one micro-dollar per token read and two per token written."""
     return Model(
         name=name,
         provider_model=f"provider-{name}",
@@ -55,7 +55,7 @@ def a_model(
 
 
 def a_plan(*models: str, **fields: Any) -> RunPlan:
-    """With the models of these names; `large` when none is named."""
+    """A plan with the named models; `large` if none is named."""
     planned = tuple(PlannedModel(name, 8_000, 1_000) for name in models or ("large",))
     return RunPlan(Instructions("Be brief.$memories", "$facts"), planned, **fields)
 

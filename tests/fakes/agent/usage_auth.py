@@ -1,4 +1,4 @@
-"""auth as the agent books with it, behind the real boundary; one of the release before knows no batches."""
+"""The usage part of auth, behind the real boundary. The previous release did not have batches."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ BAD_MODEL = ""
 
 @dataclass
 class UsageAuth:
-    """Notes who was billed for which run, by calls of one and by batches. Refuses runs of `BAD_MODEL`."""
+    """Records which user was billed for which run, by single calls and by batches. Rejects runs of `BAD_MODEL`."""
 
     gone: set[UserId] = field(default_factory=set)
     singles: list[tuple[str, str]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class UsageAuth:
         )
 
     def handlers(self, *, knows_batches: bool) -> Any:
-        """By name and not by a servicer, whose base answers for what it does not know."""
+        """By name and not by a servicer, because a servicer's base class answers for methods that are missing."""
         methods: dict[str, Any] = {
             "RecordUsage": grpc.unary_unary_rpc_method_handler(
                 self.record_usage,
@@ -71,7 +71,7 @@ class UsageAuth:
 
 @asynccontextmanager
 async def serving(mesh: TestMesh, auth: UsageAuth, *, knows_batches: bool = True) -> AsyncIterator[AuthClient]:
-    """The agent's client of it."""
+    """Serves `auth` and yields the agent's client for it."""
     verifier = ServiceTokenVerifier(parse_jwks(mesh.secrets.service_jwks()), service="auth")
     server = grpc.aio.server(interceptors=[BoundaryInterceptor(verifier)])
     server.add_generic_rpc_handlers((auth.handlers(knows_batches=knows_batches),))

@@ -1,4 +1,4 @@
-"""Argon2id at the lowest cost there is, which counts and can be held."""
+"""Argon2id at the lowest cost. It counts its calls, and a test can block it."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from mesh_auth.passwords.argon2id import Argon2id
 
 
 class GatedArgon2(Argon2id):
-    """Counts what it does; between `hold` and `release` each thread that hashes or verifies stops."""
+    """Counts its calls; between `hold` and `release`, each thread that hashes or verifies is blocked."""
 
     def __init__(self) -> None:
         super().__init__(memory_kib=8, passes=1)
@@ -25,7 +25,7 @@ class GatedArgon2(Argon2id):
         self._gate.set()
 
     async def is_reached(self) -> None:
-        """Waits until a thread stands at the gate."""
+        """Waits until a thread is blocked."""
         assert await asyncio.to_thread(self._is_reached.wait, 10)
 
     def hash(self, password: str) -> str:

@@ -1,4 +1,4 @@
-"""A hasher that costs nothing and counts: for tests that are not about passwords."""
+"""A hasher without cost that counts its calls, for tests that are not about passwords."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from mesh_common.errors import MeshError
 
 
 class CountingHasher:
-    """`old:` marks a hash that wants to be replaced. `error` is raised by `hash`, `refusal` by `require_room`."""
+    """`old:` marks a hash that needs to be replaced. `hash` raises `error`, `require_room` raises `refusal`."""
 
     def __init__(self) -> None:
         self.hashes = 0

@@ -1,4 +1,4 @@
-"""The port `AuthDatabase` in memory, held to the real one by tests/contract/auth."""
+"""The port `AuthDatabase` in memory; tests/contract/auth compares it with the real one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -54,7 +54,7 @@ class Tables:
 
 
 class InMemoryAuthDatabase:
-    """Transactions come one after the other and are counted; one that fails leaves nothing."""
+    """Transactions are serialized and counted; one that fails leaves no changes."""
 
     def __init__(self) -> None:
         self.tables = Tables()

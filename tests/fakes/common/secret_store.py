@@ -1,4 +1,4 @@
-"""Secrets of a namespace in memory, as the Kubernetes API keeps them; a test can let the process die at any call."""
+"""Secrets of a namespace in memory, as in the Kubernetes API. A test can simulate a process that dies at any call."""
 
 import base64
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from typing import Any
 
 
 class ProcessDiedError(Exception):
-    """Nothing after this call happened any more."""
+    """The process died at this call, so nothing after it happened."""
 
 
 @dataclass
 class FakeSecretStore:
-    """`dies_after` is the number of changes that are still made; None: all."""
+    """`dies_after` is the number of changes before the process dies; None for never."""
 
     secrets: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     dies_after: int | None = None

@@ -6,7 +6,7 @@ from mesh_eval.ports import Question
 
 @dataclass
 class ScriptedJudge:
-    """Gives the answers in turn, the last one for ever; raises those that are errors. Keeps what it was asked."""
+    """Returns the answers in turn and repeats the last one; raises those that are errors. Records the questions."""
 
     answers: Sequence[str | Exception]
     name: str = "scripted"

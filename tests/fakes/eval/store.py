@@ -14,7 +14,7 @@ Key = tuple[Subject, UUID]
 
 @dataclass
 class FakeUnitOfWork:
-    """`is_away` makes every transaction fail, as a database that cannot be reached does."""
+    """`is_away` makes every transaction fail as with an unreachable database."""
 
     queued: dict[Key, JudgedRun] = field(default_factory=dict)
     scores: dict[Key, tuple[Score, ...]] = field(default_factory=dict)

@@ -1,5 +1,5 @@
 # ruff: noqa: N802, ARG002 - methods are named and shaped by the generated servicer
-"""agent as the gateway sees it: runs are lists of events that a test may write slowly, cut, or refuse."""
+"""agent as the gateway sees it: runs are lists of events that a test can write slowly, cut, or refuse."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -19,9 +19,9 @@ _NOW = Timestamp(seconds=1_764_000_000)
 
 
 class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
-    """`plan` writes a run's events; `cut_after` breaks every stream once after that many events of it.
+    """`plan` writes a run's events; `cut_after` breaks each stream once after that many of its events.
 
-    With an `address` it invites to shared streams, and carries new runs on the newest that its caller has open.
+    With an `address` it invites callers to shared streams, and carries new runs on the caller's newest one.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         if await self._acknowledge(request, context, acknowledged):
             yield agent_pb2.StartRunResponse(acknowledged=acknowledged)
         if is_new:
-            # Beside the request, as in the real agent: a follower that leaves does not end the run.
+            # Outside of the request, as in the real agent: a follower that disconnects does not end the run.
             self._writers.append(asyncio.ensure_future(self.plan(run)))
         try:
             async for event in self._follow(run, 0):
@@ -102,7 +102,7 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         context: Any,
         acknowledged: agent_pb2.RunAcknowledged,
     ) -> bool:
-        """Whether the first message is to say it as well."""
+        """Whether the first message must acknowledge the run as well."""
         metadata = {
             "mesh-run-id": acknowledged.run_id,
             "mesh-thread-id": acknowledged.thread_id,
@@ -115,12 +115,12 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         return "message" in self.acknowledges_by and request.is_acknowledged_by_message
 
     def leave_shared(self, run: FakeRun) -> None:
-        """Carries the run no longer."""
+        """Stops carrying the run."""
         for _, queue in self._shared.values():
             queue.put_nowait(_SharedMessage(left_run_ids=[run.id]))
 
     def end_shared(self) -> None:
-        """Ends the shared streams, whatever they carry."""
+        """Ends the shared streams, even if they carry runs."""
         for _, queue in self._shared.values():
             queue.put_nowait(None)
 

@@ -41,7 +41,7 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
         token_type: TokenType = "at+jwt",  # noqa: S107 - a type, no secret
         **changes: Any,
     ) -> str:
-        """A valid token, or one with other claims. A change of None leaves the claim out."""
+        """A valid token, or one with changed claims. None removes the claim."""
         now = int(time.time())
         claims = {
             "iss": ISSUER,
@@ -56,7 +56,7 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
         return (key or self.key).sign({name: value for name, value in claims.items() if value is not None}, token_type)
 
     def revoke_elsewhere(self, session_id: str) -> None:
-        """A logout through another gateway."""
+        """Simulates a logout through another gateway."""
         self._revoked.append((session_id, int(time.time()) + _TTL_S))
 
     async def Register(self, request: auth_pb2.RegisterRequest, context: Any) -> auth_pb2.RegisterResponse:
@@ -97,7 +97,7 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
         self, request: auth_pb2.ListRevocationsRequest, context: Any
     ) -> auth_pb2.ListRevocationsResponse:
         start = int(request.cursor or 0)
-        # Pages of one, so that paging is walked.
+        # Pages of one entry, so that paging is exercised.
         page = self._revoked[start : start + 1]
         revocations = [
             auth_pb2.Revocation(session_id=session_id, expires_at=Timestamp(seconds=expires_at))

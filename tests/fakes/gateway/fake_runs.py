@@ -1,4 +1,4 @@
-"""Runs of the fake agent, and the plans by which they write their events."""
+"""Runs of the fake agent, and the plans that write their events."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,15 +22,15 @@ class FakeRun:
     attempt: int = 1
     is_expired: bool = False
     shown_status: agent_pb2.RunStatus.ValueType | None = None
-    """Instead of what its events say."""
+    """Overrides the status that its events imply."""
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def write(self, **event: Any) -> None:
-        """An event of the generated code's."""
+        """Writes an event of the generated code."""
         await self.write_wire(agent_pb2.RunEvent(**event).SerializeToString())
 
     async def write_wire(self, event: bytes) -> None:
-        """An event of any release; its run, attempt and seq are given here."""
+        """Writes an event of any release; its run, attempt and seq are set here."""
         seq = sum(1 for one in self.events if one.attempt == self.attempt) + 1
         message = agent_pb2.RunEvent.FromString(event)
         message.run_id, message.attempt, message.seq = self.id, self.attempt, seq
@@ -53,7 +53,7 @@ class FakeRun:
 
 
 async def answer_whole(run: FakeRun) -> None:
-    """A run with a memory, three deltas and an end."""
+    """Writes a memory, three deltas and a terminal event."""
     await answer_begin(run)
     for word in WORDS[1:]:
         await run.write(message_delta=agent_pb2.MessageDelta(message_id=_message_id(run), text=word))
@@ -65,7 +65,7 @@ async def answer_whole(run: FakeRun) -> None:
 
 
 async def answer_begin(run: FakeRun) -> None:
-    """The first three events of it."""
+    """Writes the first three events of `answer_whole`."""
     recalled = agent_pb2.RecalledMemory(id=str(new_id()), text="Lives in Lyon", similarity=0.5)
     await run.write(run_started=agent_pb2.RunStarted(thread_id=run.thread_id))
     await run.write(memory_recalled=agent_pb2.MemoryRecalled(memories=[recalled]))

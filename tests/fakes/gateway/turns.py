@@ -1,4 +1,4 @@
-"""Turns of an agent that is a list of events, and a protocol that writes one short line an event."""
+"""Turns with an agent that is a list of events, and a protocol that writes one short line per event."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ WHOLE = (RunStarted("t"), MessageDelta("m", "Hi"), RunFinished("stop", Usage()))
 
 @dataclass
 class ListedAgent:
-    """The run `RUN` with these events. Without an end among them it goes on for ever, unless it `is_cut`."""
+    """The run `RUN` with these events. Without a terminal event it runs forever, unless it `is_cut`."""
 
     events: list[RunEvent] = field(default_factory=lambda: numbered(*WHOLE))
     refusal: MeshError | None = None
@@ -72,7 +72,7 @@ class CountedLimits:
 
 
 class LineEncoder:
-    """Has no words for the start of a run."""
+    """Cannot express the start of a run."""
 
     media_type = "text/x-lines"
 
@@ -87,7 +87,7 @@ class LineEncoder:
 
 
 class LineDialect:
-    """Says every fault of the request by one status."""
+    """Renders every invalid request with one status."""
 
     media_type = "text/x-lines"
 

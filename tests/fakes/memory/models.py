@@ -1,4 +1,4 @@
-"""The two models of memory without models."""
+"""Fakes of memory's two models."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ DIMENSIONS = 64
 
 
 def vector_of(text: str) -> Vector:
-    """The same for the same text; texts that share words lie near each other."""
+    """Equal texts have equal vectors; texts that share words have similar ones."""
     return embed(text, DIMENSIONS).tolist()
 
 
 class FakeEmbedder:
-    """`is_away`: it fails as the real one does."""
+    """`is_away`: fails as the real one does when its server is unavailable."""
 
     def __init__(self) -> None:
         self.is_away = False
@@ -39,7 +39,7 @@ class FakeEmbedder:
 
 
 class FakeExtractor:
-    """Gives what the user said, one fact a message. `hold` makes it wait for `go_on` once it has `started`."""
+    """Returns the user's messages, one fact each. After `hold`, it sets `started` and waits for `go_on`."""
 
     def __init__(self, origin: Origin = Origin.EXTRACTED) -> None:
         self._origin = origin

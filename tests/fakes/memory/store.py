@@ -1,4 +1,4 @@
-"""The store of memory without a database; tests/contract/memory holds it to the real one."""
+"""The store of memory without a database; tests/contract/memory compares it with the real one."""
 
 import asyncio
 import copy
@@ -24,7 +24,7 @@ class _Rows:
 
 
 class FakeUnitOfWork:
-    """A transaction works on a copy of the user's rows, which takes their place at its end."""
+    """A transaction works on a copy of the user's rows, which replaces them at its end."""
 
     def __init__(self) -> None:
         self._rows: dict[Subject, _Rows] = {}
@@ -60,7 +60,7 @@ class FakeMemoryStore:
         if not self._is_locking:
             await self._lock.acquire()
             self._is_locking = True
-            # What another transaction committed while this one waited is seen, as in READ COMMITTED.
+            # Read what other transactions committed while this one waited, as in READ COMMITTED.
             self.rows = copy.deepcopy(self._committed())
 
     def release(self) -> None:
