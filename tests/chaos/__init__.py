@@ -1,1 +1,1 @@
-"""Real processes, seeded faults, and a checker that reads what the clients saw (README.md)."""
+"""Real processes, seeded faults, and a checker of what the clients saw (README.md)."""

@@ -1,4 +1,4 @@
-"""`python -m chaos schedules --count 200 --seed 1`: many schedules on one cluster, one line each, a verdict at last."""
+"""`python -m chaos schedules --count 200 --seed 1`: runs schedules on one cluster, one line each, then a verdict."""
 
 import argparse
 import asyncio
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     schedules = commands.add_parser("schedules", help="seeded schedules of faults, checked")
-    schedules.add_argument("--count", type=int, default=15, help="how many; their seeds follow one another")
+    schedules.add_argument("--count", type=int, default=15, help="how many; their seeds are consecutive")
     schedules.add_argument("--seed", type=int, default=1, help="of the first")
     schedules.add_argument("--data-dir", type=Path, help="kept afterwards; a temporary folder when absent")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""What is left when the storm is over: every thread, message and run of each user, and each run's events once more."""
+"""Reads the state after a schedule: every thread, message and run of each user, and each run's events once more."""
 
 import asyncio
 import time
@@ -14,11 +14,11 @@ _UNENDED: Final = frozenset({"pending", "running"})
 
 
 class NotReadableError(Exception):
-    """The mesh is whole, and still does not answer."""
+    """The mesh is healthy again but still does not answer."""
 
 
 async def read_aftermath(user: ChaosUser, give_up_s: float) -> None:
-    """Wait until all runs have ended, or until the monotonic time `give_up_s`; then write down what is stored."""
+    """Waits until all runs have ended, or until the monotonic time `give_up_s`; then records the stored state."""
     gateway = 0
     while True:
         threads = await _items(user, "/threads", give_up_s)
@@ -46,7 +46,7 @@ async def _replay(user: ChaosUser, run_id: str, gateway: int, give_up_s: float) 
         if time.monotonic() >= give_up_s:
             return
         if answer.stream is not None:
-            # Not whole: it counts as one more stream that was cut.
+            # Incomplete: it counts as one more stream that was cut.
             answer.stream.is_replay = False
         gateway = 1 - gateway
         await asyncio.sleep(_LOOK_AGAIN_S)
@@ -66,7 +66,7 @@ async def _items(user: ChaosUser, path: str, give_up_s: float) -> list[dict[str,
 async def _get(
     user: ChaosUser, path: str, give_up_s: float, query: dict[str, str | int] | None = None
 ) -> dict[str, Any]:
-    """Tried again at the other gateway: a replica may still be finding its callees again."""
+    """Retries at the other gateway, because a replica may still be reconnecting to its callees."""
     gateway = 0
     while True:
         answer = await user.request("read", "GET", API + path, gateway, params=query)

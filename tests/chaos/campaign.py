@@ -1,4 +1,4 @@
-"""Many schedules on one cluster, one line each, and what they come to."""
+"""Many schedules on one cluster: one line each, and their totals."""
 
 import sys
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import Final
 from chaos.cluster import Cluster
 from chaos.schedule import Result, run_schedule
 
-# Fewer schedules may happen to hold none of one thing, and a single one is often run again.
+# Fewer schedules may miss a kind of event by chance, and a single one is often run again.
 _FLOORS_FROM: Final = 10
 _MIN_RUNS_A_SCHEDULE: Final = 8
 _MIN_PART_ENDED_WELL: Final = 0.8
@@ -18,14 +18,14 @@ _MIN_PART_ENDED_WELL: Final = 0.8
 
 @dataclass(slots=True)
 class Campaign:
-    """What all schedules together came to."""
+    """The totals of all schedules."""
 
     first_seed: int
     schedules: int = 0
     violations: int = 0
     took_s: float = 0.0
     takeovers: int = 0
-    """Runs that more than one attempt was made at."""
+    """Runs with more than one attempt."""
     once_marks: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
@@ -43,13 +43,13 @@ class Campaign:
             self.failed_seeds.append(result.seed)
 
     def missed_floors(self) -> Sequence[str]:
-        """What there was too little of for the rules to have been tried; nothing is asked of a few schedules."""
+        """Minimum counts that the campaign missed, so rules were not exercised. None apply to few schedules."""
         if self.schedules < _FLOORS_FROM:
             return ()
         runs = self.statuses.total()
         ended_well = self.statuses["succeeded"] + self.statuses["cancelled"]
         reached = {
-            f"{_MIN_RUNS_A_SCHEDULE} runs a schedule": runs >= _MIN_RUNS_A_SCHEDULE * self.schedules,
+            f"{_MIN_RUNS_A_SCHEDULE} runs per schedule": runs >= _MIN_RUNS_A_SCHEDULE * self.schedules,
             f"{_MIN_PART_ENDED_WELL:.0%} succeeded or cancelled": ended_well >= _MIN_PART_ENDED_WELL * runs,
             "a takeover": self.takeovers > 0,
             "a mark of a `once` call": self.once_marks > 0,
@@ -78,7 +78,7 @@ class Campaign:
 
 
 async def run_campaign(cluster: Cluster, *, count: int, seed: int, histories: Path) -> Campaign:
-    """The histories of bad schedules are kept in `histories`. One that hangs is the last: the cluster is not whole."""
+    """Saves histories with violations in `histories`. Stops after a schedule that hangs: the cluster may be damaged."""
     campaign = Campaign(seed)
     for number in range(seed, seed + count):
         result = await run_schedule(cluster, number)

@@ -1,4 +1,4 @@
-"""History in, violations out: a pure function. Each rule stands by itself and has bad histories in its tests."""
+"""Checks a history for violations: a pure function. Each rule is independent and has bad histories in its tests."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final

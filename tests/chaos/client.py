@@ -1,4 +1,4 @@
-"""One user of the mesh who knows both gateways and writes down all that they see."""
+"""One user of the mesh who knows both gateways and records everything they see."""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -13,13 +13,13 @@ from mesh_dev.mesh_client import API, Event, MeshClient, events_of
 from chaos.history import Call, History, Order, Outcome, Seen, Stream
 
 PASSWORD: Final = "violet harbour lantern 27"
-# Beyond it a client with another gateway at hand tries that one.
+# After this time without an event, the client tries the other gateway.
 SILENCE_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request came to: the JSON of the answer, or the stream that was read."""
+    """The outcome of a request: the JSON of the answer, or the stream that was read."""
 
     call: Call
     body: Any = None
@@ -27,7 +27,7 @@ class Answer:
 
 
 class ChaosUser:
-    """Every request gives an answer or an `unknown`; none raises because the mesh is in trouble."""
+    """Every request returns an answer or `unknown`; none raises because of a fault in the mesh."""
 
     def __init__(self, name: str, clients: tuple[MeshClient, ...], history: History) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class ChaosUser:
         history: History,
         silence_s: float = SILENCE_S,
     ) -> Self:
-        """A new account, made while the mesh is whole. The clients are closed with `opened`."""
+        """Creates an account while the mesh has no fault. The clients are closed with `opened`."""
         clients = [await opened.enter_async_context(MeshClient(url)) for url in urls]
         email = f"{new_id().hex}@example.com"
         (await clients[0].register(email, PASSWORD)).raise_for_status()
@@ -56,9 +56,9 @@ class ChaosUser:
         return cls(name, tuple(clients), history)
 
     async def post_stream(self, order: Order, gateway: int, leave_after: int | None = None) -> Answer:
-        """Start a run and read its events to the end, to the first `leave_after` of them, or until it is cut.
+        """Starts a run and reads its events: all, the first `leave_after`, or until the stream is cut.
 
-        The answer has the stream, once the run is acknowledged.
+        The answer has the stream if the run was acknowledged.
         """
         path, body = _request_of(order)
         started_s = time.monotonic()
@@ -81,7 +81,7 @@ class ChaosUser:
             return Answer(self._last_call(order.key), stream=stream)
 
     async def post_background(self, order: Order, gateway: int) -> Answer:
-        """Start a run on a thread and do not follow it."""
+        """Starts a run on a thread and does not follow it."""
         body = _request_of(order)[1]
         path = f"{API}/threads/{order.thread_id}/runs"
         headers = {"Idempotency-Key": order.key}
@@ -98,7 +98,7 @@ class ChaosUser:
         *,
         is_replay: bool = False,
     ) -> Answer:
-        """One stream of a run's events; the answer has it, unless it was refused."""
+        """Reads one stream of a run's events; the answer has it unless it was refused."""
         headers = {"Last-Event-ID": f"{run_id}:{after[0]}:{after[1]}"} if after else {}
         started_s = time.monotonic()
         stream: Stream | None = None
@@ -119,7 +119,7 @@ class ChaosUser:
             return Answer(self._unanswered("follow", error, gateway, started_s, run_id=run_id).call, stream=stream)
 
     async def request(self, kind: str, method: str, path: str, gateway: int, **arguments: Any) -> Answer:
-        """A request with a JSON answer, which is the body. `key`, `run_id` and `thread_id` are for the history."""
+        """A request whose answer is JSON, the body. `key`, `run_id` and `thread_id` are for the history."""
         about = {name: arguments.pop(name) for name in ("key", "run_id", "thread_id") if name in arguments}
         started_s = time.monotonic()
         try:
@@ -156,7 +156,7 @@ class ChaosUser:
         return stream
 
     def _answered(self, kind: str, response: httpx.Response, gateway: int, started_s: float, **about: str) -> Answer:
-        # The mesh says all that it says in JSON; a proxy before it speaks for itself, in text.
+        # The mesh always answers in JSON; a proxy in front of it may answer in plain text.
         is_json = response.headers.get("content-type", "").endswith("json")
         body = response.json() if is_json and response.content else None
         found = body if isinstance(body, dict) else {}
@@ -202,7 +202,7 @@ class ChaosUser:
 
 
 def last_position(stream: Stream) -> tuple[int, int] | None:
-    """Where to go on after it."""
+    """The position after which to continue."""
     return (stream.events[-1].attempt, stream.events[-1].seq) if stream.events else stream.after
 
 

@@ -1,4 +1,4 @@
-"""The mesh that the schedules torment: two gateways, two agents, one of each other part, and proxies between them."""
+"""The mesh under test: two gateways, two agents, one of each other part, and proxies between them."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,7 +22,7 @@ from chaos.marks import MarkServer, open_marks
 from chaos.proxy import FaultProxy, open_proxy
 
 REPLICAS: Final[Mapping[ServiceName, int]] = {"gateway": 2, "agent": 2}
-# Short, so that a takeover fits into a schedule of some ten seconds; all else follows from it (DESIGN §6).
+# Short, so that a takeover fits into a schedule of some ten seconds; other times derive from it (DESIGN §6).
 LEASE_TTL_S: Final = 3.0
 _DRAIN_S: Final = "1.5"
 _UNLIMITED: Final = "1000000"
@@ -31,7 +31,7 @@ _SERVICE_ENV: Final[Mapping[ServiceName, Mapping[str, str]]] = {
     "agent": {
         "AGENT_LEASE_TTL_S": str(LEASE_TTL_S),
         "AGENT_RECALL_TIMEOUT_S": "0.3",
-        # A provider that is cut off is given up before a schedule is.
+        # The agent must give up on an unreachable provider before the schedule times out.
         "AGENT_MODEL_CONNECT_TIMEOUT_S": "1.5",
         "AGENT_MODEL_READ_TIMEOUT_S": "1.5",
         "AGENT_EVAL_SAMPLE_RATIO": "0.02",
@@ -49,7 +49,7 @@ class Cluster:
     links: Mapping[str, FaultProxy]
     marks: MarkServer
     gateway_urls: tuple[str, ...]
-    """As clients reach them, through proxies."""
+    """The addresses for clients, through proxies."""
 
     @property
     def processes(self) -> Mapping[str, Process]:
@@ -68,9 +68,9 @@ async def open_cluster(
     simulator_env: Mapping[str, str] | None = None,
     template: Path | None = None,
 ) -> AsyncIterator[Cluster]:
-    """Ready when entered; every process is gone when left. What is given has the last word over the defaults here.
+    """Ready when entered; every process has exited when left. Arguments override the defaults here.
 
-    `template` is a migrated data folder (support.template); without one the cluster makes its database itself.
+    `template` is a migrated data folder (support.template); without one, the cluster creates its database itself.
     """
     given = service_env or {}
     if template:
@@ -87,7 +87,7 @@ async def open_cluster(
             models="simulator",
             has_traces=False,
             service_env={name: {**_SERVICE_ENV.get(name, {}), **given.get(name, {})} for name in SERVICES},
-            # Nothing of ours reads the log, and the bodies of a campaign are many.
+            # Nothing here reads the log, and a campaign has many request bodies.
             simulator_env={"SIM_TOKENS": "12", "SIM_REQUEST_LOG": "0", **(simulator_env or {})},
             replicas=REPLICAS,
             is_migrated=template is not None,
@@ -104,7 +104,7 @@ def names_of(service: ServiceName) -> list[str]:
 
 
 def link_targets(ports: PortPlan) -> dict[str, int]:
-    """Where each link leads that can be faulted."""
+    """The target port of each link on which faults can be injected."""
     targets: dict[str, int] = {}
     for number, name in enumerate(names_of("gateway")):
         targets[f"client>{name}"] = ports.gateway(number).api
@@ -118,7 +118,7 @@ def link_targets(ports: PortPlan) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Wires:
-    """Leads each process through the proxies."""
+    """Routes each process's connections through the proxies."""
 
     ports: PortPlan
     links: Mapping[str, FaultProxy]

@@ -1,4 +1,4 @@
-"""A history, indexed the ways the rules look at it."""
+"""A history, indexed as the rules need it."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,9 +8,9 @@ from typing import Final
 
 from chaos.history import Call, History, Order, Seen, StoredMessage, StoredRun, Stream, Trouble
 
-# Between two readings of one machine's clocks, and from a commit to what a client sees of it.
+# Between two readings of one machine's clocks, and from a commit until a client sees it.
 SKEW_S: Final = 0.5
-# What a transaction takes on a busy machine: stored times are of its statements, or of its start.
+# Duration of a transaction on a busy machine: stored times are those of its statements, or of its start.
 TRANSACTION_S: Final = 1.0
 
 
@@ -18,7 +18,7 @@ TRANSACTION_S: Final = 1.0
 class Violation:
     rule: str
     subject: str
-    """The run, thread, key or token it is about."""
+    """The run, thread, key or token that it concerns."""
     detail: str
 
     def __str__(self) -> str:
@@ -26,14 +26,14 @@ class Violation:
 
 
 class Facts:
-    """Built once a history."""
+    """Built once per history."""
 
     def __init__(self, history: History) -> None:
         self.history = history
         self.orders: Mapping[str, Order] = {order.key: order for order in history.orders}
         self.runs: Mapping[str, StoredRun] = {run.id: run for run in history.runs}
         self.starts = _grouped(history.calls, lambda call: call.key if call.kind == "start" else None)
-        """By Idempotency-Key, in the order they ended."""
+        """By Idempotency-Key, in the order in which they ended."""
         self.threads: Mapping[str, Sequence[StoredRun]] = _grouped(history.runs, lambda run: run.thread_id)
         self.thread_messages: Mapping[str, Sequence[StoredMessage]] = _grouped(
             history.messages, lambda message: message.thread_id
@@ -48,7 +48,7 @@ class Facts:
         self.order_of = self._order_of_runs()
 
     def acknowledged(self, key: str) -> set[str]:
-        """The runs that answers to this key have named: one, if all is well."""
+        """The runs named in answers to this key: one, if nothing is wrong."""
         return {call.run_id for call in self.starts.get(key, ()) if call.outcome == "ok"}
 
     def acknowledged_s(self, key: str) -> float | None:
@@ -56,7 +56,7 @@ class Facts:
         return min((call.ended_s for call in self.starts.get(key, ()) if call.outcome == "ok"), default=None)
 
     def moment_s(self, stored_at: str) -> float | None:
-        """A stored time on the clients' clock; None when there is none, or no way to tell."""
+        """A stored time on the clients' clock; None if there is none, or if it cannot be converted."""
         clock = self.history.clock
         if clock is None or not stored_at:
             return None
@@ -71,9 +71,9 @@ class Facts:
         look_back_s: float = 0.0,
         harms: Callable[[Trouble], bool] = lambda _: True,
     ) -> float:
-        """Until when something must be done that is promised at `from_s`.
+        """The deadline of something promised at `from_s`.
 
-        A fault that falls into the time from `look_back_s` before puts it off until `after_trouble_s` after its end.
+        A fault between `look_back_s` before that and the deadline moves it to `after_trouble_s` after the fault's end.
         """
         due_s = from_s + within_s
         for trouble in sorted(self.history.troubles, key=lambda trouble: trouble.begun_s):
@@ -82,7 +82,7 @@ class Facts:
         return due_s
 
     def last_attempt(self, run_id: str) -> Sequence[Seen]:
-        """Its events as they are stored; nothing when they could not be read."""
+        """Its events as stored; empty if they could not be read."""
         replay = self.replays.get(run_id)
         return replay.events if replay else ()
 
@@ -95,7 +95,7 @@ class Facts:
 
 
 def text_of(events: Sequence[Seen]) -> str:
-    """Deltas joined."""
+    """The joined deltas."""
     return "".join(str(event.fields["text"]) for event in events if event.type == "message_delta")
 
 

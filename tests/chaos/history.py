@@ -1,4 +1,4 @@
-"""What happened in one schedule, as clients, the tools' server and a reader after the storm have it. No logic."""
+"""The history of one schedule, as seen by clients, the tools' server and a reader afterwards. No logic."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -7,20 +7,20 @@ from typing import Any, Literal
 import orjson
 
 type Outcome = Literal["ok", "fail", "unknown"]
-"""`fail` had no effect for certain; `unknown` may have had one."""
+"""`fail` certainly had no effect; `unknown` may have had one."""
 
 TERMINAL_STATUS = {"run_finished": "succeeded", "run_failed": "failed", "run_cancelled": "cancelled"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A run that a user wants. Message and key are no other order's; the tokens of tools neither."""
+    """A run that a user wants. Its message, its key and the tokens of its tools are unique."""
 
     user: str
     key: str
     message: str
     reply: str
-    """What the simulator says to this message, whole."""
+    """The simulator's complete answer to this message."""
     thread_id: str | None = None
     multitask: str = "enqueue"
     on_disconnect: str = "continue"
@@ -30,7 +30,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request. `run_id` is what its answer named, or what it was about."""
+    """One request. `run_id` is the run that its answer named, or that it concerned."""
 
     user: str
     kind: str
@@ -39,18 +39,18 @@ class Call:
     started_s: float
     ended_s: float
     status: int = 0
-    """Of HTTP; 0 when no answer came."""
+    """The HTTP status; 0 if no answer came."""
     reason: str = ""
     key: str = ""
     run_id: str = ""
     thread_id: str = ""
     run_status: str = ""
-    """How the run stood, by the answer; of cancels only."""
+    """The run's status in the answer; only for cancels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One event as a follower got it."""
+    """One event as a follower received it."""
 
     run_id: str
     attempt: int
@@ -58,7 +58,7 @@ class Seen:
     type: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     at_s: float = 0.0
-    """When it came, monotonic."""
+    """When it was received, monotonic."""
 
     @property
     def is_terminal(self) -> bool:
@@ -67,7 +67,7 @@ class Seen:
 
 @dataclass(slots=True, kw_only=True)
 class Stream:
-    """One HTTP stream: where it was to go on after, and what came. A replay is read after the storm, whole."""
+    """One HTTP stream: the requested position and the events received. A replay is read in full after the schedule."""
 
     user: str
     run_id: str
@@ -76,13 +76,13 @@ class Stream:
     """Attempt and seq of its Last-Event-ID."""
     is_replay: bool = False
     is_cut: bool = False
-    """It broke off, rather than ended; or the client left."""
+    """The stream was interrupted before its end, or the client disconnected."""
     events: list[Seen] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRun:
-    """In lists a thread's first run comes first."""
+    """Lists of runs start with a thread's first run."""
 
     user: str
     id: str
@@ -90,12 +90,12 @@ class StoredRun:
     status: str
     attempt: int
     created_at: str = ""
-    """These three by the database's clock; empty when it has not come to that."""
+    """These three are by the database's clock; empty if it has not happened."""
     started_at: str = ""
     ended_at: str = ""
     reason: str = ""
     content: str | None = None
-    """Of its final message."""
+    """The text of its final message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """What one call of a tool left outside."""
+    """The external effect of one tool call."""
 
     tool: str
     key: str
@@ -121,7 +121,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """One fault as it was done: from its first harm until all runs again (monotonic)."""
+    """One injected fault: from its first effect until everything runs again (monotonic)."""
 
     kind: str
     target: str
@@ -131,7 +131,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """One moment by two clocks: the database's, which is this machine's, and the clients'."""
+    """The same moment by two clocks: the database's, which is this machine's, and the clients'."""
 
     wall_s: float
     monotonic_s: float
@@ -144,15 +144,15 @@ class History:
     streams: list[Stream] = field(default_factory=list)
     runs: list[StoredRun] = field(default_factory=list)
     messages: list[StoredMessage] = field(default_factory=list)
-    """Of each thread in the thread's order."""
+    """Each thread's messages, in the thread's order."""
     marks: list[Mark] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     clock: Clock | None = None
-    """Without it stored times and clients' times are not compared."""
+    """If None, stored times are not compared with the clients' times."""
     lease_ttl_s: float = 6.0
 
     def lines(self) -> Iterable[bytes]:
-        """One JSON object a line: what kind it is, and its fields."""
+        """One JSON object per line: its kind and its fields."""
         clock = asdict(self.clock) if self.clock else None
         head = {"record": "head", "clock": clock, "lease_ttl_s": self.lease_ttl_s}
         yield orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE)

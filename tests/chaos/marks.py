@@ -1,7 +1,7 @@
-"""The server behind the test tools: it keeps a mark for every call that reaches it.
+"""The server of the test tools. It stores a mark for every call that reaches it.
 
-`python -m chaos.marks --host 0.0.0.0 --port 8091` runs it alone, beside a mesh that is elsewhere. Nothing of the mesh
-is imported here, for its image holds none of it.
+`python -m chaos.marks --host 0.0.0.0 --port 8091` runs it alone, for a mesh on other machines. Nothing of the mesh is
+imported here, because its image does not contain the mesh.
 """
 
 import argparse
@@ -27,7 +27,7 @@ PORT = 8091
 
 @dataclass(slots=True)
 class MarkServer:
-    """A mark is made before the answer, which `pause_ms` of the arguments delays: so kills fall between the two."""
+    """Stores a mark, then delays the answer by the argument `pause_ms`, so that kills can come between the two."""
 
     port: int = 0
     marks: list[Mark] = field(default_factory=list)
@@ -36,13 +36,13 @@ class MarkServer:
         return tools_setting(f"http://{LOOPBACK}:{self.port}")
 
     def take(self) -> list[Mark]:
-        """The marks since the last time."""
+        """Returns and removes the marks since the last call."""
         taken, self.marks = self.marks, []
         return taken
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/healthz", self._say_alive),
+            web.get("/healthz", self._health),
             web.get("/marks", self._list),
             web.delete("/marks", self._forget),
             web.post("/{tool}", self._mark),
@@ -59,7 +59,7 @@ class MarkServer:
         return web.Response(text=f"marked {token}")
 
     async def _list(self, _: web.Request) -> web.Response:
-        """`at_s` is this machine's monotonic clock, which no other machine shares; `wall_s` is the same moment."""
+        """`at_s` is this machine's monotonic clock, which other machines do not share; `wall_s` is the wall time."""
         wall_ahead_s = time.time() - time.monotonic()
         listed = [{**asdict(mark), "wall_s": mark.at_s + wall_ahead_s} for mark in self.marks]
         return web.Response(body=orjson.dumps(listed), content_type="application/json")
@@ -68,7 +68,7 @@ class MarkServer:
         self.marks.clear()
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
-    async def _say_alive(self, _: web.Request) -> web.Response:
+    async def _health(self, _: web.Request) -> web.Response:
         return web.Response(text="ok")
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a schedule, and when: drawn from its seed, one fault at a time, healed at its end."""
+"""The faults of a schedule and their times: drawn from its seed, one at a time, and undone afterwards."""
 
 import asyncio
 import random
@@ -16,9 +16,9 @@ type LinkFault = Literal["delay", "reset", "half_close", "throttle", "partition"
 
 PROCESS_FAULTS: Final[tuple[ProcessFault, ...]] = get_args(ProcessFault.__value__)
 LINK_FAULTS: Final[tuple[LinkFault, ...]] = get_args(LinkFault.__value__)
-# What keeps the promises is the agent; it is hit as often as all others together.
+# The agent keeps the promises, so it is hit as often as all others together.
 _AGENT_WEIGHT: Final = 4
-# A delay or a throttle that a human would call a bad network.
+# A delay or throttle that a human would call a bad network.
 _DELAY_S: Final = 0.25
 _BYTES_PER_S: Final = 4_000.0
 _THEN_QUIET_S: Final = 0.3
@@ -43,7 +43,7 @@ class Child(Protocol):
 
 
 class Process(Protocol):
-    """What can be killed, paused and started again."""
+    """A process that can be killed, paused and restarted."""
 
     @property
     def child(self) -> Child: ...
@@ -60,7 +60,7 @@ class Victims(Protocol):
 
 
 def plan_faults(rng: random.Random, load_s: float) -> list[Fault]:
-    """At least one; a second one when it fits under the load as well. One after the other."""
+    """At least one fault; a second one afterwards if it fits into the time of the load."""
     first = _draw(rng, rng.uniform(0.3, 0.45 * load_s))
     second = _draw(rng, first.at_s + first.duration_s + rng.uniform(_THEN_QUIET_S, 2.0))
     return [first, second] if second.at_s + second.duration_s < load_s else [first]
@@ -71,7 +71,7 @@ def _draw(rng: random.Random, at_s: float) -> Fault:
         target = rng.choices(PROCESS_NAMES, [_AGENT_WEIGHT if "agent" in name else 1 for name in PROCESS_NAMES])[0]
         kind = rng.choice(PROCESS_FAULTS)
         if target == "postgres" and kind == "pause":
-            # Its backends are processes of their own, which would go on.
+            # Its backends are separate processes, which would continue.
             kind = "kill"
         return Fault(at_s=at_s, kind=kind, target=target, duration_s=_process_duration_s(rng, kind))
     link = rng.choice(LINK_NAMES)
@@ -83,16 +83,16 @@ def _process_duration_s(rng: random.Random, kind: ProcessFault) -> float:
         case "kill":
             return rng.uniform(0.0, 1.5)
         case "pause":
-            # Mostly longer than a lease, so that it comes back as a stale owner; sometimes a hiccup.
+            # Mostly longer than a lease, so that it resumes as a stale owner; sometimes only briefly.
             return rng.uniform(LEASE_TTL_S + 0.3, LEASE_TTL_S + 1.5) if rng.random() < 0.7 else rng.uniform(0.2, 1.5)
         case "restart":
             return 0.0
 
 
 async def torment(victims: Victims, faults: Sequence[Fault], troubles: list[Trouble]) -> None:
-    """Do all of them at their times, and write down in `troubles` when each was.
+    """Injects each fault at its time, and records in `troubles` when it happened.
 
-    Whatever happens, everything runs and every link is clean afterwards.
+    Afterwards, even after an error, everything runs and no link has a fault.
     """
     started_s = time.monotonic()
     for fault in faults:

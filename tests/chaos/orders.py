@@ -1,4 +1,4 @@
-"""Orders drawn from a seed: what the user says tells the simulator what to answer, so that the answer is known."""
+"""Orders drawn from a seed: the user's message tells the simulator what to answer, so that the answer is known."""
 
 import random
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from mesh_common.ids import new_id
 from chaos.history import Order
 
 _WORDS: Final = ("amber", "birch", "copper", "delta", "ember", "fjord", "grove", "harbour", "island", "juniper")
-# Long, for it is in the middle of a call that a kill does most.
+# Long, because a kill does most harm in the middle of a call.
 _MAX_TOOL_PAUSE_MS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long answers are, and how fast they come: each is drawn."""
+    """The ranges from which the length and the speed of answers are drawn."""
 
     words: range = range(3, 50)
     ttft_ms: Sequence[int] = (0, 20, 200)
@@ -28,7 +28,7 @@ _USUAL: Final = Pace()
 
 
 def make_order(rng: random.Random, user: str, thread_id: str | None, pace: Pace = _USUAL) -> Order:
-    """Its message and its tokens have never been before."""
+    """An order with a unique message and unique tokens."""
     mark = new_id().hex
     once = [f"o{number}-{mark}" for number in range(rng.choices((0, 1, 2), (3, 2, 1))[0])]
     idempotent = [f"i{number}-{mark}" for number in range(rng.choices((0, 1), (3, 1))[0])]

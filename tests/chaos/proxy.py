@@ -1,4 +1,4 @@
-"""A TCP proxy that fails on request: what stands in for a bad network between two processes."""
+"""A TCP proxy that fails on request, to simulate a bad network between two processes."""
 
 import asyncio
 import socket
@@ -33,7 +33,7 @@ class _Pipe:
 
 @dataclass(eq=False)
 class FaultProxy:
-    """Passes bytes between its own port and another; its faults hold for all connections, old and new."""
+    """Passes bytes between its own port and another. Its faults apply to all connections, old and new."""
 
     name: str
     target_port: int
@@ -41,7 +41,7 @@ class FaultProxy:
     delay_s: float = 0.0
     """How long each chunk is held back, in both directions."""
     bytes_per_s: float = 0.0
-    """How fast each direction of a connection is; 0 is as fast as it goes."""
+    """The speed of each direction of a connection; 0 is unlimited."""
     resets_new: bool = False
     _open: dict[Side, asyncio.Event] = field(default_factory=lambda: {"client": _set(), "server": _set()})
     _pipes: set[_Pipe] = field(default_factory=set)
@@ -63,17 +63,17 @@ class FaultProxy:
         return len(self._pipes)
 
     def partition(self, *towards: Side) -> None:
-        """Swallow what goes towards these sides, both when none is named; bytes on the way wait, as TCP's do."""
+        """Holds bytes towards these sides, or both if none is named, until `clean`; as in TCP, none are lost."""
         for side in towards or ("client", "server"):
             self._open[side].clear()
 
     def reset(self) -> None:
-        """Break every connection off with a RST."""
+        """Closes every connection with a RST."""
         for pipe in tuple(self._pipes):
             pipe.reset()
 
     def half_close(self, towards: Side) -> None:
-        """Tell this side that no more will come, and leave the other direction open."""
+        """Sends EOF to this side, and leaves the other direction open."""
         for pipe in tuple(self._pipes):
             writer = pipe.end(towards)
             if writer.can_write_eof() and not writer.is_closing():
@@ -81,7 +81,7 @@ class FaultProxy:
                     writer.write_eof()
 
     def clean(self) -> None:
-        """No fault any more."""
+        """Removes all faults."""
         self.delay_s = self.bytes_per_s = 0.0
         self.resets_new = False
         for gate in self._open.values():
@@ -91,7 +91,7 @@ class FaultProxy:
         if self.resets_new:
             _reset(writer)
             return
-        # A SYN to the other side of a cut is not answered; here it is, but nothing follows.
+        # In a real partition a SYN is not answered. Here the connection is accepted, but nothing follows.
         await self._open["server"].wait()
         try:
             far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self.target_port)
@@ -119,7 +119,7 @@ class FaultProxy:
             if not writer.is_closing():
                 writer.write_eof()
         except (OSError, RuntimeError):
-            # One end is gone, or its direction was closed before: so is the other.
+            # One end has closed, or this direction was already closed, so close the other end.
             _reset(writer)
 
     async def _hold_back(self, count: int, towards: Side) -> None:

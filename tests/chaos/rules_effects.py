@@ -1,4 +1,4 @@
-"""Rules about tools: what was left outside, held against what the run said of its calls."""
+"""Rules about tools: the external effects of calls, compared with what the run reported about them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from chaos.history import Order
 
 
 def effects(facts: Facts) -> Iterator[Violation]:
-    """`once` leaves one mark, or the call is reported unknown; never two. `idempotent` repeats under one key only."""
+    """`once` leaves one mark or is reported unknown, and never leaves two. `idempotent` repeats only with one key."""
     keys: dict[str, list[str]] = {}
     for mark in facts.history.marks:
         keys.setdefault(mark.token, []).append(mark.key)
@@ -30,24 +30,24 @@ def _reported(facts: Facts, run_id: str, order: Order, keys: Mapping[str, list[s
         result = results.get(token)
         if result is None:
             if has_succeeded:
-                yield Violation("effect", token, f"{run_id} succeeded and tells of no such call")
+                yield Violation("effect", token, f"{run_id} succeeded but reports no such call")
         elif token not in keys and not result["is_error"]:
-            yield Violation("effect", token, f"{run_id} says it was done, and there is no mark")
+            yield Violation("effect", token, f"{run_id} reports success, but there is no mark")
         elif token in keys and result["is_error"] and not result.get("is_unknown"):
-            yield Violation("effect", token, f"{run_id} says for certain that nothing was done: {result['content']}")
+            yield Violation("effect", token, f"{run_id} reports certainly no effect: {result['content']}")
         elif token not in keys and has_succeeded and not result.get("is_unknown"):
-            # The tools' server is always there and takes every call.
-            yield Violation("effect", token, f"{run_id} succeeded and never called: {result['content']}")
+            # The tools' server is always available and accepts every call.
+            yield Violation("effect", token, f"{run_id} succeeded but never made the call: {result['content']}")
     for token in order.once_tokens + order.idempotent_tokens:
         if any(not key.startswith(f"{run_id}:") for key in keys.get(token, ())):
-            yield Violation("effect", token, f"the key is not of {run_id}: {keys[token]}")
+            yield Violation("effect", token, f"the key does not belong to {run_id}: {keys[token]}")
 
 
 def unknowns(facts: Facts) -> Iterator[Violation]:
-    """A call is unknown only when an attempt before may have made it, and has left no result.
+    """A call is unknown only if an earlier attempt may have made it and left no result.
 
-    Nothing is ever wrong between agents and tools here: the first attempt hears every answer. A run that did not
-    succeed is another thing, for it may have been stopped in the middle of a call.
+    There are no faults between agents and tools here, so the first attempt receives every answer. A run that did not
+    succeed is exempt, because it may have been stopped in the middle of a call.
     """
     for run in facts.history.runs:
         if run.status != "succeeded":
@@ -66,20 +66,20 @@ def unknowns(facts: Facts) -> Iterator[Violation]:
             if run.attempt == 1:
                 yield Violation("unknown", run.id, f"{call_id} is unknown to the first attempt, which made it")
             if call_id in reused:
-                yield Violation("unknown", run.id, f"{call_id} is unknown, and its result was taken over")
+                yield Violation("unknown", run.id, f"{call_id} is unknown, but its result was reused")
 
 
 def _results_by_token(facts: Facts, run_id: str) -> dict[str, Mapping[str, Any]]:
-    """What the last attempt says of each call, reused results included."""
+    """The results that the last attempt reports, including reused ones."""
     token_of: dict[str, str] = {}
     for stream in facts.streams.get(run_id, ()):
         for event in stream.events:
             if event.type == "tool_started" and isinstance(event.fields["arguments"], dict):
                 token_of[str(event.fields["call_id"])] = str(event.fields["arguments"].get("token"))
-    told: list[Mapping[str, Any]] = []
+    results: list[Mapping[str, Any]] = []
     for event in facts.last_attempt(run_id):
         if event.type == "run_restarted":
-            told += event.fields["reused_tool_results"]
+            results += event.fields["reused_tool_results"]
         elif event.type == "tool_finished":
-            told.append(event.fields)
-    return {token_of[str(result["call_id"])]: result for result in told if str(result["call_id"]) in token_of}
+            results.append(event.fields)
+    return {token_of[str(result["call_id"])]: result for result in results if str(result["call_id"]) in token_of}

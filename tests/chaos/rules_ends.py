@@ -1,4 +1,4 @@
-"""Rules about how runs end: for which reasons they may fail, and what cancel, interrupt and reject promise."""
+"""Rules about how runs end: the reasons for which they may fail, and the promises of cancel, interrupt and reject."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -7,26 +7,26 @@ from chaos.facts import SKEW_S, TRANSACTION_S, Facts, Violation, calls_of
 from chaos.history import TERMINAL_STATUS, Call, StoredRun
 
 _ENDED: Final = frozenset(TERMINAL_STATUS.values())
-# A model or a database that is away. At most two owners are lost in a schedule, so none is tried too often; and a
-# crash or a run that hangs is a defect, whatever was done to it.
+# An unavailable model or database. A schedule loses at most two owners, so no run has too many attempts; and a crash or
+# a run that hangs is a defect under any fault.
 _LEGAL_REASONS: Final = frozenset(
     {"MODEL_UNAVAILABLE", "MODEL_TIMEOUT", "MODEL_CUT_OFF", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
 )
-# A poll of the claims, the end's transaction, and a busy machine.
+# A poll for claims, the transaction of the end, and a busy machine.
 _CANCEL_SLACK_S: Final = 3.0
-# An owner hears of it at once, or at its next heartbeat, which comes each third of a lease.
+# The owner learns of it at once, or at its next heartbeat, which comes every third of a lease.
 _INTERRUPT_S: Final = 2.0
 
 
 def failures(facts: Facts) -> Iterator[Violation]:
-    """A run fails for want of a model or a database, and for nothing else."""
+    """A run fails only because a model or a database is unavailable."""
     for run in facts.history.runs:
         if run.status == "failed" and run.reason not in _LEGAL_REASONS:
             yield Violation("failure", run.id, f"failed with {run.reason or 'no reason'}, attempt {run.attempt}")
 
 
 def cancels(facts: Facts) -> Iterator[Violation]:
-    """An answered cancel tells how the run ended, or is followed by its end."""
+    """The answer to a cancel reports how the run ended, or the run ends soon afterwards."""
     for call in calls_of(facts, "cancel"):
         run = facts.runs.get(call.run_id)
         if call.outcome == "ok" and run is not None:
@@ -36,18 +36,18 @@ def cancels(facts: Facts) -> Iterator[Violation]:
 def _cancel(facts: Facts, call: Call, run: StoredRun) -> Iterator[Violation]:
     ended_s = facts.moment_s(run.ended_at)
     if call.run_status in _ENDED:
-        # One that had ended, or was ending, before it was reached stays as it is; but what was told holds.
+        # A run that ended, or was ending, before the cancel reached it does not change; but the answer must hold.
         if run.status != call.run_status:
             yield Violation(
                 "cancelled", run.id, f"the answer to its cancel says {call.run_status}, stored {run.status}"
             )
         if ended_s is not None and ended_s > call.ended_s + SKEW_S:
             yield Violation(
-                "cancelled", run.id, f"told {call.run_status} {ended_s - call.ended_s:.1f} s before it ended"
+                "cancelled", run.id, f"reported as {call.run_status} {ended_s - call.ended_s:.1f} s before it ended"
             )
         return
-    # The answer said that it has not ended: its owner is out of reach. Until the owner's next heartbeat, or until its
-    # lease is over, it may still end by itself, as succeeded or failed too; it may not go on after that.
+    # The answer said that the run has not ended: its owner is unreachable. Until the owner's next heartbeat, or until
+    # its lease expires, the run may still end by itself, even as succeeded or failed; it must not continue after that.
     within_s = facts.history.lease_ttl_s + _CANCEL_SLACK_S
     due_s = facts.due_s(call.ended_s, within_s, after_trouble_s=within_s)
     if ended_s is not None and ended_s > due_s:
@@ -56,13 +56,13 @@ def _cancel(facts: Facts, call: Call, run: StoredRun) -> Iterator[Violation]:
 
 
 def interrupts(facts: Facts) -> Iterator[Violation]:
-    """Once an interrupting run is acknowledged, no earlier run of its thread comes to a good end."""
+    """Once an interrupting run is acknowledged, no earlier run of its thread succeeds."""
     for index, run, runs in _of_multitask(facts, "interrupt"):
         acknowledged_s = facts.acknowledged_s(facts.order_of[run.id].key)
         if acknowledged_s is None:
             continue
-        # An end that was being stored is not cut: on a bad link to the database, its commit may be a fault late. And
-        # an owner that neither is told nor has a heartbeat may speak and store as long as its lease holds.
+        # An end that was being stored is not interrupted: a fault on the link to the database may delay its commit. And
+        # an owner without notice and without heartbeat may send and store events as long as its lease holds.
         due_s = facts.due_s(
             acknowledged_s,
             _INTERRUPT_S,
@@ -77,13 +77,13 @@ def interrupts(facts: Facts) -> Iterator[Violation]:
 
 
 def rejects(facts: Facts) -> Iterator[Violation]:
-    """A run that was not to wait found its thread idle.
+    """A run with `reject` found its thread idle.
 
-    Runs behind it were added after it, for the thread is locked; those before it may have ended while it waited for
-    that lock, so after its creation, but before it was acknowledged.
+    Later runs were added after it, because the thread is locked. Earlier runs may have ended while it waited for that
+    lock: after its creation, but before its acknowledgement.
     """
     for index, run, runs in _of_multitask(facts, "reject"):
-        # The start of the transaction that then waits for the thread's row.
+        # The start of the transaction, which then waits for the thread's row.
         created_s = facts.moment_s(run.created_at)
         if created_s is None:
             continue
@@ -94,14 +94,12 @@ def rejects(facts: Facts) -> Iterator[Violation]:
         for earlier in runs[:index]:
             ended_s = facts.moment_s(earlier.ended_at)
             if ended_s is None or ended_s > due_s:
-                detail = (
-                    f"was taken, and {earlier.id} ended {earlier.ended_at or 'never'}, it was made {run.created_at}"
-                )
+                detail = f"was accepted, but {earlier.id} ended {earlier.ended_at or 'never'}, created {run.created_at}"
                 yield Violation("reject", run.id, detail)
 
 
 def _of_multitask(facts: Facts, multitask: str) -> Iterator[tuple[int, StoredRun, Sequence[StoredRun]]]:
-    """Runs asked for in this way: place in the thread, run, the thread's runs."""
+    """Runs started with `multitask`: their index in the thread, the run, the thread's runs."""
     for runs in facts.threads.values():
         for index, run in enumerate(runs):
             order = facts.order_of.get(run.id)

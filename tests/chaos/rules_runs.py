@@ -1,4 +1,4 @@
-"""Rules about runs and threads: none lost, none twice, in order, and the text that was said."""
+"""Rules about runs and threads: none lost, none duplicated, in order, and with the right text."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -10,20 +10,20 @@ _ENDED = frozenset(TERMINAL_STATUS.values())
 
 
 def lost_runs(facts: Facts) -> Iterator[Violation]:
-    """An acknowledged run is found by its owner, and has ended; so has every other."""
+    """An acknowledged run is found by its user and has ended; so has every other run."""
     for key in facts.orders:
         for run_id in facts.acknowledged(key) - facts.runs.keys():
-            yield Violation("lost", run_id, f"acknowledged for {key}, and not there")
+            yield Violation("lost", run_id, f"acknowledged for {key}, but not found")
     for run in facts.history.runs:
         if run.status not in _ENDED:
             yield Violation("lost", run.id, f"never ended: {run.status}, attempt {run.attempt}")
     for call in facts.history.calls:
         if call.kind in {"follow", "cancel"} and call.status == 404:
-            yield Violation("lost", call.run_id, f"{call.kind} at {call.gateway} by its owner was answered with 404")
+            yield Violation("lost", call.run_id, f"{call.kind} at {call.gateway} by its user was answered with 404")
 
 
 def runs_twice(facts: Facts) -> Iterator[Violation]:
-    """One key is one run, in all answers and in the threads; refused for certain is none."""
+    """One key gives one run, in all answers and in the threads; a certain refusal gives none."""
     stored: dict[str, set[str]] = {}
     for run_id, order in facts.order_of.items():
         stored.setdefault(order.key, set()).add(run_id)
@@ -33,11 +33,11 @@ def runs_twice(facts: Facts) -> Iterator[Violation]:
             yield Violation("twice", key, f"answers name {sorted(named)}, threads hold {sorted(kept)}")
         outcomes = {call.outcome for call in facts.starts.get(key, ())}
         if kept and outcomes == {"fail"}:
-            yield Violation("twice", key, f"refused, and yet {sorted(kept)} is there")
+            yield Violation("twice", key, f"refused, but {sorted(kept)} exists")
 
 
 def refused_repetitions(facts: Facts) -> Iterator[Violation]:
-    """Whoever sends a request again, or at the same time, gets the run that it made."""
+    """A request that is repeated, or sent twice concurrently, gets the run that it created."""
     for run_id, order in facts.order_of.items():
         run = facts.runs.get(run_id)
         refused = [call for call in facts.starts.get(order.key, ()) if call.outcome == "fail"]
@@ -48,10 +48,10 @@ def refused_repetitions(facts: Facts) -> Iterator[Violation]:
 
 
 def _found_another(facts: Facts, call: Call, run: StoredRun) -> bool:
-    """Whether a refused request may have come before the run that the same request made elsewhere.
+    """Whether a refused request may have come before the same request created its run at the other gateway.
 
-    A rejecting one may, as long as another run had the thread: it has ended by the time the run is stored. Those that
-    came later stand behind the run, which was to be answered instead.
+    A request with `reject` may, if another run had the thread then and ended before this run was stored. Requests that
+    came later find the run and must be answered with it.
     """
     if facts.orders[call.key].multitask != "reject":
         return False
@@ -64,12 +64,12 @@ def _found_another(facts: Facts, call: Call, run: StoredRun) -> bool:
 
 def _may_be_unended(facts: Facts, run: StoredRun, at_s: float) -> bool:
     ended_s = facts.moment_s(run.ended_at)
-    # Its end is stored under its own time before it is committed, which a fault puts off.
+    # The stored time of its end is earlier than the commit, which a fault delays.
     return ended_s is None or at_s <= facts.due_s(ended_s, TRANSACTION_S, after_trouble_s=TRANSACTION_S)
 
 
 def foreign_runs(facts: Facts) -> Iterator[Violation]:
-    """Every run stands in a thread of the user who ordered it, and was ordered."""
+    """Every run was ordered and is in a thread of the user who ordered it."""
     for run in facts.history.runs:
         order = facts.order_of.get(run.id)
         if order is None:
@@ -79,7 +79,7 @@ def foreign_runs(facts: Facts) -> Iterator[Violation]:
 
 
 def messages_of_runs(facts: Facts) -> Iterator[Violation]:
-    """One question and at most one answer a run; exactly one when it succeeded, which is what the model said."""
+    """A run has one question and at most one answer; if it succeeded, exactly one, which is what the model said."""
     for run in facts.history.runs:
         messages = facts.messages.get(run.id, ())
         roles = [message.role for message in messages]
@@ -96,22 +96,22 @@ def messages_of_runs(facts: Facts) -> Iterator[Violation]:
 def _text(facts: Facts, run: StoredRun, order: Order, answer: StoredMessage | None) -> Iterator[Violation]:
     if run.status == "succeeded":
         if answer is None or answer.is_partial or answer.content != order.reply:
-            yield Violation("text", run.id, f"succeeded with {answer}, the model said {order.reply!r}")
+            yield Violation("text", run.id, f"succeeded with {answer}, but the model said {order.reply!r}")
     elif answer and (not answer.is_partial or not order.reply.startswith(answer.content)):
-        yield Violation("text", run.id, f"{run.status} with {answer}, the model said {order.reply!r}")
+        yield Violation("text", run.id, f"{run.status} with {answer}, but the model said {order.reply!r}")
     if run.id in facts.replays:
-        told = text_of(facts.last_attempt(run.id))
-        if told != (answer.content if answer else ""):
-            yield Violation("text", run.id, f"{run.status}: deltas give {told!r}, the thread has {answer}")
+        streamed = text_of(facts.last_attempt(run.id))
+        if streamed != (answer.content if answer else ""):
+            yield Violation("text", run.id, f"{run.status}: deltas give {streamed!r}, the thread has {answer}")
 
 
 def order_in_threads(facts: Facts) -> Iterator[Violation]:
-    """Messages stand in the order of the runs, question before answer; one run at a time has the thread."""
+    """Messages are in the order of the runs, question before answer; the thread has one run at a time."""
     for thread_id, runs in facts.threads.items():
-        told = [(message.run_id, message.role) for message in facts.thread_messages.get(thread_id, ())]
-        expected = [(run.id, role) for run in runs for role in ("user", "assistant") if (run.id, role) in told]
-        if told != expected:
-            yield Violation("order", thread_id, f"runs give {expected}, messages are {told}")
+        actual = [(message.run_id, message.role) for message in facts.thread_messages.get(thread_id, ())]
+        expected = [(run.id, role) for run in runs for role in ("user", "assistant") if (run.id, role) in actual]
+        if actual != expected:
+            yield Violation("order", thread_id, f"runs give {expected}, messages are {actual}")
         yield from _one_at_a_time(runs)
         yield from _as_acknowledged(facts, runs)
 
@@ -119,13 +119,13 @@ def order_in_threads(facts: Facts) -> Iterator[Violation]:
 def _one_at_a_time(runs: Sequence[StoredRun]) -> Iterator[Violation]:
     begun = [run for run in runs if run.started_at]
     for before, after in pairwise(begun):
-        # Both are the database's clock in one format.
+        # Both times come from the database's clock in the same format.
         if after.started_at < before.ended_at or not before.ended_at:
             yield Violation("order", after.id, f"began {after.started_at}, {before.id} ended {before.ended_at}")
 
 
 def _as_acknowledged(facts: Facts, runs: Sequence[StoredRun]) -> Iterator[Violation]:
-    """Who was asked for after another was acknowledged comes after it."""
+    """A run requested after another was acknowledged comes after it."""
     first_asked: dict[str, float] = {}
     acknowledged: dict[str, float] = {}
     for run in runs:
@@ -136,11 +136,11 @@ def _as_acknowledged(facts: Facts, runs: Sequence[StoredRun]) -> Iterator[Violat
     for index, run in enumerate(runs):
         for later in runs[index + 1 :]:
             if acknowledged[later.id] < first_asked[run.id]:
-                yield Violation("order", run.id, f"stands before {later.id}, which was acknowledged before")
+                yield Violation("order", run.id, f"comes before {later.id}, which was acknowledged earlier")
 
 
 def causeless_cancels(facts: Facts) -> Iterator[Violation]:
-    """Nobody's run is cancelled but by a cancel, by a disconnect that may, or by an interrupting run after it."""
+    """A run is cancelled only by a cancel, by a disconnect with `cancel`, or by a later interrupting run."""
     cancelled = {call.run_id for call in facts.history.calls if call.kind == "cancel"}
     for runs in facts.threads.values():
         for index, run in enumerate(runs):
@@ -150,4 +150,4 @@ def causeless_cancels(facts: Facts) -> Iterator[Violation]:
             later = [facts.order_of.get(other.id) for other in runs[index + 1 :]]
             is_interrupted = any(other and other.multitask == "interrupt" for other in later)
             if order and order.on_disconnect != "cancel" and not is_interrupted:
-                yield Violation("cancel", run.id, "cancelled, and nobody asked for it")
+                yield Violation("cancel", run.id, "cancelled, but nobody requested it")

@@ -1,4 +1,4 @@
-"""Rules about events: what each follower saw, and what all of them together did."""
+"""Rules about events: those that each follower saw, and those that all of them saw together."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -6,15 +6,15 @@ from typing import Final
 from chaos.facts import Facts, Violation, text_of
 from chaos.history import TERMINAL_STATUS, Seen, Stream, Trouble
 
-# Through owner, peer, gateway and proxies on a busy machine: one follower hears that much later than another.
+# Via owner, peer, gateway and proxies on a busy machine, a follower may get an event this much after another.
 _DELIVERY_S: Final = 1.0
-# A slow proxy is still at its last chunk when its fault is over; a throttled one for longest.
+# After its fault ends, a slow proxy still delivers its last chunk; a throttled one takes longest.
 _LAST_CHUNK_S: Final = 2.0
 _HOLDING_LINK_FAULTS: Final = frozenset({"delay", "throttle", "partition", "partition_to", "partition_from"})
 
 
 def gaps(facts: Facts) -> Iterator[Violation]:
-    """Each stream begins where it was asked to and goes on by ones; attempts begin at 1 and never go back."""
+    """Each stream starts at the requested position without gaps; attempts start at 1 and never go back."""
     for stream in facts.history.streams:
         attempt, seq = stream.after or (0, 0)
         for event in stream.events:
@@ -26,7 +26,7 @@ def gaps(facts: Facts) -> Iterator[Violation]:
 
 
 def openings(facts: Facts) -> Iterator[Violation]:
-    """An attempt opens with what it is: the first a start, a later one a restart. A run that nobody had just ends."""
+    """The first attempt opens with a start, a later one with a restart. A run that was never claimed only ends."""
     for stream in facts.history.streams:
         for event in stream.events:
             is_opening = event.type in {"run_started", "run_restarted"}
@@ -38,7 +38,7 @@ def openings(facts: Facts) -> Iterator[Violation]:
 
 
 def terminals(facts: Facts) -> Iterator[Violation]:
-    """One end a run, the same for all, the stored one, and nothing after it."""
+    """A run has one end: the same for all, equal to the stored one, and with nothing after it."""
     for run_id, streams in facts.streams.items():
         ends = {
             (event.attempt, event.seq, event.type) for stream in streams for event in stream.events if event.is_terminal
@@ -52,14 +52,14 @@ def terminals(facts: Facts) -> Iterator[Violation]:
         if run:
             for attempt, _, kind in ends:
                 if (attempt, TERMINAL_STATUS[kind]) != (max(1, run.attempt), run.status):
-                    yield Violation("terminal", run_id, f"told {kind} of attempt {attempt}, stored {run}")
+                    yield Violation("terminal", run_id, f"reported {kind} of attempt {attempt}, stored {run}")
     for run in facts.history.runs:
         if run.status in TERMINAL_STATUS.values() and run.id not in facts.replays:
             yield Violation("terminal", run.id, "its events cannot be replayed to the end")
 
 
 def disagreements(facts: Facts) -> Iterator[Violation]:
-    """One id is one event, whoever sees it, live or replayed; no attempt is beyond the stored one."""
+    """An id denotes the same event for all followers, live or replayed; no attempt exceeds the stored one."""
     for run_id, streams in facts.streams.items():
         seen: dict[tuple[int, int], Seen] = {}
         for event in (event for stream in streams for event in stream.events):
@@ -73,11 +73,11 @@ def disagreements(facts: Facts) -> Iterator[Violation]:
 
 
 def stale_owners(facts: Facts) -> Iterator[Violation]:
-    """Once anyone has seen an attempt, nobody gets events of one before it: an owner without its lease is silent.
+    """Once anyone has seen an attempt, nobody receives events of an earlier one: an owner without a lease is silent.
 
-    What was sent in time may be held back on the way: by a slow or cut link that carries streams, or by a gateway that
-    stands still. Such a fault at that time puts the limit off until its end. A fault of the owner does not, nor one of
-    its link to the database: those are what makes owners stale.
+    Events that were sent in time may be delayed by a slow or cut link that carries streams, or by a paused gateway.
+    Such a fault extends the limit until its end. A fault of the owner, or of its link to the database, does not: those
+    make owners stale.
     """
     for run_id, streams in facts.streams.items():
         events = [event for stream in streams for event in stream.events]
@@ -105,7 +105,7 @@ def _holds_streams_back(trouble: Trouble) -> bool:
 
 
 def texts(facts: Facts) -> Iterator[Violation]:
-    """Deltas joined are the completed message."""
+    """The joined deltas equal the completed message."""
     for stream in facts.history.streams:
         for events in _whole_attempts(stream):
             completed = [str(event.fields["content"]) for event in events if event.type == "message_completed"]
@@ -114,7 +114,7 @@ def texts(facts: Facts) -> Iterator[Violation]:
 
 
 def strangers(facts: Facts) -> Iterator[Violation]:
-    """Others get 404, whatever they try; streams are of one's own runs."""
+    """Other users get 404 for every request; streams are only of one's own runs."""
     for call in facts.history.calls:
         if call.kind == "stranger" and call.outcome != "unknown" and call.status != 404:
             subject = call.run_id or call.thread_id

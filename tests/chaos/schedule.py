@@ -1,4 +1,4 @@
-"""One schedule from its seed to its verdict: load, faults, calm, and what the checker makes of it."""
+"""One schedule from its seed to its verdict: load, faults, a calm period, and the checker's result."""
 
 import asyncio
 import random
@@ -21,9 +21,9 @@ from chaos.workload import Actor, Until
 
 LOAD_S: Final = 4.0
 _USERS: Final = 6
-# From the end of the load: what was begun is followed, and runs end, or count as lost.
+# After the end of the load: streams are followed, and runs must end or they count as lost.
 _CALM_S: Final = 40.0
-# Beyond all that: accounts are made before, and what is stored is read after. A schedule mostly takes a tenth of it.
+# Includes creating accounts before the load and reading the state afterwards. Most schedules take a tenth of it.
 _GIVE_UP_S: Final = 120.0
 
 
@@ -35,16 +35,16 @@ class Result:
     violations: Sequence[Violation]
     took_s: float
     is_finished: bool = True
-    """Otherwise it was cut off, and the cluster may not be whole."""
+    """If False, it was aborted, and the cluster may be damaged."""
 
     @property
     def takeovers(self) -> int:
-        """Runs that more than one attempt was made at."""
+        """Runs with more than one attempt."""
         return sum(run.attempt > 1 for run in self.history.runs)
 
     @property
     def outcomes(self) -> Counter[str]:
-        """Of the users' operations; what was read afterwards is no operation."""
+        """Outcomes of the users' operations; reads after the load do not count."""
         return Counter(call.outcome for call in self.history.calls if call.kind != "read")
 
     @property
@@ -61,11 +61,11 @@ class Result:
 
 
 async def run_schedule(cluster: Cluster, seed: int, give_up_s: float = _GIVE_UP_S) -> Result:
-    """Leaves the cluster whole, unless it takes longer than `give_up_s`.
+    """Restores the cluster, unless the schedule takes longer than `give_up_s`.
 
-    Faults, their times and each user's steps are the seed's.
+    The seed determines the faults, their times and each user's steps.
     """
-    # No secret is drawn here.
+    # Not used for secrets.
     faults = plan_faults(random.Random(seed), LOAD_S)  # noqa: S311
     started_s = time.monotonic()
     history = History(clock=Clock(utc_now().timestamp(), started_s), lease_ttl_s=LEASE_TTL_S)
@@ -81,13 +81,13 @@ async def run_schedule(cluster: Cluster, seed: int, give_up_s: float = _GIVE_UP_
         is_finished = False
         trouble = Violation("schedule", f"seed {seed}", f"did not finish in {give_up_s:.0f} s")
     history.marks = cluster.marks.take()
-    # Of a history that is not whole nothing else can be said.
+    # An incomplete history allows no other conclusion.
     violations = [trouble] if trouble else check(history)
     return Result(seed, faults, history, violations, time.monotonic() - started_s, is_finished)
 
 
 async def _live_through(cluster: Cluster, seed: int, faults: Sequence[Fault], history: History) -> Violation | None:
-    """Load under faults, then what is left; a violation when that cannot be read."""
+    """Runs the load under faults, then reads the state; a violation if that cannot be read."""
     async with AsyncExitStack() as opened:
         users = [
             await ChaosUser.register(opened, cluster.gateway_urls, f"user-{number}", history)
@@ -98,7 +98,7 @@ async def _live_through(cluster: Cluster, seed: int, faults: Sequence[Fault], hi
         async with asyncio.TaskGroup() as group:
             group.create_task(torment(cluster, faults, history.troubles))
             for number, user in enumerate(users):
-                # Each their own, so that one's luck does not change another's steps.
+                # One generator per user, so that one user's outcomes do not change another's steps.
                 own = random.Random(f"{seed}/{number}")  # noqa: S311
                 group.create_task(Actor(user, users[number - 1], own, until).act())
         try:

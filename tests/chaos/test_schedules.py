@@ -1,4 +1,4 @@
-"""A few schedules of faults in every test run, more in `make nightly`; `make chaos N=200` runs as many as wanted."""
+"""A few schedules of faults in every test run, more in `make nightly`; `make chaos N=200` runs any number."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from chaos.campaign import run_campaign, say
 from chaos.cluster import Cluster, open_cluster
 
-# Five took 61 s beside other work on two cores, so 12 s would not hold; the verdict says how long it was.
+# Five took 61 s with other load on two cores, so 12 s would be too short; the verdict shows the actual time.
 AT_MOST_S_EACH = 20.0
 FEW = 2
 MANY = 60

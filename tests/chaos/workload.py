@@ -1,4 +1,4 @@
-"""What users do in a schedule: each step is drawn from the user's own seed, and everything seen is written down."""
+"""The users' actions in a schedule: each step is drawn from the user's seed, and everything seen is recorded."""
 
 import asyncio
 import random
@@ -13,13 +13,13 @@ from chaos.client import ChaosUser, is_finished, last_position
 from chaos.history import Order, Stream
 from chaos.orders import make_order
 
-# Between two tries of the same thing, at the other gateway.
+# Between two attempts of the same operation, the second at the other gateway.
 _RETRY_PAUSE_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """New work is begun before `load_ends_s`; work under way is given up at `give_up_s` (monotonic times)."""
+    """New work starts only before `load_ends_s`; work in progress is abandoned at `give_up_s` (monotonic times)."""
 
     load_ends_s: float
     give_up_s: float
@@ -31,12 +31,12 @@ class Until:
 
 class Actor:
     def __init__(self, user: ChaosUser, victim: ChaosUser, rng: random.Random, until: Until) -> None:
-        """`victim` is another user, whose things this one tries to get at."""
+        """`victim` is another user, whose data this one tries to access."""
         self._user = user
         self._victim = victim
         self._rng = rng
         self._until = until
-        # How often each is drawn.
+        # The weight of each step.
         self._steps = {
             self.chat: 6,
             self.send_twice: 3,
@@ -59,7 +59,7 @@ class Actor:
         await self.run_to_end(self._order(), self._any_gateway())
 
     async def send_twice(self) -> None:
-        """The same request at both gateways at the same time; at times one that must not wait, for itself neither."""
+        """Sends a request to both gateways concurrently; sometimes with `reject`, which must not reject its own run."""
         thread_id = await self._thread() if self._rng.random() < 0.5 else None
         order = self._order(thread_id, multitask="reject" if thread_id else "enqueue")
         async with asyncio.TaskGroup() as group:
@@ -74,7 +74,7 @@ class Actor:
                 group.create_task(self._follow_to_end(run_id, 1 - gateway, None))
 
     async def leave_and_resume(self) -> None:
-        """Gone after some events, back at the other gateway with the id of the last."""
+        """Disconnects after some events and resumes at the other gateway with the id of the last one."""
         await self.run_to_end(self._order(), self._any_gateway(), leave_after=self._rng.randrange(1, 8))
 
     async def cancel(self) -> None:
@@ -86,7 +86,7 @@ class Actor:
                 group.create_task(self._cancel_run(run_id, self._any_gateway()))
 
     async def pile_up(self) -> None:
-        """More inputs for a thread that is busy, by every strategy there is."""
+        """Sends more inputs to a busy thread, with every multitask strategy."""
         thread_id = await self._thread()
         if thread_id is None:
             return
@@ -122,7 +122,7 @@ class Actor:
             await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def intrude(self) -> None:
-        """Everything there is to read or stop of another user's."""
+        """Tries to read or stop everything of another user."""
         gateway = self._any_gateway()
         tries: list[tuple[str, str, dict[str, str]]] = []
         if self._victim.run_ids:
@@ -139,7 +139,7 @@ class Actor:
             await self._user.request("stranger", method, API + path, gateway, **about)
 
     async def run_to_end(self, order: Order, gateway: int, *, leave_after: int | None = None) -> None:
-        """Ask until the run is acknowledged or refused, always with the same key; then follow it to its end."""
+        """Repeats the request with one key until the run is acknowledged or refused; then follows it to its end."""
         while self._until.has_time:
             answer = await self._user.post_stream(order, gateway, leave_after)
             if answer.call.outcome == "fail":
@@ -151,7 +151,7 @@ class Actor:
             await asyncio.sleep(_RETRY_PAUSE_S)
 
     async def _follow_to_end(self, run_id: str, gateway: int, stream: Stream | None) -> None:
-        """Go on where `stream` was left, gateway by gateway, until the run has ended."""
+        """Continues after the end of `stream`, at alternating gateways, until the run has ended."""
         after = last_position(stream) if stream else None
         while self._until.has_time and not (stream and is_finished(stream)):
             answer = await self._user.follow(run_id, gateway, after)
@@ -173,7 +173,7 @@ class Actor:
             gateway = 1 - gateway
 
     async def _thread(self) -> str | None:
-        """One there is, or a new one; None when that cannot be had."""
+        """An existing thread or a new one; None if that fails."""
         if self._user.thread_ids and self._rng.random() < 0.5:
             return self._rng.choice(self._user.thread_ids)
         answer = await self._user.request("create_thread", "POST", f"{API}/threads", self._any_gateway(), json={})
@@ -184,7 +184,7 @@ class Actor:
         return thread_id
 
     async def _acknowledged(self, order: Order) -> str | None:
-        """The run of an order that another task has given; None when it was refused or takes too long."""
+        """The run of an order sent by another task; None if it was refused or takes too long."""
         while self._until.has_time:
             calls = [call for call in self._user.history.calls if call.key == order.key]
             found = next((call.run_id for call in calls if call.outcome == "ok"), None)

@@ -1,1 +1,1 @@
-"""Figures of durable runs under one kind of trouble each: `python -m chaos.figures <name>`."""
+"""Measurements of durable runs under one kind of fault each: `python -m chaos.figures <name>`."""

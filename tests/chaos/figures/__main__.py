@@ -1,4 +1,4 @@
-"""`python -m chaos.figures kill-points --count 100`: one measurement, its figures, its verdict on the last line."""
+"""`python -m chaos.figures kill-points --count 100`: takes one measurement, prints figures and, last, a verdict."""
 
 import argparse
 import asyncio
@@ -21,13 +21,13 @@ MEASUREMENTS: Mapping[str, tuple[Measurement, int]] = {
     "cancels": (cancels.measure, 100),
     "flat": (flat.measure, 1_000),
 }
-"""By name, each with its usual count."""
+"""By name, each with its default count."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m chaos.figures", description=__doc__)
     parser.add_argument("name", choices=sorted(MEASUREMENTS))
-    parser.add_argument("--count", type=int, help="how many of what it counts")
+    parser.add_argument("--count", type=int, help="how many of the things that it counts")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data-dir", type=Path, help="kept afterwards; a temporary folder when absent")
     options = parser.parse_args(arguments)

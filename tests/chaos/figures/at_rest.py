@@ -1,7 +1,7 @@
-"""What the processes of a cluster hold once all work is done: a storm that leaves more behind is a leak.
+"""The resources that a cluster's processes hold once all work is done: growth after load is a leak.
 
-Connections to the database are counted apart: a pool fills as chance has it, and stays so. What it must not have is one
-that is still in use.
+Connections to the database are counted separately: pools grow by chance and stay that size. But none of their
+connections may still be in use.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from chaos.figures.report import Report
 
 _JOBS: Final = "SELECT (SELECT count(*) FROM agent.outbox) + (SELECT count(*) FROM memory.jobs)"
 _DONE_WITHIN_S: Final = 300.0
-# Until connections that were cut are gone on either side.
+# Until cut connections are closed on both sides.
 _SETTLES_S: Final = 40.0
 _UNUSED_WITHIN_S: Final = 20.0
-# What happens to be open at the moment of counting: a scrape, a ping.
+# Connections that happen to be open while counting: a scrape, a ping.
 _PASSING: Final = 2
 _POOL: Final = "mesh_database_pool_connections"
 
@@ -33,7 +33,7 @@ _POOL: Final = "mesh_database_pool_connections"
 class AtRest:
     held: Held
     to_database: int
-    """Its connections, which `held` counts too; of PostgreSQL those of all services."""
+    """Its database connections, which `held` also counts; for PostgreSQL, those of all services."""
 
     @property
     def other_sockets(self) -> int:
@@ -41,8 +41,8 @@ class AtRest:
 
 
 async def at_rest(cluster: Cluster) -> dict[str, AtRest]:
-    """By process, once all that a storm left to do is done, remembering too. Raises TimeoutError, also when a
-    connection of a pool stays in use."""
+    """By process, once all pending work is done, including memory's. Raises TimeoutError, also if a pool's
+    connection stays in use."""
     await _until_done(cluster)
     await asyncio.sleep(_SETTLES_S)
     await _until_unused(cluster)
@@ -56,14 +56,10 @@ def compare(report: Report, before: Mapping[str, AtRest], after: Mapping[str, At
         was = before[name]
         report.say(
             f"{name}: {was.held.memory_mib:.0f} to {now.held.memory_mib:.0f} MiB, {was.other_sockets} to "
-            f"{now.other_sockets} sockets beside {was.to_database} and {now.to_database} connections to the database"
+            f"{now.other_sockets} sockets, besides {was.to_database} and {now.to_database} connections to the database"
         )
-        report.require(
-            now.other_sockets <= was.other_sockets + _PASSING, f"{name} has its connections back to the start"
-        )
-        report.require(
-            now.held.memory_mib <= 1.2 * was.held.memory_mib + 20, f"{name} has its memory back to the start"
-        )
+        report.require(now.other_sockets <= was.other_sockets + _PASSING, f"{name} is back to its initial connections")
+        report.require(now.held.memory_mib <= 1.2 * was.held.memory_mib + 20, f"{name} is back to its initial memory")
 
 
 async def _until_done(cluster: Cluster) -> None:
@@ -71,7 +67,7 @@ async def _until_done(cluster: Cluster) -> None:
         asyncio.timeout(_DONE_WITHIN_S),
         await psycopg.AsyncConnection.connect(cluster.stack.postgres.url_of("mesh"), autocommit=True) as connection,
     ):
-        while await _jobs(connection):  # noqa: ASYNC110 - another process' doing has no event
+        while await _jobs(connection):  # noqa: ASYNC110 - no event across processes
             await asyncio.sleep(1.0)
 
 
@@ -81,7 +77,7 @@ async def _jobs(connection: psycopg.AsyncConnection) -> int:
 
 
 async def _until_unused(cluster: Cluster) -> None:
-    """A poll of a queue has a connection for a moment, a leak for ever. Raises httpx.HTTPError."""
+    """A poll of a queue uses a connection for a moment, a leak forever. Raises httpx.HTTPError."""
     ports = [
         cluster.stack.environments.ports_of(service, number).metrics
         for service in SERVICES
@@ -94,7 +90,7 @@ async def _until_unused(cluster: Cluster) -> None:
 
 
 def _in_use(metrics: str) -> float:
-    """Connections of all pools together."""
+    """Connections in use of all pools together."""
     return sum(
         sample.value
         for family in text_string_to_metric_families(metrics)

@@ -1,4 +1,4 @@
-"""Cancelling in the middle of an answer, from any gateway: how soon the provider is left, and what is billed."""
+"""Cancels in the middle of an answer, from any gateway: how soon the provider's connection closes, what is billed."""
 
 import asyncio
 import random
@@ -35,9 +35,9 @@ async def measure(report: Report, data_dir: Path, count: int, seed: int) -> None
             latency_s, tokens_beyond = await _cancel(user, admin, rng)
             left.append(latency_s)
             beyond.append(tokens_beyond)
-    report.say(f"from the request to cancel until the provider was left: {spread(left, digits=3)}")
+    report.say(f"from the cancel request until the provider's connection closed: {spread(left, digits=3)}")
     report.say(f"tokens the provider sent beyond those billed: {spread(beyond, unit='tokens', digits=0)}")
-    report.require(percentile(left, 99) <= _BOUND_S, f"the provider is left within {_BOUND_S} s (p99)")
+    report.require(percentile(left, 99) <= _BOUND_S, f"the provider's connection closes within {_BOUND_S} s (p99)")
     report.require(min(beyond, default=0) >= 0, "nothing is billed that was not sent")
     report.require(max(beyond, default=0) <= _BOUND_S * 1_000 / _PACE_MS + 1, "what was received is billed")
 
@@ -50,7 +50,7 @@ async def _cancel(user: ChaosUser, admin: SimulatorAdmin, rng: random.Random) ->
     answer = await user.post_stream(order, gateway, leave_after=rng.randrange(3, 12))
     run_id = answer.call.run_id
     await asyncio.sleep(rng.uniform(0.0, 0.3))
-    # The simulator tells Unix times.
+    # The simulator reports Unix times.
     asked_s = time.time()
     path = f"{API}/runs/{run_id}/cancel"
     cancelled = await user.request("cancel", "POST", path, rng.randrange(2), run_id=run_id)

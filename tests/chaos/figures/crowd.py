@@ -1,4 +1,4 @@
-"""Many followers of few runs, cheap enough that a thousand of them fit beside the mesh: aiohttp, and no parsing."""
+"""Many followers of few runs, cheap enough to run a thousand of them next to the mesh: aiohttp, and no parsing."""
 
 import asyncio
 import time
@@ -16,15 +16,15 @@ _RETRY_PAUSE_S = 0.2
 
 @dataclass(slots=True)
 class Follower:
-    """Goes from gateway to gateway with the id of the last event it saw, until the run has ended."""
+    """Reconnects, to one gateway after another, with the id of the last event it saw until the run has ended."""
 
     user: ChaosUser
     run_id: str
     gateway: int
-    places: list[tuple[int, int]] = field(default_factory=list)
+    positions: list[tuple[int, int]] = field(default_factory=list)
     """Attempt and seq of every event, in order."""
     back_s: list[float] = field(default_factory=list)
-    """Monotonic times at which a stream was open again."""
+    """Monotonic times at which a stream was reopened."""
     ended_as: str = ""
     ended_s: float = 0.0
     """Monotonic time of its end."""
@@ -41,8 +41,8 @@ class Follower:
     async def _follow_once(self, session: aiohttp.ClientSession) -> None:
         client = self.user.clients[self.gateway]
         headers = {"Authorization": client.http.headers["authorization"]}
-        if self.places:
-            attempt, seq = self.places[-1]
+        if self.positions:
+            attempt, seq = self.positions[-1]
             headers["Last-Event-ID"] = f"{self.run_id}:{attempt}:{seq}"
         url = f"{str(client.http.base_url).rstrip('/')}{API}/runs/{self.run_id}/events"
         async with session.get(url, headers=headers) as response:
@@ -67,17 +67,17 @@ class Follower:
             return
         name, _, _ = frame[4:].partition(b"\n")
         _, attempt, seq = name.decode().split(":")
-        self.places.append((int(attempt), int(seq)))
+        self.positions.append((int(attempt), int(seq)))
         if any(terminal in frame + b"\n" for terminal in _TERMINAL):
             self.ended_s = time.monotonic()
             self.ended_as = frame.split(b"event: ", 1)[1].split(b"\n")[0].decode()
 
     def fault(self) -> str:
-        """What is wrong with what it saw; nothing when every attempt came without a gap and the end came."""
+        """What is wrong with the events it saw; empty if no attempt has a gap and the end came."""
         if not self.ended_as:
-            return f"{self.run_id}: no end after {self.places[-1:]}"
-        for attempt in dict.fromkeys(attempt for attempt, _ in self.places):
-            seqs = [seq for current, seq in self.places if current == attempt]
+            return f"{self.run_id}: no end after {self.positions[-1:]}"
+        for attempt in dict.fromkeys(attempt for attempt, _ in self.positions):
+            seqs = [seq for current, seq in self.positions if current == attempt]
             if seqs != list(range(1, len(seqs) + 1)):
                 return f"{self.run_id}: attempt {attempt} came as {seqs}"
-        return "" if self.places == sorted(self.places) else f"{self.run_id}: attempts came in no order"
+        return "" if self.positions == sorted(self.positions) else f"{self.run_id}: attempts came out of order"

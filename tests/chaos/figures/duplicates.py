@@ -1,4 +1,4 @@
-"""The same request at both gateways at the same time, 2,000 times: one run each, and one question to the model."""
+"""The same request at both gateways concurrently, 2,000 times: one run each, and one call of the model."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from chaos.figures.report import Report
 from chaos.history import History, Order
 
 _AT_ONCE = 10
-# A user may have 50 runs waiting; each thread is used a hundred times.
+# A user may have 50 pending runs; each thread is used a hundred times.
 _USERS = 20
 
 
@@ -36,8 +36,8 @@ async def measure(report: Report, data_dir: Path, count: int, seed: int) -> None
         runs = {run_id for pair in pairs for run_id in pair}
         await _until_idle(admin, count)
         asked = (await admin.stats())["requests"].get("chat_stream", 0)
-    report.say(f"{len(pairs)} pairs, {same} named the same run, {len(runs)} runs, {asked} questions to the model")
-    report.require(same == count, "both answers of each pair name one run")
+    report.say(f"{len(pairs)} pairs, {same} named the same run, {len(runs)} runs, {asked} calls of the model")
+    report.require(same == count, "both answers of each pair name the same run")
     report.require(len(runs) == count, "as many runs as pairs")
     report.require(asked == count, "each run was executed once")
 
@@ -51,5 +51,5 @@ async def _pairs(user: ChaosUser, waiting: Iterator[int], pairs: list[tuple[str,
 
 async def _until_idle(admin: SimulatorAdmin, count: int) -> None:
     async with asyncio.timeout(60):
-        while (await admin.stats())["requests"].get("chat_stream", 0) < count:  # noqa: ASYNC110 - another process' doing has no event
+        while (await admin.stats())["requests"].get("chat_stream", 0) < count:  # noqa: ASYNC110 - no event across processes
             await asyncio.sleep(0.2)

@@ -1,6 +1,7 @@
-"""A thread of 1,000 real turns: the CPU time of its last turns and of turns 11 to 60 of new threads, remembering apart.
+"""A thread of 1,000 real turns: the CPU time of its last turns and of turns 11 to 60 of new threads.
 
-In turns, three times, and compared pair by pair: a shared machine's speed drifts by a quarter within a minute.
+Figures are without and with memory's work. Measured alternately, three times, and compared pair by pair: a shared
+machine's speed drifts by a quarter within a minute.
 """
 
 import asyncio
@@ -17,19 +18,19 @@ from chaos.cluster import Cluster, ServiceEnv, open_cluster
 from chaos.figures.report import Report
 from chaos.history import History, Order
 
-# Of 10 turns the CPU time is but a few ticks of /proc for each process.
+# The CPU time of 10 turns is only a few ticks of /proc per process.
 _PART = 50
 _FIRST = 10
 _PAIRS = 3
-# Longer than a turn, so that a part is remembered after it and in one delivery; the delay grows tenfold at most.
+# Longer than a turn, so that memory gets a part after it and in one delivery; the delay grows at most tenfold.
 _REMEMBER_DELAY_S = 2
 _REMEMBERED_AFTER_S = 8.0
 
-# Late turns to early ones.
+# Ratio of late turns to early ones.
 _MOST = 1.1
 
 type CPU = Mapping[str, float]
-"""Milliseconds a turn, by process."""
+"""Milliseconds per turn, by process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """One thread of a user's."""
+    """One thread of a user."""
 
     cluster: Cluster
     user: ChaosUser
@@ -67,7 +68,7 @@ class Talk:
             assert answer.call.outcome == "ok", answer
 
     async def measured(self, first: int, last: int) -> Part:
-        """What it costs to say these, `_PART` in number."""
+        """The cost of these turns, `_PART` in number."""
         await asyncio.sleep(_REMEMBERED_AFTER_S)
         before = held(self.cluster.pids)
         await self.say(first, last)
@@ -82,7 +83,7 @@ async def measure(report: Report, data_dir: Path, count: int, seed: int) -> None
     async with open_cluster(data_dir, quiet) as cluster, AsyncExitStack() as opened:
         user = await ChaosUser.register(opened, cluster.gateway_urls, "user", History())
         warming, talk = [await _talk(cluster, user) for _ in range(2)]
-        # Caches and plans, on a thread of its own.
+        # Fills caches and plans, on a separate thread.
         await warming.say(1, 2 * _PART)
         await talk.say(1, count - _PAIRS * _PART)
         pairs = []
@@ -91,14 +92,14 @@ async def measure(report: Report, data_dir: Path, count: int, seed: int) -> None
             await fresh.say(1, _FIRST)
             early = await _shown(report, fresh, _FIRST + 1)
             pairs.append((early, await _shown(report, talk, count - left * _PART + 1)))
-    _compare(report, "saying", [(early.saying_ms, late.saying_ms) for early, late in pairs])
-    _compare(report, "with remembering", [(early.all_ms, late.all_ms) for early, late in pairs])
+    _compare(report, "without memory", [(early.saying_ms, late.saying_ms) for early, late in pairs])
+    _compare(report, "with memory", [(early.all_ms, late.all_ms) for early, late in pairs])
 
 
 def _compare(report: Report, what: str, pairs: Sequence[tuple[float, float]]) -> None:
     ratio = median(late / early for early, late in pairs)
-    told = ", ".join(f"{early:.1f} and {late:.1f}" for early, late in pairs)
-    report.say(f"{what}: {told} ms CPU a turn early and late, {ratio:.2f} times")
+    figures = ", ".join(f"{early:.1f} and {late:.1f}" for early, late in pairs)
+    report.say(f"{what}: {figures} ms CPU per turn early and late, {ratio:.2f} times")
     report.require(ratio <= _MOST, f"late turns cost within 10 % of early ones, {what}")
 
 

@@ -1,4 +1,4 @@
-"""A thousand followers dropped at once, and a rolling restart of every replica under a thousand open streams."""
+"""Drops a thousand followers at once, and restarts every replica in turn under a thousand open streams."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from chaos.history import History, Order
 
 _PER_RUN = 10
 _BOUND_S = 10.0
-# One word a second: a thousand streams are a thousand events a second, which is what two cores carry beside all else.
+# One word per second: a thousand streams are a thousand events per second, which two cores can still carry.
 _PACE = "[[sim:itl=1000]]"
 _ENV: ServiceEnv = {
     "agent": {
@@ -32,7 +32,7 @@ _ENV: ServiceEnv = {
 
 
 async def drop(report: Report, data_dir: Path, count: int, seed: int) -> None:
-    """All `count` are on one gateway, which is killed; they come back to the other."""
+    """All `count` are on one gateway, which is killed; they reconnect to the other."""
     del seed
 
     async def harm(cluster: Cluster) -> float:
@@ -44,28 +44,28 @@ async def drop(report: Report, data_dir: Path, count: int, seed: int) -> None:
         return killed_s
 
     async with open_cluster(data_dir, _ENV) as cluster:
-        # The first storm fills pools up and loads modules; what a second one like it leaves behind is a leak.
+        # The first drop fills pools and loads modules; resources that an equal second one leaves behind are a leak.
         await _drop_once(report, cluster, count, harm)
         before = await at_rest(cluster)
         await _drop_once(report, cluster, count, harm)
         after = await at_rest(cluster)
-        # Of the processes that lived through it.
+        # Only compare processes that were not restarted.
         del after[names_of("gateway")[0]]
         compare(report, before, after)
 
 
 async def _drop_once(report: Report, cluster: Cluster, count: int, harm: Callable[[Cluster], Awaitable[float]]) -> None:
     killed_s, followers = await _under_streams(report, cluster, count, seconds=45, harm=harm, gateways=(0,))
-    # Who had seen the end by then had nothing to come back for; who was lost has no end, and is reported above.
+    # Followers that had seen the end had no reason to reconnect; lost ones have no end and are reported above.
     dropped = [one for one in followers if one.ended_s > killed_s]
     back = [min((at_s for at_s in one.back_s if at_s > killed_s), default=1e9) - killed_s for one in dropped]
-    report.say(f"{len(dropped)} of {len(followers)} followers dropped at once, back after {spread(back)}")
-    report.require(len(dropped) >= 0.9 * len(followers), "nearly all were following when the gateway died")
-    report.require(max(back) <= _BOUND_S, f"all are back within {_BOUND_S:.0f} s")
+    report.say(f"{len(dropped)} of {len(followers)} followers dropped at once, reconnected after {spread(back)}")
+    report.require(len(dropped) >= 0.9 * len(followers), "nearly all were following when the gateway was killed")
+    report.require(max(back) <= _BOUND_S, f"all reconnect within {_BOUND_S:.0f} s")
 
 
 async def rolling(report: Report, data_dir: Path, count: int, seed: int) -> None:
-    """SIGTERM and start again, replica by replica, gateways and agents and then the rest."""
+    """Stops each replica with SIGTERM and starts it again: gateways and agents, then the rest."""
     del seed
 
     async def harm(cluster: Cluster) -> float:
@@ -78,7 +78,7 @@ async def rolling(report: Report, data_dir: Path, count: int, seed: int) -> None
 
     async with open_cluster(data_dir, _ENV) as cluster:
         _, followers = await _under_streams(report, cluster, count, seconds=40, harm=harm, gateways=(0, 1))
-        report.say(f"{sum(one.streams for one in followers) - len(followers)} times a follower came back")
+        report.say(f"{sum(one.streams for one in followers) - len(followers)} times a follower reconnected")
 
 
 async def _under_streams(
@@ -90,7 +90,7 @@ async def _under_streams(
     harm: Callable[[Cluster], Awaitable[float]],
     gateways: tuple[int, ...],
 ) -> tuple[float, list[Follower]]:
-    """`count` followers of a tenth as many runs, which take `seconds`; what `harm` gives, and the followers."""
+    """`count` followers of a tenth as many runs, which take `seconds`; returns `harm`'s result and the followers."""
     async with AsyncExitStack() as opened:
         runs = await _start_runs(opened, cluster, count // _PER_RUN, seconds)
         session = aiohttp.ClientSession(
@@ -139,5 +139,5 @@ async def _start(user: ChaosUser, message: str) -> str:
 
 async def _until_all_follow(followers: list[Follower]) -> None:
     async with asyncio.timeout(60):
-        while not all(follower.places for follower in followers):  # noqa: ASYNC110 - other tasks' doing has no event
+        while not all(follower.positions for follower in followers):  # noqa: ASYNC110 - no event from other tasks
             await asyncio.sleep(0.1)

@@ -1,7 +1,7 @@
-"""kill -9 of an agent at random points of turns with tools: how long until another goes on, and what acted twice.
+"""kill -9 of an agent at random points of turns with tools: how long until another takes over, and what acted twice.
 
-With the leases of production. All runs of a round are under way when one of the two agents is killed; those it owned
-are the points.
+With production's leases. All runs of a round are in progress when one of the two agents is killed; the runs that it
+owned are the kill points.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from chaos.orders import make_order
 from chaos.workload import Actor, Until
 
 _USERS = 12
-# A turn of these orders takes 0.2 to 4 s: the kill falls anywhere in it.
+# A turn of these orders takes 0.2 to 4 s, so the kill may come at any point of it.
 _KILL_AFTER_S = (0.1, 2.5)
 _CALM_S = 60.0
 _BOUND_S = 10.0

@@ -1,4 +1,4 @@
-"""Each part killed or restarted under load, one after the other: how many turns came to their end, and how."""
+"""Kills or restarts each part under load, one after the other: how many turns ended, and how."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ _CALM_S = 60.0
 
 
 async def measure(report: Report, data_dir: Path, count: int, seed: int) -> None:
-    """`count`: seconds that Redis is away, and that PostgreSQL is restarted every 20 s for."""
+    """`count`: for how many seconds Redis is down, and for how many PostgreSQL is restarted every 20 s."""
     async with open_cluster(data_dir, {"agent": {"AGENT_LEASE_TTL_S": "6"}}) as cluster:
         for name in ("gateway", "agent", "auth", "memory", "eval"):
             await _phase(report, cluster, seed, f"kill -9 {name}, back after {_DOWN_S:.0f} s", _killed(name, _DOWN_S))
@@ -77,7 +77,7 @@ async def _phase(
             for user in users:
                 group.create_task(read_aftermath(user, give_up_s))
     history.marks = cluster.marks.take()
-    _tell(report, what, history)
+    _report(report, what, history)
 
 
 async def _chat_until(has_ended: asyncio.Event, user: ChaosUser, rng: random.Random) -> None:
@@ -88,7 +88,7 @@ async def _chat_until(has_ended: asyncio.Event, user: ChaosUser, rng: random.Ran
         await Actor(user, user, rng, Until(give_up_s, give_up_s)).run_to_end(order, rng.randrange(2))
 
 
-def _tell(report: Report, what: str, history: History) -> None:
+def _report(report: Report, what: str, history: History) -> None:
     for violation in check(history):
         report.require(holds=False, what=f"{what}: {violation}")
     first_tries: dict[str, bool] = {}
@@ -100,7 +100,7 @@ def _tell(report: Report, what: str, history: History) -> None:
     succeeded = statuses["succeeded"]
     runs = max(1, statuses.total())
     report.say(
-        f"{what}: {len(first_tries)} turns, acknowledged at the first try {at_once / max(1, len(first_tries)):.1%}, "
+        f"{what}: {len(first_tries)} turns, acknowledged at first {at_once / max(1, len(first_tries)):.1%}, "
         f"succeeded {succeeded / runs:.1%}, {dict(statuses)}, "
         f"{sum(run.attempt > 1 for run in history.runs)} taken over"
     )

@@ -1,4 +1,4 @@
-"""What a measurement prints: lines of figures, and whether its bounds held."""
+"""The output of a measurement: lines of figures, and whether its limits held."""
 
 import sys
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ class Report:
         sys.stdout.flush()
 
     def require(self, holds: object, what: str) -> None:
-        """A bound that must hold; `what` says it, and is printed when it does not."""
+        """A condition that must hold; `what` describes it and is printed if it does not."""
         if not holds:
             self.failures.append(what)
             self.say(f"VIOLATED: {what}")
 
     def verdict(self) -> int:
-        """The exit code; says the last line."""
+        """Prints the last line and returns the exit code."""
         self.say(f"FAILED, {len(self.failures)} bounds" if self.failures else "PASSED")
         return 1 if self.failures else 0
 

@@ -1,4 +1,4 @@
-"""A chaos user who also notes when events came."""
+"""A chaos user who also records when events came."""
 
 import time
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from chaos.history import Stream
 
 
 class TimedUser(ChaosUser):
-    """`restarted_s`: by run, when `run_restarted` first came; `ended_s`: when its terminal event did (monotonic)."""
+    """By run, monotonic: `restarted_s` is when `run_restarted` first came, `ended_s` when its terminal event came."""
 
     restarted_s: dict[str, float]
     ended_s: dict[str, float]

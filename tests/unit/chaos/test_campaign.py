@@ -63,8 +63,8 @@ def test_a_full_campaign_passes() -> None:
 @pytest.mark.parametrize(
     ("change", "floor"),
     [
-        (do_nothing, "8 runs a schedule"),
-        (run_too_little, "8 runs a schedule"),
+        (do_nothing, "8 runs per schedule"),
+        (run_too_little, "8 runs per schedule"),
         (fail_too_often, "80% succeeded or cancelled"),
         (take_nothing_over, "a takeover"),
         (mark_idempotent_only, "a mark of a `once` call"),
