@@ -36,8 +36,8 @@ class Instructions:
     def prompt(self, memories: Sequence[str]) -> str:
         """The system message. Each memory is one line, so that it cannot imitate a heading or another speaker."""
         facts = "\n".join(f"- {' '.join(memory.split())}" for memory in memories)
-        told = Template(self.memories).safe_substitute(facts=facts) if facts else ""
-        return Template(self.system).safe_substitute(dict(self.variables), memories=told).strip()
+        rendered = Template(self.memories).safe_substitute(facts=facts) if facts else ""
+        return Template(self.system).safe_substitute(dict(self.variables), memories=rendered).strip()
 
 
 @dataclass(frozen=True, slots=True)
