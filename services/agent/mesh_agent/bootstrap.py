@@ -1,6 +1,6 @@
-"""Wires the agent: opens pools, channels and the provider's session, closes them in reverse.
+"""Wires the agent: opens pools, channels and the provider's session, and closes them in reverse order.
 
-Why it exists: nothing of this is made at import, so that tests and commands can make their own.
+Nothing is created at import time, so that tests and commands can create their own.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -69,18 +69,19 @@ from mesh_agent.usecases.threads import Threads
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _OUTBOX_CONCURRENCY = 32
-# langgraph-checkpoint-postgres writes by psycopg, and only for turns with tools.
+# langgraph-checkpoint-postgres writes through psycopg, and only for turns with tools.
 _CHECKPOINTS_POOL_SHARE = 0.25
 _OUTBOX_TIMEOUT_S = 15.0
-# Of a connection's age: the runs that a shared stream takes last have the other half, and the grace, to end.
+# Share of a connection's maximum age during which a shared stream accepts runs. The last of them have the rest of the
+# age, and the grace period, to end.
 _SHARED_STREAM_SHARE = 0.5
-# Where a server listens that listens everywhere; nobody reaches it there.
+# Wildcard listen addresses. No client can connect to them.
 _ANY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The other services, and the other replicas of this one."""
+    """The other services and the other replicas of the agent."""
 
     entitlements: EntitlementsSource
     usage: UsageSink
@@ -173,7 +174,7 @@ async def _run_parts(
         total=None, sock_connect=settings.model_connect_timeout_s, sock_read=settings.model_read_timeout_s
     )
     connector = aiohttp.TCPConnector(limit=settings.max_runs)
-    # No cookies: what a provider sets for one user's call must not come back with another's.
+    # No cookies: a cookie that a provider sets in one user's call must not be sent in another's.
     cookies = aiohttp.DummyCookieJar()
     session = await stack.enter_async_context(
         aiohttp.ClientSession(timeout=timeout, connector=connector, cookie_jar=cookies)
@@ -205,7 +206,8 @@ def _default_plan(settings: AgentSettings, models: Sequence[Model], tools: ToolR
 async def _tools(stack: AsyncExitStack, settings: AgentSettings, clock: Clock) -> list[MeshTool]:
     tools = [MeshTool(current_time_tool(clock), Effect.NONE), MeshTool(calculate_tool(), Effect.NONE)]
     if settings.http_tools:
-        # A connection a call: one kept open may be closed under a request, and then nobody knows whether it arrived.
+        # One connection per call. The server may close a kept-alive connection just as a request is sent, and then it
+        # is unknown whether the request arrived.
         connector = aiohttp.TCPConnector(limit=settings.max_runs, force_close=True)
         session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         await stack.enter_async_context(session)

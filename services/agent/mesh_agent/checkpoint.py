@@ -1,9 +1,9 @@
-"""LangGraph's checkpoints, kept back until a safe point, written under the run's lease.
+"""LangGraph's checkpoints, buffered until a safe point and written under the run's lease.
 
-langgraph-checkpoint-postgres writes each step; a plain turn would pay for steps nobody resumes. So this
-saver buffers, and flushes before a tool starts and after each tool result, on a connection whose transaction first
-locks the lease's row and compares the fencing number: a stale owner cannot write. A fresh AsyncPostgresSaver per
-flush, because one serialises all its calls behind a lock (langgraph#7259).
+langgraph-checkpoint-postgres writes each step, so a plain turn would pay for steps from which no run resumes. This
+saver buffers them instead, and flushes before a tool starts and after each tool result. The transaction of a flush
+first locks the lease's row and compares the fencing number, so a stale owner cannot write. Each flush creates an
+AsyncPostgresSaver, because one serialises all its calls behind a lock (langgraph#7259).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from mesh_agent.lease import while_lease_holds
 from mesh_agent.store.claims import forget_lost_attempts, lock_lease
 from mesh_agent.store.once_calls import begin_call, share_run
 
-# Only LangChain's own messages and plain values: what is read back can never name a class to construct.
+# Only LangChain's own messages and plain values: stored data can never name a class to construct.
 _STRICT = JsonPlusSerializer(allowed_msgpack_modules=None)
 
 FENCE = "mesh_fence"
@@ -45,7 +45,7 @@ _Write = Callable[[AsyncPostgresSaver], Any]
 
 @dataclass(slots=True)
 class RunCheckpoints:
-    """The checkpoints of one attempt: what waits for the next safe point, and whether anything was written."""
+    """The checkpoints of one attempt: `waiting` are the writes of the next safe point."""
 
     claim: Claim
     holds_lease: Callable[[], bool]
@@ -55,13 +55,13 @@ class RunCheckpoints:
     has_written: bool = False
 
     async def flush(self) -> None:
-        """Writes what waits. Raises LeaseLostError when the run is not ours any more."""
+        """Writes the pending checkpoints. Raises LeaseLostError if this replica no longer owns the run."""
         await self._flush(None)
 
     async def begin_once(self, call_key: str) -> bool:
-        """A safe point that also records that a call which may run once only begins now.
+        """A safe point that also records the start of a call that may run only once.
 
-        False when an attempt before has begun it: whether it took effect is unknown then. Raises LeaseLostError.
+        False if an earlier attempt has started the call: whether it took effect is then unknown. Raises LeaseLostError.
         """
         may_begin = await self._flush(call_key)
         if not self.holds_lease():
@@ -80,7 +80,8 @@ class RunCheckpoints:
 
     async def _write(self, writes: Sequence[_Write], once_key: str | None) -> bool:
         async with self.database.as_subject(self.claim.subject) as connection:
-            # The run's row before the lease's, as everywhere: the record of a call locks it through its foreign key.
+            # Lock the run's row before the lease's, as everywhere: inserting the record of a call locks the run through
+            # its foreign key.
             if once_key is not None:
                 await share_run(connection, self.claim.run_id)
             if self.claim.lost_attempts:
@@ -94,9 +95,10 @@ class RunCheckpoints:
 
 
 class BufferedSaver(BaseCheckpointSaver[str]):
-    """One per process, compiled into the graph; `thread_id` of its configs is the execution's id.
+    """One per process, compiled into the graph. `thread_id` in its configs is the execution's id.
 
-    Attempts are told apart by their fencing number, for one that lost its lease may still be here when the next comes.
+    The fencing number tells attempts apart, because an attempt that lost its lease may still run here when the next
+    one starts.
     """
 
     def __init__(self, database: Database) -> None:
@@ -106,17 +108,18 @@ class BufferedSaver(BaseCheckpointSaver[str]):
 
     @asynccontextmanager
     async def open(self, claim: Claim, holds_lease: Callable[[], bool]) -> AsyncIterator[RunCheckpoints]:
-        """Takes checkpoints of this attempt while open; what was not flushed is dropped with it."""
+        """Accepts checkpoints of this attempt while open. On exit, drops those that were not flushed."""
         checkpoints = self._open[claim.fence] = RunCheckpoints(claim, holds_lease, self._database)
         try:
             yield checkpoints
         finally:
             del self._open[claim.fence]
-            # What waits knows the graph's context, which knows the attempt and so these checkpoints: a cycle.
+            # Pending writes refer to the graph's context, which refers to the attempt and so to these checkpoints: a
+            # reference cycle.
             checkpoints.waiting.clear()
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The last safe point of the attempts before; the first of an execution has none, and asks nobody."""
+        """The last safe point of the earlier attempts. The first attempt of an execution has none and runs no query."""
         claim = self._checkpoints(config).claim
         if claim.opens_execution:
             return None
@@ -131,12 +134,12 @@ class BufferedSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         self._checkpoints(config).waiting.append(lambda saver: saver.aput(config, checkpoint, metadata, new_versions))
-        place = config["configurable"]
+        configurable = config["configurable"]
         return {
             "configurable": {
-                "thread_id": place["thread_id"],
-                FENCE: place[FENCE],
-                "checkpoint_ns": place.get("checkpoint_ns", ""),
+                "thread_id": configurable["thread_id"],
+                FENCE: configurable[FENCE],
+                "checkpoint_ns": configurable.get("checkpoint_ns", ""),
                 "checkpoint_id": checkpoint["id"],
             }
         }
@@ -150,7 +153,7 @@ class BufferedSaver(BaseCheckpointSaver[str]):
             await checkpoints.flush()
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002 - LangGraph's signature
-        """As langgraph-checkpoint-postgres counts, without its random tail: one owner writes, the fence sees to it."""
+        """Counts like langgraph-checkpoint-postgres, without its random suffix: the fence ensures a single writer."""
         number = 0 if current is None else int(str(current).split(".")[0])
         return f"{number + 1:032}"
 
@@ -160,7 +163,8 @@ class BufferedSaver(BaseCheckpointSaver[str]):
 
 @asynccontextmanager
 async def _saver_on(connection: AsyncConnection) -> AsyncIterator[AsyncPostgresSaver]:
-    """It speaks to psycopg past SQLAlchemy, whose errors alone the unit of work knows: Unavailable comes from here."""
+    """A saver on the connection's transaction. Raises Unavailable itself: the saver calls psycopg directly, and the
+    unit of work translates only SQLAlchemy's errors."""
     raw = await connection.get_raw_connection()
     try:
         yield AsyncPostgresSaver(cast("psycopg.AsyncConnection[Any]", raw.driver_connection), serde=_STRICT)

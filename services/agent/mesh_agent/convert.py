@@ -1,4 +1,4 @@
-"""proto <-> domain. What comes in is checked here; what is wrong is named by its field."""
+"""Converts between proto and domain, and validates requests. Errors name the invalid field."""
 
 from collections.abc import Mapping
 from datetime import datetime

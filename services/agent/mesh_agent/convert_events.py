@@ -7,12 +7,12 @@ from mesh_common.events.model import RunEvent
 from mesh_common.events.wire import event_pb
 from mesh_common.ids import RunId
 
-# A gRPC message takes 1 MiB. One event may be nearly as large (a long answer), and most have a hundred bytes.
+# A gRPC message may have 1 MiB. One event may be nearly as large (a long answer), but most have about 100 bytes.
 _SHARED_BYTES: Final = 262_144
 
 
 class SharedEvents:
-    """A message of FollowStartedRuns in the making (`fan_out.SharedMessage`)."""
+    """Builds one message of FollowStartedRuns (`fan_out.SharedMessage`)."""
 
     def __init__(self) -> None:
         self.pb = pb.FollowStartedRunsResponse()

@@ -17,17 +17,17 @@ MAX_METADATA_KEY_CHARS = 64
 MAX_METADATA_VALUE_CHARS = 512
 MAX_TOOL_RESULT_CHARS = 8_000
 MAX_LOST_ATTEMPTS = 3
-"""Attempts whose owner went away, without a new safe point between, before a run fails: one that kills its replica
-must not kill all of them in turn. Attempts given back by a drain do not count."""
+"""A run fails after this many attempts were lost with their owners and no new safe point was reached in between. A run
+that crashes its replica must not crash all of them in turn. Attempts released by a drain do not count."""
 
 Metadata = dict[str, str]
-# Events carry these as well.
+# Shared with events.
 RecalledMemory = events.RecalledMemory
 RunError = events.RunError
 ToolResult = events.ToolResult
 Usage = events.Usage
 ExecutionId = NewType("ExecutionId", UUID)
-"""Names the LangGraph thread of a run and of the runs that resume it."""
+"""The id of the LangGraph thread that a run shares with the runs that resume it."""
 
 
 class RunStatus(StrEnum):
@@ -37,7 +37,7 @@ class RunStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
-    """Any that a newer release stored. It is an end: only runs that are pending or running go on."""
+    """A status stored by a newer release. It counts as ended: only pending and running runs continue."""
 
     @classmethod
     def _missing_(cls, value: object) -> "RunStatus":
@@ -53,7 +53,7 @@ class Role(StrEnum):
     USER = "user"
     ASSISTANT = "assistant"
     UNKNOWN = "unknown"
-    """Any that a newer release stored: listed, and shown to no model."""
+    """A role stored by a newer release. Such messages are listed, but sent to no model."""
 
     @classmethod
     def _missing_(cls, value: object) -> "Role":
@@ -62,7 +62,7 @@ class Role(StrEnum):
 
 
 class Multitask(StrEnum):
-    """What a new run does about the runs of its thread that have not ended."""
+    """What a new run does to the unended runs of its thread."""
 
     ENQUEUE = "enqueue"
     REJECT = "reject"
@@ -75,7 +75,7 @@ class OnDisconnect(StrEnum):
 
 
 class Effect(StrEnum):
-    """What calling a tool twice would do to the world (DESIGN §6.7)."""
+    """The effect of calling a tool twice (DESIGN §6.7)."""
 
     NONE = "none"
     IDEMPOTENT = "idempotent"
@@ -103,7 +103,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a model is shown of a message."""
+    """The part of a message that is sent to a model."""
 
     role: Role
     content: str
@@ -128,7 +128,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """What a caller gives to start a run; `thread_id` None makes a new thread with it."""
+    """A caller's request to start a run. If `thread_id` is None, the run starts on a new thread."""
 
     run_id: RunId
     thread_id: ThreadId | None
@@ -144,10 +144,10 @@ class RunInput:
 class Claim:
     """The right to execute one attempt of a run, as long as its lease holds.
 
-    `fence` grows with every claim of a thread; whoever writes with an older one is refused. `history` is what of the
-    thread came before, newest first; None when whoever claimed did not read it. `plan_hash` is None for a run that a
-    release without plans started, `resumed_execution` for a run that resumes no other. `subject` has no roles
-    and no scopes.
+    `fence` grows with every claim of a thread; writes with an older one are rejected. `history` holds the earlier
+    messages of the thread, newest first, or None if the claim did not read them. `plan_hash` is None for a run started
+    by a release without plans. `resumed_execution` is None for a run that resumes no other. `subject` has no roles and
+    no scopes.
     """
 
     run_id: RunId
@@ -170,23 +170,23 @@ class Claim:
         return self.subject.user_id
 
     def is_of(self, subject: Subject) -> bool:
-        """Whether the run belongs to the subject, whatever its roles and scopes."""
+        """Whether the run belongs to the subject, regardless of roles and scopes."""
         return self.subject == subject.without_grants()
 
     @property
     def execution_id(self) -> ExecutionId:
-        """A run that resumes no other has its own id for it."""
+        """The run's own id if it resumes no other."""
         return self.resumed_execution or ExecutionId(self.run_id)
 
     @property
     def opens_execution(self) -> bool:
-        """Whether no attempt came before that could have left checkpoints."""
+        """Whether no earlier attempt can have stored checkpoints."""
         return self.attempt == 1 and self.resumed_execution is None
 
 
 @dataclass(frozen=True, slots=True)
 class Entitlements:
-    """What a user may use. Empty tuples mean everything; None means no bound."""
+    """What a user may use. An empty tuple allows everything; None means no limit."""
 
     models: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
@@ -207,20 +207,20 @@ class Entitlements:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the attempts before brought up to the last safe point: a later one builds on it instead of repeating it."""
+    """The result of the earlier attempts up to the last safe point. The next attempt continues from it."""
 
     texts: tuple[str, ...] = ()
     tool_results: tuple[ToolResult, ...] = ()
     usage: Usage = Usage()  # noqa: RUF009 - frozen
     model: str = ""
-    """The one that answered last."""
+    """The model that answered last."""
 
 
 @dataclass(frozen=True, slots=True)
 class FollowedRun:
-    """What decides where a run's events come from: its frames when it ended, else the owner of its lease.
+    """Where a run's events come from: its frames if it has ended, otherwise the owner of its lease.
 
-    No owner: it waits for one, be it pending, or left by one whose lease ran out.
+    A run without an owner is pending, or its owner's lease has expired.
     """
 
     thread_id: ThreadId
@@ -232,7 +232,7 @@ class FollowedRun:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended: the status and what is stored with it. `answer` may be partial unless SUCCEEDED."""
+    """How an attempt ended, and what is stored with it. `answer` may be partial unless the status is SUCCEEDED."""
 
     status: RunStatus
     answer: str

@@ -1,7 +1,7 @@
-"""The plans of runs: resolved when a run starts, stored once per content, read by later attempts.
+"""The plans of runs: resolved when a run starts, stored once per content, and read by later attempts.
 
-A run's row holds only the hash of its plan. Most runs share a handful of plans. A process stores each once and then
-caches it, so neither a start nor a claim sends a statement for it.
+A run's row holds only the hash of its plan. Most runs share a handful of plans, which a process stores once and then
+caches, so neither a start nor a claim runs a statement for them.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from mesh_agent.store import plans
 
 log = structlog.get_logger()
 
-# One plan per combination of requested model and entitlements; each takes some 20 kB of memory.
+# There is one per combination of requested model and entitlements. Each takes about 20 kB of memory.
 _MAX_PLANS: Final = 500
 
 
 @dataclass(slots=True)
 class _KnownPlan:
-    """`kept_until_s`: until this monotonic time, its row is certainly not deleted."""
+    """`kept_until_s`: monotonic time until which the plan's row is guaranteed to exist."""
 
     plan: RunPlan
     kept_until_s: float = 0.0
@@ -45,7 +45,7 @@ class KeptPlans:
         self._clock = clock
         self._known: OrderedDict[bytes, _KnownPlan] = OrderedDict()
         self._resolved = lru_cache(_MAX_PLANS)(self._resolve)
-        self._keeping = asyncio.Lock()
+        self._keep_lock = asyncio.Lock()
 
     def resolve(self, requested: str | None, entitlements: Entitlements) -> StoredPlan:
         """The plan of a new run. Raises InvalidInput or PermissionDenied (see `resolved`)."""
@@ -53,23 +53,23 @@ class KeptPlans:
         return self._resolved(requested, entitlements.models, entitlements.tools, entitlements.context_tokens)
 
     async def keep(self, plan: StoredPlan) -> None:
-        """Ensures that the plan is stored and remains stored for any run that starts now."""
+        """Ensures that the plan is stored, and stays stored for any run that starts now."""
         known = self._know(plan.hash, plan.plan)
         if self._is_kept(known):
             return
-        async with self._keeping:
+        async with self._keep_lock:
             if self._is_kept(known):
                 return
             now_s = self._clock.monotonic_s()
             async with self._database.as_worker() as connection:
                 await plans.keep_plan(connection, plan.hash, plan.data)
-            # Half of it: a run that starts just before this time has the other half to be stored.
+            # A run that starts at the last moment has the other half of the time to be stored.
             known.kept_until_s = now_s + self._keep_s / 2
 
     async def of(self, claim: Claim, entitlements: Entitlements) -> RunPlan:
         """The claimed run's plan, narrowed to the user's current entitlements. Raises PermissionDenied, Unavailable.
 
-        A run without one was started by the previous release; it gets one for this and all later attempts.
+        A run of the previous release has no plan. It gets one here, which its later attempts use too.
         """
         plan = await self._stored(claim.plan_hash) if claim.plan_hash else None
         return narrowed(plan or await self._adopted(claim, entitlements), claim.model, entitlements)

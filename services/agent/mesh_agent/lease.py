@@ -1,4 +1,4 @@
-"""What holding a lease means for those who write: go on trying while it holds, stop the moment it does not."""
+"""A lease and the work done under it: retried while the lease holds, stopped as soon as it does not."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -11,15 +11,15 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from mesh_agent.events.log import LeaseLostError
 
-# What a clock may drift against the database's within one lease, and what sending takes.
+# Leaves room for the drift of the local clock against the database's within one lease, and for the time to send.
 _MARGIN: Final = 0.85
 
 
 @dataclass(slots=True)
 class HeldLease:
-    """A lease as its owner may trust it: until `valid_until_s`, by the monotonic clock.
+    """A lease from its owner's point of view: valid until `valid_until_s` of the monotonic clock.
 
-    It knows nothing of the run it is for. What asks it is reached from the run, and would be a cycle with it.
+    It does not refer to its run. The run refers to objects that call the lease, so that would be a reference cycle.
     """
 
     valid_until_s: float
@@ -33,7 +33,7 @@ class HeldLease:
         return time.monotonic() < self.valid_until_s
 
     def renewed(self, asked_at_s: float, ttl_s: float) -> None:
-        """Answers may overtake each other: the latest end counts."""
+        """Replies may arrive out of order, so the latest end counts."""
         self.valid_until_s = max(self.valid_until_s, asked_at_s + ttl_s * _MARGIN)
 
     def give_up(self) -> None:
@@ -41,19 +41,19 @@ class HeldLease:
 
 
 async def while_lease_holds[T](holds_lease: Callable[[], bool], action: Callable[[], Awaitable[T]]) -> T:
-    """The action's result, tried again while the database is away and the lease holds.
+    """Returns the action's result, retrying while the database is unavailable and the lease holds.
 
-    Raises LeaseLostError when the lease ran out: another replica takes the run over from its last safe point.
+    Raises LeaseLostError if the lease expires: another replica takes over the run from its last safe point.
     """
 
-    def lease_is_over(_: RetryCallState) -> bool:
+    def lease_expired(_: RetryCallState) -> bool:
         return not holds_lease()
 
     def retrying() -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception_type(Unavailable),
             wait=wait_exponential(multiplier=0.1, max=1.0),
-            stop=lease_is_over,
+            stop=lease_expired,
             reraise=True,
         )
 

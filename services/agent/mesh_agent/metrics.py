@@ -1,4 +1,4 @@
-"""What the agent counts besides what every service counts."""
+"""The agent's own metrics, in addition to those of every service."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ RUNS_UNENDED: Final = Gauge(
 FOLLOWERS: Final = Gauge("mesh_agent_followers", "Streams that follow a run on this replica.")
 FIRST_TOKEN_SECONDS: Final = Histogram(
     "mesh_agent_first_token_seconds",
-    "From the claim of a run's attempt to the attempt's first new token; what a takeover repeats is none.",
+    "Time from the claim of an attempt to its first new token. Text that a takeover repeats does not count.",
     buckets=LATENCY_BUCKETS_S,
 )
 MODEL_CALLS: Final = Counter("mesh_agent_model_calls_total", "Calls to models, by result.", ("model", "result"))

@@ -1,4 +1,4 @@
-"""What the agent needs of the other services."""
+"""What the agent needs from the other services."""
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from mesh_agent.domain import Entitlements, Message, RecalledMemory, ToolResult,
 
 class EntitlementsSource(Protocol):
     async def get_entitlements(self, subject: Subject) -> Entitlements:
-        """Raises Unavailable or DeadlineExceeded when auth cannot be asked."""
+        """Raises Unavailable or DeadlineExceeded if auth does not answer."""
         ...
 
 
@@ -25,7 +25,7 @@ class UsageSink(Protocol):
 
 class Memories(Protocol):
     async def recall(self, subject: Subject, message: str) -> Sequence[RecalledMemory]:
-        """Best first. Raises Unavailable or DeadlineExceeded when memory cannot be asked in time."""
+        """Best first. Raises Unavailable or DeadlineExceeded if memory does not answer in time."""
         ...
 
     async def remember(
@@ -51,9 +51,9 @@ class PeerAgents(Protocol):
     """Other replicas of the agent, by their address."""
 
     def follow(self, address: str, run_id: RunId, after: Position) -> AsyncGenerator[RunEvent]:
-        """The owner's events; ends without a terminal one when the owner goes away."""
+        """The owner's events. Ends without a terminal event if the owner becomes unavailable."""
         ...
 
     async def cancel(self, address: str, run_id: RunId) -> None:
-        """Waits until the owner has stopped the run. Does nothing when the owner cannot be reached."""
+        """Waits until the owner has stopped the run. Does nothing if the owner cannot be reached."""
         ...

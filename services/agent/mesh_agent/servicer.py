@@ -46,10 +46,10 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         started = await self._start_run(subject, convert.run_input(request))
         acknowledged = pb.RunAcknowledged(run_id=str(started.run_id), thread_id=str(started.thread_id))
         stream = self._shared.of(follower_id) if follower_id else None
-        # A run is on a shared stream once: another request for it is followed on its own call.
+        # A shared stream carries a run once. A repeated request for it gets the events on its own call.
         live = self._follow.live(subject, started.run_id) if stream and started.is_new else None
         if follower_id and (live or not stream):
-            # Also when there is a stream: its other end may have closed, and the follower know that sooner.
+            # Even if there is a stream: the follower may have closed it and know that before this replica does.
             for address in self._shared.invitation():
                 acknowledged.follow_at = address
         if stream and live:
@@ -74,7 +74,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     ) -> AsyncGenerator[pb.FollowStartedRunsResponse]:
         follower_id, stream_id = convert.follower(request)
         with self._shared.open(follower_id, stream_id) as stream:
-            # Told at once that the stream stands, however long the first run takes.
+            # Tell the follower at once that the stream is open, however long the first run takes.
             await context.send_initial_metadata((("mesh-stream-id", str(stream_id)),))
             async with aclosing(stream.messages()) as messages:
                 async for message in messages:
@@ -161,9 +161,9 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
 
 async def _acknowledge(context: Context, acknowledged: pb.RunAcknowledged) -> None:
-    """Tells the caller by initial metadata, before any message, that the run is durable and theirs.
+    """Tells the caller in the initial metadata, before any message, that the run is stored and theirs.
 
-    The call's log lines name it from here on. Metadata is what a gateway of release 0.1.0 understands.
+    From here on the call's log lines include the run's id. A gateway of release 0.1.0 understands only the metadata.
     """
     bind_contextvars(run_id=acknowledged.run_id, thread_id=acknowledged.thread_id)
     metadata = [("mesh-run-id", acknowledged.run_id), ("mesh-thread-id", acknowledged.thread_id)]

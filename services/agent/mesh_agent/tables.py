@@ -1,4 +1,4 @@
-"""The agent's tables. LangGraph's checkpoint tables are made in the migration and used through its own saver."""
+"""The agent's tables. A migration creates LangGraph's checkpoint tables; its own saver uses them."""
 
 from mesh_common.jobs.queue import job_table
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, LargeBinary, MetaData, SmallInteger, Table, Text

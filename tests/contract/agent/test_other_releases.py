@@ -1,4 +1,4 @@
-"""This release's agent with the gateways and the stored data of the release before, and beside a newer one.
+"""This release's agent with gateways and stored data of the previous release, and next to a newer agent.
 
 release_0_1_0.json was written by the code of release 0.1.0 (commit a3e2a5a).
 """
@@ -83,14 +83,14 @@ TOLD: Final[dict[str, tuple[int, tuple[EventBody, ...]]]] = {
 }
 
 
-def _told(name: str, run_id: RunId) -> list[RunEvent]:
+def _stored_events(name: str, run_id: RunId) -> list[RunEvent]:
     attempt, bodies = TOLD[name]
     return [RunEvent(run_id, attempt, seq, body) for seq, body in enumerate(bodies, 1)]
 
 
 @pytest.mark.parametrize("name", TOLD)
 def test_frames_of_the_release_before_are_read(name: str) -> None:
-    assert decode_frames(RUN, b64decode(STORED[name])) == _told(name, RUN)
+    assert decode_frames(RUN, b64decode(STORED[name])) == _stored_events(name, RUN)
 
 
 async def test_frames_of_the_release_before_are_replayed(agent: AgentUnderTest, agent_database: Database) -> None:
@@ -103,19 +103,19 @@ async def test_frames_of_the_release_before_are_replayed(agent: AgentUnderTest, 
 
     events = await agent.follow(user_id, turn.run_id)
 
-    assert [event_from_pb(event) for event in events] == _told("finished", RunId(UUID(turn.run_id)))
+    assert [event_from_pb(event) for event in events] == _stored_events("finished", RunId(UUID(turn.run_id)))
 
 
 def test_reader_of_the_release_before_takes_frames_for_those_of_a_newer_one() -> None:
-    """It reads lines of [attempt, seq, kind, fields]. At a kind that it does not know it raises Unavailable, so that
-    another replica is asked."""
-    frames = encode_frames(_told("finished", RUN))
+    """It reads lines of [attempt, seq, kind, fields] and raises Unavailable at an unknown kind, so that the follower
+    tries another replica."""
+    frames = encode_frames(_stored_events("finished", RUN))
 
     first_line = zlib.decompress(frames).split(b"\n")[0]
 
     attempt, seq, kind, fields = orjson.loads(first_line)
     assert (attempt, seq, fields) == (0, 0, {})
-    assert kind not in {type(event.body).__name__ for name in TOLD for event in _told(name, RUN)}
+    assert kind not in {type(event.body).__name__ for name in TOLD for event in _stored_events(name, RUN)}
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_field_that_a_release_adds_changes_the_hash_only_where_it_is_given(not_g
 def _newer_event(name: str, **fields: Any) -> Any:
     newer = newer_release()
     kind = "".join(part.capitalize() for part in name.split("_"))
-    told = {"run_id": str(RUN), "attempt": 1, "seq": 4, "type": name, name: newer.message(kind)(**fields)}
-    return newer.message("RunEvent")(**told, is_terminal=name == "run_interrupted")
+    values = {"run_id": str(RUN), "attempt": 1, "seq": 4, "type": name, name: newer.message(kind)(**fields)}
+    return newer.message("RunEvent")(**values, is_terminal=name == "run_interrupted")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ async def test_what_only_a_newer_agent_can_do_is_refused_and_not_done_otherwise(
 
 @pytest.mark.parametrize("asks", [False, True], ids=["release 0.1.0", "this release"])
 async def test_gateway_gets_a_message_that_acknowledges_only_if_it_asks(agent: AgentUnderTest, *, asks: bool) -> None:
-    """That of release 0.1.0 takes such a message for an event that it does not know, and for the end of the stream."""
+    """A gateway of release 0.1.0 takes such a message for an unknown event, and so for the end of the stream."""
     user_id, run_id = some_user(), str(new_id())
     start = agent_pb2.StartRunRequest(run_id=run_id, message="Hello", is_acknowledged_by_message=asks)
     follow = agent_pb2.FollowRunRequest(run_id=run_id, is_acknowledged_by_message=asks)

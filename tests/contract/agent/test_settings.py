@@ -1,4 +1,4 @@
-"""What people set up: the template names every setting, and faults are told by name."""
+"""Settings: the template names every one, and errors name the invalid one."""
 
 import re
 from pathlib import Path

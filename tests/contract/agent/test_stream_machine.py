@@ -1,7 +1,7 @@
-"""A run's stream as a state machine: what the agent numbers and keeps, and what reaches a client of the gateway.
+"""A run's stream as a state machine: the events that the agent numbers and keeps, and those a gateway's client gets.
 
-Real are the attempt's log, its frames, both conversions and the gateway's re-following; the network between is a model
-that cuts where it likes. A client may leave and come back with the id of the last event it saw.
+The attempt's log, its frames, both conversions and the gateway's re-following are real. The network between them is a
+model that can fail anywhere. A client may disconnect and return with the id of the last event it saw.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ RUN, THREAD, USER = RunId(new_id()), ThreadId(new_id()), some_subject()
 
 
 class Agents:
-    """All replicas as one follower sees them: a live log, or the frames of a run that ended."""
+    """All replicas as one follower sees them: a live log, or the frames of an ended run."""
 
     def __init__(self) -> None:
         self.log = self._log(1)
@@ -81,7 +81,7 @@ class Agents:
 
 
 class Client:
-    """Reads beside the run, and keeps what it saw."""
+    """Reads concurrently with the run, and keeps the events it saw."""
 
     def __init__(self, agents: Agents) -> None:
         self._agents = agents
@@ -110,7 +110,7 @@ class Client:
 
 
 async def settle() -> None:
-    """Lets everybody do what can be done, pauses between tries included."""
+    """Lets all tasks run until they are idle, including the pauses between retries."""
     await asyncio.sleep(60)
 
 
@@ -120,7 +120,7 @@ class Stream(RuleBasedStateMachine):
         self.runner = asyncio.Runner(loop_factory=JumpingLoop)
         self.agents = self.do(self._made())
         self.clients = [Client(self.agents) for _ in range(2)]
-        self.told = 0
+        self.appended = 0
 
     async def _made(self) -> Agents:
         return Agents()
@@ -135,8 +135,8 @@ class Stream(RuleBasedStateMachine):
 
     async def _say(self, pieces: int) -> None:
         for _ in range(pieces):
-            self.told += 1
-            self.agents.log.append(MessageDelta("m", f"{self.told} "))
+            self.appended += 1
+            self.agents.log.append(MessageDelta("m", f"{self.appended} "))
         await settle()
 
     @precondition(lambda self: self.agents.frames is None)

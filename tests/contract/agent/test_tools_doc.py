@@ -1,4 +1,4 @@
-"""docs/tools.md shows a setting that works."""
+"""The setting shown in docs/tools.md is valid."""
 
 import re
 from pathlib import Path

@@ -39,14 +39,14 @@ async def second_mesh(
 
 @pytest.fixture
 async def own_mesh(second_mesh: TestMesh) -> TestMesh:
-    """An empty database without the agent that all tests share: that one would claim what a test leaves pending."""
+    """An empty database without the shared agent, which would claim the runs that a test leaves pending."""
     async with owner_connection(second_mesh) as connection:
         await connection.execute(text("TRUNCATE agent.threads, agent.outbox, agent.plans CASCADE"))
     return second_mesh
 
 
 def quiet_neighbours() -> dict[str, object]:
-    """Neighbours that take everything and know nothing."""
+    """Neighbours that accept every call and return nothing."""
     receivers = FakeReceivers()
     return {
         "entitlements": FakeEntitlements(),
@@ -58,7 +58,7 @@ def quiet_neighbours() -> dict[str, object]:
 
 @pytest.fixture(scope="session")
 async def agent(migrated_mesh: TestMesh, model_url: str) -> AsyncIterator[AgentUnderTest]:
-    """One for all tests that need no settings of their own. Users keep tests apart."""
+    """An agent shared by all tests that need no settings of their own. Each test has its own users."""
     settings = agent_settings(migrated_mesh, model_url)
     async with running_agent(migrated_mesh, settings, **quiet_neighbours()) as under_test:
         yield under_test
@@ -66,7 +66,7 @@ async def agent(migrated_mesh: TestMesh, model_url: str) -> AsyncIterator[AgentU
 
 @pytest.fixture
 async def fresh_agent(migrated_mesh: TestMesh, model_url: str) -> AsyncIterator[AgentUnderTest]:
-    """One whose circuit breakers know nothing yet."""
+    """An agent with fresh circuit breakers."""
     async with running_agent(
         migrated_mesh, agent_settings(migrated_mesh, model_url), **quiet_neighbours()
     ) as under_test:
@@ -75,20 +75,20 @@ async def fresh_agent(migrated_mesh: TestMesh, model_url: str) -> AsyncIterator[
 
 @pytest.fixture(scope="session")
 async def agent_database(agent: AgentUnderTest) -> AsyncIterator[Database]:
-    """The same database, for what no RPC shows."""
+    """The agent's database, for state that no RPC returns."""
     async with open_database(agent.settings, schema="agent") as database:
         yield database
 
 
 @pytest.fixture
 async def own_checkpoints(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
-    """The same as the agent's checkpoints are written."""
+    """The same database, opened as the agent opens it for checkpoints."""
     async with open_database(agent_settings(own_mesh, model_url), schema="agent", driver="psycopg") as database:
         yield database
 
 
 @pytest.fixture
 async def own_database(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
-    """The database of `own_mesh`, for what no RPC does."""
+    """The database of `own_mesh`, for operations that no RPC offers."""
     async with open_database(agent_settings(own_mesh, model_url), schema="agent") as database:
         yield database

@@ -1,4 +1,4 @@
-"""Stopping runs: by their user, by going away."""
+"""Runs stopped by their user, and runs whose caller disconnects."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from mesh.agent.v1 import agent_pb2
 from simulator.client import SimulatorAdmin
 from support.agent import AgentUnderTest, eventually, some_user
 
-# The first token comes at once, the next would come much later.
+# The first token is sent at once, the next much later.
 STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
 
 
@@ -111,7 +111,8 @@ async def test_next_run_starts_after_a_cancelled_one(agent: AgentUnderTest) -> N
 
 
 async def test_starter_that_goes_away_cancels_nothing_whatever_it_wanted(agent: AgentUnderTest) -> None:
-    """A connection of the gateway that breaks is no client that left: the gateway tells of those by CancelRun."""
+    """A broken connection of the gateway does not mean that the client left. For a client that left, the gateway calls
+    CancelRun."""
     user_id = some_user()
     message = "[[sim:reply=a b c d]] [[sim:itl=100]]"
     async with agent.starting(user_id, message, on_disconnect=agent_pb2.ON_DISCONNECT_CANCEL) as started:

@@ -1,4 +1,4 @@
-"""One turn, through the real gRPC server, the real database and a provider's real wire."""
+"""One turn through the real gRPC server, the real database and a provider's real HTTP protocol."""
 
 import pytest
 from fakes.agent.neighbours import FakeReceivers

@@ -1,4 +1,4 @@
-"""What a turn costs the database: statements and commits."""
+"""The database cost of a turn: statements and commits."""
 
 from support.agent import AgentUnderTest, some_user
 from support.statements import counted
@@ -6,7 +6,7 @@ from support.statements import counted
 
 async def test_plain_turn_on_a_new_thread_is_two_commits_and_ten_statements(agent: AgentUnderTest) -> None:
     user_id = some_user()
-    # Whoever comes first stores the plan that all share.
+    # The first run stores the plan that all share.
     await agent.run(some_user(), "Hello")
 
     with counted(user_id) as counts:

@@ -1,4 +1,4 @@
-"""What a run leaves behind goes with its last reference, and not when the collector comes by."""
+"""A run's objects are freed by reference counting, not by the garbage collector."""
 
 from functools import partial
 

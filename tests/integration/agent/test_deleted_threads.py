@@ -1,4 +1,4 @@
-"""Threads that are deleted while a run is on them: it ends, and nothing is left of it but what it cost."""
+"""Threads deleted while a run executes on them: the run ends, and only its usage is kept."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -27,14 +27,14 @@ from support.tool_server import ToolServer, running_tool_server
 STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
 MARK = '[[sim:tool=mark {"token": "t-1"}]] [[sim:reply=It says {tool_result}.]]'
 SHORT_LEASE = {"AGENT_LEASE_TTL_S": "1"}
-# The first heartbeat comes after 20 s.
+# The first heartbeat is sent after 20 s.
 LONG_LEASE = {"AGENT_LEASE_TTL_S": "60"}
 SOON_S = 10
 
 
 @pytest.fixture
 async def tool() -> AsyncIterator[ToolServer]:
-    """It answers when told to."""
+    """A tool that answers when the test lets it."""
     async with running_tool_server() as server:
         server.answers.clear()
         yield server
@@ -45,7 +45,7 @@ async def kinds(started: Started) -> list[str | None]:
 
 
 async def billed(database: Database, run_id: str) -> list[int]:
-    """Output tokens of each bill of a run. It stays in the outbox: auth is away."""
+    """Output tokens of each bill of a run. Bills stay in the outbox, because auth is unavailable."""
     async with database.as_worker() as connection:
         return list((await connection.execute(_BILLED, {"run_id": run_id})).scalars())
 
@@ -55,8 +55,8 @@ _BILLED = text("""
 """)
 
 
-async def delete_untold(connection: AsyncConnection, user_id: UserId, thread_id: str) -> None:
-    """As another replica does that then dies before it tells the owner."""
+async def delete_without_notice(connection: AsyncConnection, user_id: UserId, thread_id: str) -> None:
+    """As a replica that is lost before it tells the owner."""
     assert await threads.delete_thread(connection, user_id, ThreadId(UUID(thread_id))) is not None
 
 
@@ -73,7 +73,7 @@ TABLES = (
 
 
 async def left(database: Database, user_id: UserId) -> dict[str, int]:
-    """How many rows of the user's are in each table that has some, the outbox not counted."""
+    """The number of the user's rows in each table that has any, without the outbox."""
     counts = ", ".join(f"(SELECT count(*) FROM agent.{table}) AS {table}" for table in TABLES)  # noqa: S608 - our own
     async with database.as_subject(personal(user_id)) as connection:
         row = (await connection.execute(text(f"SELECT {counts}"))).mappings().one()
@@ -98,15 +98,15 @@ async def test_deleting_a_thread_cancels_its_run_and_nothing_comes_back(
         rest = await started.rest()
     assert [event.WhichOneof("event") for event in rest] == ["run_cancelled"]
     await eventually(simulator.requests, lambda requests: requests[-1]["outcome"] == "client_left")
-    for gone in (agent.get_run(user_id, started.run_id), agent.messages(user_id, thread_id)):
+    for call in (agent.get_run(user_id, started.run_id), agent.messages(user_id, thread_id)):
         with pytest.raises(NotFound):
-            await gone
+            await call
     assert await left(agent_database, user_id) == {}
     assert await outbox_kinds(agent_database, user_id) <= {"record_usage"}
 
 
 async def test_threads_can_be_deleted_while_their_runs_end(agent: AgentUnderTest) -> None:
-    """Both lock the same rows; in one order, so that neither fails with a deadlock."""
+    """Both lock the same rows in the same order, so neither fails with a deadlock."""
     user_id = some_user()
 
     async def turn_and_delete() -> list[str | None]:
@@ -124,7 +124,7 @@ async def test_threads_can_be_deleted_while_their_runs_end(agent: AgentUnderTest
 async def test_nothing_is_left_of_a_tool_loop_but_its_bill(
     own_mesh: TestMesh, model_url: str, own_database: Database, tool: ToolServer, where: str
 ) -> None:
-    """The call of a `once` tool was begun: it and the checkpoints before it are stored."""
+    """A call of a `once` tool has begun, so its record and the checkpoints before it are stored."""
     user_id = some_user()
     tools = {"AGENT_HTTP_TOOLS": tool.as_setting("once")}
     async with (
@@ -150,7 +150,7 @@ async def test_nothing_is_left_of_a_tool_loop_but_its_bill(
 async def test_nothing_is_left_of_a_run_that_begins_while_its_thread_is_deleted(
     own_mesh: TestMesh, model_url: str, own_database: Database, tool: ToolServer
 ) -> None:
-    """The deletion stands still behind somebody who has a job of the thread; the new run comes before or after it."""
+    """The deletion waits for a lock on a job of the thread. The new run is added before or after it."""
     user_id = some_user()
     tools = {"AGENT_HTTP_TOOLS": tool.as_setting("once"), "AGENT_REMEMBER_DELAY_S": "60"}
     async with replica(own_mesh, model_url, **LONG_LEASE, **tools) as agent:
@@ -207,7 +207,7 @@ async def test_owner_that_is_not_told_bills_at_its_heartbeat(
         await started.until("message_delta")
 
         async with own_database.as_subject(personal(user_id)) as connection:
-            await delete_untold(connection, user_id, started.thread_id)
+            await delete_without_notice(connection, user_id, started.thread_id)
 
         rest = await kinds(started)
         bills = await billed(own_database, started.run_id)
@@ -223,7 +223,7 @@ async def test_owner_that_learns_of_it_at_a_safe_point_bills(
     async with replica(own_mesh, model_url, **LONG_LEASE, **tools) as owner, owner.starting(user_id, MARK) as started:
         await started.until("tool_started")
         async with own_database.as_subject(personal(user_id)) as connection:
-            await delete_untold(connection, user_id, started.thread_id)
+            await delete_without_notice(connection, user_id, started.thread_id)
 
         tool.answers.set()
 
@@ -245,7 +245,7 @@ async def test_run_whose_thread_is_deleted_while_its_end_is_stored_is_billed(
             tool.answers.set()
             await started.until("message_completed")
             await eventually(lambda: waiting_for_locks(own_database), bool)
-            await delete_untold(deleting, user_id, started.thread_id)
+            await delete_without_notice(deleting, user_id, started.thread_id)
 
         rest = await kinds(started)
         bills = await billed(own_database, started.run_id)
@@ -254,7 +254,7 @@ async def test_run_whose_thread_is_deleted_while_its_end_is_stored_is_billed(
 
 
 async def test_owner_whose_run_was_taken_over_bills_nothing(own_database: Database) -> None:
-    """Nor one whose lease is over by its clock: somebody may have had the run since, and bills it."""
+    """Nor does an owner whose lease has expired by its clock: another may have owned the run since, and bills it."""
     user_id = some_user()
     run_id = await insert_pending(own_database, user_id, "Hello")
     stale = await claimed_by_a_dead_owner(own_database, run_id)
@@ -265,7 +265,7 @@ async def test_owner_whose_run_was_taken_over_bills_nothing(own_database: Databa
     with pytest.raises(LeaseLostError):
         await end_run.discard(stale, outcome, lambda: True)
     async with own_database.as_subject(personal(user_id)) as connection:
-        await delete_untold(connection, user_id, str(last.thread_id))
+        await delete_without_notice(connection, user_id, str(last.thread_id))
     with pytest.raises(LeaseLostError):
         await end_run.discard(stale, outcome, lambda: False)
 

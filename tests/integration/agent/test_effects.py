@@ -1,4 +1,4 @@
-"""Tools that act outside: whoever dies in the middle of a call, a `once` tool acts once or is reported unknown."""
+"""Tools with external effects: if the owner dies during a call, a `once` tool acts once or is reported as unknown."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -40,7 +40,7 @@ def finished(events: Sequence[agent_pb2.RunEvent]) -> list[agent_pb2.ToolFinishe
 
 
 async def taken_away(database: Database, user_id: UserId) -> None:
-    """The lease, as from an owner that was paused for too long."""
+    """Takes the lease away, as from an owner that was paused for too long."""
     async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(text("UPDATE agent.leases SET expires_at = now(), owner = 'nobody'"))
 
@@ -48,7 +48,7 @@ async def taken_away(database: Database, user_id: UserId) -> None:
 async def run_whose_owner_is_lost_in_the_call(
     agent: AgentUnderTest, tool: ToolServer, database: Database, user_id: UserId
 ) -> list[agent_pb2.RunEvent]:
-    """The events of the attempt after: it begins while the call of the one before has no answer."""
+    """The events of the next attempt, which begins while the call of the previous one has no answer."""
     tool.answers.clear()
     async with agent.starting(user_id, MARK) as started:
         await started.until("tool_started")
@@ -105,7 +105,7 @@ async def test_other_calls_are_repeated_under_the_same_key(
 async def test_once_calls_of_one_answer_and_of_later_rounds_all_act(
     own_mesh: TestMesh, model_url: str, tool: ToolServer, simulator: SimulatorAdmin
 ) -> None:
-    """Each is a call of its own, whatever ids the model gives."""
+    """Each is a separate call, whatever ids the model gives them."""
     calls = [{"name": "mark", "arguments": {"token": token}} for token in ("a", "b")]
     await simulator.put_rules([{"action": {"tool_calls": calls, "in_rounds": True, "reply": "ok"}}])
     async with agent_with(own_mesh, model_url, tool.as_setting("once")) as agent:
@@ -159,7 +159,7 @@ async def records(database: Database) -> int:
 async def test_beginning_a_call_and_deleting_its_thread_wait_for_each_other(
     own_mesh: TestMesh, model_url: str, tool: ToolServer, own_database: Database, own_checkpoints: Database
 ) -> None:
-    """Both lock the run before the lease: else each would wait for what the other holds."""
+    """Both lock the run before the lease. Otherwise they would deadlock."""
     user_id = some_user()
     tool.answers.clear()
     async with (

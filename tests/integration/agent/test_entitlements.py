@@ -1,4 +1,4 @@
-"""What a user may use decides what runs may do."""
+"""A user's entitlements limit their runs."""
 
 from typing import Any
 

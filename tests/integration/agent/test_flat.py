@@ -1,4 +1,4 @@
-"""Turn 1,000 of a thread costs the database what turn 10 does: statements, commits, rows, bytes, blocks looked at."""
+"""Turn 1,000 of a thread costs the database as much as turn 10: statements, commits, rows, bytes and blocks read."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from support.mesh import TestMesh
 from support.statements import counted
 from support.subjects import personal
 
-# The median keeps out what happens now and then: a page that is written whole after a checkpoint, a job tried again.
+# The median excludes rare events: a full-page write after a checkpoint, a retried job.
 MEASURED_TURNS = 9
 SAID = "[[sim:tokens=20]] What was said before does not matter."
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Medians of one turn; `wal_bytes` are the server's, over everything it does meanwhile."""
+    """Medians of one turn. `wal_bytes` covers everything the server does in that time."""
 
     statements: float
     commits: float
@@ -43,7 +43,7 @@ async def own_agent(own_mesh: TestMesh, model_url: str) -> AsyncIterator[AgentUn
 
 
 async def reading(mesh: TestMesh) -> tuple[int, int]:
-    """Rows of the tables a turn may grow, and the place in the WAL."""
+    """Rows of the tables that a turn may grow, and the WAL position."""
     async with owner_connection(mesh) as connection:
         row = (await connection.execute(_READING)).one()
         return int(row.row_count), int(row.wal)
@@ -85,7 +85,7 @@ async def test_turn_1000_costs_what_turn_10_does(own_mesh: TestMesh, own_agent: 
 
 
 async def blocks_to_remember_a_turn(database: Database, user_id: UserId, thread_id: str) -> int:
-    """What PostgreSQL looks at when memory is told of the last turn."""
+    """The blocks that PostgreSQL reads when the last turn is sent to memory."""
     async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(_REMEMBER_ALL_BUT_ONE, {"thread_id": thread_id})
         explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {threads.TO_REMEMBER.sql}"
@@ -111,6 +111,6 @@ async def test_remembering_turn_1000_reads_what_turn_10_does(
 
     late = await blocks_to_remember_a_turn(own_database, user_id, thread_id)
 
-    # An index of a thousand turns is some levels deeper than one of ten.
+    # An index of 1,000 turns is a few levels deeper than one of ten.
     assert early > 0
     assert late <= early + 10

@@ -1,4 +1,4 @@
-"""Following a run from anywhere in it, while it runs and after."""
+"""Following a run from any position, while it runs and afterwards."""
 
 import pytest
 from mesh.agent.v1 import agent_pb2

@@ -1,4 +1,4 @@
-"""What renews leases and claims runs must not wait for what works under a lease."""
+"""Renewing leases and claiming runs must not wait for transactions that hold a lease's row."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ LEASE_TTL_S = 1
 
 @asynccontextmanager
 async def _lease_locked(database: Database, run_id: str) -> AsyncIterator[None]:
-    """As a transaction does that ends the run or stores a safe point, and takes long over it."""
+    """As a slow transaction that ends the run or stores a safe point."""
     async with database.as_worker() as connection:
         locked = await connection.execute(
             text("SELECT fence FROM agent.leases WHERE run_id = :run_id FOR UPDATE"), {"run_id": run_id}
@@ -27,7 +27,7 @@ async def _lease_locked(database: Database, run_id: str) -> AsyncIterator[None]:
 
 
 async def _overdue_s(database: Database, run_id: str) -> float:
-    """How long a run's lease has been over; negative while it holds."""
+    """Seconds since a run's lease expired; negative while it holds."""
     statement = "SELECT extract(epoch FROM clock_timestamp() - expires_at) FROM agent.leases WHERE run_id = :run_id"
     async with database.as_worker() as connection:
         return float((await connection.execute(text(statement), {"run_id": run_id})).scalar_one())

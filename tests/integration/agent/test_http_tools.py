@@ -1,4 +1,4 @@
-"""Tools behind HTTP servers: what models are told of every answer, and of none."""
+"""Tools on HTTP servers: what models get for each kind of response, and for none."""
 
 from collections.abc import AsyncIterator
 
@@ -90,7 +90,7 @@ async def test_failure_of_the_server_leaves_the_outcome_unknown(tool: ToolServer
 
 
 async def test_silence_leaves_the_outcome_unknown(tool: ToolServer) -> None:
-    """Called as runs call it: the plan bounds the call."""
+    """Called as runs call it: the plan sets the time limit."""
     tool.answers.clear()
     [settings] = SETTINGS.validate_json(tool.as_setting("once", timeout_s=0.2))
     async with aiohttp.ClientSession() as session:

@@ -1,7 +1,7 @@
-"""Idempotency as a state machine: whoever repeats a request, on whatever replica and however often at once.
+"""Idempotency as a state machine: requests are repeated on any replica, any number of times, concurrently.
 
-The model is a table from (user, key) to the request and the run that came of it first; a key is free again after a day.
-A request is its body and what it does about its thread: a rejecting one must not take its twin for another run.
+The model maps (user, key) to the request and the run that it first created. A key is free again after a day. A request
+is its body and its `multitask` strategy: a rejecting one must not take its own repeat for another run.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from support.subjects import personal
 
 KEYS = ("key-1", "key-2")
 BODIES = ("[[sim:reply=one]]", "[[sim:reply=two]]")
-# None starts on a new thread, the others on a thread of the user's that is idle but for the repetitions.
+# None starts on a new thread, the others on a thread of the user that is idle except for the repeats.
 MULTITASKS = (None, pb.MULTITASK_ENQUEUE, pb.MULTITASK_REJECT)
-# Which replicas get the request, all at the same time.
+# The replicas that get the request, all at the same time.
 ROUTES = ((0,), (1,), (0, 1), (0, 0, 1))
 DAY_S = 86_400.0
 
@@ -77,7 +77,7 @@ class Requests(LoopMachine):
     @precondition(lambda self: self.last)
     @rule(route=st.sampled_from(ROUTES))
     def repeat_by_run_id(self, route: Sequence[int]) -> None:
-        """As gRPC's own retry does, which sends the same message again."""
+        """As a retry of gRPC does, which sends the same message again."""
         assert self.last is not None
         user_id, key, request, run_id = self.last
         if (user_id, key) in self.runs:

@@ -1,4 +1,4 @@
-"""`multitask: interrupt`: new input ends what the thread is doing, and takes its place."""
+"""`multitask: interrupt`: a new run cancels the thread's unended runs and replaces them."""
 
 import asyncio
 
@@ -40,10 +40,10 @@ async def test_runs_that_wait_are_cancelled_as_well(agent: AgentUnderTest, simul
             last = await agent.run(
                 user_id, "[[sim:reply=last]]", thread_id=first.thread_id, multitask=pb.MULTITASK_INTERRUPT
             )
-            told = await waiting.rest()
+            received = await waiting.rest()
 
     asked = [str(request["body"]) for request in await simulator.requests()]
-    assert [event.WhichOneof("event") for event in told] == ["run_cancelled"]
+    assert [event.WhichOneof("event") for event in received] == ["run_cancelled"]
     assert last.text == "last"
     assert len(asked) == 2
 
@@ -76,7 +76,7 @@ async def test_interrupting_an_idle_thread_just_runs(agent: AgentUnderTest) -> N
 
 
 async def test_repeated_interrupt_does_not_cancel_what_came_after_it(agent: AgentUnderTest) -> None:
-    """The repetition of a request whose answer was lost finds the later run, and leaves it alone."""
+    """When a request whose response was lost is repeated, it must not cancel a later run."""
     user_id, run_id = some_user(), str(new_id())
     first = await agent.run(user_id, "Hello")
     await agent.run(user_id, "Now", thread_id=first.thread_id, run_id=run_id, multitask=pb.MULTITASK_INTERRUPT)
@@ -150,7 +150,7 @@ async def _answer_or_refusal(agent: AgentUnderTest, user_id: UserId, thread_id: 
 
 
 async def test_full_queue_of_the_thread_is_no_obstacle(own_mesh: TestMesh, model_url: str) -> None:
-    """It is what the user wants to get out of."""
+    """The user interrupts exactly to get rid of that queue."""
     user_id = some_user()
     settings = agent_settings(own_mesh, model_url, AGENT_MAX_PENDING_RUNS_PER_USER="2")
     async with running_agent(own_mesh, settings) as agent, agent.starting(user_id, STUCK) as first:

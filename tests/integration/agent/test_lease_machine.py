@@ -1,7 +1,7 @@
-"""Leases as a state machine on the real PostgreSQL: replicas claim, renew, pause, come back and try what they may not.
+"""Leases as a state machine on the real PostgreSQL: replicas claim, renew, pause, resume and attempt forbidden writes.
 
-The model is what DESIGN §6 says: one valid claim a thread, the oldest run first, a fence that only grows, and nobody
-but the holder of the newest claim may write, give back or end.
+The model follows DESIGN §6: one valid claim per thread, the oldest run first, a fence that only grows, and only the
+holder of the newest claim may write, release or end.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ THREADS = 2
 
 @dataclass
 class ModelRun:
-    """What must be true of one run."""
+    """The expected state of one run."""
 
     run_id: RunId
     thread: int
@@ -40,7 +40,7 @@ class ModelRun:
     attempt: int = 0
     claim: Claim | None = None
     is_valid: bool = False
-    """Whether the newest claim's lease has not run out."""
+    """Whether the newest claim's lease has not expired."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Leases(LoopMachine):
 
     @rule(thread=st.integers(0, THREADS - 1), owner=st.sampled_from(OWNERS))
     def start(self, thread: int, owner: Owner) -> None:
-        """Claimed at once where nothing stands on the thread, not even a lease that ran out."""
+        """Claimed at once if the thread has no unended run and no lease, not even an expired one."""
         is_free = self.model.first_unended(thread) is None
         run = ModelRun(RunId(new_id()), thread)
 
@@ -94,7 +94,7 @@ class Leases(LoopMachine):
 
         claimed = self.do(self._claim(owner, limit))
 
-        # A run beside which another of its thread holds the row may be passed over; none beyond these may be given.
+        # A claim may skip a run if another run of its thread locks the row, but must return no run outside these.
         assert [claim.run_id for claim in claimed] == [run.run_id for run in expected[: len(claimed)]]
         assert len(claimed) == min(limit, len(expected))
         for run, claim in zip(expected, claimed, strict=False):
@@ -130,7 +130,7 @@ class Leases(LoopMachine):
     @precondition(lambda self: any(run.claim and not run.status.is_ended for run in self.model.runs))
     @rule(data=st.data(), status=st.sampled_from([RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED]))
     def end(self, data: st.DataObject, status: RunStatus) -> None:
-        """By the newest claim, whose lease may have run out unseen: nobody took it, so it may end."""
+        """By the newest claim. Its lease may have expired unnoticed; as nobody took it over, the run may end."""
         owned = [run for run in self.model.runs if run.claim and not run.status.is_ended]
         run = data.draw(st.sampled_from(owned))
         assert run.claim is not None
@@ -156,7 +156,7 @@ class Leases(LoopMachine):
         ended = sorted(str(run.run_id) for run in self.model.runs if run.status.is_ended)
         assert self.do(self._answers()) == ended
 
-    # --- what the rules do to the model
+    # --- effects of the rules on the model
 
     def _take(self, run: ModelRun, claim: Claim) -> None:
         assert claim.attempt == run.attempt + 1
@@ -170,7 +170,7 @@ class Leases(LoopMachine):
         self.model.stale.append(run.claim)
         run.claim, run.status, run.is_valid = None, status, False
 
-    # --- what they do to PostgreSQL
+    # --- effects of the rules on PostgreSQL
 
     async def _add(self, run_id: RunId, thread: int, claimant: Claimant | None = None) -> Claim | None:
         async with self.database.as_subject(personal(self.user_id)) as connection:

@@ -1,4 +1,4 @@
-"""What becomes of a turn when a provider fails: retries, the next model, or one clear failure."""
+"""Turns whose provider fails: retries, the next model, or one clear error."""
 
 import pytest
 from mesh.agent.v1 import agent_pb2

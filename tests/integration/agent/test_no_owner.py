@@ -1,4 +1,4 @@
-"""Runs whose owner's lease ran out and whom nobody has taken over yet: there is nobody to ask, only to wait for."""
+"""Runs whose lease has expired and that no replica has taken over yet: callers can only wait for the next owner."""
 
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
 
 
 class FakePeers:
-    """They take every cancellation, and are asked for nothing else."""
+    """Accepts every cancellation; no other call is expected."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -38,7 +38,7 @@ async def lease_runs_out(database: Database, run_id: str) -> None:
 async def test_follower_of_a_run_without_owner_waits_for_the_next(
     own_mesh: TestMesh, model_url: str, own_database: Database
 ) -> None:
-    """The replica is full until the other run is over; its followers need not come again to see whether it is."""
+    """The replica is at capacity until the other run ends. Followers need not reconnect in the meantime."""
     user_id, other_id = some_user(), some_user()
     run_id = await insert_pending(own_database, user_id, "[[sim:reply=done]]")
     await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)

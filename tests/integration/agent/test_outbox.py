@@ -1,4 +1,4 @@
-"""What ended runs leave for auth, memory and eval: delivered at least once, late if need be."""
+"""Jobs of ended runs for auth, memory and eval: delivered at least once, late if necessary."""
 
 import asyncio
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Runs that wait for room: how many may, and which of them comes first."""
+"""Pending runs: how many are allowed, and which is claimed first."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The connection on which a replica hears of pending runs."""
+"""The connection that notifies a replica of pending runs."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from support.mesh import TestMesh
 
 
 async def test_a_server_that_is_gone_without_a_word_is_noticed(migrated_mesh: TestMesh) -> None:
-    """By the system's probes: the connection itself never sends anything."""
+    """By TCP keepalive probes: the connection itself never sends anything."""
     url = migrated_mesh.environment("agent")["AGENT_DATABASE_URL"]
 
     async with await connect(url) as connection:

@@ -1,4 +1,4 @@
-"""Run plans: a run is executed to its end as it began, whatever the settings of the replica that takes it over."""
+"""Run plans: a run keeps its plan to the end, whatever the settings of a replica that takes it over."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -37,7 +37,7 @@ async def tool() -> AsyncIterator[ToolServer]:
 
 
 def models(*names: str, **fields: Any) -> str:
-    """AGENT_MODELS with these."""
+    """AGENT_MODELS for these models."""
     entry = {"context_tokens": 8_000, "capabilities": ["tools"], **fields}
     return orjson.dumps([{"name": name, "provider_model": name, **entry} for name in names]).decode()
 
@@ -45,7 +45,7 @@ def models(*names: str, **fields: Any) -> str:
 async def left_in_its_first_answer(
     agent: AgentUnderTest, simulator: SimulatorAdmin, user_id: UserId, message: str, **fields: Any
 ) -> str:
-    """A run that the agent, which is to go now, does not bring beyond its first words."""
+    """A run that this agent, which is about to be stopped, does not bring beyond its first words."""
     await simulator.put_rules(STUCK)
     async with agent.starting(user_id, message, **fields) as started:
         await started.until("message_delta")
@@ -74,7 +74,7 @@ def finished(events: Sequence[agent_pb2.RunEvent]) -> list[agent_pb2.ToolFinishe
 async def test_replica_with_other_settings_asks_what_the_first_one_asked(
     own_mesh: TestMesh, model_url: str, simulator: SimulatorAdmin, tool: ToolServer
 ) -> None:
-    """Order and bounds of models, tools and their schemas, history."""
+    """The order and limits of models, the tools and their schemas, and the history."""
     user_id = some_user()
     first_settings = {
         "AGENT_MODELS": models("sim-small", "sim-large", max_output_tokens=77),
@@ -117,11 +117,11 @@ async def test_instructions_and_memory_policy_are_the_plans_also_when_a_newer_re
 
 
 async def rewrite_plan(database: Database, run_id: str, **fields: Any) -> None:
-    """As a release wrote it that knows more of plans."""
+    """Rewrites the plan as a newer release with more fields would store it."""
     async with database.as_worker() as connection:
         [plan_hash] = (await connection.execute(_HASH, {"run_id": run_id})).one()
-        told = orjson.loads(await plans.plan_of(connection, plan_hash) or b"")
-        await plans.keep_plan(connection, b"newer", orjson.dumps(told | {"plan": told["plan"] | fields}))
+        stored_plan = orjson.loads(await plans.plan_of(connection, plan_hash) or b"")
+        await plans.keep_plan(connection, b"newer", orjson.dumps(stored_plan | {"plan": stored_plan["plan"] | fields}))
         await connection.execute(_USE_NEWER, {"run_id": run_id})
 
 
@@ -217,7 +217,7 @@ async def test_what_was_granted_meanwhile_is_not_used(
 async def test_run_without_a_plan_gets_one_at_its_claim(
     own_mesh: TestMesh, model_url: str, own_database: Database, simulator: SimulatorAdmin
 ) -> None:
-    """The release before started it. Later attempts use that plan as well."""
+    """The previous release started it. Later attempts use the plan too."""
     user_id = some_user()
     run_id = await insert_pending(own_database, user_id, "Hello")
     await simulator.put_rules(STUCK)
@@ -282,7 +282,7 @@ async def test_run_that_resumes_an_execution_goes_on_from_its_checkpoints(
 
 
 async def insert_resuming(database: Database, user_id: UserId, before: str) -> str:
-    """A pending run on the execution of one that ends with this."""
+    """A pending run that resumes the execution of a run that ends here."""
     run_id = new_id()
     async with database.as_subject(personal(user_id)) as connection:
         parameters = {"run_id": run_id, "before": UUID(before), "id": new_id()}
@@ -304,7 +304,7 @@ _RESUME = text("""
 async def test_request_that_is_repeated_at_a_replica_with_other_settings_gives_the_same_run(
     own_mesh: TestMesh, model_url: str
 ) -> None:
-    """Requests are compared, not what they are resolved to."""
+    """Requests are compared, not the plans they resolve to."""
     user_id = some_user()
     run_ids = []
     for own_models in (models("sim-large"), models("sim-small", "sim-large")):
@@ -370,7 +370,7 @@ async def test_plans_go_that_no_unended_run_refers_to_and_nobody_used_for_long(o
 
 
 async def kept_since(database: Database, hours: int, *kept: StoredPlan) -> None:
-    """Used so long ago for the last time."""
+    """Sets how long ago the plan was last used."""
     async with database.as_worker() as connection:
         for plan in kept:
             await plans.keep_plan(connection, plan.hash, plan.data)

@@ -1,4 +1,4 @@
-"""Memories are asked for while their run is being stored; what is asked for no run, or for too long, is dropped."""
+"""Memories are recalled while their run is being stored. A recall is dropped without a run, or if it takes too long."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The same request again, while the first is under way or long after: one thing, whatever has changed in between."""
+"""A repeated request, during the first or long after it, has one result, whatever changed in between."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from support.mesh import TestMesh
 from support.subjects import personal
 
 STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
-# Which of two replicas get the request.
+# The replicas, of two, that get the request.
 ROUTES = pytest.mark.parametrize("route", [(0, 0), (0, 1)], ids=["one-replica", "two-replicas"])
 
 
@@ -33,7 +33,8 @@ async def replicas(own_mesh: TestMesh, model_url: str) -> AsyncIterator[tuple[Ag
 
 @asynccontextmanager
 async def all_waiting_for(database: Database, user_id: UserId, thread_id: str, count: int) -> AsyncIterator[None]:
-    """Holds the thread's lock until so many wait for it who came in the block: all have looked, none has stored."""
+    """Holds the thread's lock until this many requests of the block wait for it: all have checked for repeats, none has
+    stored a run."""
     async with database.as_subject(personal(user_id)) as connection:
         assert await threads.lock_thread(connection, user_id, ThreadId(UUID(thread_id)))
         yield
@@ -57,7 +58,7 @@ async def started_together(
     thread_id: str,
     *requests: Mapping[str, str],
 ) -> list[Followed | BaseException]:
-    """What each replica answers to its request, none of which saw another's run when it first looked."""
+    """The replies of the replicas. No request saw another's run when it first checked."""
     async with all_waiting_for(database, user_id, thread_id, len(requests)):
         starts = [
             asyncio.ensure_future(replica.run(user_id, thread_id=thread_id, multitask=pb.MULTITASK_REJECT, **request))
@@ -136,7 +137,7 @@ async def test_start_repeated_while_a_later_run_is_busy_is_the_same_run(agent: A
 async def test_start_repeated_when_a_new_one_would_be_refused_is_the_same_run(
     migrated_mesh: TestMesh, model_url: str, agent: AgentUnderTest, now: Entitlements
 ) -> None:
-    """The other replica has asked auth since, which this one has not."""
+    """The other replica has called auth since then; this one has not."""
     user_id, run_id = some_user(), str(new_id())
     auth = FakeEntitlements({user_id: now})
     first = await agent.run(user_id, "Hello", run_id=run_id)

@@ -1,4 +1,4 @@
-"""Several replicas on one database: relay, cancel from afar, hand-over."""
+"""Several replicas on one database: relay, remote cancellation, hand-over."""
 
 import asyncio
 import socket
@@ -38,7 +38,7 @@ async def test_follower_elsewhere_is_relayed_to_the_owner(own_mesh: TestMesh, mo
 
 
 async def test_cancel_elsewhere_reaches_the_owner_at_once(own_mesh: TestMesh, model_url: str) -> None:
-    """With leases of a minute no heartbeat would tell the owner in time."""
+    """With leases of a minute, no heartbeat would tell the owner in time."""
     user_id = some_user()
     slow = {"AGENT_LEASE_TTL_S": "60"}
     async with (
@@ -73,7 +73,7 @@ async def test_cancel_reaches_an_owner_out_of_reach_by_its_heartbeat(
 async def test_drained_replica_gives_back_what_a_claim_under_way_brings(
     own_mesh: TestMesh, model_url: str, own_database: Database
 ) -> None:
-    """Else the run waits until its lease is over, and counts as lost."""
+    """Otherwise the run would wait until its lease expires, and the attempt would count as lost."""
     user_id = some_user()
     async with replica(own_mesh, model_url, AGENT_DRAIN_S="0.1") as going:
         async with owner_connection(own_mesh) as locking:
@@ -142,14 +142,14 @@ async def test_cancelled_while_released_ends_in_an_attempt_of_its_own(
         await full.drain()
 
     assert run.status == agent_pb2.RUN_STATUS_CANCELLED
-    told = [(event.attempt, event.seq, event.WhichOneof("event")) for event in events]
-    assert told == [(2, 1, "run_restarted"), (2, 2, "run_cancelled")]
+    received = [(event.attempt, event.seq, event.WhichOneof("event")) for event in events]
+    assert received == [(2, 1, "run_restarted"), (2, 2, "run_cancelled")]
 
 
 async def test_cancel_is_answered_in_time_while_the_owner_is_frozen(
     own_mesh: TestMesh, model_url: str, own_database: Database
 ) -> None:
-    """The gateway waits for 5 s: the answer says how the run stands, and whoever claims it next ends it."""
+    """The gateway waits for 5 s. The response has the run's current state, and the next owner ends the run."""
     user_id = some_user()
     run_id = await insert_pending(own_database, user_id, "Hello")
     with silent_server() as address:
@@ -167,6 +167,6 @@ async def test_cancel_is_answered_in_time_while_the_owner_is_frozen(
 
 @contextmanager
 def silent_server() -> Iterator[str]:
-    """Connections to it are made by the system, and nobody answers: a stopped process."""
+    """As a stopped process: the system accepts connections, but nothing answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"

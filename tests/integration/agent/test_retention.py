@@ -1,4 +1,4 @@
-"""What goes a day after: events, and idempotency keys."""
+"""Data deleted after a day: events and idempotency keys."""
 
 from collections.abc import AsyncIterator
 
@@ -28,7 +28,7 @@ async def own_database(own_agent: AgentUnderTest) -> AsyncIterator[Database]:
 
 
 async def a_day_passes(database: Database) -> None:
-    """For all that is there now."""
+    """Makes all present rows a day older."""
     async with database.as_worker() as connection:
         for table, columns in (("runs", ("created_at", "ended_at")), ("threads", ("created_at",))):
             moved = ", ".join(f"{column} = {column} - interval '25 hours'" for column in columns)

@@ -1,4 +1,4 @@
-"""What operators see of a run: its trace, its metrics, its logs; and what they must not see."""
+"""What operators see of a run (trace, metrics, logs), and what they must not see."""
 
 import pytest
 from fakes.agent.neighbours import FakeReceivers
@@ -132,7 +132,7 @@ async def test_no_database_connection_is_held_while_text_streams(own_mesh: TestM
 async def test_run_whose_end_cannot_be_stored_crashes_alone_and_is_tried_again(
     own_mesh: TestMesh, model_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its lease is not renewed any more, so the next attempt comes when it runs out; no text gets into the log."""
+    """Its lease is no longer renewed, so the next attempt starts when it expires. No text gets into the log."""
     user_id = some_user()
     memories = FakeReceivers(recalled=[RecalledMemory("1", "x", 0.9)])
     settings = agent_settings(own_mesh, model_url, AGENT_LEASE_TTL_S="1")
@@ -154,13 +154,13 @@ async def test_run_whose_end_cannot_be_stored_crashes_alone_and_is_tried_again(
 
 
 async def _refuse_next_answer(mesh: TestMesh) -> None:
-    """The next insert of an answer fails in a way nobody foresaw; the one after passes."""
+    """The next insert of an answer fails with an unexpected error; the one after it succeeds."""
     async with owner_connection(mesh) as connection:
         for statement in _REFUSAL:
             await connection.execute(text(statement))
 
 
-# A sequence counts also when the transaction that asked it is rolled back.
+# A sequence keeps its value even if the transaction is rolled back.
 _REFUSAL = (
     "CREATE SEQUENCE agent.answers",
     "GRANT USAGE ON SEQUENCE agent.answers TO agent_app",

@@ -1,4 +1,4 @@
-"""Runs whose events come on one stream of their follower's, over gRPC and on the real PostgreSQL."""
+"""Runs whose events arrive on one shared stream of their follower, over gRPC and on the real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ _FOLLOW_AT = "mesh-follow-at"
 
 @dataclass
 class Shared:
-    """A follower's open stream, and what came on it."""
+    """A follower's open stream, and what it received."""
 
     follower_id: str
     stream_id: str

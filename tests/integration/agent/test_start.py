@@ -1,4 +1,4 @@
-"""Starting runs: what is refused and leaves nothing, what is the same run again."""
+"""Starting runs: rejected requests store nothing, and repeated ones return the same run."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Nobody reads or touches what is another user's: by RPC, by store function, by any table."""
+"""No user can read or change another user's data: by RPC, by store function, in any table."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -97,7 +97,7 @@ async def begin_a_once_call(database: Database, user_id: UserId, started: Starte
 async def test_a_row_of_any_table_is_its_organisations_and_its_users(
     agent: AgentUnderTest, agent_database: Database, simulator: SimulatorAdmin
 ) -> None:
-    """With organisation, user, both and neither, while every table has rows of a user whose tool loop is under way."""
+    """With organisation, user, both and neither, while every table has rows of a user whose tool loop is running."""
     owner = some_user()
     await simulator.put_rules([{"match": {"anywhere": "42"}, "action": {"itl_ms": 20_000}}])
     tables = await tables_of(agent_database)
@@ -118,7 +118,7 @@ async def test_a_row_of_any_table_is_its_organisations_and_its_users(
 
 type Query = Callable[[AsyncConnection, UserId, ThreadId, RunId], Awaitable[object]]
 
-# Each is given the owner's own ids, and the owner as its user condition; the connection is the stranger's.
+# Each gets the owner's ids, and the owner in its user condition. The connection is the stranger's.
 QUERIES: list[tuple[str, Query, object]] = [
     ("get_thread", lambda c, u, t, _: threads.get_thread(c, u, t), None),
     ("lock_thread", lambda c, u, t, _: threads.lock_thread(c, u, t), False),
@@ -155,7 +155,7 @@ QUERIES: list[tuple[str, Query, object]] = [
 async def test_query_with_the_owners_user_condition_shows_a_stranger_nothing(
     agent: AgentUnderTest, agent_database: Database, query: Query, nothing: object
 ) -> None:
-    """The user condition names the owner, so that row-level security alone stands in the way."""
+    """The user condition names the owner, so that only row-level security protects the rows."""
     owner = some_user()
     async with agent.starting(owner, "[[sim:itl=20000]]", idempotency_key="key") as started:
         await started.until("message_delta")
@@ -169,7 +169,7 @@ async def test_query_with_the_owners_user_condition_shows_a_stranger_nothing(
 
 
 async def test_no_user_reads_or_writes_plans(agent: AgentUnderTest, agent_database: Database) -> None:
-    """Also not the plan of one's own run: it may hold what an assistant's author keeps to themselves."""
+    """Not even the plan of one's own run: it may hold text that an assistant's author keeps private."""
     owner = some_user()
     turn = await agent.run(owner, "Hello")
     statement = text("SELECT plan_hash FROM agent.runs WHERE id = :run_id")

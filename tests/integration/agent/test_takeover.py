@@ -1,4 +1,4 @@
-"""Runs whose owner is gone, or thought to be: takeover from the last safe point, fencing, and an end to it all."""
+"""Runs whose owner is lost or presumed lost: takeover from the last safe point, fencing, and the limit of attempts."""
 
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -46,7 +46,7 @@ async def test_run_of_a_dead_owner_is_taken_over(own_mesh: TestMesh, model_url: 
 async def test_follower_of_a_dead_owner_at_ones_own_address_waits_for_the_takeover(
     own_mesh: TestMesh, model_url: str, own_database: Database
 ) -> None:
-    """A pod that restarted under its old address must not relay to itself, on and on."""
+    """A pod that restarted under its old address must not relay to itself forever."""
     user_id = some_user()
     run_id = await insert_pending(own_database, user_id, "[[sim:reply=done]]")
     settings = agent_settings(own_mesh, model_url)
@@ -63,7 +63,7 @@ async def test_follower_of_a_dead_owner_at_ones_own_address_waits_for_the_takeov
 async def test_takeover_reuses_tool_results_of_the_last_safe_point(
     own_mesh: TestMesh, model_url: str, own_database: Database, simulator: SimulatorAdmin
 ) -> None:
-    """The first owner is cut off by a lease that is taken from it while it waits for the answer after the tool."""
+    """The first owner loses its lease while it waits for the answer after the tool."""
     user_id = some_user()
     await simulator.put_rules([{"match": {"anywhere": "42", "times": 1}, "action": {"itl_ms": 20_000}}])
     async with replica(own_mesh, model_url, **SHORT_LEASE) as first:
@@ -162,7 +162,7 @@ async def test_run_that_loses_its_owners_again_and_again_fails(
 async def test_lost_owners_before_a_new_safe_point_count_no_more(
     own_mesh: TestMesh, model_url: str, own_database: Database, simulator: SimulatorAdmin
 ) -> None:
-    """Two were lost before the first tool's result, one after it: never three without a step forward."""
+    """Two were lost before the first tool's result and one after it: never three without progress."""
     user_id = some_user()
     await simulator.put_rules([{"match": {"anywhere": "42", "times": 1}, "action": {"itl_ms": 20_000}}])
     run_id = await insert_pending(own_database, user_id, LOOP)
@@ -233,7 +233,7 @@ async def billed(database: Database, run_id: str) -> tuple[str, int]:
 async def test_run_that_dies_of_what_it_made_durable_fails_without_it(
     own_mesh: TestMesh, model_url: str, own_database: Database, simulator: SimulatorAdmin
 ) -> None:
-    """The owner that was to end it with that went away as well."""
+    """The owner that was to end it with the stored result was lost as well."""
     user_id = some_user()
     run_id = await stuck_after_its_tool(own_mesh, model_url, simulator, user_id)
     for _ in range(4):
@@ -268,7 +268,7 @@ async def test_run_cancelled_before_it_was_read_how_far_it_is_keeps_that(
 
 
 async def test_replica_takes_over_from_itself(own_mesh: TestMesh, model_url: str, own_database: Database) -> None:
-    """Its lease ran out and it did not notice: two attempts in one process, of which the older falls silent."""
+    """Its lease expired unnoticed. Of the two attempts in one process, the older stops sending."""
     user_id = some_user()
     message = f"{LOOP} [[sim:ttft=400]]"
     async with replica(own_mesh, model_url, AGENT_LEASE_TTL_S="60") as slow, slow.starting(user_id, message) as started:

@@ -1,4 +1,4 @@
-"""Rounds of model and tools, and what is kept of them on the way."""
+"""Rounds of model and tools, and their checkpoints."""
 
 import pytest
 from mesh.agent.v1 import agent_pb2
@@ -65,7 +65,7 @@ async def test_current_time_is_told_in_a_zone(agent: AgentUnderTest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "expected"),
     [
         ("delete_everything {}", "There is no tool 'delete_everything'."),
         ('calculate {"wrong": 1}', "The arguments are not valid: expression: Field required"),
@@ -73,12 +73,12 @@ async def test_current_time_is_told_in_a_zone(agent: AgentUnderTest) -> None:
         ('current_time {"timezone": "../etc"}', "This time zone is not known."),
     ],
 )
-async def test_faulty_call_is_told_to_the_model_which_goes_on(agent: AgentUnderTest, call: str, told: str) -> None:
+async def test_faulty_call_is_told_to_the_model_which_goes_on(agent: AgentUnderTest, call: str, expected: str) -> None:
     turn = await agent.run(some_user(), f"[[sim:tool={call}]] [[sim:reply=Sorry]]")
 
     [(_, content, is_error)] = results(turn)
     assert is_error
-    assert content.startswith(told)
+    assert content.startswith(expected)
     assert turn.text == "Sorry"
 
 
@@ -109,7 +109,7 @@ async def test_several_calls_of_one_answer_all_come_back(agent: AgentUnderTest, 
 
 
 async def test_calls_beyond_the_bound_are_taken_back(agent: AgentUnderTest, simulator: SimulatorAdmin) -> None:
-    """A provider refuses the next question while calls of the last answer are without result."""
+    """A provider rejects the next request while calls of the last answer have no result."""
     calls = [{"name": "calculate", "arguments": {"expression": f"{number}+1"}} for number in range(12)]
     await simulator.put_rules([{"action": {"tool_calls": calls, "reply": "done"}}])
 

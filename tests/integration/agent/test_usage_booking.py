@@ -1,4 +1,4 @@
-"""What the agent's client of auth sends for runs that ended at one moment, over real gRPC and from the real outbox."""
+"""The calls to auth for runs that ended at the same time, over real gRPC and from the real outbox."""
 
 import asyncio
 from typing import Any
@@ -27,7 +27,7 @@ from support.subjects import personal
 
 __all__ = ["spans"]
 
-# Of a turn whose trace is not sampled: without one the job would begin a trace.
+# A turn whose trace is not sampled. Without a trace context the job would begin a trace.
 _UNSAMPLED = get_current_span(restored_context({"traceparent": f"00-{1:032x}-{1:016x}-00"}))
 
 

@@ -1,4 +1,4 @@
-"""The bound on runs that wait: what takes a place, what gives it back."""
+"""The limit on pending runs: what takes a slot and what frees it."""
 
 from typing import cast
 
@@ -9,13 +9,13 @@ from mesh_common.errors import Unavailable
 
 
 def _backlog(max_pending: int) -> Backlog:
-    """One that never counts."""
+    """A backlog that never counts."""
     return Backlog(cast("Database", None), max_pending)
 
 
 def _join(backlog: Backlog, *, error: Unavailable | None = None) -> None:
-    with backlog.joining() as join:
-        join()
+    with backlog.joining() as take_slot:
+        take_slot()
         if error:
             raise error
 

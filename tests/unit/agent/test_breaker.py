@@ -1,4 +1,4 @@
-"""When a model is passed over, and when it is tried again."""
+"""When a model is skipped, and when it is tried again."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,7 +17,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def broken(clock: FakeClock) -> Breaker:
-    """Open for model "a"."""
+    """A breaker that is open for model "a"."""
     breaker = Breaker(clock)
     for _ in range(5):
         breaker.failed("a")

@@ -1,4 +1,4 @@
-"""Arithmetic and nothing else, in bounded time."""
+"""The tool evaluates only arithmetic, in bounded time."""
 
 import math
 import time
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from langchain_core.tools import ToolException
 from mesh_agent.tools.calculate import calculate_tool, evaluate
 
-# Of the processor's time. Far more than the slowest bounded expression takes, far less than an unbounded one.
+# CPU time: far more than the slowest bounded expression takes, far less than an unbounded one.
 _SOON_S: Final = 1.0
 
 Sum = tuple[str, int | float]
@@ -28,13 +28,13 @@ _numbers: st.SearchStrategy[Sum] = st.one_of(
 )
 _sums = st.recursive(
     _numbers, lambda inner: st.tuples(inner, st.sampled_from("+-*"), inner).map(_combined), max_leaves=8
-).filter(lambda told: len(told[0]) <= 500)
+).filter(lambda example: len(example[0]) <= 500)
 
 
 @settings(max_examples=150, deadline=None)
 @given(_sums)
-def test_sums_differences_and_products_are_pythons(told: Sum) -> None:
-    expression, value = told
+def test_sums_differences_and_products_are_pythons(example: Sum) -> None:
+    expression, value = example
 
     assert evaluate(expression) == value
 

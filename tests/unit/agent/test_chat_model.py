@@ -1,4 +1,4 @@
-"""One call to a provider over HTTP: what is sent, and what its answers, whole or broken, are taken for."""
+"""One call to a provider over HTTP: the request, and how complete and broken responses are interpreted."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,7 +31,7 @@ def _line(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
 
 @dataclass
 class Provider:
-    """A provider that a test tells what to answer, and the chat model that asks it."""
+    """A provider whose responses a test sets, and the chat model that calls it."""
 
     chat_model: StreamingChatModel
     listener: Heard = field(default_factory=Heard)
@@ -191,7 +191,7 @@ async def test_cancelling_closes_the_providers_connection() -> None:
 
 
 class Pausing(Heard):
-    """Tells when text begins to gather."""
+    """Signals when the model begins to collect text."""
 
     def __init__(self, window: TextWindow) -> None:
         super().__init__(window=window)

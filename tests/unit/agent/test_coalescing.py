@@ -1,4 +1,4 @@
-"""For how long text gathers."""
+"""How long text is collected before it is sent."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Reading a provider's stream, however the network cuts it."""
+"""Reading a provider's stream, however the network splits it."""
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
@@ -112,7 +112,7 @@ async def test_stream_that_is_none_says_why_and_whether_it_spoke(
     reason: str,
     has_spoken: bool,  # noqa: FBT001 - a parameter of pytest
 ) -> None:
-    """Only before the first token may another model be asked: so each fault has to know."""
+    """Another model may be called only before the first token, so each error must tell whether there was one."""
     before = line({"content": "Hi"}) if has_spoken else b""
 
     for cuts in ([len(before)], []):
@@ -125,9 +125,9 @@ async def test_stream_that_is_none_says_why_and_whether_it_spoke(
 
 @pytest.mark.parametrize("usage", [5, {"prompt_tokens": "7"}, {"prompt_tokens": -1}, {"prompt_tokens": 2**63}, [], "x"])
 async def test_usage_that_is_none_is_passed_over(usage: object) -> None:
-    told = b"data: " + orjson.dumps({"choices": [], "usage": usage}) + b"\n\n"
+    usage_line = b"data: " + orjson.dumps({"choices": [], "usage": usage}) + b"\n\n"
 
-    completion, _ = await read(line({"content": "Hi"}) + line({}, "stop") + told)
+    completion, _ = await read(line({"content": "Hi"}) + line({}, "stop") + usage_line)
 
     assert completion.usage is None
 

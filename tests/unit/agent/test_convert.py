@@ -1,4 +1,4 @@
-"""What of a request is refused, by which name, and how values cross the wire."""
+"""Which requests are rejected, which field the error names, and how values are converted."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -146,7 +146,7 @@ def test_a_limit_above_a_hundred_is_refused(given: int) -> None:
     assert _faulty_field(lambda: convert.limit(given)) == "limit"
 
 
-@given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001 - bounds take none
+@given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001 - Hypothesis takes naive bounds
 def test_a_timestamp_is_the_same_instant_to_the_microsecond(at: datetime) -> None:
     assert convert.timestamp(at).ToDatetime(tzinfo=UTC) == at
 
@@ -160,27 +160,27 @@ def test_a_timestamp_of_another_zone_is_the_same_instant() -> None:
 def test_a_thread_crosses_whole() -> None:
     thread = Thread(THREAD, "Tea", {"topic": "tea"}, NOW, NOW + timedelta(seconds=1))
 
-    told = convert.thread_pb(thread)
+    converted = convert.thread_pb(thread)
 
-    assert (told.id, told.title, dict(told.metadata)) == (str(THREAD), "Tea", {"topic": "tea"})
-    assert told.created_at.ToDatetime(tzinfo=UTC) == NOW
-    assert told.updated_at.ToDatetime(tzinfo=UTC) == NOW + timedelta(seconds=1)
+    assert (converted.id, converted.title, dict(converted.metadata)) == (str(THREAD), "Tea", {"topic": "tea"})
+    assert converted.created_at.ToDatetime(tzinfo=UTC) == NOW
+    assert converted.updated_at.ToDatetime(tzinfo=UTC) == NOW + timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(
-    ("role", "told"),
+    ("role", "converted"),
     [
         (Role.USER, pb.MESSAGE_ROLE_USER),
         (Role.ASSISTANT, pb.MESSAGE_ROLE_ASSISTANT),
         (Role("narrator"), pb.MESSAGE_ROLE_UNSPECIFIED),
     ],
 )
-def test_a_message_crosses_whole(role: Role, told: pb.MessageRole.ValueType) -> None:
+def test_a_message_crosses_whole(role: Role, converted: pb.MessageRole.ValueType) -> None:
     message = replace(said(role, "Tea?"), is_partial=True)
 
     assert convert.message_pb(message) == pb.Message(
         id=str(message.id),
-        role=told,
+        role=converted,
         content="Tea?",
         created_at=convert.timestamp(NOW),
         run_id=str(message.run_id),
@@ -194,9 +194,9 @@ def _run(status: RunStatus, **fields: Any) -> Run:
 
 
 def test_what_a_pending_run_does_not_have_is_absent() -> None:
-    told = convert.run_pb(_run(RunStatus.PENDING))
+    converted = convert.run_pb(_run(RunStatus.PENDING))
 
-    assert {field.name for field, _ in told.ListFields()} == {"id", "thread_id", "status", "model", "created_at"}
+    assert {field.name for field, _ in converted.ListFields()} == {"id", "thread_id", "status", "model", "created_at"}
 
 
 def test_an_ended_run_crosses_whole() -> None:
@@ -211,18 +211,18 @@ def test_an_ended_run_crosses_whole() -> None:
         message=answer,
     )
 
-    told = convert.run_pb(run)
+    converted = convert.run_pb(run)
 
-    assert told.HasField("usage")
-    assert told.error == pb.RunError(reason="MODEL_TIMEOUT", detail="Try again.", is_retryable=True)
-    assert told.message == convert.message_pb(answer)
-    assert told.finish_reason == "stop"
+    assert converted.HasField("usage")
+    assert converted.error == pb.RunError(reason="MODEL_TIMEOUT", detail="Try again.", is_retryable=True)
+    assert converted.message == convert.message_pb(answer)
+    assert converted.finish_reason == "stop"
 
 
 def test_every_status_has_its_word() -> None:
-    told = {convert.run_pb(_run(status)).status for status in RunStatus}
+    converted = {convert.run_pb(_run(status)).status for status in RunStatus}
 
-    assert told == set(pb.RunStatus.values())
+    assert converted == set(pb.RunStatus.values())
 
 
 def test_status_that_a_newer_release_stored_is_told_as_none_of_ours_and_is_an_end() -> None:
@@ -239,9 +239,9 @@ def test_runs_are_not_listed_by_no_status() -> None:
 def test_prices_are_told_in_micro_dollars_a_million_tokens() -> None:
     model = replace(a_model(), input_usd_per_mtok=0.15, output_usd_per_mtok=2.5)
 
-    told = convert.model_pb(model)
+    converted = convert.model_pb(model)
 
-    assert (told.input_micro_usd_per_mtok, told.output_micro_usd_per_mtok) == (150_000, 2_500_000)
+    assert (converted.input_micro_usd_per_mtok, converted.output_micro_usd_per_mtok) == (150_000, 2_500_000)
 
 
 def test_a_models_key_and_address_are_told_to_nobody() -> None:

@@ -1,4 +1,4 @@
-"""Events of many runs in one message."""
+"""One message with events of many runs."""
 
 import pytest
 from mesh_agent.convert_events import SharedEvents
@@ -13,16 +13,16 @@ def _delta(text: str) -> RunEvent:
 
 def test_shared_events_come_out_in_order_with_those_who_left() -> None:
     events = [_delta("a"), _delta("b")]
-    gone = RunId(new_id())
+    left = RunId(new_id())
     message = SharedEvents()
     assert message.is_empty
 
     taken = [message.add(event) for event in events]
-    message.leave(gone)
+    message.leave(left)
 
     assert (taken, message.is_empty) == ([True, True], False)
     assert [event_from_pb(event) for event in message.pb.events] == events
-    assert message.pb.left_run_ids == [str(gone)]
+    assert message.pb.left_run_ids == [str(left)]
 
 
 def test_shared_message_takes_no_more_than_grpc_does() -> None:

@@ -11,15 +11,15 @@ async def test_time_is_told_in_utc_when_no_zone_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("zone", "told"),
+    ("zone", "expected"),
     [
         ("Europe/Berlin", "Tuesday, 2026-11-24 13:00:00 CET (UTC+0100)"),
         ("Asia/Kathmandu", "Tuesday, 2026-11-24 17:45:00 +0545 (UTC+0545)"),
         ("Pacific/Kiritimati", "Wednesday, 2026-11-25 02:00:00 +14 (UTC+1400)"),
     ],
 )
-async def test_time_is_told_in_the_zone_named(zone: str, told: str) -> None:
-    assert await current_time_tool(FakeClock()).ainvoke({"timezone": zone}) == told
+async def test_time_is_told_in_the_zone_named(zone: str, expected: str) -> None:
+    assert await current_time_tool(FakeClock()).ainvoke({"timezone": zone}) == expected
 
 
 async def test_summer_time_is_kept() -> None:

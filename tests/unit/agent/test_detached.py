@@ -1,4 +1,4 @@
-"""Work whose caller has gone goes on; how it failed is told in one line, once."""
+"""Work continues without its caller, and its failure is logged in one line, once."""
 
 import asyncio
 from collections.abc import MutableMapping, Sequence
@@ -15,7 +15,7 @@ from support.cycles import cycles_left_by
 
 async def _fail(error: Exception, when: asyncio.Event) -> str:
     await when.wait()
-    raise copy(error)  # its traceback holds this frame: the same one would make a cycle
+    raise copy(error)  # a shared error would be a reference cycle: its traceback holds this frame
 
 
 async def _give(what: str, when: asyncio.Event) -> str:
@@ -23,49 +23,49 @@ async def _give(what: str, when: asyncio.Event) -> str:
     return what
 
 
-def _told(logs: Sequence[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
-    """Others work, and log, in the same process."""
+def _detached_lines(logs: Sequence[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
+    """Only these: other code logs in the same process."""
     return [line for line in logs if line["event"].startswith("detached.")]
 
 
 async def _abandoned(work: asyncio.Task[str], goes_on: asyncio.Event) -> list[MutableMapping[str, Any]]:
-    """What is told of work that ends after whoever waited for it has gone."""
+    """The log lines about work that ends after its caller was cancelled."""
     waiting = asyncio.ensure_future(await_detached(work, "start"))
-    await asyncio.sleep(0)  # to where it waits
+    await asyncio.sleep(0)  # until it waits for the work
     with capture_logs() as logs:
         waiting.cancel()
         await asyncio.wait([waiting])
         assert waiting.cancelled()
         goes_on.set()
         await asyncio.wait([work])
-        await asyncio.sleep(0)  # to what hears of its end
-    return _told(logs)
+        await asyncio.sleep(0)  # until the done callback has run
+    return _detached_lines(logs)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (Unavailable("Away."), {"event": "detached.failed", "work": "start", "reason": "UNAVAILABLE"}),
         (RuntimeError("a bug"), {"event": "detached.crashed", "work": "start"}),
     ],
 )
-async def test_failure_that_nobody_waits_for_is_told(error: Exception, told: dict[str, str]) -> None:
+async def test_failure_that_nobody_waits_for_is_told(error: Exception, expected: dict[str, str]) -> None:
     goes_on = asyncio.Event()
     work = asyncio.ensure_future(_fail(error, goes_on))
 
     [line] = await _abandoned(work, goes_on)
 
-    assert told.items() <= line.items()
+    assert expected.items() <= line.items()
 
 
 async def test_work_whose_caller_has_gone_goes_on_to_its_end() -> None:
     goes_on = asyncio.Event()
     work = asyncio.ensure_future(_give("a run", goes_on))
 
-    told = await _abandoned(work, goes_on)
+    lines = await _abandoned(work, goes_on)
 
     assert work.result() == "a run"
-    assert not told
+    assert not lines
 
 
 async def test_failure_is_its_callers_and_leaves_no_cycle() -> None:
@@ -78,4 +78,4 @@ async def test_failure_is_its_callers_and_leaves_no_cycle() -> None:
 
     with capture_logs() as logs:
         assert not await cycles_left_by(wait, within=("mesh_agent.execution.detached", "mesh_common.errors"))
-    assert not _told(logs)
+    assert not _detached_lines(logs)

@@ -1,4 +1,4 @@
-"""Whose answer is kept, for how long, and what auth's absence costs."""
+"""Which entitlements are cached, for how long, and what happens while auth is unavailable."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -42,9 +42,9 @@ async def test_an_answer_is_fresh_for_a_minute(
     await cached.of(ADA)
     clock.advance(timedelta(seconds=age_s))
 
-    told = await cached.of(ADA)
+    expected = await cached.of(ADA)
 
-    assert told == ADAS
+    assert expected == ADAS
     assert len(source.asked) == times_asked
 
 
@@ -59,20 +59,20 @@ async def test_what_changed_is_known_after_a_minute(
 
 
 @pytest.mark.parametrize("error", [AWAY, DeadlineExceeded("Slow.")])
-@pytest.mark.parametrize(("age_s", "told"), [(3_599, ADAS), (3_600, DEFAULT)])
+@pytest.mark.parametrize(("age_s", "expected"), [(3_599, ADAS), (3_600, DEFAULT)])
 async def test_what_was_known_serves_for_an_hour(
     cached: CachedEntitlements,
     source: FakeEntitlements,
     clock: FakeClock,
     error: MeshError,
     age_s: int,
-    told: Entitlements,
+    expected: Entitlements,
 ) -> None:
     await cached.of(ADA)
     source.error = error
     clock.advance(timedelta(seconds=age_s))
 
-    assert await cached.of(ADA) == told
+    assert await cached.of(ADA) == expected
     assert await cached.of(BOB) == DEFAULT
 
 

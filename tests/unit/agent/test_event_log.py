@@ -1,4 +1,4 @@
-"""The events of an attempt: its owner writes them, any number of followers get each once, whenever they come and go."""
+"""The events of an attempt. Its owner writes them; each follower gets each once, whenever it joins or leaves."""
 
 import asyncio
 
@@ -87,9 +87,9 @@ async def test_a_follower_who_comes_after_the_end_gets_the_whole() -> None:
 async def test_a_follower_who_left_disturbs_neither_writer_nor_others() -> None:
     log = an_owned_log()
     log.append(_delta("a"))
-    gone = log.follow(0)
-    await anext(gone)
-    await gone.aclose()
+    leaving = log.follow(0)
+    await anext(leaving)
+    await leaving.aclose()
 
     async with asyncio.TaskGroup() as group:
         other = group.create_task(_all(log))
@@ -115,7 +115,7 @@ async def test_a_slow_follower_does_not_hold_the_owner_up() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_each_follower_gets_each_event_after_its_position_once_and_in_order(data: st.DataObject) -> None:
-    """Followers come at any time, from any position, also one yet to come, between bursts of any size."""
+    """Followers join at any time between bursts of any size, from any position, even a future one."""
 
     async def run() -> None:
         log = an_owned_log()
@@ -142,7 +142,7 @@ def test_each_follower_gets_each_event_after_its_position_once_and_in_order(data
 
 
 async def test_what_nobody_has_read_is_told_no_more_when_the_lease_is_lost() -> None:
-    """An owner that was paused: by now another attempt may be under way."""
+    """As for an owner that was paused: another attempt may be running by now."""
     log = an_owned_log()
     log.append(_delta("a"))
     log.append(_delta("b"))

@@ -1,4 +1,4 @@
-"""Runs that are stopped at the worst moment."""
+"""Runs that are stopped at the worst possible moment."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ def claimed() -> Claim:
 
 
 class UntilStopped(RunTask):
-    """Waits until it is stopped, and says why it was."""
+    """Waits until it is stopped, and records the reason."""
 
     async def _execute(self) -> bool:
         try:
@@ -34,7 +34,7 @@ class UntilStopped(RunTask):
 
 
 stops: list[Stop | None] = []
-"""Why runs were stopped that had begun."""
+"""The reasons for which started runs were stopped."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,13 +43,13 @@ def no_stops() -> None:
 
 
 def executor() -> Executor:
-    """What it launches waits until it is stopped."""
+    """An executor whose runs wait until they are stopped."""
     new_run_task = partial(UntilStopped, context=cast("Any", None))
     return Executor(cast("Any", None), Owner("me", "here:1"), new_run_task, ExecutorLimits(10, 10, 6.0), lambda: 0.0)
 
 
 async def drained(runs: Executor, drain_s: float = 0.0) -> asyncio.Task[None]:
-    """The drain, which has begun."""
+    """Starts a drain."""
     draining = asyncio.ensure_future(runs.drain(drain_s))
     await asyncio.sleep(0)
     assert runs.is_draining
@@ -57,7 +57,7 @@ async def drained(runs: Executor, drain_s: float = 0.0) -> asyncio.Task[None]:
 
 
 async def test_run_cancelled_before_its_first_step_learns_of_it_and_leaves_no_trace() -> None:
-    """Else nobody would end it: asyncio never enters a task that is cancelled before it began."""
+    """asyncio never enters a task that is cancelled before its first step, so nothing else would end the run."""
     runs, claim = executor(), claimed()
 
     runs.launch(claim, 0.0)
@@ -87,7 +87,7 @@ async def test_log_of_a_run_whose_lease_ran_out_is_not_given() -> None:
     runs.launch(claim, time.monotonic())
     before = runs.log_of(claim.run_id)
 
-    # As after a pause: the clock went on, and nothing here did.
+    # As after a pause of the process: only the clock advanced.
     runs._run_tasks[claim.run_id].lease.valid_until_s = time.monotonic() - 1.0
 
     assert before is not None

@@ -1,4 +1,4 @@
-"""Which model answers: in order, retried and passed over only before its first token."""
+"""Which model answers: models are called in order, and retried or skipped only before the first token."""
 
 import asyncio
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def _cut_off() -> ProviderError:
 
 @dataclass
 class Run:
-    """Two models and what was heard of them."""
+    """Two models and the events of a run on them."""
 
     large: ScriptedChatModel = field(default_factory=ScriptedChatModel)
     small: ScriptedChatModel = field(default_factory=ScriptedChatModel)
@@ -69,7 +69,7 @@ class Run:
         return caught.value
 
     async def break_large(self) -> None:
-        """Five runs on it alone fail."""
+        """Lets five runs on this model alone fail."""
         for _ in range(5):
             self.large.script.append(_away(retry_after_s=60.0))
             await self.failure(models=(LARGE,))
@@ -173,7 +173,8 @@ async def test_after_its_pause_a_broken_model_is_asked_again_and_taken_back() ->
 
 
 async def test_a_broken_model_nobody_needed_is_not_taken_for_tried() -> None:
-    """After its pause one caller tries it. One whom another model answered has not, and must leave the turn."""
+    """After its pause one caller may try it. A caller that got its answer from another model did not, and must not
+    use up the trial."""
     run = Run()
     await run.break_large()
     run.clock.advance(timedelta(seconds=15))
@@ -195,7 +196,7 @@ async def test_when_every_model_is_broken_they_are_asked_all_the_same() -> None:
 
 
 async def test_refusals_say_nothing_about_a_model() -> None:
-    """They are about a request, which may be one user's; others still get the model."""
+    """A refusal concerns one request, possibly of one user. Others must still get the model."""
     run = Run(large=ScriptedChatModel([_refused() for _ in range(10)]))
     for _ in range(10):
         await run.failure(models=(LARGE,))
@@ -234,7 +235,7 @@ async def test_tools_are_offered_to_models_that_can_use_them() -> None:
 
 
 async def test_tools_of_one_name_are_offered_by_their_content() -> None:
-    """Two runs may have begun with different tools of one name."""
+    """Two runs may have started with different tools of the same name."""
     run = Run(large=ScriptedChatModel(["One."] * 4))
     sets: list[tuple[ToolSchema, ...]] = [
         (_schema("look_up", "In the old index."),),

@@ -1,4 +1,4 @@
-"""Shared streams: every run's events once and in order, at the pace of the reader; who leaves, and when it ends."""
+"""Shared streams: each run's events once and in order, at the reader's pace; which runs leave; when a stream ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ _LARGE = "large"
 
 
 class FewEvents:
-    """A message that holds four events, and none that says it is large."""
+    """A message with capacity for four events. It accepts no event whose text marks it as large."""
 
     def __init__(self) -> None:
         self.events: list[RunEvent] = []
@@ -40,7 +40,7 @@ class FewEvents:
         return not self.events and not self.left
 
 
-def _tell(log: EventLog, *texts: str) -> None:
+def _append(log: EventLog, *texts: str) -> None:
     for text in texts:
         log.append(MessageDelta("m", text))
 
@@ -81,7 +81,7 @@ async def test_what_several_runs_told_meanwhile_comes_in_one_message(stream: Sha
     async with asyncio.TaskGroup() as group:
         for log in (first, second):
             await _carried(group, stream, log)
-            _tell(log, "a", "b")
+            _append(log, "a", "b")
 
         carried = await anext(messages)
 
@@ -94,7 +94,7 @@ async def test_what_several_runs_told_meanwhile_comes_in_one_message(stream: Sha
 
 async def test_what_was_told_before_the_run_came_is_carried_too(stream: SharedStream[FewEvents]) -> None:
     log = an_owned_log()
-    _tell(log, "a")
+    _append(log, "a")
     _end(log)
 
     async with asyncio.TaskGroup() as group:
@@ -116,12 +116,12 @@ async def test_run_is_carried_until_its_end_was_read(stream: SharedStream[FewEve
 
 
 async def test_nothing_is_told_once_the_lease_is_lost(stream: SharedStream[FewEvents]) -> None:
-    """An owner that was paused between the event and its sending: another attempt may be under way."""
+    """As for an owner that was paused between event and sending: another attempt may be running."""
     log = an_owned_log()
     messages = stream.messages()
     async with asyncio.TaskGroup() as group:
         await _carried(group, stream, log)
-        _tell(log, "a")
+        _append(log, "a")
         log.holds_lease = lambda: False
 
         carried = await anext(messages)
@@ -134,13 +134,13 @@ async def test_run_that_is_closed_without_an_end_leaves_after_its_last_event(str
     messages = stream.messages()
     async with asyncio.TaskGroup() as group:
         await _carried(group, stream, log)
-        _tell(log, "a")
+        _append(log, "a")
         log.close()
 
-        told = await anext(messages)
+        message = await anext(messages)
         left = await anext(messages)
 
-    assert (_seqs(told, log), told.left, left.left) == ([1], [], [log.claim.run_id])
+    assert (_seqs(message, log), message.left, left.left) == ([1], [], [log.claim.run_id])
 
 
 async def test_run_whose_start_was_cut_leaves(stream: SharedStream[FewEvents]) -> None:
@@ -150,7 +150,7 @@ async def test_run_whose_start_was_cut_leaves(stream: SharedStream[FewEvents]) -
 
         task.cancel()
         carried = await anext(stream.messages())
-        _tell(log, "a")
+        _append(log, "a")
 
     assert (carried.events, carried.left) == ([], [log.claim.run_id])
 
@@ -215,7 +215,7 @@ async def test_another_follower_has_no_part_in_it(
 
 
 async def test_stream_that_is_retired_ends_when_its_last_run_left(stream: SharedStream[FewEvents]) -> None:
-    """Else a replica that stops would wait for it as long as it may."""
+    """Otherwise a stopping replica would wait for it until its timeout."""
     log = an_owned_log()
     async with asyncio.TaskGroup() as group:
         task = await _carried(group, stream, log)
@@ -234,7 +234,7 @@ async def test_what_a_message_cannot_hold_comes_in_the_next(stream: SharedStream
     async with asyncio.TaskGroup() as group:
         for log in logs:
             await _carried(group, stream, log)
-            _tell(log, "a", "b", "c")
+            _append(log, "a", "b", "c")
             _end(log)
 
         carried = [await anext(messages) for _ in range(2)]
@@ -249,7 +249,7 @@ async def test_lease_is_asked_for_again_before_what_a_message_could_not_hold(str
     messages = stream.messages()
     async with asyncio.TaskGroup() as group:
         await _carried(group, stream, log)
-        _tell(log, *"abcdef")
+        _append(log, *"abcdef")
         first = await anext(messages)
         log.holds_lease = lambda: False
 
@@ -266,13 +266,13 @@ async def test_run_leaves_before_an_event_that_fits_into_no_message_and_the_othe
     async with asyncio.TaskGroup() as group:
         for log in (large, small):
             await _carried(group, stream, log)
-        _tell(large, "a", _LARGE, "b")
+        _append(large, "a", _LARGE, "b")
         _end(large)
-        _tell(small, "a")
+        _append(small, "a")
 
         first = await anext(messages)
         await asyncio.sleep(0)
-        _tell(small, "b")
+        _append(small, "b")
         second = await anext(messages)
         _end(small)
         third = await anext(messages)

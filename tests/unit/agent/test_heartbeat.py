@@ -1,4 +1,4 @@
-"""Beats come on time."""
+"""Heartbeats are sent on time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, new_id
 
 
-class MuteAtFirst(Heartbeat):
-    """Its first renewal hangs as psycopg does on a mute connection: a cancel ends it only much later."""
+class UnresponsiveAtFirst(Heartbeat):
+    """Its first renewal hangs, as psycopg does on an unresponsive connection: cancellation takes effect much later."""
 
     asked = 0
     released = asyncio.Event()
     answered = asyncio.Event()
 
     async def _renew(self, run_ids: Sequence[RunId]) -> Sequence[LeaseState]:
-        MuteAtFirst.asked += 1
-        if MuteAtFirst.asked > 1:
+        UnresponsiveAtFirst.asked += 1
+        if UnresponsiveAtFirst.asked > 1:
             self.answered.set()
             return [LeaseState(run_id, 1, is_cancel_requested=False, is_renewed=True) for run_id in run_ids]
         while not self.released.is_set():
@@ -37,7 +37,7 @@ class StillHeld(HeldLease):
 
 
 class LeasedRunTask:
-    """What a heartbeat asks and tells of a run."""
+    """The part of a run task that a heartbeat uses."""
 
     def __init__(self) -> None:
         self.claim = type("Claim", (), {"fence": 1})()
@@ -52,7 +52,7 @@ class LeasedRunTask:
 async def test_beat_that_hangs_holds_up_no_other() -> None:
     run_task = LeasedRunTask()
     run_tasks = {RunId(new_id()): cast("RunTask", run_task)}
-    heartbeat = MuteAtFirst(cast("Database", cast("Any", None)), Owner("me", "here:1"), 0.06, run_tasks)
+    heartbeat = UnresponsiveAtFirst(cast("Database", cast("Any", None)), Owner("me", "here:1"), 0.06, run_tasks)
     beating = asyncio.ensure_future(heartbeat.run())
     try:
         async with asyncio.timeout(5):

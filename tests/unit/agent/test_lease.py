@@ -1,4 +1,4 @@
-"""Going on while a lease holds, stopping when it does not."""
+"""Work continues while a lease holds and stops when it does not."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from mesh_common.errors import Conflict, Unavailable
 
 
 class Flaky:
-    """Fails with Unavailable so many times, then gives its result."""
+    """Fails with Unavailable a number of times, then returns its result."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures

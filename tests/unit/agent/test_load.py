@@ -1,4 +1,4 @@
-"""How busy a process says it is."""
+"""The CPU share that a process measures."""
 
 from dataclasses import dataclass
 

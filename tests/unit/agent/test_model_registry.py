@@ -1,4 +1,4 @@
-"""Which models of a plan are here, with which limits, and what they cost."""
+"""Which models of a plan are available, their limits and their prices."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The graph's nodes and its routing, each on its own."""
+"""The graph's nodes and its routing, tested separately."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ ROUNDS = 3
 
 @dataclass
 class Surroundings:
-    """What a run lends the graph. `happened` has its order."""
+    """What a run provides to the graph. `happened` records the order of calls."""
 
     answer: AIMessage = field(default_factory=lambda: _said_by_model("Fine."))
     models: tuple[Model, ...] = (a_model(),)
@@ -125,7 +125,7 @@ async def test_later_round_asks_with_what_the_rounds_before_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "finish_reason"),
+    ("reported", "finish_reason"),
     [
         ("stop", "stop"),
         ("length", "length"),
@@ -135,8 +135,8 @@ async def test_later_round_asks_with_what_the_rounds_before_left() -> None:
         (None, "stop"),
     ],
 )
-async def test_a_model_may_end_for_the_reasons_of_the_contract_only(told: str | None, finish_reason: str) -> None:
-    around = Surroundings(answer=_said_by_model("Fine.", told))
+async def test_a_model_may_end_for_the_reasons_of_the_contract_only(reported: str | None, finish_reason: str) -> None:
+    around = Surroundings(answer=_said_by_model("Fine.", reported))
 
     state = await nodes.model({"messages": [], "rounds": 0}, runtime=around.runtime)
 
@@ -161,8 +161,8 @@ async def test_a_call_is_known_by_its_round_and_place(fails: bool, status: str) 
     state = await nodes.tools({"call_index": 1, "round": 3, "messages": [answer]}, runtime=around.runtime)
 
     assert around.happened == ["call b as 3:1"]
-    told = {"is_unknown": False}
-    message = ToolMessage("42", tool_call_id="b", name="calculate", status=status, response_metadata=told)
+    reported = {"is_unknown": False}
+    message = ToolMessage("42", tool_call_id="b", name="calculate", status=status, response_metadata=reported)
     assert state == {"messages": [message]}
 
 
@@ -193,7 +193,7 @@ def test_calls_that_cannot_be_read_come_last_with_what_was_written() -> None:
 
 @given(st.integers(0, 8), st.integers(0, 8))
 def test_calls_without_an_id_get_one_each(valid: int, broken: int) -> None:
-    """A result without the id of its call would be answered to nobody."""
+    """A result without a call id could not be matched to its call."""
     message = AIMessage(
         "",
         tool_calls=[_call(None) for _ in range(valid)],

@@ -28,11 +28,11 @@ def test_an_outcome_is_told_by_its_event(outcome: Outcome, event: Terminal) -> N
 
 
 def test_a_failure_without_words_says_nothing_of_its_cause() -> None:
-    told = terminal_event(_outcome(RunStatus.FAILED))
+    terminal = terminal_event(_outcome(RunStatus.FAILED))
 
-    assert isinstance(told, RunFailed)
-    assert told.error.reason == "INTERNAL"
-    assert told.error.is_retryable
+    assert isinstance(terminal, RunFailed)
+    assert terminal.error.reason == "INTERNAL"
+    assert terminal.error.is_retryable
 
 
 @pytest.mark.parametrize("status", [RunStatus.PENDING, RunStatus.RUNNING, RunStatus.UNKNOWN])
@@ -41,12 +41,12 @@ def test_what_has_not_ended_has_no_terminal_event(status: RunStatus) -> None:
         terminal_event(_outcome(status))
 
 
-# Any other end is a newer release's, which no replica of this one stores.
+# Any other end belongs to a newer release; this release never stores it.
 ENDS = {status for status in RunStatus if status.is_ended} - {RunStatus.UNKNOWN}
 
 
 def test_every_end_has_a_terminal_event_of_its_own() -> None:
-    told = [type(terminal_event(_outcome(status))) for status in ENDS]
+    terminal = [type(terminal_event(_outcome(status))) for status in ENDS]
 
-    assert len(told) == len(set(told))
-    assert set(told) == set(get_args(Terminal))
+    assert len(terminal) == len(set(terminal))
+    assert set(terminal) == set(get_args(Terminal))

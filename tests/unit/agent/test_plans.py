@@ -1,4 +1,4 @@
-"""Run plans: how they are resolved, what entitlements take away, and that what is stored is what is read."""
+"""Run plans: how they are resolved, how entitlements narrow them, and that they are read as they were stored."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -140,33 +140,33 @@ def test_plans_of_different_content_have_different_hashes() -> None:
 
 
 def _as_written(plan: RunPlan) -> dict[str, Any]:
-    told: dict[str, Any] = orjson.loads(stored(plan).data)
-    return told
+    written: dict[str, Any] = orjson.loads(stored(plan).data)
+    return written
 
 
 def test_fields_that_a_newer_release_added_are_ignored() -> None:
-    told = _as_written(ASSISTANT)
-    plan = told["plan"]
-    told |= {"signature": "x"}
+    written = _as_written(ASSISTANT)
+    plan = written["plan"]
+    written |= {"signature": "x"}
     plan |= {"kind": "single", "metadata": {"team": "x"}}
     plan["models"][0] |= {"temperature": 0.2, "stop": ["END"]}
     plan["tools"][0] |= {"approval": {"ask": True}}
     for part in ("instructions", "limits", "memory", "origin"):
         plan[part] |= {"added": 1}
 
-    assert loaded(orjson.dumps(told)) == ASSISTANT
+    assert loaded(orjson.dumps(written)) == ASSISTANT
 
 
 def test_fields_that_an_older_release_did_not_have_take_their_defaults() -> None:
-    told = _as_written(ASSISTANT)
-    plan = told["plan"]
-    told["plan"] = {
+    written = _as_written(ASSISTANT)
+    plan = written["plan"]
+    written["plan"] = {
         "instructions": {"system": plan["instructions"]["system"]},
         "models": plan["models"],
         "tools": [{"name": "pay", "schema": {}}],
     }
 
-    read = loaded(orjson.dumps(told))
+    read = loaded(orjson.dumps(written))
 
     assert read == RunPlan(
         Instructions("Be brief.$memories"), ASSISTANT.models, tools=(PlannedTool("pay", {}, Effect.ONCE),)
@@ -174,10 +174,10 @@ def test_fields_that_an_older_release_did_not_have_take_their_defaults() -> None
 
 
 def test_effect_that_is_not_known_is_taken_for_the_strictest() -> None:
-    told = _as_written(ASSISTANT)
-    told["plan"]["tools"][0]["effect"] = "reversible"
+    written = _as_written(ASSISTANT)
+    written["plan"]["tools"][0]["effect"] = "reversible"
 
-    assert loaded(orjson.dumps(told)).tools[0].effect is Effect.ONCE
+    assert loaded(orjson.dumps(written)).tools[0].effect is Effect.ONCE
 
 
 def test_input_budget_is_that_of_the_smallest_model() -> None:

@@ -12,7 +12,7 @@ def test_a_position_holds_within_its_own_attempt(attempt: int, seq: int) -> None
 
 @given(_numbers, st.integers(1, 50), _numbers)
 def test_a_position_in_another_attempt_gives_this_one_whole(attempt: int, apart: int, seq: int) -> None:
-    """What was seen of another attempt is void."""
+    """Events seen of another attempt are void."""
     assert Position(attempt + apart, seq).seq_within(attempt) == 0
     assert Position(attempt, seq).seq_within(attempt + apart) == 0
 

@@ -1,4 +1,4 @@
-"""A recall beside the start of its run: whose it is, and that nobody hears of one that nobody waits for."""
+"""A recall during the start of its run: its subject, and that the error of a cancelled one is not logged."""
 
 import asyncio
 from collections.abc import Sequence

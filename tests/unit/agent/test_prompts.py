@@ -1,4 +1,4 @@
-"""Prompts and what users' own words can do to them."""
+"""Prompts, and what text from users can change in them."""
 
 from hypothesis import given
 from hypothesis import strategies as st

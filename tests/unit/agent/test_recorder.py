@@ -1,4 +1,4 @@
-"""What a recorder reports: joined deltas are the answer, and its bill holds also when the attempt was cut."""
+"""The recorder: the joined deltas are the answer, and the bill is right even for an interrupted attempt."""
 
 import time
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ def _recorder(number: int = 1) -> Recorder:
     return Recorder(an_owned_log(attempt=number), lambda: 0.0, time.monotonic())
 
 
-def _told(recorder: Recorder) -> list[EventBody]:
+def _bodies(recorder: Recorder) -> list[EventBody]:
     return [event.body for event in recorder.log.events]
 
 
 def _deltas(recorder: Recorder) -> str:
-    return "".join(body.text for body in _told(recorder) if isinstance(body, MessageDelta))
+    return "".join(body.text for body in _bodies(recorder) if isinstance(body, MessageDelta))
 
 
 @in_jumping_time
@@ -47,7 +47,7 @@ async def test_a_first_attempt_opens_as_started() -> None:
 
     recorder.start(Progress())
 
-    assert _told(recorder) == [RunStarted(str(recorder.claim.thread_id))]
+    assert _bodies(recorder) == [RunStarted(str(recorder.claim.thread_id))]
 
 
 @in_jumping_time
@@ -59,7 +59,7 @@ async def test_a_later_attempt_repeats_what_it_builds_on() -> None:
     recorder.on_text("42.")
     outcome = recorder.succeeded("stop")
 
-    assert _told(recorder)[0] == RunRestarted(str(recorder.claim.thread_id), (RESULT,))
+    assert _bodies(recorder)[0] == RunRestarted(str(recorder.claim.thread_id), (RESULT,))
     assert (_deltas(recorder), outcome.answer) == ("I look it up.\n\n42.", "I look it up.\n\n42.")
     assert recorder.has_checkpoints
 
@@ -76,7 +76,7 @@ async def test_text_goes_out_before_what_comes_after_it() -> None:
     recorder.tool_finished(call, RESULT)
 
     message_id = str(recorder.message_id)
-    assert _told(recorder) == [
+    assert _bodies(recorder) == [
         MemoryRecalled((RecalledMemory("1", "likes tea", 0.9),), is_unavailable=False),
         MessageDelta(message_id, "I"),
         MessageDelta(message_id, " look it up"),
@@ -113,7 +113,7 @@ async def test_deltas_joined_are_the_answer_however_it_ends(rounds: Sequence[Seq
     assert outcome.status is status
     assert outcome.answer == _deltas(recorder) == "\n\n".join("".join(texts) for texts in rounds if texts)
     if status is RunStatus.SUCCEEDED:
-        assert _told(recorder)[-1] == MessageCompleted(str(recorder.message_id), outcome.answer, recorder.model)
+        assert _bodies(recorder)[-1] == MessageCompleted(str(recorder.message_id), outcome.answer, recorder.model)
 
 
 @in_jumping_time
@@ -239,7 +239,7 @@ def test_text_that_was_heard_is_told_before_more_gathers(load: float) -> None:
     window = recorder.next_window()
 
     message_id = str(recorder.message_id)
-    assert _told(recorder) == [MessageDelta(message_id, "I"), MessageDelta(message_id, " look it up")]
+    assert _bodies(recorder) == [MessageDelta(message_id, "I"), MessageDelta(message_id, " look it up")]
     assert window == text_window(load)
 
 

@@ -29,7 +29,7 @@ def test_a_run_that_is_judged_is_so_at_any_higher_ratio(run_id: RunId, one: floa
 
 
 def test_about_the_ratio_of_runs_made_in_a_row_is_judged() -> None:
-    """Ids of one millisecond share their first half. 2,000 at 0.3: six standard deviations either side."""
+    """Ids of one millisecond share their first half. For 2,000 runs at 0.3 the limits are six standard deviations."""
     judged = sum(is_sampled(RunId(new_id()), 0.3) for _ in range(2_000))
 
     assert 477 <= judged <= 723

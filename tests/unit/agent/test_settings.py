@@ -1,4 +1,4 @@
-"""What settings are refused, by their names."""
+"""Which settings are rejected; errors name them."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def _models(*entries: dict[str, Any]) -> str:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """All that is required and nothing more."""
+    """The required variables only."""
     secret_set = make_secrets()
     jwks_file = tmp_path / "jwks.json"
     jwks_file.write_text(secret_set.service_jwks())
@@ -97,13 +97,13 @@ def test_all_faults_are_told_at_once(environment: pytest.MonkeyPatch, capsys: py
     with pytest.raises(SystemExit):
         load_settings(AgentSettings)
 
-    told = capsys.readouterr().err
-    assert {line.partition(":")[0] for line in told.splitlines()} == {
+    output = capsys.readouterr().err
+    assert {line.partition(":")[0] for line in output.splitlines()} == {
         "AGENT_MODELS",
         "AGENT_MAX_RUNS",
         "AGENT_SERVICE_KEY",
     }
-    assert "secret words" not in told
+    assert "secret words" not in output
 
 
 def test_secrets_are_not_shown(environment: pytest.MonkeyPatch) -> None:

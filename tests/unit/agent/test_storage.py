@@ -1,4 +1,4 @@
-"""What is kept of an attempt replays as what was sent."""
+"""The stored events of an attempt replay as they were sent."""
 
 import pytest
 from fakes.agent.any_event import bodies, tool_results
@@ -13,8 +13,8 @@ RUN = RunId(new_id())
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(bodies(tool_results()), max_size=8), st.integers(1, 9))
-def test_events_come_back_as_they_were(told: list[EventBody], attempt: int) -> None:
-    sent = [RunEvent(RUN, attempt, seq, body) for seq, body in enumerate(told, 1)]
+def test_events_come_back_as_they_were(event_bodies: list[EventBody], attempt: int) -> None:
+    sent = [RunEvent(RUN, attempt, seq, body) for seq, body in enumerate(event_bodies, 1)]
 
     assert decode_frames(RUN, encode_frames(sent)) == sent
 

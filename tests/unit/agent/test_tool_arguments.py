@@ -1,4 +1,4 @@
-"""Tool calls as models write them: read, or told to be unreadable, and never a fault of ours."""
+"""Tool calls as models write them: read or reported to the model as unreadable, never an internal error."""
 
 import json
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ CHAT_MODEL = StreamingChatModel.of(a_model(), None)  # type: ignore[arg-type] # 
 
 
 async def _read(*calls: object) -> AIMessage:
-    """The message of an answer whose chunks have one of these each."""
+    """The message of an answer with one chunk per item."""
     completion = Completion()
 
     async def received() -> AsyncIterator[bytes]:
@@ -80,7 +80,7 @@ _ARGUMENTS = st.one_of(
 @settings(max_examples=60, deadline=None)
 @given(_ARGUMENTS)
 async def test_whatever_arguments_a_model_writes_the_run_goes_on(written: str) -> None:
-    """They stand in an event, and in the next question beside the tool's result."""
+    """The arguments are part of an event, and of the next request next to the tool's result."""
     message = await _read(_calculate(written))
 
     [call] = tool_calls(message)
@@ -110,7 +110,7 @@ async def test_a_call_that_is_told_a_little_differently_is_read(call: object, id
     [{"index": [1]}, {"index": "first"}, {"function": {"name": 5}}, {"function": "calculate"}, "calculate", None],
 )
 async def test_what_is_no_call_is_the_models_fault_and_not_ours(call: object) -> None:
-    """A fault of ours would fail the run for good."""
+    """An internal error would fail the run permanently."""
     with pytest.raises(ProviderError) as caught:
         await _read(_FIRST, call)
 

@@ -1,4 +1,4 @@
-"""Calling tools by name: whatever a model asks for, it is told what came of it."""
+"""Calling tools by name: whatever a model requests, it gets a result or an error."""
 
 import asyncio
 import json
@@ -19,32 +19,32 @@ from mesh_agent.tools.registry import MeshTool, ToolRegistry
 
 @tool
 async def repeat(text: str, times: int = 1) -> str:
-    """Says it again."""
+    """Repeats the text."""
     return text * times
 
 
 @tool
 async def refuse() -> str:
-    """Fails in words."""
+    """Fails with a message for the model."""
     raise ToolException("Not today.")
 
 
 @tool
 async def crash() -> str:
-    """Fails in a way nobody foresaw."""
+    """Fails with an unexpected exception."""
     raise ZeroDivisionError
 
 
 @tool
 async def hang() -> str:
-    """Never answers."""
+    """Never returns."""
     await asyncio.Event().wait()
     return "never"
 
 
 @tool
 async def count() -> int:
-    """Gives no text."""
+    """Returns a result that is not text."""
     return 42
 
 
@@ -116,7 +116,7 @@ async def test_a_tool_that_refuses_is_quoted() -> None:
 
 
 async def test_what_nobody_foresaw_is_not_told_to_the_model() -> None:
-    """It is a fault of ours, and fails the run as one."""
+    """It is an internal error and fails the run."""
     with pytest.raises(ZeroDivisionError):
         await _called("crash")
 
@@ -170,7 +170,7 @@ async def test_any_arguments_give_a_result_that_can_be_written_again(arguments: 
 
 @tool
 async def lose_the_answer() -> str:
-    """Acts, and hears nothing of it."""
+    """Takes effect, but loses the response."""
     raise UnknownOutcomeError("No answer.")
 
 
@@ -199,7 +199,7 @@ async def test_timeout_of_a_call_that_acts_leaves_its_outcome_unknown() -> None:
 
 @in_jumping_time
 async def test_policy_of_a_call_is_the_plans() -> None:
-    """The run began on a replica where the tool was another."""
+    """The run started on a replica where the tool was configured differently."""
     registry = ToolRegistry([MeshTool(hang, Effect.NONE, 20.0), MeshTool(repeat, Effect.NONE)])
     hung, repeated = registry.planned
     planned = [replace(hung, effect=Effect.ONCE, timeout_s=1.5), replace(repeated, max_result_chars=3)]
@@ -217,18 +217,18 @@ def test_a_tool_is_planned_as_it_is_here() -> None:
 
     assert (planned.name, planned.effect, planned.timeout_s) == ("repeat", Effect.IDEMPOTENT, 5.0)
     assert planned.max_result_chars == MAX_TOOL_RESULT_CHARS
-    assert planned.schema["function"]["description"] == "Says it again."
+    assert planned.schema["function"]["description"] == "Repeats the text."
     assert set(planned.schema["function"]["parameters"]["properties"]) == {"text", "times"}
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "expected"),
     [(10**20, 10**20), ("\ud83d", "\ud83d"), (float("inf"), None), ([10**20, float("nan")], [10**20, None])],
 )
-def test_arguments_can_be_told_whatever_a_model_wrote(argument: object, told: object) -> None:
+def test_arguments_can_be_told_whatever_a_model_wrote(argument: object, expected: object) -> None:
     call = ToolCall("call-1", "count", {"argument": argument})
 
-    assert json.loads(call.arguments_json, parse_constant=pytest.fail) == {"argument": told}
+    assert json.loads(call.arguments_json, parse_constant=pytest.fail) == {"argument": expected}
 
 
 def test_two_tools_of_one_name_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Bookings that are asked for at once: which go together, and what each caller hears."""
+"""Concurrent bookings: which are sent together, and what each caller gets."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -20,7 +20,7 @@ REFUSAL = InvalidInput.of_field("entries[1].usage.model", "must not be empty")
 
 @dataclass
 class Auth:
-    """Takes batches, and keeps them: the run ids of each."""
+    """Accepts batches and records the run ids of each."""
 
     error: MeshError | None = None
     unknown: Collection[str] = ()
@@ -108,10 +108,10 @@ async def test_the_error_of_auth_is_told_to_all(batches: UsageBatches, auth: Aut
 
 
 async def test_a_user_who_does_not_exist_ends_his_own_booking_alone(batches: UsageBatches, auth: Auth) -> None:
-    known, gone = some_entry(), some_entry()
-    auth.unknown = [gone.user_id]
+    known, deleted = some_entry(), some_entry()
+    auth.unknown = [deleted.user_id]
 
-    before, missing, after = await booked_at_once(batches, known, gone, some_entry())
+    before, missing, after = await booked_at_once(batches, known, deleted, some_entry())
 
     assert (before, after) == (True, True)
     assert isinstance(missing, NotFound)

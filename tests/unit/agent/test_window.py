@@ -1,4 +1,4 @@
-"""What of a thread a model is shown: within its budgets, and all that there is room for."""
+"""The part of a thread sent to a model: within its budgets, and as much as fits."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from langchain_core.messages.utils import count_tokens_approximately
 from mesh_agent.domain import Role, Said
 from mesh_agent.graph.window import fitting_prompt, window
 
-# Runs that failed leave questions without answers, so turns need not alternate.
+# Failed runs leave questions without answers, so the roles need not alternate.
 _histories = st.lists(st.builds(Said, st.sampled_from(Role), st.text(max_size=60)), max_size=8)
 
 LONG_HISTORY = [Said(role, role.value * 8) for role in (Role.USER, Role.ASSISTANT) * 4]

@@ -1,1 +1,1 @@
-"""What the agent does beside requests and runs: delivers its outbox and deletes what has expired."""
+"""Background work of the agent: delivers the outbox and deletes expired data."""

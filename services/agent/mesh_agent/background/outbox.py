@@ -1,4 +1,5 @@
-"""Delivers the outbox: usage to auth, turns to memory, runs to eval. At least once; receivers are idempotent."""
+"""Delivers the outbox: usage to auth, turns to memory, runs to eval. Delivery is at least once; receivers are
+idempotent."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -20,9 +21,9 @@ from mesh_agent.execution.ending import RECORD_USAGE, REMEMBER, SUBMIT_RUN
 from mesh_agent.ports import Judge, Memories, UsageSink
 from mesh_agent.store import runs, threads
 
-# What MemoryService.Remember takes at most in one call.
+# Limit of MemoryService.Remember for one call.
 _MAX_MESSAGES = 50
-# A gRPC message takes 1 MiB; a character takes at most four bytes.
+# A gRPC message may have 1 MiB, and a character takes at most four bytes.
 _MAX_CHARS = 200_000
 
 
@@ -42,13 +43,13 @@ class DeliverOutbox:
         elif job.kind == SUBMIT_RUN:
             await self._submit_run(job.subject, run_id)
 
-    async def _record_usage(self, subject: Subject, run_id: RunId, told: Mapping[str, Any]) -> None:
-        usage = Usage(told["input_tokens"], told["output_tokens"], told["cost_micro_usd"])
-        ended_at = datetime.fromisoformat(told["ended_at"])
-        await self.usage.record_usage(subject, run_id, told["model"], usage, ended_at)
+    async def _record_usage(self, subject: Subject, run_id: RunId, payload: Mapping[str, Any]) -> None:
+        usage = Usage(payload["input_tokens"], payload["output_tokens"], payload["cost_micro_usd"])
+        ended_at = datetime.fromisoformat(payload["ended_at"])
+        await self.usage.record_usage(subject, run_id, payload["model"], usage, ended_at)
 
     async def _remember(self, subject: Subject, thread_id: ThreadId) -> None:
-        """All turns since the last time: quick turns cost one extraction, not one each."""
+        """Sends all turns since the last delivery, so that turns in quick succession cost one extraction."""
         while True:
             async with self.database.as_subject(subject) as connection:
                 turns = await threads.messages_to_remember(connection, subject.user_id, thread_id, limit=_MAX_MESSAGES)
@@ -59,7 +60,7 @@ class DeliverOutbox:
             async with self.database.as_subject(subject) as connection:
                 await threads.set_remembered(connection, thread_id, position)
             if len(messages) == len(turns) < _MAX_MESSAGES:
-                # All there was. Turns that ended meanwhile have queued this anew.
+                # Nothing is left. Turns that ended meanwhile have queued a new job.
                 return
 
     async def _submit_run(self, subject: Subject, run_id: RunId) -> None:
@@ -80,23 +81,23 @@ class DeliverOutbox:
         )
 
 
-def _within_one_call(placed: Sequence[tuple[Message, int]]) -> tuple[list[Message], int]:
-    """The first turns that fit one call (a turn is whole or not in it), and the position they reach to."""
-    taken: list[Message] = []
-    reached, chars = 0, 0
-    for position, group in itertools.groupby(placed, key=lambda pair: pair[1]):
+def _within_one_call(pending: Sequence[tuple[Message, int]]) -> tuple[list[Message], int]:
+    """The first turns that fit into one call, and the position of the last of them. Turns are never split."""
+    batch: list[Message] = []
+    last_position, chars = 0, 0
+    for position, group in itertools.groupby(pending, key=lambda pair: pair[1]):
         turn = [replace(message, content=message.content[:MAX_MESSAGE_CHARS]) for message, _ in group]
         chars += sum(len(message.content) for message in turn)
-        if taken and chars > _MAX_CHARS:
+        if batch and chars > _MAX_CHARS:
             break
-        taken += turn
-        reached = position
-    return taken, reached
+        batch += turn
+        last_position = position
+    return batch, last_position
 
 
 @dataclass(slots=True)
 class _Evidence:
-    """What of a run's events a judge is shown."""
+    """The parts of a run's events that the judge sees."""
 
     memories: list[str]
     tool_results: list[ToolResult]
@@ -105,10 +106,10 @@ class _Evidence:
     def of(cls, run_events: Sequence[RunEvent]) -> "_Evidence":
         evidence = cls([], [])
         for event in run_events:
-            evidence.take(event.body)
+            evidence.add(event.body)
         return evidence
 
-    def take(self, body: EventBody) -> None:
+    def add(self, body: EventBody) -> None:
         match body:
             case events.MemoryRecalled(memories):
                 self.memories += (memory.text for memory in memories)

@@ -1,4 +1,4 @@
-"""auth, as the agent needs it."""
+"""Client of auth."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ from opentelemetry import trace
 from mesh_agent.clients.usage_batches import UsageBatches
 from mesh_agent.domain import Entitlements, Usage
 
-# Entitlements stand in the way of a run's start; the default does as well.
+# A run's start waits for entitlements. After this time it uses cached ones or the default.
 _ENTITLEMENTS_TIMEOUT_S = 1.0
 _USAGE_TIMEOUT_S = 5.0
 
@@ -31,13 +31,13 @@ class AuthClient:
         response = await self._calls.unary(
             self._stub.GetEntitlements, pb.GetEntitlementsRequest(), timeout_s=_ENTITLEMENTS_TIMEOUT_S, subject=subject
         )
-        told = response.entitlements
+        received = response.entitlements
         return Entitlements(
-            models=tuple(told.models),
-            tools=tuple(told.tools),
-            context_tokens=told.context_tokens if told.HasField("context_tokens") else None,
-            monthly_tokens=told.monthly_tokens if told.HasField("monthly_tokens") else None,
-            used_tokens=told.used_tokens,
+            models=tuple(received.models),
+            tools=tuple(received.tools),
+            context_tokens=received.context_tokens if received.HasField("context_tokens") else None,
+            monthly_tokens=received.monthly_tokens if received.HasField("monthly_tokens") else None,
+            used_tokens=received.used_tokens,
         )
 
     async def record_usage(self, subject: Subject, run_id: RunId, model: str, usage: Usage, ended_at: datetime) -> None:
@@ -51,14 +51,14 @@ class AuthClient:
             cost_micro_usd=usage.cost_micro_usd,
             ended_at=stamp,
         )
-        # The trace of a sampled run shows the whole turn: what it books stands in no other run's call.
+        # The trace of a sampled run shows the whole turn, so its usage is not booked in another run's call.
         is_traced = trace.get_current_span().is_recording()
         if is_traced or not await self._batches.book(_entry(subject, request)):
             await self._calls.unary(self._stub.RecordUsage, request, timeout_s=_USAGE_TIMEOUT_S, subject=subject)
 
     async def _record_batch(self, entries: Sequence[pb.UsageEntry]) -> Collection[str]:
         request = pb.RecordUsageBatchRequest(entries=entries)
-        # It is sent from one run's job, and acts for no user.
+        # One run's job sends the batch for several users, so the call acts for no user.
         with acting(None):
             response = await self._calls.unary(self._stub.RecordUsageBatch, request, timeout_s=_USAGE_TIMEOUT_S)
         return response.unknown_user_ids

@@ -1,4 +1,4 @@
-"""eval, as the agent needs it."""
+"""Client of eval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mesh_common.subject import Subject
 from mesh_agent.domain import ToolResult
 
 _TIMEOUT_S = 5.0
-# What EvalService.SubmitRun takes.
+# Limits of EvalService.SubmitRun.
 _MAX_ITEMS = 50
 _MAX_ANSWER_CHARS = 128_000
 

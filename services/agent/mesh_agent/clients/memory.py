@@ -1,4 +1,4 @@
-"""memory, as the agent needs it."""
+"""Client of memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Other replicas of the agent: whoever owns a run is the only source of its live events."""
+"""Client of the other replicas of the agent. The owner of a run is the only source of its live events."""
 
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
@@ -17,13 +17,13 @@ from mesh_common.process.tls_files import ChannelTls
 
 log = structlog.get_logger()
 
-# More addresses than a mesh has replicas; those of pods that are gone fall out.
+# More than a mesh has replicas. The addresses of deleted pods are evicted as the least recently used.
 _MAX_CHANNELS = 100
 _CANCEL_TIMEOUT_S = 4.0
 
 
 class PeerAgentClients:
-    """Channels by address, opened at first use, closed with `close`."""
+    """Channels by address, opened at first use and closed by `close`."""
 
     def __init__(self, calls: ServiceCalls, tls: ChannelTls | None) -> None:
         self._calls = calls
@@ -31,7 +31,8 @@ class PeerAgentClients:
         self._channels: OrderedDict[str, grpc.aio.Channel] = OrderedDict()
 
     async def follow(self, address: str, run_id: RunId, after: Position) -> AsyncGenerator[RunEvent]:
-        """The owner's events. Ends without a terminal one when the owner goes away: its attempt is void then."""
+        """The owner's events. Ends without a terminal event if the owner becomes unavailable; its attempt is then
+        void."""
         stub = agent_pb2_grpc.AgentServiceStub(await self._channel(address))
         request = pb.FollowRunRequest(run_id=str(run_id), after_attempt=after.attempt, after_seq=after.seq)
         with suppress(Unavailable):
@@ -41,13 +42,14 @@ class PeerAgentClients:
                         yield event_from_pb(response.event)
 
     async def cancel(self, address: str, run_id: RunId) -> None:
-        """The run's row says already that it is to be cancelled: an owner out of reach hears of it by its heartbeat."""
+        """Tells the owner at once. The run's row already requests the cancellation, so an owner that cannot be reached
+        learns of it by its heartbeat."""
         stub = agent_pb2_grpc.AgentServiceStub(await self._channel(address))
         request = pb.CancelRunRequest(run_id=str(run_id))
         try:
             await self._calls.unary(stub.CancelRun, request, timeout_s=_CANCEL_TIMEOUT_S)
         except NotFound:
-            # It went with its thread, and the owner was told by that.
+            # The run was deleted with its thread, and this call has made the owner discard it.
             return
         except (Unavailable, DeadlineExceeded):
             log.warning("peer.not_reached")

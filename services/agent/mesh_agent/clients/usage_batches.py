@@ -1,7 +1,7 @@
-"""Usage of runs that ended at about the same time goes to auth in one call (docs/adr/0017).
+"""Books the usage of runs that ended at about the same time in one call to auth (docs/adr/0017).
 
-The first caller sends what has gathered behind it, so there is no task to own: when it goes away, those who wait are
-told to go alone.
+The first caller of a batch sends it, so no task has to own it. If that caller is cancelled, the others book their
+entries alone.
 """
 
 import asyncio
@@ -17,51 +17,52 @@ from mesh_common.grpc.error_wire import UNIMPLEMENTED
 
 log = structlog.get_logger()
 
-# What RecordUsageBatch takes.
+# Limit of RecordUsageBatch.
 MAX_ENTRIES: Final = 100
-# Auth of the release before does not know the call; an upgrade takes minutes.
-_ASK_AGAIN_AFTER_S: Final = 60.0
+# Auth of the previous release does not know the call. An upgrade takes minutes.
+_RETRY_BATCHES_AFTER_S: Final = 60.0
 
 BatchCall = Callable[[Sequence[pb.UsageEntry]], Awaitable[Collection[str]]]
-"""Books the entries and gives the ids of their users who do not exist. Raises auth's MeshError."""
+"""Books the entries and returns the ids of the users who do not exist. Raises auth's MeshError."""
 
 
 @dataclass(slots=True)
 class _Batch:
     entries: list[pb.UsageEntry]
     unknown_user_ids: Collection[str] | None = None
-    """None until it is booked, and for ever when each entry is to go alone."""
+    """None until the batch is booked; stays None if each caller must book its own entry."""
     error: MeshError | None = None
-    """Of auth as a whole, for all callers."""
-    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    """A retryable error, raised to all callers."""
+    is_done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class UsageBatches:
     def __init__(self, send: BatchCall, clock: Clock) -> None:
         self._send = send
         self._clock = clock
-        self._gathering: _Batch | None = None
-        self._alone_until_s = clock.monotonic_s()
+        self._open_batch: _Batch | None = None
+        self._unbatched_until_s = clock.monotonic_s()
 
     async def book(self, entry: pb.UsageEntry) -> bool:
-        """Books it with others that are asked for in the same step of the event loop.
+        """Books the entry together with others that arrive in the same step of the event loop.
 
-        False when it must go by a call of its own: nobody else came, auth takes no batches, or it refused this one,
-        which may be the fault of another's entry. It may be booked all the same, so the call must be idempotent.
+        Returns False if the caller must book it in a call of its own: no other entry arrived, auth accepts no batches,
+        or auth rejected this batch, possibly because of another entry. The entry may have been booked nevertheless, so
+        that call must be idempotent.
 
         Raises:
             NotFound: the user does not exist.
-            MeshError: one that is retryable ended the call, for all of the batch.
+            MeshError: the call of the batch failed with a retryable error.
         """
-        if self._clock.monotonic_s() < self._alone_until_s:
+        if self._clock.monotonic_s() < self._unbatched_until_s:
             return False
-        batch = self._gathering
+        batch = self._open_batch
         if batch is None:
-            batch = self._gathering = _Batch([entry])
-            await self._lead(batch)
+            batch = self._open_batch = _Batch([entry])
+            await self._send_after_this_step(batch)
         else:
             self._join(batch, entry)
-            await batch.is_over.wait()
+            await batch.is_done.wait()
         if batch.error:
             raise batch.error
         if batch.unknown_user_ids is None:
@@ -76,21 +77,22 @@ class UsageBatches:
             self._close(batch)
 
     def _close(self, batch: _Batch) -> None:
-        """Whoever comes now leads the next one."""
-        if self._gathering is batch:
-            self._gathering = None
+        """The next caller starts a new batch."""
+        if self._open_batch is batch:
+            self._open_batch = None
 
-    async def _lead(self, batch: _Batch) -> None:
+    async def _send_after_this_step(self, batch: _Batch) -> None:
         try:
-            # The outbox starts the jobs of one claim in one step of the loop: all of them have come when this goes on.
+            # The outbox starts the jobs of one claim in one step of the event loop, so all of them have joined when
+            # this continues.
             await asyncio.sleep(0)
             self._close(batch)
             if len(batch.entries) > 1:
                 await self._book(batch)
         finally:
-            # Also when the leader is cancelled.
+            # Also if this caller is cancelled.
             self._close(batch)
-            batch.is_over.set()
+            batch.is_done.set()
 
     async def _book(self, batch: _Batch) -> None:
         try:
@@ -100,5 +102,5 @@ class UsageBatches:
                 batch.error = error
                 return
             if error.reason == UNIMPLEMENTED:
-                self._alone_until_s = self._clock.monotonic_s() + _ASK_AGAIN_AFTER_S
+                self._unbatched_until_s = self._clock.monotonic_s() + _RETRY_BATCHES_AFTER_S
             log.warning("usage.batch_refused", reason=error.reason, entries=len(batch.entries))

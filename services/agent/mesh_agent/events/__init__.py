@@ -1,1 +1,1 @@
-"""What is said about a run while it runs: its events, their log, their storage and their followers."""
+"""The events of a run while it executes: their log, their storage and their followers."""

@@ -1,8 +1,8 @@
-"""Streams that carry the events of many runs to one follower, a gateway, in one message for all that came meanwhile.
+"""Streams that carry the events of many runs to one follower (a gateway). Each message holds all events so far.
 
-A gRPC message wakes three threads on either side, and a busy replica tells dozens of runs within one tick of 25 ms
-(`text_window`). Runs are read here when the stream can take a message, never pushed: so nothing is buffered but the
-runs' own logs, and whether a lease still holds is asked at the last moment, as for a stream of one run.
+A gRPC message wakes three threads on either side, and a busy replica sends events of dozens of runs within one tick of
+25 ms (`text_window`). A stream reads its runs when it can send a message; runs push nothing. So only the runs' own logs
+buffer events, and the lease is checked at the last moment, as for a stream of one run.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from mesh_agent.metrics import FOLLOWERS
 
 
 class SharedMessage(Protocol):
-    """One message in the making: events in order within each run, and runs that are carried no longer though no end
-    of theirs was told."""
+    """A message being built: events, in order within each run, and the runs that left the stream before their terminal
+    event was sent."""
 
     def add(self, event: RunEvent) -> bool:
-        """False when it is full. Raises ValueError for an event that fits into none."""
+        """False if the message is full. Raises ValueError for an event that is too large for any message."""
         ...
 
     def leave(self, run_id: RunId) -> None: ...
@@ -32,8 +32,8 @@ class SharedMessage(Protocol):
     def is_empty(self) -> bool: ...
 
 
-class _Place:
-    """How far one run was read."""
+class _CarriedRun:
+    """A run on a shared stream, and how far it was read."""
 
     def __init__(self, log: EventLog) -> None:
         self.log = log
@@ -41,7 +41,7 @@ class _Place:
         self.is_over = asyncio.Event()
 
     def read_into(self, message: SharedMessage) -> bool:
-        """False when there is more than the message holds."""
+        """False if the message is full before all events are in it."""
         if self.is_over.is_set():
             return True
         events, has_all = self.log.after(self.seq)
@@ -51,90 +51,90 @@ class _Place:
                     return False
                 self.seq = event.seq
         except ValueError:
-            # Its own stream fails alone.
+            # The run leaves this stream. The stream on which its follower then follows it fails alone.
             has_all = True
         if has_all:
             self.is_over.set()
         return True
 
     @property
-    def has_told_end(self) -> bool:
+    def has_sent_end(self) -> bool:
         return self.log.has_ended and self.seq == len(self.log.events)
 
 
 class SharedStream[M: SharedMessage]:
-    """`carrying` adds a run, `messages` is what the follower gets."""
+    """`carrying` adds a run; `messages` yields what the follower receives."""
 
     def __init__(self, stream_id: UUID, new_message: Callable[[], M]) -> None:
         self.id = stream_id
         self.takes_runs = True
         self._new_message = new_message
-        self._places: set[_Place] = set()
-        # In the order of their changes; a dict, for a set has none.
-        self._changed_places: dict[_Place, None] = {}
+        self._runs: set[_CarriedRun] = set()
+        # A dict, because it keeps the order of the changes.
+        self._changed_runs: dict[_CarriedRun, None] = {}
         self._left: list[RunId] = []
         self._changed = asyncio.Event()
         self._is_closed = False
 
     @contextmanager
     def carrying(self, log: EventLog) -> Iterator[asyncio.Event]:
-        """Carries a run from its first event, while open; the event comes when it is over, or the stream is."""
-        place = _Place(log)
-        self._places.add(place)
+        """Carries a run from its first event while open. The yielded event is set when the run or stream is over."""
+        run = _CarriedRun(log)
+        self._runs.add(run)
         try:
-            with log.heard_by(lambda: self._mark(place)), FOLLOWERS.track_inprogress():
-                self._mark(place)
+            with log.heard_by(lambda: self._mark(run)), FOLLOWERS.track_inprogress():
+                self._mark(run)
                 if self._is_closed:
-                    place.is_over.set()
-                yield place.is_over
+                    run.is_over.set()
+                yield run.is_over
         finally:
-            self._drop(place)
+            self._drop(run)
 
     async def messages(self) -> AsyncGenerator[M]:
-        """Ends when the stream takes no runs and its last one is over."""
+        """Ends when the stream accepts no more runs and its last run is over."""
         while not self._is_closed:
-            message = self._taken()
+            message = self._next_message()
             if not message.is_empty:
                 yield message
-            elif not self.takes_runs and not self._places:
+            elif not self.takes_runs and not self._runs:
                 return
             else:
                 await self._changed.wait()
 
     def retire(self) -> None:
-        """Takes no new runs; those that are carried are, to their end."""
+        """Accepts no new runs and carries the present ones to their end."""
         self.takes_runs = False
         self._changed.set()
 
     def close(self) -> None:
-        """Its follower is gone: nothing is carried any more."""
+        """The follower disconnected: stops carrying all runs."""
         self.takes_runs = False
         self._is_closed = True
-        for place in self._places:
-            place.is_over.set()
+        for run in self._runs:
+            run.is_over.set()
 
-    def _taken(self) -> M:
+    def _next_message(self) -> M:
         self._changed.clear()
         message = self._new_message()
-        # Only those who left before anything is read here: all that was told of them came before.
+        # Before reading: all events of the runs that left by now are in earlier messages.
         for run_id in self._left:
             message.leave(run_id)
         self._left.clear()
-        for place in list(self._changed_places):
-            if not place.read_into(message):
+        for run in list(self._changed_runs):
+            if not run.read_into(message):
                 break
-            del self._changed_places[place]
+            del self._changed_runs[run]
         return message
 
-    def _mark(self, place: _Place) -> None:
-        self._changed_places[place] = None
+    def _mark(self, run: _CarriedRun) -> None:
+        self._changed_runs[run] = None
         self._changed.set()
 
-    def _drop(self, place: _Place) -> None:
-        self._places.discard(place)
-        self._changed_places.pop(place, None)
-        if not place.has_told_end:
-            self._left.append(place.log.claim.run_id)
+    def _drop(self, run: _CarriedRun) -> None:
+        self._runs.discard(run)
+        self._changed_runs.pop(run, None)
+        if not run.has_sent_end:
+            self._left.append(run.log.claim.run_id)
         if self._left or not self.takes_runs:
             self._changed.set()
 
@@ -143,8 +143,8 @@ class SharedStreams[M: SharedMessage]:
     """The open streams of this replica, by follower."""
 
     def __init__(self, new_message: Callable[[], M], *, address: str | None, takes_runs_for_s: float) -> None:
-        """`address` of this replica as others reach it, None when it is not known: then nobody is invited.
-        `takes_runs_for_s`: a connection is cut when it is old, so a stream takes runs only while it is young."""
+        """`address`: where followers reach this replica; if None, it invites none. `takes_runs_for_s`: how long a
+        stream accepts runs. It is shorter than the age at which the server closes the connection."""
         self._new_message = new_message
         self._address = address
         self._takes_runs_for_s = takes_runs_for_s
@@ -154,7 +154,7 @@ class SharedStreams[M: SharedMessage]:
 
     @contextmanager
     def open(self, follower_id: UUID, stream_id: UUID) -> Iterator[SharedStream[M]]:
-        """From here on the one that takes the follower's new runs."""
+        """Opens the stream that carries the follower's new runs from now on. Retires the previous one."""
         stream = SharedStream(stream_id, self._new_message)
         before = self.of(follower_id)
         if before:
@@ -174,16 +174,16 @@ class SharedStreams[M: SharedMessage]:
                 del self._newest[follower_id]
 
     def of(self, follower_id: UUID) -> SharedStream[M] | None:
-        """The follower's stream that takes new runs."""
+        """The follower's stream that accepts new runs."""
         stream = self._newest.get(follower_id)
         return stream if stream and stream.takes_runs else None
 
     def invitation(self) -> tuple[str, ...]:
-        """The address to open a stream at; none while this replica stops."""
+        """The address at which to open a stream; empty while this replica stops."""
         return () if self._is_stopping or self._address is None else (self._address,)
 
     def stop(self) -> None:
-        """Takes no new runs; every stream ends with the last it has."""
+        """Accepts no new runs. Every stream ends with its last run."""
         self._is_stopping = True
         for stream in self._open:
             stream.retire()

@@ -1,4 +1,4 @@
-"""The events of one attempt while it runs: written by its owner alone, read by any number of followers."""
+"""The events of one attempt while it runs. Only its owner writes them; any number of followers read them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -10,27 +10,27 @@ from mesh_agent.domain import Claim
 
 
 class LeaseLostError(Exception):
-    """Another replica may own the run by now: nothing more may be sent or stored."""
+    """Another replica may own the run by now, so nothing more may be sent or stored."""
 
 
 class EventLog:
     """Numbers events and keeps them for followers, who read by position and so cannot slow the run down.
 
-    Bounded by what one attempt may produce: its text is, by the model's output limit, and tool rounds are.
-    `holds_lease` is asked before every event, when it is written and when it is read: an owner that lost its lease must
-    not speak (fencing), and one that was paused may have written what nobody has read yet.
+    The limits of one attempt bound its size: the model's output limit and the number of tool rounds. `holds_lease` is
+    called when an event is written and again when it is read. An owner without its lease must not send anything
+    (fencing), and an owner that was paused may have written events that were not read in time.
     """
 
     def __init__(self, claim: Claim, holds_lease: Callable[[], bool]) -> None:
         self.claim = claim
         self.events: list[RunEvent] = []
         self.holds_lease = holds_lease
-        self._changed: asyncio.Event | None = None  # made when somebody waits for it
+        self._changed: asyncio.Event | None = None  # created when a follower waits for it
         self._listeners: list[Callable[[], None]] = []
         self.is_closed = False
 
     def append(self, body: EventBody) -> RunEvent:
-        """Raises LeaseLostError instead of sending when the lease ran out."""
+        """Raises LeaseLostError, and appends nothing, if the lease has expired."""
         if not self.holds_lease():
             raise LeaseLostError
         event = RunEvent(self.claim.run_id, self.claim.attempt, len(self.events) + 1, body)
@@ -43,18 +43,18 @@ class EventLog:
         return bool(self.events) and self.events[-1].is_terminal
 
     def finish(self, terminal: RunEvent) -> None:
-        """Tells the end, which the database knows already: so it is sent whatever became of the lease."""
+        """Appends the terminal event, regardless of the lease: the end is already stored in the database."""
         self.events.append(terminal)
         self.close()
 
     def close(self) -> None:
-        """No more events come: followers end, with or without a terminal event."""
+        """Appends nothing more. Followers end, with or without a terminal event."""
         self.is_closed = True
         self._wake_followers()
 
     @property
     def may_be_told(self) -> bool:
-        """Whether no other attempt can have taken this one's place."""
+        """Whether events may be sent: no other attempt can have replaced this one."""
         return self.has_ended or self.holds_lease()
 
     async def follow(self, after_seq: int) -> AsyncGenerator[RunEvent]:
@@ -72,14 +72,14 @@ class EventLog:
             await changed.wait()
 
     def after(self, seq: int) -> tuple[Sequence[RunEvent], bool]:
-        """Events after `seq` that may be told now, and whether no more will come."""
+        """Events after `seq` that may be sent now, and whether there will be no more."""
         if not self.may_be_told:
             return (), True
         return self.events[seq:], self.is_closed
 
     @contextmanager
     def heard_by(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Calls `listener` at each change, while open: for one who follows many runs at once."""
+        """Calls `listener` at each change while open; for a stream that follows many runs."""
         self._listeners.append(listener)
         try:
             yield

@@ -1,7 +1,7 @@
 """An attempt's events as one compressed column, so that a follower can replay them for 24 h after the end.
 
-A marker line, then StoredEvents, under zlib level 1: 100 coalesced deltas take some 2 kB and 0.2 ms. Release 0.1.0
-wrote JSON lines, and takes the marker line for an event that only a newer replica knows (docs/adr/0021).
+The format is a marker line followed by StoredEvents, compressed with zlib level 1: 100 coalesced deltas take about 2 kB
+and 0.2 ms. Release 0.1.0 wrote JSON lines. It reads the marker line as an event of a newer release (docs/adr/0021).
 """
 
 import zlib
@@ -16,8 +16,8 @@ from mesh_common.events.wire import dump_events, load_events
 from mesh_common.ids import RunId
 
 _LEVEL: Final = 1
-# Attempt, seq, kind and fields of an event, as release 0.1.0 wrote them: its reader stops here with Unavailable, which
-# has the follower tried again at another replica.
+# Attempt, seq, kind and fields of an event, as release 0.1.0 wrote them. Its reader raises Unavailable at this line,
+# and the follower tries another replica.
 _MARKER: Final = b'[0,0,"StoredEvents",{}]\n'
 _TYPES: Final[dict[str, type[EventBody]]] = {
     cls.__name__: cls
@@ -41,7 +41,7 @@ def encode_frames(run_events: Sequence[RunEvent]) -> bytes:
 
 
 def decode_frames(run_id: RunId, frames: bytes) -> list[RunEvent]:
-    """The events of this release, the one before, and newer ones, whose own events come as unknown."""
+    """Reads frames of this release, the previous one and newer ones, whose new events become UnknownEvent."""
     content = zlib.decompress(frames)
     if content.startswith(_MARKER):
         return load_events(run_id, content[len(_MARKER) :])
@@ -56,7 +56,7 @@ def _event(run_id: RunId, attempt: int, seq: int, name: str, fields: dict[str, A
 
 
 def _restored(fields: dict[str, Any]) -> dict[str, Any]:
-    """The nested dataclasses that JSON made dictionaries of."""
+    """Turns dictionaries from JSON back into the nested dataclasses."""
     makers: dict[str, Any] = {
         "usage": lambda value: Usage(**value),
         "error": lambda value: RunError(**value),

@@ -1,15 +1,15 @@
-"""Who runs it: claims, leases and heartbeats, and each run from its claim to its stored end.
+"""Execution of runs: claims, leases and heartbeats, and each run from its claim to its stored end.
 
-The states of a run. Those in capitals are stored (`domain.RunStatus`); the others exist on the owning replica only::
+The states of a run. Those in capitals are stored (`domain.RunStatus`); the others exist only on the owning replica::
 
     start_run ──▶ PENDING ──claim──▶ RUNNING ─────────────────────────────────────────▶ SUCCEEDED
                      │  ▲               │ attempt n: begun ▶ started ▶ ending ▶ ended   FAILED
                      │  │               │                                               CANCELLED
                      │  └──release──────┤ drain: another replica claims it
                      │                  ├ lease expired: another replica claims attempt n + 1
-                     └──cancel──────────┴ thread deleted: nothing is stored but the bill
+                     └──cancel──────────┴ thread deleted: only the usage is stored
 
-One object answers for each step. The `Executor` decides which runs execute on this replica. A `RunTask` is one of them,
-from its claim to its stored end, and knows why it may be stopped. Its `Recorder` keeps what the attempt said and cost.
-`run_attempt` is the story of the attempt. `Heartbeat` renews the leases of all run tasks, and `EndRun` stores an end.
+Each step has one object. The `Executor` decides which runs execute on this replica. A `RunTask` is one of them, from
+its claim to its stored end, and records why it was stopped. Its `Recorder` holds the attempt's answer, events and cost.
+`run_attempt` executes the attempt. `Heartbeat` renews the leases of all run tasks, and `EndRun` stores the end.
 """

@@ -1,4 +1,4 @@
-"""The story of one attempt of a run. It stores nothing but checkpoints; the executor stores how it ended."""
+"""Executes one attempt of a run. It stores only checkpoints; `RunTask` stores how the attempt ended."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -33,14 +33,12 @@ from mesh_agent.store.history import history_of
 
 log = structlog.get_logger()
 
-_TOO_MANY = RunError(
-    "TOO_MANY_ATTEMPTS", "The run was tried several times and never came to its end.", is_retryable=False
-)
+_TOO_MANY = RunError("TOO_MANY_ATTEMPTS", "The run was attempted several times and never finished.", is_retryable=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptParts:
-    """What every run uses; one a process."""
+    """What every run uses; one per process."""
 
     database: Database
     loop: AgentLoop
@@ -51,8 +49,8 @@ class AttemptParts:
 
 
 async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
-    """How the attempt ended. Raises LeaseLostError when the run is not ours any more, TimeoutError when it took longer
-    than its plan allows, and what nobody foresaw."""
+    """How the attempt ended. Raises LeaseLostError if this replica no longer owns the run, TimeoutError if the attempt
+    exceeds the time limit of its plan, and unexpected exceptions."""
     claim = recorder.claim
     began_at_s = asyncio.get_running_loop().time()
     try:
@@ -61,7 +59,7 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
             _started(recorder, parts) as loop,
         ):
             if claim.is_cancel_requested:
-                # Cancelled while nobody had it: it ends with what the attempts before made durable.
+                # Cancelled while it had no owner: it ends with the stored result of earlier attempts.
                 return recorder.cancelled()
             if claim.lost_attempts >= MAX_LOST_ATTEMPTS:
                 return recorder.failed(_TOO_MANY)
@@ -73,12 +71,12 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
         recorder.fail_round()
         return recorder.failed(run_error_of(error))
     except MeshError as error:
-        # Known by name: a model or a tool the user may not use any more, a database that is away.
+        # An expected error: the user may no longer use a model or tool, or the database is unavailable.
         return recorder.failed(RunError(error.reason, error.message, is_retryable=error.is_retryable))
 
 
 async def cancel_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
-    """The end of an attempt that was stopped for its user, however early: it keeps what those before made durable."""
+    """The end of an attempt that its user cancelled, however early. It keeps the stored result of earlier attempts."""
     if not recorder.has_started:
         async with _started(recorder, parts):
             pass
@@ -90,7 +88,7 @@ async def _started(recorder: Recorder, parts: AttemptParts) -> AsyncIterator[Att
     claim, holds_lease = recorder.claim, recorder.log.holds_lease
     async with parts.loop.open(claim, holds_lease) as loop:
         recorder.checkpoints = loop.checkpoints
-        # Should even the owner go away that was to end it, then what is stored may be what they die of.
+        # If even the owner that was to fail the run was lost, reading the stored result may be what crashes owners.
         may_read = claim.lost_attempts <= MAX_LOST_ATTEMPTS
         recorder.start(await while_lease_holds(holds_lease, loop.progress) if may_read else Progress())
         yield loop
@@ -113,7 +111,7 @@ def _loop_input(recorder: Recorder, parts: AttemptParts, plan: RunPlan) -> LoopI
 
 
 async def _recall(recorder: Recorder, memories: Memories) -> Sequence[RecalledMemory]:
-    """Memory gone or at odds with itself: the answer comes without it, and says so."""
+    """Recalls memories. If memory fails, the run continues without them and an event reports it."""
     try:
         recalled = await (recorder.prefetched_recall or memories.recall(recorder.claim.subject, recorder.claim.message))
     except MeshError as error:
@@ -131,7 +129,7 @@ async def _recall_nothing() -> Sequence[RecalledMemory]:
 
 
 async def _recent_messages(claim: Claim, database: Database) -> Sequence[Said]:
-    """The thread before this run; whoever started the run has mostly read it already."""
+    """The messages of the thread before this run. A claim made at the start has read them already."""
     if claim.history is not None:
         return claim.history
     async with database.as_subject(claim.subject) as connection:

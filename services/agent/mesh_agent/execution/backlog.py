@@ -1,4 +1,4 @@
-"""The backlog: how many runs wait over all users and replicas, and that they are not too many (DESIGN §6, point 1)."""
+"""The backlog: counts and limits the pending runs of all users and replicas (DESIGN §6, point 1)."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,18 +11,18 @@ from mesh_agent.domain import RunStatus
 from mesh_agent.metrics import RUNS_UNENDED
 from mesh_agent.store import runs
 
-# Counting unended runs reads an index of them: cheap, but not for every run that waits.
+# Counting unended runs reads an index of them: cheap, but too expensive for every pending run.
 _COUNT_EVERY_S = 5.0
-# By then the runs are counted anew.
+# After this time the runs have been counted again.
 _RETRY_AFTER_S = 5.0
 
 
 class Backlog:
-    """Bounds pending runs without a statement: by the last count, and by what came and went here since.
+    """Limits pending runs without running a statement: uses the last count and this replica's changes since.
 
-    The slack: what other replicas took in or claimed since the last count (5 s ago at most, longer while the database
-    is away) is not seen, so the bound may be passed by that much, or hold that much too early. The runs that came
-    while a count was under way may be counted twice, until the next one.
+    The limit is approximate. It does not see the runs that other replicas accepted or claimed since the last count (at
+    most 5 s ago, longer while the database is unavailable), so it may be exceeded by that many, or apply that many too
+    early. Runs accepted while a count is in progress may be counted twice, until the next count.
     """
 
     def __init__(self, database: Database, max_pending: int) -> None:
@@ -38,7 +38,7 @@ class Backlog:
             await asyncio.sleep(_COUNT_EVERY_S)
 
     async def count(self) -> None:
-        """Counts the runs that have not ended; while the database is away the last count stays."""
+        """Counts the unended runs. Keeps the last count while the database is unavailable."""
         before = self._added
         try:
             async with self._database.as_worker() as connection:
@@ -52,17 +52,17 @@ class Backlog:
 
     @contextmanager
     def joining(self) -> Iterator[Callable[[], None]]:
-        """Gives what takes a place for one more run, and gives the place back when the block fails.
+        """Yields a function that takes a slot for one more pending run. Frees the slot if the block fails.
 
-        Taking raises Unavailable (TOO_MANY_PENDING_RUNS) when there is none.
+        The function raises Unavailable (TOO_MANY_PENDING_RUNS) if there is no free slot.
         """
         taken = 0
 
-        def take() -> None:
+        def take_slot() -> None:
             nonlocal taken
             if self._counted + self._added >= self._max_pending:
                 raise Unavailable(
-                    "Too many runs wait already. Try again later.",
+                    "Too many runs are pending. Try again later.",
                     reason="TOO_MANY_PENDING_RUNS",
                     retry_after_s=_RETRY_AFTER_S,
                 )
@@ -71,12 +71,12 @@ class Backlog:
 
         is_kept = False
         try:
-            yield take
+            yield take_slot
             is_kept = True
         finally:
             if not is_kept:
                 self._added -= taken
 
     def claimed(self, count: int) -> None:
-        """That many wait no more. Runs taken over did not wait: they are made good for by the next count."""
+        """Subtracts claimed runs. Runs that were taken over were not pending; the next count corrects for them."""
         self._added -= count

@@ -27,10 +27,10 @@ class EndRun:
     eval_sample_ratio: float
 
     async def __call__(self, claim: Claim, outcome: Outcome, frames: bytes, *, has_checkpoints: bool) -> bool:
-        """Whether another run waits on the thread. Raises LeaseLostError when the claim is stale.
+        """Whether another run is pending on the thread. Raises LeaseLostError if the claim is stale.
 
-        Rows are locked in the order run, thread, lease. The lease goes last, when the thread is locked: whoever adds
-        a run after that sees the thread free, whoever did before is seen here.
+        Rows are locked in the order run, thread, lease. The lease is deleted last, while the thread is locked: a start
+        after that sees the thread free, and a run started before is seen here.
         """
         async with self.database.as_subject(claim.subject) as connection:
             if not await runs.end_run(connection, claim, outcome, frames):
@@ -45,23 +45,22 @@ class EndRun:
             return has_waiting
 
     async def discard(self, claim: Claim, outcome: Outcome, holds_lease: Callable[[], bool]) -> None:
-        """A run whose thread is gone leaves nothing but what it cost: whoever owned it to the last bills that.
+        """Bills a run whose thread was deleted. Its last owner does so; nothing else of the run is stored.
 
-        Raises LeaseLostError when the run is still there, and when another replica may have owned it since: then the
-        bill is that one's.
+        Raises LeaseLostError if the run still exists, or if another replica may have owned it since and bills it.
         """
         async with self.database.as_subject(claim.subject) as connection:
-            # The clock is asked last: a lease that holds now was nobody else's before the run went.
+            # Check the clock last: if the lease holds now, nobody else owned it before the run was deleted.
             if await runs.is_there(connection, claim.run_id) or not holds_lease():
                 raise LeaseLostError
             for job in _usage_job(claim, outcome):
                 await self.outbox.add(connection, job)
 
     def _jobs(self, claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
-        """What others are to be told. Rows hold ids and numbers only; texts are read when they are delivered.
+        """The jobs for other services. Rows hold only ids and numbers; texts are read at delivery.
 
-        All are renewed, which puts off what is remembered of a busy thread; the keys of the rest are the run's own, and
-        nothing is queued by them yet.
+        All jobs are renewed. That postpones REMEMBER while the thread is busy. The other jobs have the run's id as key,
+        under which nothing is queued yet.
         """
         yield from _usage_job(claim, outcome)
         if outcome.status is not RunStatus.SUCCEEDED:
@@ -73,7 +72,7 @@ class EndRun:
 
 
 def _usage_job(claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
-    """What was used was used, whatever becomes of the thread: so the numbers themselves are queued."""
+    """Usage is billed even if the thread is deleted, so the job holds the numbers themselves."""
     usage = outcome.usage
     if not usage.input_tokens and not usage.output_tokens:
         return
@@ -89,5 +88,5 @@ def _usage_job(claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
 
 
 def is_sampled(run_id: RunId, ratio: float) -> bool:
-    """The same answer for the same run, whoever asks: the low bits of a UUIDv7 are random."""
+    """Always the same for the same run. The low bits of a UUIDv7 are random."""
     return run_id.int % _SAMPLES < ratio * _SAMPLES

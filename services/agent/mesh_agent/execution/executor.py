@@ -39,7 +39,7 @@ class ExecutorLimits:
 
 
 class Executor:
-    """`run` claims and renews until cancelled; `launch` starts what a request has claimed itself."""
+    """`run` claims runs and renews leases until cancelled. `launch` starts a run that a request has claimed itself."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Executor:
         self.is_drained = False
         self.after_end: Callable[[], None] = lambda: None
 
-    # --- what requests ask of it
+    # --- for requests
 
     def load(self) -> float:
         """How busy the replica is, 0..1: by its runs, or by the CPU its event loop uses, whichever is more."""
@@ -156,7 +156,7 @@ class Executor:
         """Polls for pending runs now."""
         self._wake.set()
 
-    # --- the life of the process
+    # --- for the process
 
     async def run(self) -> None:
         heartbeat = Heartbeat(self._database, self.owner, self.limits.lease_ttl_s, self._run_tasks)

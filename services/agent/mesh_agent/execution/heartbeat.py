@@ -22,7 +22,7 @@ _HEARTBEATS_PER_TTL = 3
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """`run_tasks` is the executor's own, by run: renewed is what it holds, and nothing it gave up."""
+    """`run_tasks` is the executor's own mapping, so only the leases of runs that it still holds are renewed."""
 
     database: Database
     owner: Owner
@@ -34,8 +34,8 @@ class Heartbeat:
         return self.lease_ttl_s / _HEARTBEATS_PER_TTL
 
     async def run(self) -> None:
-        """Beats on time, whatever became of the beat before: a connection that is mute is given up by psycopg only
-        after ten seconds, cancelled or not."""
+        """Beats on time even if the previous beat hangs: psycopg gives up an unresponsive connection only after ten
+        seconds, cancelled or not."""
         async with asyncio.TaskGroup() as group:
             while True:
                 await asyncio.sleep(self.interval_s)

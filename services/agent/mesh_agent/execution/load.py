@@ -1,16 +1,16 @@
-"""How much of one core this process uses: near 1 every task of its event loop waits for the others."""
+"""How much of one core this process uses. Near 1, the tasks of its event loop wait for each other."""
 
 import time
 from collections.abc import Callable
 from typing import Final
 
-_SPAN_S: Final = 0.5
+_PERIOD_S: Final = 0.5
 
 
 class CpuShare:
-    """Called, it gives the share (0..1) of the last half second or more that has been looked at; 0.0 before the first.
+    """Returns the share (0..1) over the last measured period of at least half a second; 0.0 before the first.
 
-    Looks when it is asked, at most each half second, so that nothing has to run beside the work.
+    Measures only when called, at most every half second, so that it needs no background task.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class CpuShare:
     def __call__(self) -> float:
         now_s = self._now_s()
         passed_s = now_s - self._since_s
-        if passed_s >= _SPAN_S:
+        if passed_s >= _PERIOD_S:
             used_s = self._used_s()
             self._share = min(1.0, (used_s - self._used_before_s) / passed_s)
             self._since_s, self._used_before_s = now_s, used_s

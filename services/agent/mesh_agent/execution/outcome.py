@@ -1,4 +1,4 @@
-"""The terminal event that tells of an outcome."""
+"""The terminal event of an outcome."""
 
 from typing import assert_never
 
@@ -6,7 +6,7 @@ from mesh_common.events.model import RunCancelled, RunFailed, RunFinished, Termi
 
 from mesh_agent.domain import Outcome, RunError, RunStatus
 
-_UNTOLD = RunError("INTERNAL", "Something went wrong on our side.", is_retryable=True)
+_UNKNOWN_ERROR = RunError("INTERNAL", "Something went wrong on our side.", is_retryable=True)
 
 
 def terminal_event(outcome: Outcome) -> Terminal:
@@ -14,7 +14,7 @@ def terminal_event(outcome: Outcome) -> Terminal:
         case RunStatus.SUCCEEDED:
             return RunFinished(outcome.finish_reason or "stop", outcome.usage)
         case RunStatus.FAILED:
-            return RunFailed(outcome.error or _UNTOLD, outcome.usage)
+            return RunFailed(outcome.error or _UNKNOWN_ERROR, outcome.usage)
         case RunStatus.CANCELLED:
             return RunCancelled(outcome.usage)
         case RunStatus.PENDING | RunStatus.RUNNING | RunStatus.UNKNOWN:

@@ -1,4 +1,5 @@
-"""Hears of pending runs over LISTEN/NOTIFY: an idle replica claims them in milliseconds, not at its next poll."""
+"""Listens for pending runs (LISTEN/NOTIFY), so that an idle replica claims them in milliseconds, not at its next
+poll."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,9 +18,9 @@ _CONNECT_TIMEOUT_S = 5
 
 
 class PendingListener:
-    """`run` listens until cancelled, and again after a lost connection.
+    """`run` listens until cancelled and reconnects after a lost connection.
 
-    Polling goes on beside it, so a lost notification costs a second and nothing else.
+    Polling continues in parallel, so a lost notification only delays a run by a second.
     """
 
     def __init__(self, database_url: str, wake: Callable[[], None]) -> None:
@@ -42,7 +43,7 @@ class PendingListener:
 
 
 async def connect(database_url: str) -> psycopg.AsyncConnection[TupleRow]:
-    """A connection that notices within half a minute that its server went away without a word."""
+    """A connection that notices within half a minute if its server disappears without closing it."""
     return await psycopg.AsyncConnection.connect(
         database_url,
         autocommit=True,

@@ -1,4 +1,4 @@
-"""One attempt as it goes: the answer that grows, what it cost, and the events that tell of both."""
+"""Records one attempt: its answer so far, its cost, and its events."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ from mesh_agent.metrics import FIRST_TOKEN_SECONDS
 from mesh_agent.tools.call import ToolCall
 
 _BETWEEN_ROUNDS = "\n\n"
-_CUT = "The call was cut before it gave a result; it may have acted all the same."
+_INTERRUPTED = "The call was interrupted before it returned a result; it may have taken effect nevertheless."
 
 
 class Recorder:
-    """Deltas joined are the answer, always; text of several rounds is set apart by an empty line."""
+    """The deltas joined are always the answer. An empty line separates the texts of rounds."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Recorder:
         claimed_at_s: float,
         prefetched_recall: PrefetchedRecall | None = None,
     ) -> None:
-        """`claimed_at_s`: the monotonic time before the claim was sent. `prefetched_recall` goes with the attempt."""
+        """`claimed_at_s`: the monotonic time before the claim was sent. `close` cancels `prefetched_recall`."""
         self.log = log
         self.claim = log.claim
         self.prefetched_recall = prefetched_recall
@@ -47,10 +47,10 @@ class Recorder:
         self._message_id = str(self.message_id)
         self._load = load
         self._parts: list[str] = []
-        self._untold: list[str] = []
+        self._pending_text: list[str] = []
         self._round_has_text = False
         self._claimed_at_s = claimed_at_s
-        self._has_spoken = False
+        self._has_first_token = False
         self._bill = Bill()
         self._open_calls: dict[int, ToolCall] = {}
         self.model = self.claim.model or ""
@@ -58,7 +58,7 @@ class Recorder:
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether this attempt or one before wrote checkpoints, which then go with the end."""
+        """Whether this or an earlier attempt may have written checkpoints, to be deleted when the run ends."""
         return not self.claim.opens_execution or (self.checkpoints is not None and self.checkpoints.has_written)
 
     @property
@@ -66,40 +66,40 @@ class Recorder:
         return bool(self.log.events)
 
     def start(self, progress: Progress) -> None:
-        """Opens the attempt; one that goes on from a safe point repeats what it builds on."""
+        """Opens the attempt. One that continues from a safe point first repeats the text up to there."""
         thread_id = str(self.claim.thread_id)
         is_first = self.claim.attempt == 1
-        self._tell(RunStarted(thread_id) if is_first else RunRestarted(thread_id, progress.tool_results))
+        self._emit(RunStarted(thread_id) if is_first else RunRestarted(thread_id, progress.tool_results))
         for text in progress.texts:
             self._round_has_text = False
-            self._say(text)
+            self._add_text(text)
         self._bill = Bill(progress.usage)
         self.model = progress.model or self.model
 
     def close(self) -> None:
-        """Nobody executes it any more, however it ended."""
+        """The attempt no longer executes, however it ended."""
         if self.prefetched_recall:
             self.prefetched_recall.cancel()
         self.log.close()
 
     def recalled(self, memories: Sequence[RecalledMemory], *, is_unavailable: bool) -> None:
-        self._tell(MemoryRecalled(tuple(memories), is_unavailable=is_unavailable))
+        self._emit(MemoryRecalled(tuple(memories), is_unavailable=is_unavailable))
 
     def begin_round(self, prompt_tokens: Callable[[], int]) -> None:
-        """`prompt_tokens` is asked only when the round is cut: then nobody tells what the provider read."""
+        """`prompt_tokens` is called only if the round is interrupted, because the provider then reports no usage."""
         self._round_has_text = False
         self._bill.begin_round(prompt_tokens)
 
     def on_text(self, text: str, chunks: int = 1) -> None:
-        if not self._has_spoken:
+        if not self._has_first_token:
             FIRST_TOKEN_SECONDS.observe(time.monotonic() - self._claimed_at_s)
-        self._has_spoken = True
+        self._has_first_token = True
         self._bill.on_text(chunks)
-        self._say(text)
+        self._add_text(text)
 
     def next_window(self) -> TextWindow:
-        """Tells what was said so far; more may gather for so long."""
-        self._tell_text()
+        """Emits the text so far, and returns how long to collect more."""
+        self._emit_text()
         return text_window(self._load())
 
     def on_model(self, model: Model) -> None:
@@ -107,7 +107,7 @@ class Recorder:
         self.model = model.name
 
     def end_round(self, usage: Usage) -> None:
-        self._tell_text()
+        self._emit_text()
         self._bill.end_round(usage)
 
     def fail_round(self) -> None:
@@ -115,14 +115,14 @@ class Recorder:
 
     def tool_started(self, call: ToolCall) -> None:
         self._open_calls[id(call)] = call
-        self._tell(ToolStarted(call.id, call.name, call.arguments_json))
+        self._emit(ToolStarted(call.id, call.name, call.arguments_json))
 
     def tool_finished(self, call: ToolCall, result: ToolResult) -> None:
         self._open_calls.pop(id(call), None)
-        self._tell(ToolFinished(result))
+        self._emit(ToolFinished(result))
 
     def succeeded(self, finish_reason: str) -> Outcome:
-        self._tell(MessageCompleted(self._message_id, self.answer, self.model))
+        self._emit(MessageCompleted(self._message_id, self.answer, self.model))
         return self._outcome(RunStatus.SUCCEEDED, finish_reason=finish_reason)
 
     def failed(self, error: RunError) -> Outcome:
@@ -138,37 +138,37 @@ class Recorder:
     def _outcome(
         self, status: RunStatus, *, finish_reason: str | None = None, error: RunError | None = None
     ) -> Outcome:
-        # Deltas joined are the answer, also of a run that was cut.
-        self._tell_text()
+        # The deltas joined are the answer, even of an interrupted run.
+        self._emit_text()
         for call in self._open_calls.values():
-            self._tell(ToolFinished(_cut(call)))
+            self._emit(ToolFinished(_interrupted(call)))
         self._open_calls.clear()
         usage = self._bill.total()
         return Outcome(status, self.answer, self.message_id, self.model, usage, finish_reason, error)
 
-    def _say(self, text: str) -> None:
+    def _add_text(self, text: str) -> None:
         if self._parts and not self._round_has_text:
-            self._take(_BETWEEN_ROUNDS)
+            self._add_part(_BETWEEN_ROUNDS)
         self._round_has_text = True
-        self._take(text)
+        self._add_part(text)
 
-    def _take(self, text: str) -> None:
+    def _add_part(self, text: str) -> None:
         is_first = not self._parts
         self._parts.append(text)
-        self._untold.append(text)
+        self._pending_text.append(text)
         if is_first:
-            self._tell_text()
+            self._emit_text()
 
-    def _tell_text(self) -> None:
-        if self._untold:
-            text = "".join(self._untold)
-            self._untold.clear()
+    def _emit_text(self) -> None:
+        if self._pending_text:
+            text = "".join(self._pending_text)
+            self._pending_text.clear()
             self.log.append(MessageDelta(self._message_id, text))
 
-    def _tell(self, body: EventBody) -> None:
-        self._tell_text()
+    def _emit(self, body: EventBody) -> None:
+        self._emit_text()
         self.log.append(body)
 
 
-def _cut(call: ToolCall) -> ToolResult:
-    return ToolResult(call.id, call.name, call.arguments_json, _CUT, is_error=True, is_unknown=True)
+def _interrupted(call: ToolCall) -> ToolResult:
+    return ToolResult(call.id, call.name, call.arguments_json, _INTERRUPTED, is_error=True, is_unknown=True)

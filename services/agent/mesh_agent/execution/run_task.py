@@ -1,6 +1,6 @@
-"""One run from its claim to its stored end, whatever happens to it on the way.
+"""One run from its claim to its stored end, whatever happens in between.
 
-It catches every exception, as the gRPC boundary does around a call and the job worker around a job: a crashing run
+It catches every exception, as the gRPC boundary does for a call and the job worker for a job, so that a crashing run
 fails alone.
 """
 
@@ -31,7 +31,7 @@ from mesh_agent.store import claims
 log = structlog.get_logger()
 
 _INTERNAL = RunError("INTERNAL", "Something went wrong on our side.", is_retryable=True)
-_TIMED_OUT = RunError("RUN_TIMEOUT", "The run took longer than a run may take.", is_retryable=True)
+_TIMED_OUT = RunError("RUN_TIMEOUT", "The run exceeded its time limit.", is_retryable=True)
 
 
 class Stop(StrEnum):
@@ -80,8 +80,8 @@ class RunTask:
         return True
 
     async def execute(self) -> bool:
-        """Runs the attempt and stores its end. Returns whether another run waits on the thread. Raises nothing else
-        than CancelledError."""
+        """Runs the attempt and stores its end. Returns whether another run is pending on the thread. Raises only
+        CancelledError."""
         self._begin()
         with bound_contextvars(run_id=str(self.claim.run_id), thread_id=str(self.claim.thread_id)):
             return await self._execute()
@@ -161,7 +161,7 @@ class RunTask:
         log.info("run.discarded", attempt=self.claim.attempt, model=ended.model)
 
     async def _end(self, outcome: Outcome) -> bool:
-        # From here on nothing stops it: a cancel that comes now is too late, and the commit is not cut in two.
+        # From here on nothing stops the run: a cancellation comes too late and must not interrupt the commit.
         self.is_ending = True
         claim, event_log = self.claim, self.recorder.log
         terminal = self._terminal(outcome)
@@ -186,7 +186,7 @@ class RunTask:
 
 
 def _count(outcome: Outcome) -> None:
-    """Where its usage is billed, so that both agree: rounds that were cut, and attempts before, are in both."""
+    """Called where the usage is billed, so that both agree. Both include interrupted rounds and earlier attempts."""
     RUNS_ENDED.labels(outcome.status).inc()
     usage = outcome.usage
     if usage.input_tokens or usage.output_tokens:
@@ -196,7 +196,7 @@ def _count(outcome: Outcome) -> None:
 
 
 def _log_crash(event: str, claim: Claim, error: BaseException) -> None:
-    """Where it happened, and the kinds of errors in their chain. Their texts stay out: prompts stand in some."""
+    """Logs the traceback and the types of the chained errors, but not their texts: some contain prompts."""
     chain: list[str] = []
     where: list[str] = []
     cause: BaseException | None = error

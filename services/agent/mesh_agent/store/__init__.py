@@ -1,6 +1,6 @@
-"""The agent's SQL, one file a subject. Every function runs inside a unit of work of the caller's."""
+"""The agent's SQL, one file per subject. Every function runs inside the caller's unit of work."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-# What a unit of work hands from one store function to the next; use cases know it by this name alone.
+# Use cases pass the connection of their unit of work from one store function to the next, under this name only.
 type Connection = AsyncConnection

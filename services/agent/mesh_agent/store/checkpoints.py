@@ -1,4 +1,5 @@
-"""SQL of what langgraph-checkpoint-postgres wrote: it has no words for deleting by thread, nor beside our own rows."""
+"""Deletes what langgraph-checkpoint-postgres wrote. The library cannot delete by our threads, nor in the transaction
+that deletes our own rows."""
 
 from mesh_common.database.statements import Statement
 from mesh_common.ids import ThreadId
@@ -9,22 +10,22 @@ from mesh_agent.store.once_calls import forget_calls
 
 
 async def forget_run(connection: AsyncConnection, claim: Claim) -> None:
-    """Checkpoints and records of calls exist only while a run has not ended."""
+    """Deletes the run's checkpoints and records of calls, which exist only until the run ends."""
     await _FORGET_EXECUTION.count(connection, {"execution_id": str(claim.execution_id)})
     await forget_calls(connection, claim.run_id)
 
 
 async def forget_thread(connection: AsyncConnection, thread_id: ThreadId) -> None:
-    """The checkpoints of all of a thread's runs."""
+    """Deletes the checkpoints of all runs of the thread."""
     await _FORGET_THREAD.count(connection, {"thread_id": thread_id})
 
 
-# What is a thread to LangGraph is an execution here.
+# LangGraph's `thread_id` is an execution's id here.
 _FORGET = """
-    WITH gone AS ({executions}),
-    blobs AS (DELETE FROM agent.checkpoint_blobs USING gone WHERE checkpoint_blobs.thread_id = gone.id),
-    writes AS (DELETE FROM agent.checkpoint_writes USING gone WHERE checkpoint_writes.thread_id = gone.id)
-    DELETE FROM agent.checkpoints USING gone WHERE checkpoints.thread_id = gone.id
+    WITH deleted AS ({executions}),
+    blobs AS (DELETE FROM agent.checkpoint_blobs USING deleted WHERE checkpoint_blobs.thread_id = deleted.id),
+    writes AS (DELETE FROM agent.checkpoint_writes USING deleted WHERE checkpoint_writes.thread_id = deleted.id)
+    DELETE FROM agent.checkpoints USING deleted WHERE checkpoints.thread_id = deleted.id
 """
 _FORGET_EXECUTION = Statement("agent.forget_run", _FORGET.format(executions="SELECT :execution_id::text AS id"))
 _FORGET_THREAD = Statement(

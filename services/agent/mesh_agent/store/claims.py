@@ -15,7 +15,7 @@ from mesh_agent.store import history
 from mesh_agent.tables import leases
 
 CHANNEL = "agent_runs"
-"""LISTEN/NOTIFY channel on which replicas hear of pending runs."""
+"""LISTEN/NOTIFY channel that notifies replicas of pending runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class LeaseState:
-    """What a heartbeat learns of one lease that its replica holds."""
+    """What a heartbeat learns about one lease that its replica holds."""
 
     run_id: RunId
     fence: int
@@ -37,9 +37,9 @@ class LeaseState:
     """False while another transaction writes under the lease, e.g. the one that ends its run."""
 
 
-# A run may be claimed when it is pending, or running under a lease that ran out, and is the first unended run of
-# its thread. The lease's row is the arbiter: of two first claims at once one waits for the other's commit, then gets
-# nothing; a lease that somebody still writes under is passed over, for waiting would hold up all other claims.
+# A run may be claimed if it is the first unended run of its thread and is pending, or running under an expired lease.
+# The lease's row decides between concurrent claims: of two first claims, one waits for the other's commit and then gets
+# nothing. A lease whose row is locked is skipped, because waiting for it would delay all other claims.
 _CLAIM = """
     WITH expired AS MATERIALIZED (
         SELECT l.thread_id FROM agent.leases l
@@ -89,13 +89,13 @@ _CLAIM_ONE = Statement(
 
 
 async def claim_runs(connection: AsyncConnection, owner: Owner, *, limit: int, ttl_s: float) -> Sequence[Claim]:
-    """The oldest runs that may be claimed, over all users; needs the worker role."""
+    """Claims the oldest claimable runs of all users. Needs the worker role."""
     parameters = {"limit": limit, "owner": owner.name, "address": owner.address, "ttl_s": ttl_s}
     return [_claim(row) for row in await _CLAIM_ANY.rows(connection, parameters)]
 
 
 async def claim_run(connection: AsyncConnection, owner: Owner, run_id: RunId, *, ttl_s: float) -> Claim | None:
-    """This run with its history, when its turn on the thread has come and nobody has it.
+    """Claims this run and reads its history, if it is the thread's next run and has no owner.
 
     The history cannot change while the claim holds: reading it here saves a round trip, and later a transaction.
     """
@@ -129,10 +129,10 @@ def _claim(row: Record) -> Claim:
 async def renew_leases(
     connection: AsyncConnection, owner: Owner, run_ids: Sequence[RunId], *, ttl_s: float
 ) -> Sequence[LeaseState]:
-    """The heartbeat: renews a replica's leases of these runs that have not run out, in one statement.
+    """The heartbeat: renews the replica's unexpired leases of these runs, in one statement.
 
-    Of no others: a run its replica gave up must be free for the next one. It waits for no lock: one transaction that
-    takes long must not cost a replica all its other leases.
+    It renews no others, because a run that its replica gave up must become free for another. It waits for no lock: one
+    slow transaction must not cost a replica all its other leases.
     """
     rows = await _RENEW.rows(connection, {"owner": owner.name, "run_ids": list(run_ids), "ttl_s": ttl_s})
     return [LeaseState(*row) for row in rows]
@@ -160,13 +160,13 @@ _RENEW = Statement(
 
 
 async def lock_lease(connection: AsyncConnection, claim: Claim) -> bool:
-    """Whether the claim still holds, and nobody takes it before this transaction ends (fencing)."""
+    """Whether the claim still holds. If so, nobody can take it over before this transaction ends (fencing)."""
     statement = select(leases.c.fence).where(leases.c.thread_id == claim.thread_id).with_for_update()
     return bool((await connection.execute(statement)).scalar_one_or_none() == claim.fence)
 
 
 async def drop_lease(connection: AsyncConnection, claim: Claim) -> bool | None:
-    """Frees the thread: whether another run waits for it; None when the fencing number is stale."""
+    """Deletes the lease. Returns whether another run is pending on the thread; None if the fencing number is stale."""
     parameters = {"thread_id": claim.thread_id, "fence": claim.fence}
     row = await _DROP.row(connection, parameters)
     return bool(row["has_waiting"]) if row else None
@@ -182,7 +182,7 @@ _DROP = Statement(
 
 
 async def release_run(connection: AsyncConnection, claim: Claim) -> None:
-    """Gives an unfinished run back, for another replica to claim at once."""
+    """Releases an unfinished run, so that another replica can claim it at once."""
     await connection.execute(_RELEASE, {"run_id": claim.run_id, "fence": claim.fence})
     await notify_pending(connection)
 
@@ -198,7 +198,7 @@ async def notify_pending(connection: AsyncConnection) -> None:
 
 
 async def forget_lost_attempts(connection: AsyncConnection, claim: Claim) -> None:
-    """A new safe point: the run gets on, whatever became of its owners before."""
+    """Resets the count of lost attempts: a new safe point shows that the run makes progress."""
     await connection.execute(_FORGET_LOST, {"run_id": claim.run_id, "attempt": claim.attempt})
 
 

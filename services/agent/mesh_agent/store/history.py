@@ -1,4 +1,4 @@
-"""SQL of a thread's history: what came before a run, newest first, as far back as a window may reach."""
+"""SQL of a thread's history: the messages before a run, newest first, as far back as a window can reach."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -16,7 +16,7 @@ _SQL: Final = """
     ORDER BY position DESC, part DESC LIMIT {limit}
 """
 OF_CLAIMED: Final = f"ARRAY({_SQL.format(said='ARRAY[role, content]', run='r.', limit=_MAX_MESSAGES)})"
-"""Within a statement that claims the run `r`: pairs of role and content, for `said`."""
+"""Expression for a statement that claims the run `r`: pairs of role and content, for `said`."""
 _HISTORY: Final = Statement("agent.history", _SQL.format(said="role, content", run=":", limit=_MAX_MESSAGES))
 _ROLES: Final = {role.value: role for role in (Role.USER, Role.ASSISTANT)}
 

@@ -1,4 +1,4 @@
-"""SQL of calls that may run once only (DESIGN §6, point 7)."""
+"""SQL of calls that may run only once (DESIGN §6, point 7)."""
 
 from mesh_common.ids import RunId
 from sqlalchemy import text
@@ -16,9 +16,9 @@ _SHARE = text("SELECT 1 FROM agent.runs WHERE id = :run_id FOR KEY SHARE")
 
 
 async def begin_call(connection: AsyncConnection, claim: Claim, call_key: str) -> bool:
-    """Records that this attempt begins a call; False when an attempt before has begun it.
+    """Records that this attempt begins a call. False if an earlier attempt has begun it.
 
-    True again for the same attempt: its commit may have been tried twice, the answer to the first one lost.
+    Repeating it in the same attempt returns True again: if the reply to a commit is lost, the transaction is repeated.
     """
     parameters = {"run_id": claim.run_id, "call_key": call_key, "user_id": claim.user_id, "fence": claim.fence}
     return (await connection.execute(_BEGIN, parameters)).one_or_none() is not None
@@ -33,7 +33,7 @@ _BEGIN = text("""
 
 
 async def forget_calls(connection: AsyncConnection, run_id: RunId) -> None:
-    """They matter only while a run has not ended."""
+    """Deletes the records of the run's calls, which are needed only until the run ends."""
     await connection.execute(_FORGET, {"run_id": run_id})
 
 

@@ -1,4 +1,4 @@
-"""SQL of plans; all of it needs the worker role, for a plan belongs to no user (docs/adr/0022)."""
+"""SQL of plans. All of it needs the worker role, because a plan belongs to no user (docs/adr/0022)."""
 
 from mesh_common.database.statements import Statement
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -7,7 +7,7 @@ from mesh_agent.domain import Claim
 
 
 async def keep_plan(connection: AsyncConnection, plan_hash: bytes, data: bytes) -> None:
-    """Stores the plan, or notes that it is in use."""
+    """Stores the plan, or updates its time of last use."""
     await _KEEP.count(connection, {"hash": plan_hash, "plan": data})
 
 
@@ -29,7 +29,7 @@ _PLAN = Statement("agent.plan_of", "SELECT plan FROM agent.plans WHERE hash = :h
 
 
 async def set_plan(connection: AsyncConnection, claim: Claim, plan_hash: bytes) -> None:
-    """For a run that has none. Does nothing when the run is in another attempt by now."""
+    """For a run without a plan. Does nothing if another attempt of the run has begun."""
     await _SET.count(connection, {"run_id": claim.run_id, "attempt": claim.attempt, "hash": plan_hash})
 
 

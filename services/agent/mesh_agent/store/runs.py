@@ -1,4 +1,4 @@
-"""SQL of runs: reading them, cancelling them, ending them. `starts` has their beginning."""
+"""SQL for reading, cancelling and ending runs. `starts` creates them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +35,7 @@ _UNENDED = (RunStatus.PENDING, RunStatus.RUNNING)
 async def run_by_id_or_key(
     connection: AsyncConnection, user_id: UserId, run_id: RunId, key: str | None
 ) -> tuple[RunId, ThreadId, bytes] | None:
-    """The run that stands in the way of a new one: its id, its thread and the hash of the request that made it."""
+    """The run that conflicts with a new one: its id, its thread and the hash of the request that created it."""
     same = (runs.c.id == run_id) if key is None else (runs.c.id == run_id) | (runs.c.idempotency_key == key)
     statement = select(runs.c.id, runs.c.thread_id, runs.c.request_hash).where(runs.c.user_id == user_id, same)
     row = (await connection.execute(statement.limit(1))).one_or_none()
@@ -43,21 +43,21 @@ async def run_by_id_or_key(
 
 
 async def is_thread_busy(connection: AsyncConnection, thread_id: ThreadId, *, besides: RunId) -> bool:
-    """Whether a run other than `besides` has not ended; exact while the thread's row is locked."""
+    """Whether the thread has an unended run other than `besides`. Exact while the thread's row is locked."""
     busy = (runs.c.thread_id == thread_id, runs.c.status.in_(_UNENDED), runs.c.id != besides)
     statement = select(exists().where(*busy))
     return bool((await connection.execute(statement)).scalar_one())
 
 
 async def count_by_status(connection: AsyncConnection, statuses: Sequence[RunStatus] = _UNENDED) -> dict[str, int]:
-    """Over all users; needs the worker role."""
+    """Counts the runs of all users. Needs the worker role."""
     statement = select(runs.c.status, func.count()).where(runs.c.status.in_(statuses)).group_by(runs.c.status)
     counts: dict[str, int] = dict((await connection.execute(statement)).tuples().all())
     return {status: counts.get(status, 0) for status in statuses}
 
 
 async def count_pending(connection: AsyncConnection, user_id: UserId, *, besides_thread: ThreadId | None = None) -> int:
-    """The user's runs that wait; without those of `besides_thread`."""
+    """The number of the user's pending runs, except those of `besides_thread`."""
     statement = select(func.count()).where(runs.c.user_id == user_id, runs.c.status == RunStatus.PENDING)
     if besides_thread is not None:
         statement = statement.where(runs.c.thread_id != besides_thread)
@@ -79,7 +79,7 @@ async def list_runs(
     limit: int,
     before: int | None,
 ) -> Sequence[tuple[Run, int]]:
-    """Newest first, each with its position; of one status, or all."""
+    """Newest first, each with its position. All statuses if `status` is None."""
     statement = select(*_RUN, runs.c.position).where(runs.c.thread_id == thread_id, runs.c.user_id == user_id)
     if status is not None:
         statement = statement.where(runs.c.status == status)
@@ -90,12 +90,12 @@ async def list_runs(
 
 
 async def is_there(connection: AsyncConnection, run_id: RunId) -> bool:
-    """False when its thread was deleted."""
+    """Whether the run exists: False if its thread was deleted."""
     return bool((await connection.execute(select(exists().where(runs.c.id == run_id)))).scalar_one())
 
 
 async def followed_run(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> FollowedRun | None:
-    # A lease that ran out is nobody's: its owner may be gone, and its address another's by now.
+    # An expired lease has no owner: the former owner may no longer exist, and its address may belong to another.
     held = (leases.c.run_id == runs.c.id) & (leases.c.expires_at > func.clock_timestamp())
     statement = (
         select(runs.c.thread_id, runs.c.status, runs.c.frames, leases.c.owner, leases.c.owner_address)
@@ -111,15 +111,15 @@ async def followed_run(connection: AsyncConnection, user_id: UserId, run_id: Run
 
 
 async def request_cancel(connection: AsyncConnection, user_id: UserId, run_ids: Sequence[RunId]) -> None:
-    """Whoever executes one of them, or claims it next, ends it."""
+    """Marks the runs for cancellation. The replica that executes such a run, or claims it next, ends it."""
     statement = update(runs).where(runs.c.id.in_(run_ids), runs.c.user_id == user_id, runs.c.status.in_(_UNENDED))
     await connection.execute(statement.values(is_cancel_requested=True))
 
 
 async def lock_unended_before(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> Sequence[Run]:
-    """The unended runs of a run's thread that came before it, oldest first; unended until this transaction ends.
+    """The unended runs before this one on its thread, oldest first. They cannot end before this transaction does.
 
-    Only rows of runs are locked, oldest first, as in every transaction that locks several.
+    Locks only rows of runs, oldest first, as every transaction does that locks several.
     """
     mine = select(runs.c.thread_id, runs.c.position).where(runs.c.id == run_id, runs.c.user_id == user_id).subquery()
     statement = (
@@ -133,7 +133,7 @@ async def lock_unended_before(connection: AsyncConnection, user_id: UserId, run_
 
 
 async def cancel_unclaimed(connection: AsyncConnection, user_id: UserId, run_id: RunId, *, frames: bytes) -> bool:
-    """Ends a run that nobody has claimed yet, in an attempt of its own; False when somebody has."""
+    """Ends a run that was never claimed, as its first attempt. False if it has been claimed."""
     unclaimed = (runs.c.user_id == user_id, runs.c.status == RunStatus.PENDING, runs.c.attempt == 0)
     statement = update(runs).where(runs.c.id == run_id, *unclaimed)
     ended = statement.values(status=RunStatus.CANCELLED, attempt=1, ended_at=func.clock_timestamp(), frames=frames)
@@ -141,9 +141,9 @@ async def cancel_unclaimed(connection: AsyncConnection, user_id: UserId, run_id:
 
 
 async def end_run(connection: AsyncConnection, claim: Claim, outcome: Outcome, frames: bytes) -> bool:
-    """Stores how it ended and the answer there is, and touches the thread, which is locked after the run.
+    """Stores the end and the answer, if any, and updates the thread, which is locked after the run.
 
-    False when the run is gone or in another attempt by now; then nothing is stored.
+    False, and nothing is stored, if the run was deleted or is in another attempt.
     """
     error, usage = outcome.error, outcome.usage
     is_whole = outcome.status is RunStatus.SUCCEEDED
@@ -194,7 +194,7 @@ _END_RUN = Statement(
 async def input_and_frames(
     connection: AsyncConnection, user_id: UserId, run_id: RunId
 ) -> tuple[str, str, str, bytes | None] | None:
-    """A succeeded run's input, answer, model and frames; None when it is gone."""
+    """A succeeded run's input, answer, model and frames; None if the run was deleted."""
     row = await _INPUT_AND_FRAMES.row(connection, {"run_id": run_id, "user_id": user_id})
     return (row["input"], row["answer"], row["model"] or "", row["frames"]) if row else None
 

@@ -1,4 +1,4 @@
-"""SQL of starts: a run and its message, claimed in the same statement where the thread is free."""
+"""SQL for starting runs: stores a run with its message, and claims it in the same statement if the thread is free."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,19 +16,19 @@ from mesh_agent.store.claims import Owner
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """The replica that may have the run at once, and for how long without a heartbeat."""
+    """The replica that may claim the run at once, and how long its lease lasts without a heartbeat."""
 
     owner: Owner
     ttl_s: float
 
 
-_NOBODY: Final = Claimant(Owner("", ""), 0.0)
+_NO_CLAIMANT: Final = Claimant(Owner("", ""), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class InsertedRun:
-    """`is_new` is False when a run of this id or idempotency key is there already, and nothing was stored. `claim` is
-    None for a run that waits."""
+    """`is_new` is False, and nothing was stored, if a run with this id or idempotency key exists. `claim` is None for a
+    pending run."""
 
     is_new: bool
     claim: Claim | None
@@ -43,13 +43,13 @@ async def insert_run(
     claimant: Claimant | None = None,
     plan_hash: bytes | None = None,
 ) -> InsertedRun | None:
-    """Stores a run with its message, on a thread whose row this transaction has locked or made.
+    """Stores a run with its message, on a thread whose row this transaction has locked or created.
 
-    Claimed by the claimant when the thread has no unended run and no lease: nobody else can have a claim on it then,
-    for nobody sees this run before the commit. Else it is pending. None when the user has no such thread.
+    If the thread has no unended run and no lease, the claimant claims the run. Nobody else can claim it then, because
+    the run is invisible before the commit. Otherwise it is pending. None if the user has no such thread.
     """
     trace_context = carried_context()
-    by = claimant or _NOBODY
+    by = claimant or _NO_CLAIMANT
     parameters = {
         "id": run.run_id,
         "user_id": subject.user_id,
@@ -91,7 +91,8 @@ async def insert_run(
     return InsertedRun(is_new=True, claim=claim)
 
 
-# A statement after the one that locks the thread: this one's snapshot then has all runs that started there before.
+# Must be a separate statement after the one that locks the thread. Only then does its snapshot contain all runs that
+# were started on the thread before.
 _SQL: Final = """
     WITH thread AS MATERIALIZED (
         SELECT id, :is_to_be_claimed::boolean

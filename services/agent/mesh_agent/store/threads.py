@@ -1,4 +1,4 @@
-"""SQL of threads and of what is read of their messages."""
+"""SQL of threads and for reading their messages."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -37,7 +37,7 @@ async def insert_thread(
     idempotency_key: str | None = None,
     request_hash: bytes | None = None,
 ) -> Thread | None:
-    """The thread made; None when the user has one with this idempotency key, which then stays as it is."""
+    """Creates a thread. None, and nothing changes, if the user has one with this idempotency key."""
     parameters = {
         "id": thread_id,
         "user_id": user_id,
@@ -62,7 +62,7 @@ _INSERT_THREAD = Statement(
 
 
 async def thread_by_key(connection: AsyncConnection, user_id: UserId, key: str) -> tuple[Thread, bytes] | None:
-    """The thread made with an idempotency key, and the hash of the request that made it."""
+    """The thread created with an idempotency key, and the hash of the request that created it."""
     statement = select(*_THREAD, threads.c.request_hash).where(
         threads.c.user_id == user_id, threads.c.idempotency_key == key
     )
@@ -77,7 +77,7 @@ async def get_thread(connection: AsyncConnection, user_id: UserId, thread_id: Th
 
 
 async def lock_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> bool:
-    """Whether the user has it; runs start on it one after the other until this transaction ends."""
+    """Whether the user has the thread. Other starts on it wait until this transaction ends."""
     mine = {"thread_id": thread_id, "user_id": user_id}
     return await _LOCK_THREAD.row(connection, mine) is not None
 
@@ -91,7 +91,7 @@ _LOCK_THREAD = Statement(
 async def list_threads(
     connection: AsyncConnection, user_id: UserId, *, limit: int, after: tuple[datetime, UUID] | None, query: str | None
 ) -> Sequence[Thread]:
-    """Last used first; `query` keeps those whose title contains it, in any case."""
+    """Last used first. `query` selects those whose title contains it, ignoring case."""
     statement = select(*_THREAD).where(threads.c.user_id == user_id)
     if after:
         statement = statement.where(tuple_(threads.c.updated_at, threads.c.id) < after)
@@ -120,15 +120,16 @@ async def update_thread(
 
 
 async def delete_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> dict[RunId, str] | None:
-    """Deletes it with its messages, runs, leases, checkpoints and queued work; the addresses of its runs' owners.
+    """Deletes the thread with its messages, runs, leases, checkpoints and jobs. Returns the addresses of its runs'
+    owners; None if the user has no such thread.
 
-    None when the user has no such thread. Rows are locked in the order of ends (run, thread, lease), so that deleting
-    a thread while its run ends is no deadlock.
+    Locks rows in the same order as the end of a run (run, thread, lease), so that the two cannot deadlock.
     """
     await connection.execute(_LOCK_UNENDED, {"thread_id": thread_id})
     if not await lock_thread(connection, user_id, thread_id):
         return None
-    # Again, for runs that were added meanwhile: from here on none is, and none of these is claimed or stores anything.
+    # Lock again, for runs that were added meanwhile. From here on no run is added, and none of these is claimed or
+    # stores anything.
     await connection.execute(_LOCK_UNENDED, {"thread_id": thread_id})
     owned = select(leases.c.run_id, leases.c.owner_address).where(leases.c.thread_id == thread_id).with_for_update()
     owners = {RunId(row.run_id): row.owner_address for row in await connection.execute(owned)}
@@ -142,7 +143,7 @@ _LOCK_UNENDED = text("""
     SELECT id FROM agent.runs WHERE thread_id = :thread_id AND status IN ('pending', 'running')
     ORDER BY position FOR UPDATE
 """)
-# Usage was used, whatever becomes of the thread; what would remember or judge it is dropped.
+# Usage is billed even if the thread is deleted. Jobs that would remember or judge it are deleted.
 _DELETE_OUTBOX = text("""
     DELETE FROM agent.outbox WHERE kind <> 'record_usage' AND payload ->> 'thread_id' = :thread_id
 """)
@@ -151,7 +152,7 @@ _DELETE_OUTBOX = text("""
 async def list_messages(
     connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, limit: int, after: tuple[int, int] | None
 ) -> Sequence[tuple[Message, tuple[int, int]]]:
-    """Oldest first, each with its place (run's position, part), after which to go on."""
+    """Oldest first, each with its (run's position, part), to pass as `after` for the next page."""
     statement = select(*_MESSAGE).where(messages.c.thread_id == thread_id, messages.c.user_id == user_id)
     if after:
         statement = statement.where(tuple_(messages.c.position, messages.c.part) > after)
@@ -162,14 +163,14 @@ async def list_messages(
 async def messages_to_remember(
     connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, limit: int
 ) -> Sequence[tuple[Message, int]]:
-    """Messages of succeeded runs that memory was not told of yet, oldest first, each with its run's position."""
+    """Messages of succeeded runs that were not yet sent to memory, oldest first, each with its run's position."""
     parameters = {"user_id": user_id, "thread_id": thread_id, "limit": limit}
     rows = await TO_REMEMBER.rows(connection, parameters)
     return [(Message(id_, Role(role), *others), position) for id_, role, *others, position in rows]
 
 
-# The position comes from a subquery, which PostgreSQL runs first: joined with the thread it was compared last, after
-# all of the thread's runs and messages were read.
+# The position comes from a subquery, which PostgreSQL runs first. In a join with the thread, PostgreSQL compared it
+# last, after it had read all of the thread's runs and messages.
 TO_REMEMBER = Statement(
     "agent.messages_to_remember",
     """

@@ -1,1 +1,1 @@
-"""What the agent does for its callers, one file a subject."""
+"""The agent's use cases, one file per subject."""

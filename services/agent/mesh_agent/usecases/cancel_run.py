@@ -1,4 +1,4 @@
-"""Cancelling runs: one by its user's wish, those before one that interrupts, those that are gone with their thread."""
+"""Cancels runs: one that its user cancels, those before an interrupting run, and those of a deleted thread."""
 
 import asyncio
 import time
@@ -23,10 +23,10 @@ from mesh_agent.store import Connection, claims, runs
 log = structlog.get_logger()
 
 _NO_RUN: Final = "There is no such run."
-# What storing the end of a cancelled run may take; beyond that the caller is told how it stands.
+# How long storing the end of a cancelled run may take. After that the caller gets the run's current state.
 _END_TIMEOUT_S: Final = 3.0
-# For a run that nobody owns, or whose owner cannot be reached: there is no event to wait for.
-_LOOK_AGAIN_S: Final = 0.1
+# For a run without an owner, or whose owner cannot be reached: there is no event to wait for.
+_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class CancelRun:
     peers: PeerAgents
 
     async def __call__(self, subject: Subject, run_id: RunId) -> None:
-        """Ends a run that nobody has claimed at once, stops another and waits for its end; an ended one stays.
+        """Ends a run that was never claimed at once; stops a running one and waits for its end; keeps an ended one.
 
-        One that another replica owns is stopped there; should that one be out of reach, at its next heartbeat. One
-        that was given back, or whose owner died, ends here with what it has said and cost.
+        A run that another replica owns is stopped there. If that replica cannot be reached, it stops the run at its
+        next heartbeat. A run that was released, or whose owner died, ends here with its stored answer and cost.
         """
         asked_at_s = time.monotonic()
         give_up_s = asked_at_s + _END_TIMEOUT_S
@@ -54,28 +54,28 @@ class CancelRun:
         await self._wait_until_ended(subject, run_id, give_up_s)
 
     async def before(self, subject: Subject, run_id: RunId) -> Sequence[RunId]:
-        """Has all earlier runs of the run's thread end as cancelled, durably; those that `stop` must still be told of.
+        """Cancels all earlier runs of the run's thread, durably. Returns those that must still be passed to `stop`.
 
-        Idempotent. In a transaction after the one that added the run, for that one holds the thread's lock, which an
-        ending run waits for while it holds its own.
+        Idempotent. Must run in a transaction after the one that added the run: that one holds the thread's lock, and an
+        ending run waits for it while holding its own lock.
         """
         async with self.database.as_subject(subject) as connection:
             earlier = await runs.lock_unended_before(connection, subject.user_id, run_id)
             return await self._request(connection, subject, earlier)
 
     def discard(self, subject: Subject, owners: Mapping[RunId, str]) -> None:
-        """Stops runs that are gone with their thread, by the addresses of their owners; waits for nothing.
+        """Stops runs that were deleted with their thread. `owners` has the owner's address of each. Does not wait.
 
-        An owner that cannot be reached hears of it by its heartbeat.
+        An owner that cannot be reached learns of it by its heartbeat.
         """
         for run_id, address in owners.items():
             if not self.executor.discard(subject, run_id):
                 self.executor.spawn(self.peers.cancel(address, run_id))
 
     async def stop(self, subject: Subject, run_ids: Sequence[RunId]) -> None:
-        """Stops runs whose cancellation is stored already, and does not wait for their ends.
+        """Stops runs whose cancellation is already stored, without waiting for their ends.
 
-        Raises nothing: what cannot be stopped now, its owner's heartbeat stops.
+        Raises nothing: a run that cannot be stopped now is stopped by its owner's heartbeat.
         """
         for run_id in run_ids:
             try:
@@ -91,11 +91,11 @@ class CancelRun:
             await self._stop_elsewhere(run_id, followed)
 
     async def _request_one(self, subject: Subject, run_id: RunId) -> tuple[bool, Claim | None]:
-        """Whether the run has yet to end, and the claim to end it here."""
+        """Whether the run has not ended yet, and the claim if this replica must end it."""
         async with self.database.as_subject(subject) as connection:
             run = await runs.get_run(connection, subject.user_id, run_id)
             if run is None:
-                # Gone with its thread, and whoever deleted that tells us.
+                # The run was deleted with its thread; the replica that deleted it calls this.
                 self.executor.discard(subject, run_id)
                 raise NotFound(_NO_RUN)
             if not await self._request(connection, subject, [run]):
@@ -103,7 +103,7 @@ class CancelRun:
             return True, await self._claim(connection, run_id)
 
     async def _request(self, connection: Connection, subject: Subject, wanted: Sequence[Run]) -> list[RunId]:
-        """Ends what nobody has claimed and marks the rest, whose ids it gives."""
+        """Ends the runs that were never claimed and marks the others for cancellation. Returns the others' ids."""
         open_runs = [run for run in wanted if not run.status.is_ended]
         left = [run.id for run in open_runs if not await self._end_unclaimed(connection, subject, run)]
         if left:
@@ -111,7 +111,7 @@ class CancelRun:
         return left
 
     async def _claim(self, connection: Connection, run_id: RunId) -> Claim | None:
-        """Whether there is room or not: a claimed run that is to be cancelled executes nothing."""
+        """Claims the run regardless of capacity: a run that is to be cancelled executes nothing."""
         if self.executor.is_draining:
             return None
         return await claims.claim_run(connection, self.executor.owner, run_id, ttl_s=self.executor.limits.lease_ttl_s)
@@ -136,4 +136,4 @@ class CancelRun:
                 run = await runs.get_run(connection, subject.user_id, run_id)
             if run is None or run.status.is_ended or time.monotonic() >= give_up_s:
                 return
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await asyncio.sleep(_POLL_S)

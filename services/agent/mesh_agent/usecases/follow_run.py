@@ -1,4 +1,4 @@
-"""Following a run: live from its owner, from the database after its end, relayed when another replica owns it."""
+"""Follows a run: live if this replica owns it, relayed if another one does, from the database after its end."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -20,13 +20,13 @@ from mesh_agent.ports import PeerAgents
 from mesh_agent.store import runs
 
 _NO_RUN: Final = "There is no such run."
-# A pending run that is claimed here is heard of at once; one claimed elsewhere is looked for this often.
-_LOOK_AGAIN_S = 0.5
+# A claim on this replica is noticed at once; a claim elsewhere by polling at this interval.
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """A run that may be followed; `stored` unless it is executed here."""
+    """A run that can be followed. `stored` is None if it executes here."""
 
     thread_id: ThreadId
     has_ended: bool
@@ -40,15 +40,15 @@ class FollowRun:
     peers: PeerAgents
 
     def live(self, subject: Subject, run_id: RunId) -> EventLog | None:
-        """The events of a user's run that is executed here."""
+        """The events of the user's run if it executes here."""
         live = self.executor.log_of(run_id)
         return live if live is not None and live.claim.is_of(subject) else None
 
     async def find(self, subject: Subject, run_id: RunId) -> FoundRun:
-        """The run, before its first event. Raises what following it would raise at once."""
+        """Finds the run before its first event. Raises the errors that following it would raise at once."""
         live = self.live(subject, run_id)
         if live is not None:
-            # Between its terminal event and its leaving, a run is both: here and ended.
+            # Between its terminal event and its removal here, a run is both live and ended.
             return FoundRun(live.claim.thread_id, has_ended=live.has_ended)
         run = await self._stored(subject, run_id)
         if run.is_ended:
@@ -58,10 +58,10 @@ class FollowRun:
     async def __call__(
         self, subject: Subject, run_id: RunId, after: Position, found: FoundRun | None = None
     ) -> AsyncGenerator[RunEvent]:
-        """Events after `after`, in order, until the terminal one. `found` a moment ago spares a transaction.
+        """Events after `after`, in order, until the terminal one. A `found` of a moment ago saves a transaction.
 
-        Raises NotFound, and PreconditionFailed (EVENTS_EXPIRED) when the run ended too long ago. Ends without a
-        terminal event when the owner went away in the middle, or this replica goes: follow again.
+        Raises NotFound, and PreconditionFailed (EVENTS_EXPIRED) if the run ended too long ago. Ends without a terminal
+        event if the owner is lost or this replica shuts down; then follow again.
         """
         with FOLLOWERS.track_inprogress():
             while not self.executor.is_drained:
@@ -72,12 +72,12 @@ class FollowRun:
                         async for event in events:
                             yield event
                     return
-                await self.executor.wait_until_here(run_id, _LOOK_AGAIN_S)
+                await self.executor.wait_until_here(run_id, _POLL_S)
 
     async def _source(
         self, subject: Subject, run_id: RunId, after: Position, found: FoundRun | None
     ) -> AsyncGenerator[RunEvent] | None:
-        """Where events come from now; None while the run waits for an owner."""
+        """The current source of the events; None while the run has no owner."""
         live = self.executor.log_of(run_id)
         if live is not None:
             if not live.claim.is_of(subject):

@@ -1,4 +1,4 @@
-"""Reading runs, and what may be run."""
+"""Reads runs, and lists the models that a user may use."""
 
 from dataclasses import dataclass, replace
 from typing import Final

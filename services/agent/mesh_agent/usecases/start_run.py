@@ -1,4 +1,4 @@
-"""Starting runs: stored once, whoever asks how often, and claimed at once where there is room."""
+"""Starts runs: stores each once however often it is requested, and claims it at once if there is capacity."""
 
 import time
 from collections.abc import Callable
@@ -35,17 +35,18 @@ from mesh_agent.store.starts import Claimant
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.threads import request_hash
 
-# Until the month ends a used-up budget stays used up; an hour keeps clients from asking all the time.
+# A used-up budget stays used up until the month ends. An hour keeps clients from retrying all the time.
 _QUOTA_RETRY_AFTER_S = 3_600.0
 _PENDING_RETRY_AFTER_S = 5.0
-# What may stand against a new run and not against the same one asked for again: its own id or key, a budget used up
-# since, a model taken away, or a busy thread, be it by the very run, stored while this request waited for the lock.
-_REFUSALS_OF_NEW = (Conflict, InvalidInput, PermissionDenied, QuotaExceeded)
+# Errors that reject a new run but not the repeat of an accepted one: its own id or key is taken, the budget was used up
+# since, a model is no longer allowed, or the thread is busy, possibly with this very run, stored while this request
+# waited for the lock.
+_ERRORS_OF_NEW_RUNS = (Conflict, InvalidInput, PermissionDenied, QuotaExceeded)
 
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
-    """`is_new` is False when an earlier request made it."""
+    """`is_new` is False if an earlier request created the run."""
 
     run_id: RunId
     thread_id: ThreadId
@@ -63,26 +64,27 @@ class StartRun:
     max_pending_per_user: int
 
     async def __call__(self, subject: Subject, run: RunInput) -> StartedRun:
-        """Durable when it returns: stored in one transaction, and claimed in the same one when the thread is free.
+        """The run is durable on return: stored in one transaction, and claimed in the same one if the thread is free.
 
-        The same request again gives the run it made, whatever would refuse a new one by then.
+        A repeated request returns the run it created before, even if a new run would be rejected by now.
         """
         entitlements = await self.entitlements.of(subject)
-        # What was committed must be executed, also when the caller goes away between the two.
+        # A committed run must be executed, even if the caller disconnects between commit and launch.
         return await await_detached(self.executor.spawn(self._start(subject, run, entitlements)), "start")
 
     async def _start(self, subject: Subject, run: RunInput, entitlements: Entitlements) -> StartedRun:
         started = await self._store_and_launch(subject, run, entitlements)
         if run.multitask is Multitask.INTERRUPT:
-            # Before the run is acknowledged, and again when it is started again: so that no crash between leaves it
-            # waiting behind what it was to interrupt.
+            # Before the run is acknowledged, and again for a repeated request. Otherwise a crash in between would leave
+            # the run waiting behind those it was to interrupt.
             interrupted = await self.cancel.before(subject, started.run_id)
             if interrupted:
                 self.executor.spawn(self.cancel.stop(subject, interrupted))
         return started
 
     async def _plan_if_passing(self, run: RunInput, entitlements: Entitlements) -> StoredPlan | None:
-        """The plan, stored, unless the run is rejected if it is new. Whether it is new only the database knows."""
+        """Resolves and stores the plan; None if the run would be rejected as a new one. Only the database knows whether
+        it is new."""
         try:
             plan = self._checked_plan(run, entitlements)
         except MeshError:
@@ -91,7 +93,7 @@ class StartRun:
         return plan
 
     def _checked_plan(self, run: RunInput, entitlements: Entitlements) -> StoredPlan:
-        """Of a new run only: a repeated one has passed already. Raises what stands against it."""
+        """The plan of a new run, or the error that rejects it. A repeated run has passed these checks before."""
         plan = self.plans.resolve(run.model, entitlements)
         if entitlements.is_used_up:
             raise QuotaExceeded("Your token budget for this month is used up.", retry_after_s=_QUOTA_RETRY_AFTER_S)
@@ -104,7 +106,7 @@ class StartRun:
         digest = request_digest(run)
         try:
             return await self._store_new(subject, run, digest, entitlements)
-        except _REFUSALS_OF_NEW:
+        except _ERRORS_OF_NEW_RUNS:
             if repeated := await self._repeated(subject, run, digest):
                 return repeated
             raise
@@ -115,34 +117,36 @@ class StartRun:
         plan = await self._plan_if_passing(run, entitlements)
         asked_at_s = time.monotonic()
         with (
-            self.executor.reserved() as has_room,
-            self.executor.backlog.joining() as join,
+            self.executor.reserved() as has_capacity,
+            self.executor.backlog.joining() as take_slot,
             ExitStack() as unless_launched,
         ):
             recall = None
-            if has_room and plan and plan.plan.memory.recalls:
+            if has_capacity and plan and plan.plan.memory.recalls:
                 recall = prefetch_recall(self.executor.spawn, self.memories, subject, run.message)
                 unless_launched.callback(recall.cancel)
             async with self.database.as_subject(subject) as connection:
-                await self._refuse_repeated(connection, subject, run)
+                await self._reject_repeated(connection, subject, run)
                 plan = plan or self._checked_plan(run, entitlements)
                 thread_id = await self._thread(connection, subject, run)
-                claim = await self._insert(connection, subject, thread_id, run, digest, plan.hash, may_claim=has_room)
+                claim = await self._insert(
+                    connection, subject, thread_id, run, digest, plan.hash, may_claim=has_capacity
+                )
                 if claim is None:
-                    await self._keep_pending(connection, subject, run, join)
+                    await self._keep_pending(connection, subject, run, take_slot)
             if claim:
                 self.executor.launch(claim, asked_at_s, recall)
                 unless_launched.pop_all()
         return StartedRun(run.run_id, thread_id, is_new=True)
 
-    async def _refuse_repeated(self, connection: Connection, subject: Subject, run: RunInput) -> None:
+    async def _reject_repeated(self, connection: Connection, subject: Subject, run: RunInput) -> None:
         if run.idempotency_key and await runs.run_by_id_or_key(
             connection, subject.user_id, run.run_id, run.idempotency_key
         ):
-            raise _taken()
+            raise _run_id_taken()
 
     async def _thread(self, connection: Connection, subject: Subject, run: RunInput) -> ThreadId:
-        """Made or locked: runs start on it one after the other."""
+        """Creates or locks the thread, so that runs start on it one after the other."""
         if run.thread_id is None:
             thread_id = ThreadId(new_id())
             await threads.insert_thread(connection, subject.user_id, thread_id)
@@ -150,10 +154,10 @@ class StartRun:
         if not await threads.lock_thread(connection, subject.user_id, run.thread_id):
             raise _no_thread()
         if run.multitask is Multitask.REJECT:
-            await self._refuse_busy(connection, run.thread_id, run.run_id)
+            await self._reject_busy(connection, run.thread_id, run.run_id)
         return run.thread_id
 
-    async def _refuse_busy(self, connection: Connection, thread_id: ThreadId, run_id: RunId) -> None:
+    async def _reject_busy(self, connection: Connection, thread_id: ThreadId, run_id: RunId) -> None:
         if await runs.is_thread_busy(connection, thread_id, besides=run_id):
             raise Conflict("The thread is busy with another run.", reason="THREAD_BUSY")
 
@@ -168,35 +172,35 @@ class StartRun:
         *,
         may_claim: bool,
     ) -> Claim | None:
-        """The claim, or none for a run that waits."""
+        """The claim; None for a pending run."""
         claimant = Claimant(self.executor.owner, self.executor.limits.lease_ttl_s) if may_claim else None
         inserted = await starts.insert_run(connection, subject, thread_id, run, digest, claimant, plan_hash)
         if inserted is None:
             raise _no_thread()
         if not inserted.is_new:
-            raise _taken()
+            raise _run_id_taken()
         return inserted.claim
 
     async def _keep_pending(
-        self, connection: Connection, subject: Subject, run: RunInput, join: Callable[[], None]
+        self, connection: Connection, subject: Subject, run: RunInput, take_slot: Callable[[], None]
     ) -> None:
-        join()
+        take_slot()
         if await self._others_pending(connection, subject, run) >= self.max_pending_per_user:
             raise Unavailable(
-                "Too many of your runs wait already. Try again later.",
+                "Too many of your runs are pending. Try again later.",
                 reason="TOO_MANY_PENDING_RUNS",
                 retry_after_s=_PENDING_RETRY_AFTER_S,
             )
         await claims.notify_pending(connection)
 
     async def _others_pending(self, connection: Connection, subject: Subject, run: RunInput) -> int:
-        """Of the user's, besides this one; what an interrupting run is about to cancel stands not in its way."""
+        """The number of the user's other pending runs, without those that an interrupting run is about to cancel."""
         if run.multitask is Multitask.INTERRUPT and run.thread_id:
             return await runs.count_pending(connection, subject.user_id, besides_thread=run.thread_id)
         return await runs.count_pending(connection, subject.user_id) - 1
 
     async def _repeated(self, subject: Subject, run: RunInput, digest: bytes) -> StartedRun | None:
-        """What came of the same request before; None when there was none."""
+        """The run that the same request created before; None if there is none."""
         async with self.database.as_subject(subject) as connection:
             before = await runs.run_by_id_or_key(connection, subject.user_id, run.run_id, run.idempotency_key)
         if before is None:
@@ -211,18 +215,18 @@ def _no_thread() -> NotFound:
     return NotFound("There is no such thread.")
 
 
-def _taken() -> Conflict:
+def _run_id_taken() -> Conflict:
     return Conflict("This run id is taken.", reason="RUN_ID_TAKEN")
 
 
 @lru_cache(maxsize=100)
 def _prompt_tokens(instructions: Instructions) -> int:
-    """What the system prompt takes of a model's input, without memories."""
+    """Tokens of the system prompt without memories."""
     return message_tokens(instructions.prompt(()))
 
 
 def request_digest(run: RunInput) -> bytes:
-    """Identifies a repeated request by what the caller sent, whatever plan it would resolve to by then."""
+    """Identifies a repeated request by what the caller sent, regardless of the plan it would resolve to by now."""
     return request_hash(
         thread_id=str(run.thread_id),
         message=run.message,

@@ -35,7 +35,8 @@ class Threads:
     cancel: CancelRun
 
     async def create(self, subject: Subject, title: str, metadata: Metadata, idempotency_key: str | None) -> Thread:
-        """The thread made, or made before with this key. Raises IdempotencyKeyReused when that was another one."""
+        """Creates a thread, or returns the one created with this key before. Raises IdempotencyKeyReused if that
+        request was a different one."""
         digest = request_hash(title=title, metadata=metadata)
         async with self.database.as_subject(subject) as connection:
             thread = await threads.insert_thread(
@@ -77,10 +78,10 @@ class Threads:
         return _found(thread)
 
     async def delete(self, subject: Subject, thread_id: ThreadId) -> None:
-        """Deletes it with all it has.
+        """Deletes the thread and everything in it.
 
-        A run that is on it is stopped by its owner; whatever it still wants to store is refused, for its lease is gone
-        with the thread. What it cost is billed all the same.
+        The owner stops a run that executes on it. The run can store nothing more, because its lease was deleted with
+        the thread. Its usage is billed nevertheless.
         """
         async with self.database.as_subject(subject) as connection:
             owners = await threads.delete_thread(connection, subject.user_id, thread_id)
@@ -89,26 +90,31 @@ class Threads:
         self.cancel.discard(subject, owners)
 
     async def messages(self, subject: Subject, thread_id: ThreadId, *, limit: int, cursor: str | None) -> Page[Message]:
-        place = decode_position_cursor(cursor, 2) if cursor else None
+        position = decode_position_cursor(cursor, 2) if cursor else None
         async with self.database.as_subject(subject) as connection:
             _found(await threads.get_thread(connection, subject.user_id, thread_id))
             rows = await threads.list_messages(
-                connection, subject.user_id, thread_id, limit=limit + 1, after=(place[0], place[1]) if place else None
+                connection,
+                subject.user_id,
+                thread_id,
+                limit=limit + 1,
+                after=(position[0], position[1]) if position else None,
             )
         page = [message for message, _ in rows[:limit]]
         more = len(rows) > limit
         return Page(page, encode_position_cursor(*rows[limit - 1][1]) if more else None)
 
 
-# Release 0.1.0 hashed these, whether given or not; its hashes are stored, and its replicas run beside this release's.
+# Release 0.1.0 hashed these fields, whether given or not. Its hashes are stored, and during an upgrade its replicas run
+# next to this release's.
 _ALWAYS_HASHED: Final = frozenset({"thread_id", "message", "model", "metadata", "multitask", "on_disconnect", "title"})
 
 
 def request_hash(**fields: object) -> bytes:
-    """What makes two requests with one idempotency key the same.
+    """Two requests with one idempotency key are the same if their hashes are equal.
 
-    A field that was added since counts only if it is given. So a request without it has one hash in all releases, and
-    its repeat is known as such during an upgrade. Callers pass None, or an empty value, for what is not given.
+    A field added since counts only if it is given. So a request without it has the same hash in all releases, and its
+    repeat is recognised during an upgrade. Callers pass None or an empty value for fields that are not given.
     """
     counted = {name: value for name, value in fields.items() if value or name in _ALWAYS_HASHED}
     return hashlib.sha256(orjson.dumps(counted, option=orjson.OPT_SORT_KEYS)).digest()
