@@ -43,7 +43,7 @@ async def test_first_administrator_is_made_as_the_notes_say(mesh: Release) -> No
 
     said = await mesh.kubectl.run("exec", f"deployment/{RELEASE}-auth", "--", *argv)
 
-    assert "Administrator root@example.com was made." in said
+    assert "Administrator root@example.com was created." in said
 
 
 async def test_migrations_ran_once_in_a_job_named_by_its_content(mesh: Release) -> None:

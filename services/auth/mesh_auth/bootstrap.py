@@ -1,6 +1,6 @@
-"""Opens what auth is made of and wires it: the pool, the hashing threads, the signing keys, the use cases, the server.
+"""Wires auth: opens the database pool, the hashing threads, the signing keys, the use cases and the server.
 
-Nothing is opened at import time; everything is closed in reverse order when the block ends.
+Nothing is opened at import time. Everything is closed in reverse order when the block ends.
 """
 
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 @asynccontextmanager
 async def open_service(settings: AuthSettings, *, hasher: PasswordHasher | None = None) -> AsyncIterator[Drain]:
-    """Serves while open. A hasher is given by tests that are not about passwords; Argon2id costs 20 ms each."""
+    """Serves while open. Tests that do not concern passwords pass a `hasher`, because Argon2id takes 20 ms per hash."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings, schema=SCHEMA))
@@ -73,7 +73,7 @@ async def open_service(settings: AuthSettings, *, hasher: PasswordHasher | None 
 
 @asynccontextmanager
 async def open_registration(settings: AuthSettings) -> AsyncIterator[Register]:
-    """What makes accounts by itself, for `create-admin`."""
+    """Creates accounts without a server, for `create-admin`."""
     clock = SystemClock()
     async with (
         open_database(settings, schema=SCHEMA) as database,

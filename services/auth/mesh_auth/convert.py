@@ -1,4 +1,4 @@
-"""Proto in, domain out, and back. Bounds are checked here; what is wrong is named by its field."""
+"""Converts between proto and domain, and checks limits. Errors name the invalid field."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -26,19 +26,19 @@ from mesh_auth.domain import (
 )
 from mesh_auth.passwords import rules as passwords
 
-# RFC 5321, 4.5.3.1.3, less the angle brackets.
+# RFC 5321, 4.5.3.1.3, without the angle brackets.
 _MAX_EMAIL_CHARS: Final = 254
-# Composed, a letter takes at most four code points of those people type.
+# A decomposed letter, as people may type it, has at most four code points.
 _MAX_RAW_PASSWORD_CHARS: Final = 4 * passwords.MAX_CHARS
-# Ours have 43; what is longer is refused like any other token that is none, up to where hashing it is a waste.
+# Our tokens have 43 characters. Longer ones are rejected as unknown tokens, up to a length at which hashing is a waste.
 _MAX_REFRESH_TOKEN_CHARS: Final = 8_192
 _MAX_CURSOR_CHARS: Final = 50_000
 _MAX_MODEL_CHARS: Final = 200
-# Far beyond any run, and a month of them still fits PostgreSQL's bigint.
+# Far more than any run uses, and the sum of a month still fits into PostgreSQL's bigint.
 _MAX_COUNT: Final = 10**15
 _MAX_USAGE_ENTRIES: Final = 100
 _MONTH: Final = re.compile(r"(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])")
-# Timestamps outside are mistakes of unit; datetime ends with 9999.
+# Timestamps outside this range have a wrong unit. datetime ends with the year 9999.
 _YEARS: Final = range(1970, 9999)
 
 
@@ -47,7 +47,7 @@ def new_account(request: auth_pb2.RegisterRequest) -> tuple[EmailAddress, str]:
 
 
 def new_credentials(email: str, password: str) -> tuple[EmailAddress, str]:
-    """Raises InvalidInput naming `email` or `password`. An address is checked by its syntax, not over the network."""
+    """Raises InvalidInput naming `email` or `password`. Checks only the address's syntax, without network access."""
     address = _email(email)
     normalised = _password(password)
     if fault := passwords.fault_of(normalised, email=email):
@@ -56,9 +56,9 @@ def new_credentials(email: str, password: str) -> tuple[EmailAddress, str]:
 
 
 def login_credentials(request: auth_pb2.LoginRequest) -> tuple[str | None, str]:
-    """The address's key, None for what no account can have, and the password.
+    """The address's key and the password. The key is None for an address that no account can have.
 
-    The rules for new passwords don't hold here: an account from before them can still log in.
+    The rules for new passwords do not apply, so that an account created before them can still log in.
     """
     _bounded_text("email", request.email, _MAX_EMAIL_CHARS)
     password = _password(request.password)
@@ -83,7 +83,7 @@ def cursor(request: auth_pb2.ListRevocationsRequest) -> str | None:
 
 
 def run_usage(request: auth_pb2.RecordUsageRequest, *, within: str = "") -> RunUsage:
-    """`within` goes before the name of a field that is wrong."""
+    """`within` is prepended to the name of an invalid field."""
     return RunUsage(
         run_id=RunId(parse_id(request.run_id, f"{within}run_id")),
         model=_bounded_text(f"{within}model", request.model, _MAX_MODEL_CHARS),
@@ -165,7 +165,7 @@ def usage_to_proto(of_month: Month, models: Sequence[ModelUsage]) -> auth_pb2.Ge
 
 def _usage_entry(field: str, entry: auth_pb2.UsageEntry) -> UsageEntry:
     user_id = UserId(parse_id(entry.user_id, f"{field}.user_id"))
-    # An agent of release 0.1.0 names no organisation: it is the personal one.
+    # An agent of release 0.1.0 names no organisation; it means the user's personal one.
     org_id = parse_id(entry.org_id, f"{field}.org_id") if entry.HasField("org_id") else user_id
     return UsageEntry(Subject(OrganisationId(org_id), user_id), run_usage(entry.usage, within=f"{field}.usage."))
 
@@ -176,7 +176,7 @@ def _email(text: str) -> EmailAddress:
         parsed = validate_email(text, check_deliverability=False)
     except EmailNotValidError as error:
         raise InvalidInput.of_field("email", "is not an e-mail address") from error
-    # casefold takes more together than lower does: `ß` and `ss`, the Greek sigmas.
+    # casefold equates more spellings than lower: `ß` and `ss`, the Greek sigmas.
     return EmailAddress(written=text, key=passwords.normalised(f"{parsed.local_part}@{parsed.ascii_domain}".casefold()))
 
 

@@ -1,6 +1,6 @@
-"""`create-admin`: the first administrator, made where registration may be closed.
+"""`create-admin`: creates the first administrator, even if registration is closed.
 
-The password is the first line of standard input, or made here and printed once.
+The password is read from the first line of standard input, or generated and printed once.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def create_admin_main(arguments: Sequence[str]) -> None:
         asyncio.run(_create(settings, options.email, password))
     except MeshError as error:
         sys.exit(error.message)
-    sys.stdout.write(f"Administrator {options.email} was made.\n")
+    sys.stdout.write(f"Administrator {options.email} was created.\n")
     if given is None:
         sys.stdout.write(f"Password, shown this once: {password}\n")
 

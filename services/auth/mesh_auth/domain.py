@@ -1,4 +1,4 @@
-"""Accounts, sessions, entitlements and usage, and the rules that hold for them."""
+"""Accounts, sessions, entitlements and usage, and their rules."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,13 +11,13 @@ from mesh_common.subject import Subject
 
 SessionId = NewType("SessionId", UUID)
 
-# A revocation outlives the last access token by this: verifiers allow 5 s of leeway, and clocks of nodes differ.
+# A revocation outlives the last access token by this much: verifiers allow 5 s of leeway, and the nodes' clocks differ.
 REVOCATION_MARGIN: Final = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
 class EmailAddress:
-    """An address as its owner writes it, and the form by which two spellings are the same address."""
+    """An address as its owner writes it, and the key that is equal for all spellings of the address."""
 
     written: str
     key: str
@@ -32,7 +32,7 @@ class User:
 
     @property
     def subject(self) -> Subject:
-        """Whom this user's access tokens speak for: the user in their personal organisation."""
+        """The subject of this user's access tokens: the user in their personal organisation."""
         scopes = frozenset(("user", "admin") if self.is_admin else ("user",))
         return Subject(OrganisationId(self.id), self.id, scopes=scopes)
 
@@ -45,7 +45,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class PasswordCheck:
-    """`needs_rehash`: the hash is of an older algorithm or weaker parameters than new ones get."""
+    """`needs_rehash`: the hash has an older algorithm or weaker parameters than new hashes."""
 
     is_match: bool
     needs_rehash: bool = False
@@ -59,7 +59,7 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One login. Its refresh tokens are one family: they live and die together."""
+    """One login. Its refresh tokens form one family and are revoked together."""
 
     id: SessionId
     subject: Subject
@@ -76,7 +76,7 @@ class TokenPair:
 
 
 class Verdict(StrEnum):
-    """What is to be done with a refresh token that was presented."""
+    """What to do with a presented refresh token."""
 
     ROTATE = "rotated"
     REUSED = "reused"
@@ -85,7 +85,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PresentedToken:
-    """A stored refresh token that somebody presents, with its session's owner and state."""
+    """A stored refresh token that a client presented, with its session's owner and state."""
 
     user: User
     session_id: SessionId
@@ -94,10 +94,10 @@ class PresentedToken:
     is_session_ended: bool
 
     def verdict(self, now: datetime) -> Verdict:
-        """A token used twice means that two parties hold it, and nobody can tell which is the thief (RFC 9700, 4.14.2).
+        """A token used twice is held by two parties, and auth cannot tell which one is the thief (RFC 9700, 4.14.2).
 
-        There is no grace for two refreshes at once: a thief would have the same grace. A client that lost the
-        answer logs in again.
+        Concurrent refreshes get no grace period, because a thief would have it too. A client that lost the response
+        must log in again.
         """
         if self.is_session_ended:
             return Verdict.REFUSED
@@ -114,7 +114,7 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class RevocationPage:
-    """Oldest first. `next_cursor` goes on after the page; with `has_more` there is more to fetch at once."""
+    """Oldest first. `next_cursor` continues after the page. If `has_more`, the next page can be fetched at once."""
 
     revocations: tuple[Revocation, ...]
     next_cursor: str
@@ -123,7 +123,7 @@ class RevocationPage:
 
 @dataclass(frozen=True, slots=True)
 class Allowances:
-    """What a user may use. Empty lists mean all, None means no bound."""
+    """What a user may use. Empty lists allow everything; None means no limit."""
 
     models: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class Allowances:
 
 @dataclass(frozen=True, slots=True)
 class EntitlementOverride:
-    """What differs for one user; None keeps the default."""
+    """Allowances that differ for one user. None keeps the default."""
 
     models: tuple[str, ...] | None = None
     tools: tuple[str, ...] | None = None
@@ -153,12 +153,12 @@ class EntitlementOverride:
 class Entitlements:
     allowances: Allowances
     used_tokens: int
-    """Input and output tokens of the running month."""
+    """Input and output tokens of the current month."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunUsage:
-    """What one run cost. The money is in micro-dollars."""
+    """The cost of one run."""
 
     run_id: RunId
     model: str
@@ -170,7 +170,7 @@ class RunUsage:
 
 @dataclass(frozen=True, slots=True)
 class UsageEntry:
-    """A run's usage, with the subject it is booked for: one of a batch."""
+    """An entry of a batch: a run's usage, and the subject for whom it is booked."""
 
     subject: Subject
     usage: RunUsage
@@ -203,7 +203,7 @@ class Month:
 
     @property
     def end(self) -> datetime:
-        """The first instant after it."""
+        """The first instant of the next month."""
         return Month(self.year + self.month // 12, self.month % 12 + 1).start
 
     def __str__(self) -> str:

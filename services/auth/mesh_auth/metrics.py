@@ -1,4 +1,4 @@
-"""What auth counts."""
+"""Metrics of auth."""
 
 from mesh_common.process.metrics import LATENCY_BUCKETS_S
 from prometheus_client import Counter, Gauge, Histogram
@@ -7,9 +7,9 @@ REGISTRATIONS = Counter("mesh_auth_registrations_total", "Registrations, by outc
 LOGINS = Counter("mesh_auth_logins_total", "Logins with e-mail and password, by outcome.", ("outcome",))
 REFRESHES = Counter("mesh_auth_refreshes_total", "Refresh tokens presented, by outcome.", ("outcome",))
 REVOCATIONS = Counter("mesh_auth_revocations_total", "Sessions revoked, by reason.", ("reason",))
-HASH_JOBS = Gauge("mesh_auth_hash_pool_jobs", "Passwords being hashed or waiting for it.")
+HASH_JOBS = Gauge("mesh_auth_hash_pool_jobs", "Passwords being hashed or waiting to be.")
 HASH_SECONDS = Histogram(
-    "mesh_auth_hash_duration_seconds", "Time of hashing a password, the wait included.", buckets=LATENCY_BUCKETS_S
+    "mesh_auth_hash_duration_seconds", "Time to hash a password, including the wait.", buckets=LATENCY_BUCKETS_S
 )
-HASH_REFUSALS = Counter("mesh_auth_hash_refusals_total", "Passwords refused, by reason.", ("reason",))
+HASH_REFUSALS = Counter("mesh_auth_hash_refusals_total", "Passwords rejected unhashed, by reason.", ("reason",))
 PRUNED = Counter("mesh_auth_pruned_rows_total", "Expired rows deleted.")

@@ -1,4 +1,4 @@
-"""What the use cases need from the outside."""
+"""What the use cases need: the database, a password hasher and a signer of access tokens."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -29,7 +29,7 @@ class AuthStore(Protocol):
     """The reads and writes of one transaction."""
 
     async def add_user(self, user: User, *, email_key: str, password_hash: str) -> bool:
-        """Adds the user with their personal organisation. False, and nothing stored, when the address is taken."""
+        """Adds the user with their personal organisation. False, and nothing is stored, if the address is taken."""
         ...
 
     async def find_user(self, user_id: UserId) -> User | None: ...
@@ -37,7 +37,7 @@ class AuthStore(Protocol):
     async def find_credentials(self, email_key: str) -> Credentials | None: ...
 
     async def replace_password_hash(self, user_id: UserId, *, old: str, new: str) -> None:
-        """Changes the hash unless somebody changed it first."""
+        """Replaces the hash, unless it is no longer `old`."""
         ...
 
     async def start_session(self, session: Session, token_hash: bytes) -> None:
@@ -45,76 +45,77 @@ class AuthStore(Protocol):
         ...
 
     async def add_refresh_token(self, session: Session, token_hash: bytes, *, now: datetime) -> None:
-        """Adds the next token of a session's family; both now end at `session.expires_at`."""
+        """Adds the next token of a session's family. Session and token now expire at `session.expires_at`."""
         ...
 
     async def lock_refresh_token(self, token_hash: bytes) -> PresentedToken | None:
-        """Finds a token and holds its whole family until the transaction ends, so that rotations come one by one."""
+        """Finds a token and locks its family until the transaction ends, so that rotations run one after the other."""
         ...
 
     async def use_refresh_token(self, token_hash: bytes, *, now: datetime) -> None: ...
 
     async def end_session(self, user_id: UserId, session_id: SessionId, *, now: datetime) -> bool:
-        """False when this user has no such session, or it ended before."""
+        """False if this user has no such session or it has already ended."""
         ...
 
     async def add_revocation(self, subject: Subject, revocation: Revocation) -> None: ...
 
     async def list_revocations(self, cursor: str | None, *, now: datetime, limit: int) -> RevocationPage:
-        """What became visible since the cursor and has not expired. No commit order can make it miss one.
+        """Unexpired revocations that became visible since the cursor. No order of commits makes it miss one.
 
-        Raises InvalidInput for a cursor that it did not give.
+        Raises InvalidInput for a cursor that it did not return.
         """
         ...
 
     async def find_override(self, user_id: UserId) -> EntitlementOverride | None: ...
 
     async def add_usage(self, subject: Subject, usage: RunUsage) -> bool:
-        """False when there is no such user. Changes nothing when the run was recorded before."""
+        """False if there is no such user. Changes nothing if the run was recorded before."""
         ...
 
     async def add_usage_batch(self, entries: Sequence[UsageEntry]) -> set[UserId]:
-        """The users of the entries who do not exist; the rest is added, the first of those with one run id.
+        """Adds the entries of existing users and returns the users who do not exist. Of entries with the same run id,
+        only the first is added.
 
-        Batches that overlap wait for each other and never in a circle.
+        Overlapping batches wait for each other but never deadlock.
         """
         ...
 
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
-        """One entry a model, by name."""
+        """One entry per model, ordered by name."""
         ...
 
     async def prune(self, *, expired_before: datetime, ended_before: datetime, limit: int) -> int:
-        """Deletes what is of no use any more, about `limit` rows a table at most; says how many went."""
+        """Deletes expired rows, at most about `limit` per table. Returns the number deleted."""
         ...
 
 
 class AuthDatabase(Protocol):
-    """Opens transactions; each commits when its block ends well and rolls back when it does not."""
+    """Opens transactions. Each commits at the end of its block and rolls back if the block raises."""
 
     def as_subject(self, subject: Subject) -> AbstractAsyncContextManager[AuthStore]:
-        """One that sees and writes rows of this user in this organisation alone."""
+        """A transaction that sees and writes only the rows of this user in this organisation."""
         ...
 
     def as_worker(self) -> AbstractAsyncContextManager[AuthStore]:
-        """One across users: login, refresh, revocations, batches of usage, retention."""
+        """A transaction across users: for login, refresh, revocations, batches of usage and retention."""
         ...
 
 
 class PasswordHasher(Protocol):
-    """Slow on purpose, off the event loop and bounded.
+    """Hashes passwords: slow on purpose, outside the event loop, with a bounded queue.
 
-    Raises Unavailable when too many wait, DeadlineExceeded when the caller's time is up.
+    Raises Unavailable if too many passwords wait, and DeadlineExceeded if the caller's deadline has passed.
     """
 
     def require_room(self) -> None:
-        """Raises as a hash would that began now; asked before other work is done for nothing."""
+        """Raises what a hash started now would raise. Call it before other work that would then be wasted."""
         ...
 
     async def hash(self, password: str) -> str: ...
 
     async def verify(self, password: str, password_hash: str | None) -> PasswordCheck:
-        """Against None, which never matches, it takes as long as against a hash."""
+        """None never matches, and takes as long to check as a hash."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Deletes what has expired, in small bites, so that auth's tables hold what is alive."""
+"""Deletes expired rows of auth's tables in small batches."""
 
 import asyncio
 from typing import Final
@@ -14,14 +14,14 @@ from mesh_auth.ports import AuthDatabase
 
 log = structlog.get_logger()
 
-# One bite of each table: some milliseconds, so no login waits for it.
-_BITE_ROWS: Final = 1_000
-# The rest waits for the next round: retention must never be what a service is busy with.
-_MAX_BITES: Final = 20
+# One batch of each table takes a few milliseconds, so that no login waits for it.
+_BATCH_ROWS: Final = 1_000
+# The rest is left for the next round, so that retention never keeps the service busy.
+_MAX_BATCHES: Final = 20
 
 
 class Retention:
-    """`run` works until cancelled, on every replica; they skip each other's rows."""
+    """`run` works until cancelled, on every replica. Replicas skip each other's locked rows."""
 
     def __init__(
         self,
@@ -44,7 +44,8 @@ class Retention:
             await asyncio.sleep(self._period_s)
 
     async def prune_if_ready(self) -> None:
-        """Nothing while the schema is not migrated or the database is away: a service starts before both."""
+        """Does nothing while the schema is not migrated or the database is unavailable: the service may start before
+        both."""
         if await self._not_ready_reason():
             return
         try:
@@ -53,17 +54,17 @@ class Retention:
             log.warning("retention.skipped", reason=error.reason)
 
     async def prune(self) -> int:
-        """Says how many rows went.
+        """Returns the number of deleted rows.
 
-        Used refresh tokens stay until they expire: their reuse is what gives a thief away.
+        Used refresh tokens are kept until they expire, because their reuse reveals a thief.
         """
         now = self._clock.now()
         total = 0
-        for _ in range(_MAX_BITES):
+        for _ in range(_MAX_BATCHES):
             async with self._database.as_worker() as store:
-                count = await store.prune(expired_before=now, ended_before=now - self._ended_kept, limit=_BITE_ROWS)
+                count = await store.prune(expired_before=now, ended_before=now - self._ended_kept, limit=_BATCH_ROWS)
             total += count
-            if count < _BITE_ROWS:
+            if count < _BATCH_ROWS:
                 break
         PRUNED.inc(total)
         return total

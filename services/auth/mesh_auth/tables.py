@@ -1,6 +1,6 @@
-"""The tables of schema `auth` as SQLAlchemy sees them; migrations make them.
+"""The tables of schema `auth` for SQLAlchemy. Migrations create them.
 
-`revocations.xid` is missing on purpose: only the SQL of the revocation cursor reads it.
+`revocations.xid` is omitted on purpose: only the SQL of the revocation cursor reads it.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, LargeBinary, MetaData, Table, Text

@@ -12,12 +12,12 @@ from mesh_common.jwt import SigningKey, public_jwk
 
 from mesh_auth.domain import SessionId, User
 
-# 256 bits: guessing is hopeless, so a plain hash is enough to store it by.
+# 256 bits cannot be guessed, so a plain hash is enough to store the token.
 _REFRESH_TOKEN_BYTES: Final = 32
 
 
 class ES256TokenSigner:
-    """Signs with the current key; verifiers are shown the previous and the next one too."""
+    """Signs with the current key. Publishes the previous and the next key to verifiers too."""
 
     def __init__(
         self, current: SigningKey, *, others: Sequence[SigningKey], issuer: str, audience: str, ttl: timedelta
@@ -38,7 +38,7 @@ class ES256TokenSigner:
             "jti": str(new_id()),
             "sid": str(session_id),
             "org": str(user.subject.organisation_id),
-            # RFC 9068: separated by blanks, in any order; this is the order of release 0.1.0.
+            # RFC 9068: separated by spaces, in any order. This is the order of release 0.1.0.
             "scope": " ".join(sorted(user.subject.scopes, reverse=True)),
             "iat": issued_at,
             "exp": issued_at + self._ttl_s,

@@ -1,4 +1,4 @@
-"""The story of auth: accounts, sessions, revocations, entitlements and usage."""
+"""The use cases of auth: accounts, sessions, revocations, entitlements and usage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Register:
         return await self.create(email, password, is_admin=False)
 
     async def create(self, email: EmailAddress, password: str, *, is_admin: bool) -> User:
-        """Makes an account, also when registration is closed. Takes as long for an address that is taken."""
+        """Creates an account, even if registration is closed. Takes equally long if the address is taken."""
         password_hash = await self.hasher.hash(password)
         user = User(UserId(new_id()), email.written, self.clock.now(), is_admin=is_admin)
         async with self.database.as_subject(user.subject) as store:
@@ -68,7 +68,7 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class TokenIssuer:
-    """Gives a session its next pair of tokens."""
+    """Issues a session's next pair of tokens."""
 
     signer: AccessTokenSigner
     lifetimes: Lifetimes
@@ -81,7 +81,7 @@ class TokenIssuer:
         return TokenPair(access_token, self.lifetimes.access_token, refresh_token)
 
     def revocation(self, session_id: SessionId, *, now: datetime) -> Revocation:
-        """Holds until the last access token of the session has expired everywhere."""
+        """A revocation that lasts until the session's last access token has expired everywhere."""
         return Revocation(session_id, now + self.lifetimes.access_token + REVOCATION_MARGIN)
 
 
@@ -93,8 +93,8 @@ class Login:
     issuer: TokenIssuer
 
     async def __call__(self, email_key: str | None, password: str) -> TokenPair:
-        """`email_key` None is an address that nobody can have; it takes the same time as any other."""
-        # In a storm of logins those that are refused must not take the cores from those that are not.
+        """`email_key` is None for an address that no account can have. It takes the same time as any other."""
+        # In a burst of logins, rejected ones must not take CPU from the accepted ones.
         self.hasher.require_room()
         async with self.database.as_worker() as store:
             found = await store.find_credentials(email_key) if email_key is not None else None
@@ -118,7 +118,7 @@ class Login:
         return self.issuer.pair(user, session.id, refresh_token, now=now)
 
     async def _better_hash(self, password: str) -> str | None:
-        """None when there is no room for it now: the next login tries again, and this one must not fail for it."""
+        """None if the hasher has no capacity now. The next login tries again; this one must not fail because of it."""
         try:
             return await self.hasher.hash(password)
         except (Unavailable, DeadlineExceeded) as error:
@@ -133,7 +133,7 @@ class Refresh:
     issuer: TokenIssuer
 
     async def __call__(self, refresh_token: str) -> TokenPair:
-        """Takes a refresh token for the next pair. One used before ends its session for all who hold its tokens."""
+        """Exchanges a refresh token for the next pair. A used one ends its session for all holders of its tokens."""
         now = self.clock.now()
         following = new_refresh_token()
         async with self.database.as_worker() as store:
@@ -147,7 +147,7 @@ class Refresh:
                 await _end_session(
                     store, presented.user.subject, self.issuer.revocation(presented.session_id, now=now), now
                 )
-        # Raised after the commit, so that a reuse is remembered.
+        # Raise after the commit, so that the reuse is stored.
         REFRESHES.labels(verdict.value).inc()
         if verdict is Verdict.REUSED:
             log.warning("refresh_token.reused")
@@ -164,7 +164,7 @@ class Logout:
     issuer: TokenIssuer
 
     async def __call__(self, subject: Subject, session_id: SessionId) -> None:
-        """Ends the user's session; one that ended before, is unknown or is another user's is left as it is."""
+        """Ends the user's session. Does nothing if it has ended, is unknown or belongs to another user."""
         now = self.clock.now()
         async with self.database.as_subject(subject) as store:
             is_ended = await _end_session(store, subject, self.issuer.revocation(session_id, now=now), now)
@@ -173,7 +173,7 @@ class Logout:
 
 
 async def _end_session(store: AuthStore, subject: Subject, revocation: Revocation, now: datetime) -> bool:
-    """Ends the family of refresh tokens and voids the access tokens, once."""
+    """Ends the family of refresh tokens and revokes the access tokens. False if the session has already ended."""
     if not await store.end_session(subject.user_id, revocation.session_id, now=now):
         return False
     await store.add_revocation(subject, revocation)
@@ -230,7 +230,7 @@ class RecordUsageBatch:
     database: AuthDatabase
 
     async def __call__(self, entries: Sequence[UsageEntry]) -> set[UserId]:
-        """Books what users have run, all of it or none; gives those of the users who do not exist."""
+        """Books the entries in one transaction. Returns the users who do not exist."""
         async with self.database.as_worker() as store:
             return await store.add_usage_batch(entries)
 

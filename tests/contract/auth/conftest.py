@@ -1,4 +1,4 @@
-"""The two stores of auth that have one suite."""
+"""The two stores of auth, tested by one suite."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""One suite for the store in memory and the one on PostgreSQL: what unit tests believe, the database does."""
+"""One suite for the store in memory and the one on PostgreSQL, so that unit tests rely on real behaviour."""
 
 from datetime import datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Usage, in the store in memory and in the one on PostgreSQL: what unit tests believe, the database does."""
+"""Usage in the store in memory and in the one on PostgreSQL, so that unit tests rely on real behaviour."""
 
 from datetime import timedelta
 

@@ -143,7 +143,7 @@ class InMemoryAuthStore:
 
     async def list_revocations(self, cursor: str | None, *, now: datetime, limit: int) -> RevocationPage:
         if cursor is not None and not cursor.isdecimal():
-            raise InvalidInput.of_field("cursor", "is not a next_cursor of an earlier answer")
+            raise InvalidInput.of_field("cursor", "is not the next_cursor of an earlier response")
         start = int(cursor or 0)
         following = list(enumerate(self._tables.revocations))[start:]
         valid = [

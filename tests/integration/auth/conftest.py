@@ -18,13 +18,13 @@ async def auth_settings(test_mesh: TestMesh) -> AuthSettings:
 
 @pytest.fixture(scope="session")
 async def auth(test_mesh: TestMesh, auth_settings: AuthSettings) -> AsyncIterator[AuthUnderTest]:
-    """With a hasher that costs nothing; test_passwords.py has the real one."""
+    """Auth with a fast fake hasher; test_passwords.py uses the real one."""
     async with opened(test_mesh, auth_settings, hasher=CountingHasher()) as service:
         yield service
 
 
 @pytest.fixture(scope="session")
 async def auth_database(auth_settings: AuthSettings) -> AsyncIterator[Database]:
-    """The same database, for what no RPC shows."""
+    """The same database, for state that no RPC returns."""
     async with open_database(auth_settings, schema="auth") as database:
         yield database

@@ -1,4 +1,4 @@
-"""The service with the hasher it really has: Argon2id in its own pool."""
+"""The service with its real hasher: Argon2id in its own pool."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ from support.net import free_port
 
 @pytest.fixture
 async def small(test_mesh: TestMesh, auth_settings: AuthSettings) -> AsyncIterator[AuthUnderTest]:
-    """With one hashing thread and room for one that waits."""
+    """One hashing thread, and a queue for one password."""
     settings = auth_settings.model_copy(update={"hash_workers": 1, "hash_queue": 1})
     async with opened(test_mesh, settings) as service:
         yield service

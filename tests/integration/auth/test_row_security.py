@@ -1,4 +1,4 @@
-"""Row-level security: a query that forgot its user condition still touches no foreign row."""
+"""Row-level security: a query without its user condition still touches no other user's rows."""
 
 from collections.abc import Sequence
 
@@ -49,7 +49,7 @@ async def count_of(database: Database, table: Table, user_id: UserId) -> int:
 async def test_every_table_of_the_schema_is_one_of_ours_and_secured(
     auth: AuthUnderTest, auth_database: Database
 ) -> None:
-    """So that the tests below cannot overlook one. `alembic_version` holds nothing of users."""
+    """So that the tests below cannot miss a table. `alembic_version` holds no user data."""
     assert auth.settings.registration_open
     async with auth_database.as_worker() as connection:
         found = await connection.execute(

@@ -170,7 +170,7 @@ async def test_refresh_while_logging_out_leaves_no_living_token(auth: AuthUnderT
 async def test_no_revocation_is_missed_when_commits_come_out_of_order(
     auth: AuthUnderTest, auth_database: Database
 ) -> None:
-    """The first to write commits last: a cursor by number or time would have passed it."""
+    """The first writer commits last; a cursor by number or time would have skipped its revocation."""
     database = PostgresAuthDatabase(auth_database)
     slow, fast = new_id(), new_id()
     expires_at = utc_now().replace(year=2100)

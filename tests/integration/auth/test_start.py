@@ -1,4 +1,4 @@
-"""A service that starts before its schema is there."""
+"""A service that starts before its schema exists."""
 
 import asyncio
 

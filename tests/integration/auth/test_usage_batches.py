@@ -23,7 +23,7 @@ from support.subjects import personal
 async def book(
     auth: AuthUnderTest, entries: Sequence[auth_pb2.UsageEntry], calls: ServiceCalls | None = None
 ) -> list[str]:
-    """Gives the users who are said not to exist."""
+    """Returns the users reported as unknown."""
     request = auth_pb2.RecordUsageBatchRequest(entries=entries)
     response = await (calls or auth.agent).unary(auth.stub.RecordUsageBatch, request, timeout_s=10)
     return list(response.unknown_user_ids)
@@ -40,7 +40,7 @@ def some_entry(user_id: UserId, *, tokens: int = 1) -> auth_pb2.UsageEntry:
 
 
 async def booked(auth: AuthUnderTest, user_id: UserId) -> tuple[int, int]:
-    """How many runs, and their tokens."""
+    """The number of runs, and their tokens."""
     response = await auth.gateway.unary(
         auth.stub.GetUsage, auth_pb2.GetUsageRequest(), timeout_s=5, subject=personal(user_id)
     )
@@ -113,7 +113,7 @@ async def test_a_run_counts_once_however_often_and_in_whichever_call_it_comes(au
 
 
 async def test_batches_that_overlap_wait_in_no_circle(auth: AuthUnderTest, auth_database: Database) -> None:
-    """Beneath the server: a caller would send again what PostgreSQL ended for a circle."""
+    """Tested below the server, because a caller would resend a batch that PostgreSQL aborted for a deadlock."""
     user_id = await new_user(auth)
     database = PostgresAuthDatabase(auth_database)
     request = auth_pb2.RecordUsageBatchRequest(entries=[some_entry(user_id) for _ in range(3)])
@@ -123,7 +123,7 @@ async def test_batches_that_overlap_wait_in_no_circle(auth: AuthUnderTest, auth_
         async with database.as_worker() as store:
             return await store.add_usage_batch(entries)
 
-    # Both are held up in their midst, so that each has what the other wants if they go as they were given.
+    # Both are blocked midway. If they inserted in the given order, each would then hold what the other needs.
     async with asyncio.TaskGroup() as group, database.as_worker() as store:
         await store.add_usage_batch([middle])
         batches = [group.create_task(add(first, middle, last)), group.create_task(add(last, middle, first))]

@@ -44,7 +44,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def pool(threads: ThreadPoolExecutor, clock: FakeClock) -> HashPool:
-    """One thread, and room for one that waits."""
+    """One hashing thread, and a queue for one password."""
     return HashPool(threads, Bounds(workers=1, queue=1, wait_s=10.0), clock)
 
 

@@ -1,4 +1,4 @@
-"""What of a request is refused, and how values cross the wire."""
+"""Which requests are rejected, and how values are converted."""
 
 from datetime import UTC, datetime, timedelta
 

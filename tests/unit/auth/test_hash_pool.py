@@ -1,4 +1,4 @@
-"""The hashing pool: its bounds, its deadline, its threads. Counted, never timed."""
+"""The hashing pool: its limits, its deadline, its threads. The tests count hashes and never measure time."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ PASSWORD = "seven green kettles whistle"
 @pytest.fixture
 def hasher(pool: HashPool, argon2id: GatedArgon2) -> Argon2Hasher:
     hasher = Argon2Hasher(pool, argon2id)
-    argon2id.hashed = 0  # the dummy's hash is not what tests count
+    argon2id.hashed = 0  # tests do not count the hash of the dummy
     return hasher
 
 
@@ -49,7 +49,7 @@ async def test_full_pool_refuses_and_says_when_to_come_back(hasher: Argon2Hasher
 async def test_who_would_wait_too_long_is_refused_however_short_the_queue(
     threads: ThreadPoolExecutor, clock: FakeClock, argon2id: GatedArgon2
 ) -> None:
-    """Until hashes have been timed one counts for 20 ms: two may wait for 50."""
+    """Until hashes have been timed, one is assumed to take 20 ms, so two may wait for 50 ms."""
     hasher = Argon2Hasher(HashPool(threads, Bounds(workers=1, queue=100, wait_s=0.05), clock), argon2id)
     argon2id.hold()
     async with asyncio.TaskGroup() as group:

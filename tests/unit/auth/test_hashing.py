@@ -1,4 +1,4 @@
-"""The algorithms: what matches, and what every answer costs."""
+"""The algorithms: which passwords match, and the cost of each answer."""
 
 import argon2
 import bcrypt
@@ -93,7 +93,7 @@ async def test_hash_of_the_reference_implementation_is_as_good_as_ours(hasher: A
 
 @pytest.mark.parametrize("password", [PASSWORD, "\u00e9" * 100])
 async def test_bcrypt_hash_is_verified_and_to_be_replaced(hasher: Argon2Hasher, password: str) -> None:
-    """Old libraries cut passwords at 72 bytes; bcrypt 5 raises there."""
+    """Old libraries truncate passwords at 72 bytes; bcrypt 5 raises an error."""
     old = bcrypt.hashpw(password.encode()[:72], bcrypt.gensalt(4)).decode()
 
     right = await hasher.verify(password, old)

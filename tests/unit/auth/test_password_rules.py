@@ -1,4 +1,4 @@
-"""Which new passwords are refused, and that strong ones are not."""
+"""Weak new passwords are rejected, strong ones are accepted."""
 
 import random
 import string

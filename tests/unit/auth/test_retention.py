@@ -1,4 +1,4 @@
-"""What is forgotten, what is kept, and what retention does while the database is away."""
+"""Which rows are deleted, which are kept, and what retention does while the database is unavailable."""
 
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -21,7 +21,7 @@ class DatabaseAway(InMemoryAuthDatabase):
 
 
 class Readiness:
-    """Says `reason` and counts who asked."""
+    """Returns `reason` and counts its calls."""
 
     def __init__(self) -> None:
         self.reason: str | None = None

@@ -1,4 +1,4 @@
-"""What settings are refused, and that the template names them all."""
+"""Which settings are rejected, and that the template names them all."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TEMPLATE = Path(__file__).parents[3] / "services" / "auth" / ".env.example"
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """All that is required and nothing more."""
+    """The required variables only."""
     secret_set = make_secrets()
     jwks_file = tmp_path / "jwks.json"
     jwks_file.write_text(secret_set.service_jwks())

@@ -1,4 +1,4 @@
-"""Access tokens as the gateway gets them, and what the gateway refuses."""
+"""Access tokens as the gateway receives them, and which ones it rejects."""
 
 import pytest
 from mesh_auth.domain import Lifetimes, SessionId, User

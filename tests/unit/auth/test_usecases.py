@@ -1,4 +1,4 @@
-"""Accounts and sessions on fakes: each way they can end."""
+"""Accounts and sessions on fakes: every possible outcome."""
 
 from dataclasses import replace
 from datetime import timedelta

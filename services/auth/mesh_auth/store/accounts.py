@@ -1,6 +1,7 @@
-"""The SQL of accounts and sessions; `store.usage` has that of usage.
+"""The SQL of accounts and sessions. `store.usage` has that of usage.
 
-The role of requests gets the `org_id` of a new row from its transaction; what the worker may run names it.
+In transactions of the requests' role, new rows get their `org_id` from the transaction. Statements that the worker may
+run name it.
 """
 
 from collections.abc import AsyncIterator
@@ -62,7 +63,7 @@ _REVOCATIONS = text(
 _FIND_USER = Statement(
     "auth.find_user", "SELECT user_id, email, created_at, is_admin FROM auth.users WHERE user_id = :user_id"
 )
-# Those of a login: people come in storms.
+# The statements of a login, because logins come in bursts.
 _FIND_CREDENTIALS = Statement(
     "auth.find_credentials",
     """
@@ -103,7 +104,7 @@ class PostgresAuthDatabase:
 
 class PostgresAuthStore(PostgresUsageStore):
     async def add_user(self, user: User, *, email_key: str, password_hash: str) -> bool:
-        # RETURNING is not used: it would ask whether the row in the way is ours to see.
+        # No RETURNING: it would require that the conflicting row is visible to this user.
         added = await self._connection.execute(
             insert(users)
             .values(
@@ -167,7 +168,8 @@ class PostgresAuthStore(PostgresUsageStore):
         )
 
     async def lock_refresh_token(self, token_hash: bytes) -> PresentedToken | None:
-        # Two statements: the second takes its snapshot after the lock was got, so it sees what the last holder wrote.
+        # Two statements: the second takes its snapshot after the lock was acquired, so it sees what the previous holder
+        # wrote.
         family = select(refresh_tokens.c.session_id).where(refresh_tokens.c.token_hash == token_hash)
         await self._connection.execute(
             select(sessions.c.session_id).where(sessions.c.session_id == family.scalar_subquery()).with_for_update()
@@ -249,20 +251,20 @@ class PostgresAuthStore(PostgresUsageStore):
 
     async def prune(self, *, expired_before: datetime, ended_before: datetime, limit: int) -> int:
         is_over = or_(sessions.c.expires_at < expired_before, sessions.c.ended_at < ended_before)
-        # Tokens first: a session takes those left with it, and a long one has thousands.
+        # Tokens first: deleting a session cascades to its remaining tokens, and a long session has thousands.
         of_ended = exists().where(
             sessions.c.session_id == refresh_tokens.c.session_id, sessions.c.ended_at < ended_before
         )
         tokens = await self._prune(refresh_tokens, or_(refresh_tokens.c.expires_at < expired_before, of_ended), limit)
-        left = exists().where(refresh_tokens.c.session_id == sessions.c.session_id)
-        gone = await self._prune(sessions, is_over & ~left, limit)
-        return tokens + gone + await self._prune(revocations, revocations.c.expires_at < expired_before, limit)
+        has_tokens = exists().where(refresh_tokens.c.session_id == sessions.c.session_id)
+        ended = await self._prune(sessions, is_over & ~has_tokens, limit)
+        return tokens + ended + await self._prune(revocations, revocations.c.expires_at < expired_before, limit)
 
     async def _prune(self, table: Table, condition: ColumnElement[bool], limit: int) -> int:
-        # SKIP LOCKED: replicas prune side by side, and a rotation under way is not waited for.
+        # SKIP LOCKED: replicas prune concurrently, and none waits for a rotation in progress.
         (key,) = table.primary_key.columns
-        doomed = select(key).where(condition).limit(limit).with_for_update(skip_locked=True, of=table)
-        result = await self._connection.execute(delete(table).where(key.in_(doomed)))
+        keys = select(key).where(condition).limit(limit).with_for_update(skip_locked=True, of=table)
+        result = await self._connection.execute(delete(table).where(key.in_(keys)))
         return result.rowcount
 
 

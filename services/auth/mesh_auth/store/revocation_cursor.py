@@ -1,11 +1,11 @@
-"""The cursor over revocations: none can be missed, whatever the order of commits.
+"""The cursor over revocations. No order of commits can make a reader miss one.
 
 A number from a sequence is drawn before its transaction commits, so a reader can pass number 7 while 6 is not
-visible yet and never comes back for it. A time has the same fault. Waiting until nothing older runs (`xid < xmin`)
-is safe, but then one long transaction anywhere in the cluster, a migration of another service, holds every
-revocation back beyond the 5 s promised. A lock around all logouts makes them wait for the slowest.
+visible yet, and never return to it. A time has the same fault. Waiting until no older transaction runs (`xid < xmin`)
+is safe, but then one long transaction anywhere in the cluster, such as a migration of another service, delays every
+revocation beyond the promised 5 s. A lock around all logouts makes them wait for the slowest.
 
-So the cursor *is* the snapshot of the last read: what `pg_visible_in_snapshot` does not find in it became visible
+So the cursor *is* the snapshot of the last read: rows that `pg_visible_in_snapshot` does not find in it became visible
 since. Nothing waits and nothing is missed.
 https://www.postgresql.org/docs/16/functions-info.html#FUNCTIONS-PG-SNAPSHOT
 """
@@ -22,15 +22,15 @@ _NOTHING_SEEN: Final = "1:1:"
 _NO_ID: Final = UUID(int=0)
 _XID: Final = r"\d{1,19}"
 _SNAPSHOT: Final = rf"{_XID}:{_XID}:(?:{_XID}(?:,{_XID}){{0,2000}})?"
-_AMID_PAGES: Final = rf";(?P<target>{_SNAPSHOT});(?P<xid>{_XID});(?P<id>[0-9a-f-]{{36}})"
-_CURSOR: Final = re.compile(rf"(?P<seen>{_SNAPSHOT})(?:{_AMID_PAGES})?", re.ASCII)
+_BETWEEN_PAGES: Final = rf";(?P<target>{_SNAPSHOT});(?P<xid>{_XID});(?P<id>[0-9a-f-]{{36}})"
+_CURSOR: Final = re.compile(rf"(?P<seen>{_SNAPSHOT})(?:{_BETWEEN_PAGES})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class RevocationCursor:
-    """What is in snapshot `seen` was given out.
+    """Everything in snapshot `seen` was returned.
 
-    Amid pages, so was what is in `target` up to (`after_xid`, `after_id`).
+    Between pages, so was everything in `target` up to (`after_xid`, `after_id`).
     """
 
     seen: str = _NOTHING_SEEN
@@ -40,7 +40,7 @@ class RevocationCursor:
 
     @classmethod
     def parse(cls, text: str | None) -> "RevocationCursor":
-        """Raises InvalidInput for what `str` of a cursor did not give."""
+        """Parses the `str` of a cursor. Raises InvalidInput for anything else."""
         if text is None:
             return cls()
         match = _CURSOR.fullmatch(text)
@@ -54,9 +54,9 @@ class RevocationCursor:
             raise _not_ours() from None
 
     def within(self, current: str) -> "RevocationCursor":
-        """The cursor to read on with, now that the database's snapshot is `current`.
+        """The cursor for the next read, given the database's `current` snapshot.
 
-        Transaction ids only grow: a cursor ahead of them is of another database, from before a restore, and says
+        Transaction ids only grow. A cursor ahead of them belongs to another database, from before a restore, and says
         nothing about this one.
         """
         at = RevocationCursor() if _xmax(self.target or self.seen) > _xmax(current) else self
@@ -73,7 +73,7 @@ class RevocationCursor:
 
 
 def _is_snapshot(snapshot: str) -> bool:
-    """Whether PostgreSQL will take it: xmin:xmax:xids between them, ascending."""
+    """Whether PostgreSQL accepts it: xmin:xmax:xids, the xids between the two and ascending."""
     low, high, between = snapshot.split(":")
     xids = [int(xid) for xid in between.split(",") if xid]
     return 0 < int(low) <= int(high) and xids == sorted(xids) and all(int(low) <= xid < int(high) for xid in xids)
@@ -84,4 +84,4 @@ def _xmax(snapshot: str) -> int:
 
 
 def _not_ours() -> InvalidInput:
-    return InvalidInput.of_field("cursor", "is not a next_cursor of an earlier answer")
+    return InvalidInput.of_field("cursor", "is not the next_cursor of an earlier response")

@@ -1,4 +1,4 @@
-"""The SQL of usage: what runs cost, booked alone or many at once, and a month's sums."""
+"""The SQL of usage: books the cost of runs, one by one or in batches, and sums a month."""
 
 from collections.abc import Sequence
 
@@ -26,8 +26,9 @@ _ADD_USAGE = Statement(
     SELECT EXISTS (SELECT FROM known) AS is_known
     """,
 )
-# Two batches may hold the same runs, as one that is sent again does: they meet in one order, and so wait in no circle.
-# The users are held first, for one erased between the two looks would fail all of it by the foreign key.
+# Two batches may hold the same runs, for example when a batch is sent again. All insert in the same order, so they
+# cannot deadlock. The users are locked first: a user deleted between the two reads would fail the whole batch by the
+# foreign key.
 _ADD_USAGE_BATCH = Statement(
     "auth.add_usage_batch",
     """
