@@ -11,7 +11,7 @@ import sys
 
 import asyncpg
 import structlog
-from mesh_common.database.faults import told_in_one_line
+from mesh_common.database.faults import reported_in_one_line
 from mesh_common.database.text_rules import REMEDY, TEXT_SQL, text_fault
 from mesh_common.errors import MeshError, PreconditionFailed
 from mesh_common.process.settings import DatabaseUrl, EnvironmentSettings, settings_config
@@ -63,7 +63,7 @@ def bootstrap_database(settings: BootstrapSettings) -> None:
 async def bootstrap(settings: BootstrapSettings) -> None:
     """Raises Unavailable or PreconditionFailed, and has changed nothing then."""
     url = settings.admin_database_url.get_secret_value()
-    with told_in_one_line(url, lambda: "bootstrap-db"):
+    with reported_in_one_line(url, lambda: "bootstrap-db"):
         await _bootstrap(url, settings.database_passwords)
     log.info("bootstrap.done", schemas=SCHEMAS)
 

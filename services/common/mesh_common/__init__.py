@@ -1,1 +1,1 @@
-"""What all services of the mesh share. Something enters here only when two services need it."""
+"""The code shared by all services of the mesh. A module belongs here only if two services need it."""

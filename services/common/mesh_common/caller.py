@@ -1,7 +1,7 @@
-"""Who is calling and until when: set once by the gRPC server, read wherever it matters.
+"""The caller and the deadline of the call being served: set once by the gRPC server, read where needed.
 
-A context variable and not a parameter, because every use case of every service needs the subject and every outgoing
-call the deadline; it is set at the edge only.
+This is a context variable and not a parameter because every use case needs the subject and every outgoing call needs
+the deadline. Only the edge sets it.
 """
 
 import time
@@ -14,22 +14,22 @@ from mesh_common.errors import DeadlineExceeded, Unauthenticated
 from mesh_common.ids import UserId
 from mesh_common.subject import Subject
 
-# Below this there is no point in starting a call: a local unary call alone takes about 1 ms.
+# With less time left, starting a call is pointless: a local unary call alone takes about 1 ms.
 _FLOOR_S = 0.005
-# What a service keeps of its caller's time to render the answer.
+# The part of the caller's time that a service reserves for rendering the answer.
 _MARGIN_S = 0.05
-# A short deadline keeps a tenth as margin, so that a budget of 300 ms is not halved by two hops.
+# The margin of a short deadline is a tenth of it, so that two hops do not halve a budget of 300 ms.
 _MARGIN_RATIO = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One authenticated call. `service` signed the token; `subject` is whom it acts for, if anybody."""
+    """One authenticated call. `service` signed the token; `subject` is the one it acts for, if any."""
 
     service: str
     subject: Subject | None
     deadline_s: float | None
-    """On the monotonic clock; None when the caller set none."""
+    """On the monotonic clock; None if the caller set none."""
 
 
 _current: ContextVar[Caller | None] = ContextVar("mesh_caller", default=None)
@@ -45,7 +45,7 @@ def acting(caller: Caller | None) -> Iterator[None]:
 
 
 def require_subject() -> Subject:
-    """Whom this call acts for. Raises Unauthenticated when the call acts for nobody."""
+    """The subject that this call acts for. Raises Unauthenticated if there is none."""
     subject = current_subject()
     if subject is None:
         raise Unauthenticated("This call must act for a user.", reason="USER_REQUIRED")
@@ -63,9 +63,9 @@ def current_subject() -> Subject | None:
 
 
 def remaining_s(limit_s: float) -> float:
-    """How long an outgoing call may take: `limit_s`, or what the caller left, minus a margin.
+    """The time an outgoing call may take: `limit_s`, or the time left to the caller minus a margin if that is less.
 
-    Raises DeadlineExceeded at once when that is too little to start.
+    Raises DeadlineExceeded at once if that is too little to start a call.
     """
     caller = _current.get()
     if caller is None or caller.deadline_s is None:

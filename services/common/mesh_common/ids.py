@@ -1,4 +1,4 @@
-"""Identifiers: UUIDv7 (RFC 9562), so that they sort by the time they were made and keep B-trees dense."""
+"""Identifiers: UUIDv7 (RFC 9562), which sort by creation time and keep B-trees dense."""
 
 from typing import NewType
 from uuid import UUID

@@ -1,8 +1,8 @@
-"""The queue's table as the first migrations make it. Frozen: they have landed and import it from here."""
+"""The queue's table as the first migrations create it. Frozen: released migrations import it."""
 
 
 def job_table_sql(schema: str, name: str = "jobs") -> tuple[str, ...]:
-    """Statements that make the table and its indexes. Unique by (kind, key) while queued; the row goes when done."""
+    """Statements that create the table and its indexes. (kind, key) is unique; a finished job's row is deleted."""
     return (
         f"""
         CREATE TABLE {schema}.{name} (

@@ -1,4 +1,4 @@
-"""Row-level security as the first migrations enable it. Frozen: they have landed and import it from here."""
+"""Row-level security as the first migrations enable it. Frozen: released migrations import it."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from alembic import op
 
 
 def enable_row_security(schema: str, tables: Iterable[str]) -> None:
-    """For migrations: the app role sees its user's rows of these tables (column `user_id`), the worker role all."""
+    """The app role sees its user's rows of these tables (column `user_id`), the worker role all rows."""
     mine = "user_id = nullif(current_setting('mesh.user_id', true), '')::uuid"
     for table in tables:
         name = f"{schema}.{table}"

@@ -1,6 +1,6 @@
-"""What every `__main__.py` of a gRPC service runs.
+"""The entry point that every `__main__.py` of a gRPC service calls.
 
-Each command imports what it needs and no more: the agent's packages alone take 1.7 s of CPU, gRPC and telemetry half a
+Each command imports only what it needs: importing the agent's packages takes 1.7 s of CPU, gRPC and telemetry half a
 second, and a migration needs none of them.
 """
 
@@ -20,16 +20,16 @@ from mesh_common.process.signals import end_on_sigterm
 def service_main[S: GrpcSettings, M: MigrationSettings](
     service: str, *, settings_class: type[S], migration_settings_class: type[M]
 ) -> None:
-    """The commands `serve` and `migrate` of a gRPC service.
+    """Runs the command `serve` or `migrate` of a gRPC service.
 
-    By the files that every service has: `migrations/`, and `bootstrap.open_service`.
+    Relies on two parts that every service has: `migrations/` and `bootstrap.open_service`.
     """
     end_on_sigterm()
     parser = argparse.ArgumentParser(prog=f"mesh_{service}")
     parser.add_argument("command", choices=("serve", "migrate"))
     command = parser.parse_args().command
     if command == "migrate":
-        from mesh_common.database.migrate import migrate  # noqa: PLC0415 - see the module's head
+        from mesh_common.database.migrate import migrate  # noqa: PLC0415 - see the module's docstring
 
         configure_logs(service, "INFO")
         owner = load_settings(migration_settings_class)

@@ -1,7 +1,7 @@
-"""Who a call is for: an organisation, a user in it, and the roles and scopes that the user has there.
+"""The subject that a call acts for: an organisation, a user in it, and the user's roles and scopes there.
 
-It travels in access tokens, in gRPC metadata and in the settings of a transaction. A personal organisation has the id
-of its user, so a user id alone names a whole subject: release 0.1.0 sends and stores nothing else.
+It is sent in access tokens and gRPC metadata and set in the settings of a transaction. A personal organisation has the
+id of its user, so a user id alone identifies a subject: release 0.1.0 sends and stores nothing else.
 """
 
 import re
@@ -16,17 +16,17 @@ import orjson
 from mesh_common.ids import OrganisationId, UserId
 
 MAX_NAMES: Final = 16
-"""Roles of one subject, and scopes."""
+"""The most roles of one subject, and the most scopes."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
-# Twice 16 names of 64 characters and two ids; gRPC's limit on all metadata of a call is 8 KiB.
+# Enough for 2 x 16 names of 64 characters and two ids. gRPC limits all metadata of a call to 8 KiB.
 _MAX_CHARS: Final = 4_096
-# About the subjects with calls under way on one replica; an entry takes about 1 KiB.
-_MAX_REMEMBERED: Final = 1_024
+# About as many subjects as have calls in progress on one replica. An entry takes about 1 KiB.
+_MAX_CACHED: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Raises ValueError for more than 16 roles or scopes, or for one that is not a short lower-case name."""
+    """Raises ValueError for more than 16 roles or scopes, or if one is not a lower-case name of 1 to 64 characters."""
 
     organisation_id: OrganisationId
     user_id: UserId
@@ -41,13 +41,13 @@ class Subject:
 
     @classmethod
     def personal(cls, user_id: UserId) -> "Subject":
-        """The user in their personal organisation, without roles and scopes."""
+        """The user in their personal organisation, without roles or scopes."""
         return cls(OrganisationId(user_id), user_id)
 
     def without_grants(self) -> "Subject":
-        """The organisation and the user alone, as stored rows name them.
+        """Only the organisation and the user, as in stored rows.
 
-        Work that outlives its request acts so: a role or a scope may be withdrawn meanwhile.
+        For work that outlives its request, because a role or a scope may be withdrawn meanwhile.
         """
         return Subject(self.organisation_id, self.user_id) if self.roles or self.scopes else self
 
@@ -56,8 +56,8 @@ class Subject:
         return _text_of(self)
 
 
-# Both are remembered because a turn sends and reads the same subject in each of its calls.
-@lru_cache(maxsize=_MAX_REMEMBERED)
+# Both functions are cached because all calls of a turn send and read the same subject.
+@lru_cache(maxsize=_MAX_CACHED)
 def _text_of(subject: Subject) -> str:
     fields: dict[str, Any] = {"org": str(subject.organisation_id), "user": str(subject.user_id)}
     if subject.roles:
@@ -67,14 +67,14 @@ def _text_of(subject: Subject) -> str:
     return orjson.dumps(fields).decode()
 
 
-@lru_cache(maxsize=_MAX_REMEMBERED)
+@lru_cache(maxsize=_MAX_CACHED)
 def parse_subject(text: str) -> Subject:
-    """What `Subject.as_text` wrote; unknown fields are a later release's and are ignored. Raises ValueError."""
+    """Parses `Subject.as_text`. Ignores unknown fields, which a later release may add. Raises ValueError."""
     if len(text) > _MAX_CHARS:
-        raise ValueError("a subject of this length is none")
+        raise ValueError(f"a subject has at most {_MAX_CHARS} characters")
     fields = orjson.loads(text)
     if not isinstance(fields, dict):
-        raise ValueError("a subject is a JSON object")  # noqa: TRY004 - one kind of fault for callers
+        raise ValueError("a subject is a JSON object")  # noqa: TRY004 - callers expect ValueError
     return Subject(
         OrganisationId(_id(fields.get("org"))),
         UserId(_id(fields.get("user"))),

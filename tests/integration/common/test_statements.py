@@ -84,7 +84,7 @@ async def test_json_goes_in_as_text_and_comes_out_as_a_value(database: Database)
 
 
 async def test_one_row_was_asked_for_and_two_are_a_fault(database: Database) -> None:
-    with pytest.raises(AssertionError, match="two gave 2 rows"):
+    with pytest.raises(AssertionError, match="two returned 2 rows"):
         await _two(database)
 
 

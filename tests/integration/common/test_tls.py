@@ -184,7 +184,7 @@ def renewing(service: TlsService, files: TlsFiles) -> RenewingChannel:
         options = ChannelTls(files, "eval").options()
         return grpc.aio.secure_channel(service.target, channel_credentials(material), options=options)
 
-    return RenewingChannel(open_with, files, look_every_s=0.0)
+    return RenewingChannel(open_with, files, check_every_s=0.0)
 
 
 async def health(channel: grpc.aio.Channel, name: str) -> int:

@@ -1,1 +1,1 @@
-"""How a service reaches its own schema: pools, the unit of work and its roles, statements, migrations."""
+"""Access of a service to its own schema: pools, the unit of work and its roles, statements, migrations."""

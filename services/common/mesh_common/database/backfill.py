@@ -1,8 +1,8 @@
-"""Fills rows that are older than a column or a table, in place, while the running release works on them.
+"""Fills rows that are older than a column or a table, while the running release works on them.
 
-A migration changes the schema and no row. What it names as `backfills` runs after its commit in short transactions,
-and again at each later `migrate`, which meets the rows that the release before has added since. Code must read a row
-that is not filled yet as if it were.
+A migration changes the schema and no row. Its `backfills` run in short transactions after it has committed. Each later
+`migrate` runs them again, for rows that the previous release has added since. Code must read a row that is not filled
+yet as if it were.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 log = structlog.get_logger()
 
-# 1 MB: some 4,000 rows of the agent's runs, whose locks are held for some 100 ms.
+# 1 MB: about 4,000 rows of the agent's runs, whose locks are held for about 100 ms.
 _BLOCKS_PER_BATCH: Final = 128
-# A row that somebody has locked is skipped, and met again in the next pass. Some rows are locked most of the time.
+# A locked row is skipped and tried again in the next pass. Some rows are locked most of the time.
 _PASSES: Final = 5
 _BETWEEN_PASSES_S: Final = 1.0
 
@@ -28,8 +28,8 @@ _BETWEEN_PASSES_S: Final = 1.0
 class Backfill:
     """`statement` fills the rows of `table` in one range of its blocks: ctid >= :first AND ctid < :after.
 
-    It must be idempotent and wait for no row lock, else a deadlock could cancel a transaction of the release.
-    `pending` is the condition on a row of `table`, called `old`, that is to be filled yet.
+    It must be idempotent and must not wait for row locks, or a deadlock could cancel a transaction of the running
+    release. `pending` is the condition, on a row of `table` called `old`, that the row is not filled yet.
     """
 
     table: str
@@ -50,22 +50,22 @@ def update_backfill(table: str, assignment: str, pending: str) -> Backfill:
 
 
 def organisation_backfills(schema: str, tables: Sequence[str]) -> tuple[Backfill, ...]:
-    """Rows without an organisation belong to the personal one of their user."""
+    """Rows without an organisation get the personal organisation of their user."""
     return tuple(update_backfill(f"{schema}.{table}", "org_id = user_id", "old.org_id IS NULL") for table in tables)
 
 
 async def run_backfill(connection: AsyncConnection, backfill: Backfill, *, until_s: float) -> None:
-    """Fills what is pending, as far as it gets by `until_s` on the monotonic clock; the next `migrate` goes on."""
+    """Fills pending rows until `until_s` on the monotonic clock. The next `migrate` continues with the rest."""
     filled = 0
     for number in range(_PASSES):
         if number:
             await asyncio.sleep(_BETWEEN_PASSES_S)
         filled += await _pass(connection, backfill, until_s)
-        is_left = await _is_left(connection, backfill)
-        if not is_left or time.monotonic() >= until_s:
+        is_unfinished = await _has_pending(connection, backfill)
+        if not is_unfinished or time.monotonic() >= until_s:
             break
-    level = log.warning if is_left else log.info
-    level("migrate.backfill", table=backfill.table, rows=filled, is_complete=not is_left)
+    level = log.warning if is_unfinished else log.info
+    level("migrate.backfill", table=backfill.table, rows=filled, is_complete=not is_unfinished)
 
 
 async def _pass(connection: AsyncConnection, backfill: Backfill, until_s: float) -> int:
@@ -82,7 +82,7 @@ async def _pass(connection: AsyncConnection, backfill: Backfill, until_s: float)
     return filled
 
 
-async def _is_left(connection: AsyncConnection, backfill: Backfill) -> bool:
+async def _has_pending(connection: AsyncConnection, backfill: Backfill) -> bool:
     statement = f"SELECT EXISTS (SELECT FROM {backfill.table} AS old WHERE {backfill.pending})"  # noqa: S608 - as above
     async with connection.begin():
         return bool((await connection.execute(text(statement))).scalar_one())

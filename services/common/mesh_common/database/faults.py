@@ -1,6 +1,6 @@
-"""What PostgreSQL or the way to it said, as one line for whoever runs a command. No line holds a password.
+"""Errors of PostgreSQL and of the connection to it, as one line for the operator. No line contains a password.
 
-PostgreSQL's message alone is told: its details quote rows, SQLAlchemy's texts quote statements.
+Only PostgreSQL's primary message is reported: its details quote rows, and SQLAlchemy's texts quote statements.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,8 +14,8 @@ from mesh_common.errors import PreconditionFailed, Unavailable
 
 
 @contextmanager
-def told_in_one_line(url: str, title: Callable[[], str]) -> Iterator[None]:
-    """Faults of the database come out as MeshErrors that begin with what was being done."""
+def reported_in_one_line(url: str, title: Callable[[], str]) -> Iterator[None]:
+    """Raises database errors as MeshErrors whose message starts with `title()`."""
     try:
         yield
     except TimeoutError as error:
@@ -34,5 +34,5 @@ def _message(error: Exception) -> str:
 
 
 def _address(url: str) -> str:
-    # The settings have seen that it is a URL.
+    # The settings have checked that it is a URL.
     return urlsplit(url).netloc.rpartition("@")[2] or "its socket"

@@ -1,9 +1,9 @@
 """Alembic without its command line: the `migrate` command of every service.
 
-Revision ids are ordered numbers (`0001`). A database that is ahead of the code is accepted as it is: `helm
-rollback` runs the old migration step against the newer schema. Revisions change the schema in one transaction. A
-revision's module may name `online` steps, which run before it (`online`), and `backfills`, which run after all
-revisions (`backfill`).
+Revision ids are ordered numbers (`0001`). A database that is ahead of the code is left unchanged: `helm rollback` runs
+the old migration step against the newer schema. Revisions change the schema in one transaction. A revision's module may
+define `online` steps, which run before it (module `online`), and `backfills`, which run after all revisions (module
+`backfill`).
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from mesh_common.database.backfill import run_backfill
-from mesh_common.database.faults import told_in_one_line
+from mesh_common.database.faults import reported_in_one_line
 from mesh_common.database.online import OnlineStep, run_online
 from mesh_common.database.postgres import open_engine
 
@@ -32,30 +32,30 @@ log = structlog.get_logger()
 # A migration that waits longer than this for a lock would itself block the running release.
 _LOCK_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 10.0
-# A batch under way when the time for backfills is over, and closing.
+# For the batch that is running when the time for backfills is over, and for closing the connection.
 _RESERVE_S = 5.0
-# Any fixed number; with the schema's name it makes the advisory lock of one service.
+# Any fixed number; with the hash of the schema's name it forms the key of the service's advisory lock.
 _ADVISORY_LOCK_CLASS = 7_310_021
 
 
 def migrate(owner_database_url: str, *, schema: str, migrations: Path, timeout_s: float = 600.0) -> None:
-    """Brings `schema` to the newest revision under `migrations` and fills old rows. Safe to run from several places.
+    """Brings `schema` to the newest revision under `migrations` and fills old rows. Safe to run concurrently.
 
-    A backfill that does not end within `timeout_s` is no failure: the next run goes on with it. Neither is a run that
-    was cut lost: what its log names as done is kept.
+    A backfill that does not end within `timeout_s` is not a failure: the next run continues it. An interrupted run
+    keeps the steps that its log reports as done.
 
     Raises:
-        Unavailable: the database cannot be reached, or the schema took longer than `timeout_s`.
-        PreconditionFailed: a migration failed. Of the transaction that it is part of nothing was changed.
+        Unavailable: the database cannot be reached, or changing the schema took longer than `timeout_s`.
+        PreconditionFailed: a migration failed. Its transaction was rolled back.
     """
     run = _Run(schema, _script(migrations), timeout_s)
-    with told_in_one_line(owner_database_url, run.title):
+    with reported_in_one_line(owner_database_url, run.title):
         asyncio.run(_migrate(owner_database_url, run))
 
 
 @dataclass(slots=True)
 class _Run:
-    """`revision` is the one that is being applied."""
+    """`revision` is the one being applied."""
 
     schema: str
     script: ScriptDirectory
@@ -73,7 +73,7 @@ async def _migrate(url: str, run: _Run) -> None:
     timeouts = {"timeout": run.at_most(_CONNECT_TIMEOUT_S), "command_timeout": run.timeout_s}
     engine = open_engine(url, "asyncpg", timeouts, poolclass=NullPool)
     until_s = time.monotonic() + run.timeout_s
-    async with asyncio.timeout(run.timeout_s), _alone(engine, run):
+    async with asyncio.timeout(run.timeout_s), _exclusively(engine, run):
         is_ahead = await _change_schema(engine, run, until_s)
         if not is_ahead:
             await _fill(engine, run, until_s - run.at_most(_RESERVE_S))
@@ -81,8 +81,8 @@ async def _migrate(url: str, run: _Run) -> None:
 
 
 @asynccontextmanager
-async def _alone(engine: AsyncEngine, run: _Run) -> AsyncIterator[None]:
-    """No other run is at this schema meanwhile; one that is may take all of its time."""
+async def _exclusively(engine: AsyncEngine, run: _Run) -> AsyncIterator[None]:
+    """Excludes other runs on this schema; waits up to `timeout_s` for one to end."""
     async with engine.connect() as connection:
         await connection.run_sync(_set_local, lock_timeout=run.timeout_s, statement_timeout=run.timeout_s)
         await connection.execute(
@@ -90,14 +90,14 @@ async def _alone(engine: AsyncEngine, run: _Run) -> AsyncIterator[None]:
             {"class": _ADVISORY_LOCK_CLASS, "schema": run.schema},
         )
         await connection.commit()
-        # The lock is the session's, which ends with this block.
+        # The lock belongs to the session, which ends with this block.
         yield
 
 
 async def _change_schema(engine: AsyncEngine, run: _Run, until_s: float) -> bool:
-    """Whether the database is ahead of the code, and was left as it is.
+    """True if the database is ahead of the code; it is then left unchanged.
 
-    The revisions before one with online steps are committed before these steps; all others are one transaction.
+    The revisions before one with online steps are committed before these steps. All others are one transaction.
     """
     async with engine.begin() as connection:
         before = await connection.run_sync(_current_revision, run.schema)
@@ -118,7 +118,7 @@ async def _change_schema(engine: AsyncEngine, run: _Run, until_s: float) -> bool
 
 
 def _revisions(script: ScriptDirectory, *, after: str | None = None) -> list[Script]:
-    """The oldest first."""
+    """Oldest first."""
     found = reversed(list(script.walk_revisions()))
     return [revision for revision in found if after is None or int(revision.revision) > int(after)]
 
@@ -153,7 +153,7 @@ def _set_local(connection: Connection, /, **timeouts_s: float) -> None:
 
 def _apply(connection: Connection, run: _Run, target: str) -> None:
     def steps(revision: Any, _context: Any) -> Iterator[Any]:
-        # What alembic's own `upgrade` command does.
+        # As in alembic's own `upgrade` command.
         for step in run.script._upgrade_revs(target, revision):  # noqa: SLF001
             run.revision = step.revision.revision
             log.info("migrate.step", schema=run.schema, revision=run.revision)

@@ -1,9 +1,9 @@
-"""Changes to tables that the running release works on, one table a transaction.
+"""Changes to tables that the running release uses, one table per transaction.
 
 A transaction that changes several tables keeps the first locked while it waits for the next. If transactions of the
-release use both in the other order, each waits for the other: under load such a migration never ends. What a migration
-names as `online` runs before it instead, each step in a transaction of its own that gives way quickly and is tried
-again.
+running release use the two tables in the opposite order, each waits for the other: under load such a migration never
+ends. The `online` steps of a migration therefore run before it. Each has a transaction of its own, gives up quickly if
+the table is locked, and is tried again.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from mesh_common.database.unit_of_work import sqlstate
 
 log = structlog.get_logger()
 
-# All who use the table queue behind a step that waits for its lock. Below PostgreSQL's deadlock_timeout (1 s), so the
-# step gives way before any transaction of the release is cancelled for it.
+# While a step waits for its lock, all other users of the table queue behind it. Below PostgreSQL's deadlock_timeout
+# (1 s), so that the step gives up before a transaction of the running release is cancelled because of it.
 _LOCK_TIMEOUT: Final = text("SET LOCAL lock_timeout = 400")
 _PAUSE_S: Final = 0.2
 _LOCK_NOT_AVAILABLE: Final = "55P03"
@@ -32,7 +32,7 @@ _LOCK_NOT_AVAILABLE: Final = "55P03"
 class OnlineStep:
     """Statements that touch one existing table and neither read nor rewrite its rows.
 
-    `is_done` is a condition in SQL that holds once an earlier run has committed them.
+    `is_done` is an SQL condition that holds once an earlier run has committed them.
     """
 
     name: str
@@ -41,7 +41,7 @@ class OnlineStep:
 
 
 async def run_online(connection: AsyncConnection, step: OnlineStep, *, until_s: float) -> None:
-    """Tries the step until `until_s` on the monotonic clock. Raises the driver's error if it never gets its lock."""
+    """Tries the step until `until_s` on the monotonic clock. Raises the driver's error if it never gets the lock."""
     tries = 1
     while not await _run_once(connection, step, is_last=time.monotonic() >= until_s):
         tries += 1
@@ -50,7 +50,7 @@ async def run_online(connection: AsyncConnection, step: OnlineStep, *, until_s: 
 
 
 async def _run_once(connection: AsyncConnection, step: OnlineStep, *, is_last: bool) -> bool:
-    """False if the table's lock was not to be had in time."""
+    """False if the table's lock could not be acquired in time."""
     try:
         async with connection.begin():
             if not (await connection.execute(text(f"SELECT {step.is_done}"))).scalar_one():

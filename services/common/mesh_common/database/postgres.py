@@ -1,7 +1,7 @@
-"""PostgreSQL: the pool of a service, and its two roles.
+"""PostgreSQL: the connection pool of a service, and its two roles.
 
-A login of a service may do nothing by itself (NOINHERIT): each transaction takes the role `<svc>_app` with a subject,
-whose rows alone it then sees, or `<svc>_worker` for work across users (DESIGN §5).
+The login of a service has no privileges of its own (NOINHERIT). Each transaction takes the role `<svc>_app` with a
+subject and sees only that subject's rows, or the role `<svc>_worker` for work across users (DESIGN §5).
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from mesh_common.process.settings import GrpcSettings
 from mesh_common.subject import Subject
 
 Driver = Literal["asyncpg", "psycopg"]
-# A process that is frozen in a transaction must not hold its locks for as long as its connection lives.
+# A process that freezes inside a transaction must not hold its locks until its connection ends.
 _IDLE_IN_TRANSACTION_PER_TIMEOUT = 2
 
-# psycopg has no deadline of its own on a statement, and a listener only hears: a server that is gone without a word (a
-# pulled cable, a NAT that forgot the connection) is noticed by the system's probes alone. After 10 s of silence one
-# every 5 s, three unanswered are the end; the same for what was sent and never acknowledged.
+# psycopg sets no deadline on a statement, and a listener only receives. If the server vanishes silently (a pulled
+# cable, a NAT that forgot the connection), only TCP keepalive notices: after 10 s of silence it probes every 5 s and
+# gives up after three unanswered probes. Sent data that stays unacknowledged for 25 s ends the connection as well.
 LIBPQ_KEEPALIVE: Final[dict[str, Any]] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -40,7 +40,7 @@ LIBPQ_KEEPALIVE: Final[dict[str, Any]] = {
 
 
 class Database:
-    """The pool of one service. Bounded, with a deadline on waiting, connecting and each statement."""
+    """The connection pool of one service. Bounded, with deadlines for waiting, connecting and each statement."""
 
     def __init__(self, engine: AsyncEngine, schema: str, transactions: Transactions) -> None:
         self.engine = engine
@@ -49,7 +49,7 @@ class Database:
         self._is_text_checked = False
 
     def as_subject(self, subject: Subject) -> AbstractAsyncContextManager[AsyncConnection]:
-        """One transaction that sees and writes rows of this user in this organisation; commits at the block's end."""
+        """One transaction that reads and writes the rows of this user in this organisation; commits at the end."""
         return UnitOfWork(self.engine, self._transactions, f"{self.schema}_app", subject)
 
     def as_worker(self) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -57,9 +57,9 @@ class Database:
         return UnitOfWork(self.engine, self._transactions, f"{self.schema}_worker", None)
 
     async def not_ready_reason(self, required_revision: str, timeout_s: float = 2.0) -> str | None:
-        """None when the schema is at least at `required_revision`; ahead is fine, so that a rollback can start.
+        """None if the schema is at `required_revision` or newer, so that a release that was rolled back can start.
 
-        The database's encoding and locale are asked for until they were right once: they do not change.
+        Also checks the database's encoding and locale until they were right once: they do not change.
         """
         try:
             async with asyncio.timeout(timeout_s), self.as_worker() as connection:
@@ -86,9 +86,9 @@ class Database:
 async def open_database(
     settings: GrpcSettings, *, schema: str, driver: Driver = "asyncpg", pool_share: float = 1.0
 ) -> AsyncIterator[Database]:
-    """The pool while open. Connects lazily: a service starts, unready, while PostgreSQL is away.
+    """The pool while open. Connects lazily: without PostgreSQL a service starts, but is not ready.
 
-    `pool_share`: how much of the connections that the settings allow is this pool's, where a service has two.
+    `pool_share`: this pool's share of the connections that the settings allow, for a service with two pools.
     """
     url = settings.database_url.get_secret_value()
     is_asyncpg = driver == "asyncpg"
@@ -105,8 +105,8 @@ async def open_database(
     )
     _observe_pool(engine)
     if settings.otlp_endpoint:
-        # Spans of statements: their text has placeholders only. It supports SQLAlchemy below 2.1, and says nothing
-        # when it does not: a test holds that spans come.
+        # Spans of statements contain placeholders, not values. The instrumentation supports SQLAlchemy below 2.1 and
+        # does nothing, silently, with other versions: a test checks that there are spans.
         SQLAlchemyInstrumentor().instrument(engine=engine.sync_engine)
     try:
         yield Database(engine, schema, AsyncpgTransactions() if is_asyncpg else SqlAlchemyTransactions())
@@ -115,9 +115,10 @@ async def open_database(
 
 
 def open_engine(url: str, driver: Driver, connect_args: dict[str, Any], **engine_args: Any) -> AsyncEngine:
-    """An engine for a libpq URL, whatever the driver: `sslmode`, `sslrootcert` and `options` mean the same to both.
+    """An engine for a libpq URL: `sslmode`, `sslrootcert` and `options` mean the same with both drivers.
 
-    SQLAlchemy hands a URL's parameters to asyncpg as arguments, which it refuses; asyncpg's own reading knows them.
+    SQLAlchemy would pass the parameters of the URL to asyncpg as arguments, which asyncpg rejects. asyncpg understands
+    them when it parses the URL itself.
     """
     if driver == "psycopg":
         return create_async_engine(with_driver(url, driver), connect_args=connect_args, **engine_args)

@@ -1,13 +1,13 @@
-"""Which revision of its schema a service needs, told from the names of its migrations.
+"""The revision of its schema that a service needs, from the file names of its migrations.
 
-Apart from `migrate`, for alembic takes 6 % of a service's start and serving needs none of it.
+Separate from `migrate`, because importing alembic takes 6 % of a service's start and serving does not need it.
 """
 
 from pathlib import Path
 
 
 def newest_revision(migrations: Path) -> str:
-    """The revision that the code needs at least: `0002` of `versions/0002_<what_it_does>.py`.
+    """The oldest revision that the code works with: `0002` of `versions/0002_<what_it_does>.py`.
 
     Raises:
         ValueError: there are no migrations.

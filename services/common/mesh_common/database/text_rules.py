@@ -1,7 +1,8 @@
-"""What the mesh needs of a database's encoding and locale, whoever made it (docs/adr/0019).
+"""The encoding and locale that the mesh requires of any database (docs/adr/0019).
 
-PostgreSQL takes both from how the database was created, and never complains: where they know ASCII only, case folding,
-word boundaries and trigrams of all other letters give other results than in the databases of the tests.
+PostgreSQL fixes both when the database is created and reports no problem later. In a database that knows only ASCII
+letters, case folding, word boundaries and trigrams of all other letters differ from those in the databases of the
+tests.
 """
 
 from typing import Final
@@ -11,8 +12,8 @@ REMEDY: Final = (
     "(PostgreSQL 17 and newer: LOCALE_PROVIDER builtin, LOCALE 'C.UTF-8'; docs/operations/install.md)"
 )
 
-# One row: encoding, LC_CTYPE, and whether lower('Ä') is 'ä' by the database's own collation. By their numbers, since
-# these two letters do not exist in every encoding: there it compares A and a.
+# One row: encoding, LC_CTYPE, and whether lower('Ä') is 'ä' by the database's own collation. The letters are given by
+# their code points, because not every encoding has them; in other encodings it compares A and a.
 TEXT_SQL: Final = """
 SELECT pg_encoding_to_char(encoding) AS encoding,
        datctype AS ctype,
@@ -25,7 +26,7 @@ _ASCII_LOCALES: Final = frozenset({"C", "POSIX"})
 
 
 def text_fault(encoding: str, ctype: str, folds_case: bool) -> str | None:  # noqa: FBT001 - a row of TEXT_SQL
-    """What would behave differently in a database with this row of `TEXT_SQL`, or None."""
+    """The fault of a database with this row of `TEXT_SQL`, or None."""
     if encoding != "UTF8":
         return f"the database's encoding is {encoding} instead of UTF8, which cannot hold every language"
     if not folds_case:

@@ -1,7 +1,7 @@
-"""How a transaction begins and ends, by driver.
+"""Beginning and ending transactions, by driver.
 
-asyncpg's go past SQLAlchemy: BEGIN and the role are one round trip instead of two, and each of the three steps costs a
-quarter of the CPU.
+Transactions on asyncpg bypass SQLAlchemy: BEGIN and the role take one round trip instead of two, and each of the three
+steps costs a quarter of the CPU.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ _TAKE_ROLE: Final = text(
     "SELECT set_config('role', :role, true), set_config('mesh.user_id', :user_id, true),"
     " set_config('mesh.org_id', :org_id, true)"
 )
-# Ids and a name of ours alone go into it: the simple protocol, which takes two statements at once, has no parameters.
+# Only ids and a role name from our own code are inserted. The simple protocol, which accepts two statements at once,
+# has no parameters.
 _BEGIN: Final = (
     "BEGIN; SELECT set_config('role', '{role}', true), set_config('mesh.user_id', '{user_id}', true),"
     " set_config('mesh.org_id', '{org_id}', true)"
@@ -29,8 +30,8 @@ _BEGIN: Final = (
 
 
 DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-# A server that goes down says so on idle connections too, and until such a one is closed asyncpg takes its words for
-# the answer to something: InternalClientError.
+# A server that shuts down announces it on idle connections too. Until such a connection is closed, asyncpg takes the
+# announcement for the response to a request and raises InternalClientError.
 _DEAD: Final = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -42,19 +43,19 @@ _DEAD: Final = (
 
 class Transactions(Protocol):
     async def begin(self, connection: AsyncConnection, role: str, subject: Subject | None) -> None:
-        """Begins one that has the role and sees the subject's rows; nobody's when there is none."""
+        """Begins a transaction with the role. It sees the rows of the subject, or those of no user if there is none."""
 
     async def commit(self, connection: AsyncConnection) -> None: ...
 
     async def release(self, connection: AsyncConnection, *, is_cut: bool) -> None:
-        """Rolls back what was not committed, and gives the connection back to the pool; a broken one is thrown away.
+        """Rolls back unless committed, and returns the connection to the pool. A broken connection is discarded.
 
-        `is_cut`: a statement may be under way still, for whose end nobody waits.
+        `is_cut`: a statement may still be running, and nothing waits for its end.
         """
 
 
 class SqlAlchemyTransactions:
-    """Any driver's."""
+    """For any driver."""
 
     async def begin(self, connection: AsyncConnection, role: str, subject: Subject | None) -> None:
         org_id, user_id = _ids(subject)
@@ -64,17 +65,17 @@ class SqlAlchemyTransactions:
         await connection.commit()
 
     async def release(self, connection: AsyncConnection, *, is_cut: bool) -> None:
-        del is_cut  # SQLAlchemy saw for itself
+        del is_cut  # SQLAlchemy detects it itself
         try:
             await connection.close()
         except DBAPIError:
-            # SQLAlchemy would keep its place taken.
+            # Otherwise its slot in the pool would stay occupied.
             await connection.invalidate()
             await connection.close()
 
 
 class AsyncpgTransactions:
-    """Of an engine whose isolation level is AUTOCOMMIT, so that SQLAlchemy begins and commits nothing itself."""
+    """For an engine in AUTOCOMMIT, in which SQLAlchemy begins and commits nothing itself."""
 
     async def begin(self, connection: AsyncConnection, role: str, subject: Subject | None) -> None:
         org_id, user_id = _ids(subject)
@@ -83,7 +84,7 @@ class AsyncpgTransactions:
 
     async def commit(self, connection: AsyncConnection) -> None:
         driver = driver_of(connection)
-        # PostgreSQL answers ROLLBACK, and no error, when a statement failed and the caller went on.
+        # If a statement failed and the caller continued, PostgreSQL answers with ROLLBACK and not with an error.
         if await driver.execute("COMMIT") != "COMMIT":
             raise AssertionError("a transaction was committed in which a statement had failed")
 
@@ -100,14 +101,14 @@ class AsyncpgTransactions:
 
 
 def _ids(subject: Subject | None) -> tuple[str, str]:
-    """The organisation's and the user's; made of numbers, so that nothing else can get into a statement."""
+    """The ids of the organisation and the user. Built from integers, so that they cannot inject SQL."""
     if subject is None:
         return "", ""
     return str(UUID(int=subject.organisation_id.int)), str(UUID(int=subject.user_id.int))
 
 
 async def _roll_back(driver: asyncpg.Connection) -> None:
-    """A connection that cannot do so is ended instead."""
+    """Terminates the connection if it cannot roll back."""
     with suppress(*DRIVER_ERRORS, OSError, TimeoutError):
         await driver.execute("ROLLBACK")
         return
@@ -115,14 +116,16 @@ async def _roll_back(driver: asyncpg.Connection) -> None:
 
 
 def has_cut(error: BaseException | None) -> bool:
-    """Whether what is being raised left a statement without its answer, or a connection that expects another one."""
+    """Whether the error leaves a statement without its response, or a connection out of step with the protocol."""
     cut = asyncio.CancelledError | TimeoutError | GeneratorExit | asyncpg.InternalClientError
     return isinstance(error, cut)
 
 
 def is_dead(error: BaseException) -> bool:
-    """Whether this one connection of the pool is of no use, which says nothing about the next; not that none was made,
-    nor what the server answered."""
+    """Whether this one connection of the pool is dead, so that another one may work.
+
+    Not a failure to connect, and not an error that the server returned.
+    """
     if not isinstance(error, DBAPIError):
         return isinstance(error, _DEAD)
     is_unanswered = (

@@ -1,4 +1,4 @@
-"""The unit of work: one transaction on a connection of the pool, with its role and its subject."""
+"""The unit of work: one transaction on a connection from the pool, with a role and a subject."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
@@ -17,19 +17,20 @@ _RETRY_AFTER_S: Final = 1.0
 # Class 08: connection; 40: rolled back by a deadlock; 53: resources; 57: the operator stopped us.
 # https://www.postgresql.org/docs/18/errcodes-appendix.html
 # Class 28: a password that is being rotated.
-# 25P03: our transaction stood still for too long.
-# A schema, a table or a column that the next migration makes.
+# 25P03: our transaction was idle for too long.
+# A schema, a table or a column that the next migration creates.
 UNMIGRATED_CLASSES: Final = ("3F000", "42703", "42P01")
-_AWAY_CLASSES: Final = ("08", "25P03", "28", "40", "53", "57", *UNMIGRATED_CLASSES)
+_UNAVAILABLE_CLASSES: Final = ("08", "25P03", "28", "40", "53", "57", *UNMIGRATED_CLASSES)
 
 
 class UnitOfWork(AbstractAsyncContextManager[AsyncConnection]):
-    """Commits at the end of the block; rolled back when the block is left by an error.
+    """Commits at the end of the block; rolls back if the block raises.
 
-    Entering and leaving raise Unavailable when the database is away, also when the block met it first.
+    Entering and leaving raise Unavailable if the database is unavailable, also if a statement in the block failed for
+    that reason.
 
-    A class, and not a generator: its layers were 47 of an empty transaction's 413 calls of functions, and contextlib
-    would keep an error that another is raised from in a cycle with all that the block knew.
+    A class and not a generator: contextlib accounted for 47 of the 413 function calls of an empty transaction. It would
+    also keep an exception that another is raised from in a reference cycle with all variables of the block.
     """
 
     __slots__ = ("_connection", "_engine", "_role", "_subject", "_transactions")
@@ -46,8 +47,8 @@ class UnitOfWork(AbstractAsyncContextManager[AsyncConnection]):
         try:
             self._connection = await self._begun()
         except Exception as error:
-            if _is_away(error):
-                raise _away(error) from error
+            if _is_unavailable(error):
+                raise _unavailable(error) from error
             raise
         return self._connection
 
@@ -55,15 +56,17 @@ class UnitOfWork(AbstractAsyncContextManager[AsyncConnection]):
         try:
             await self._end(error)
         except Exception as failure:
-            if _is_away(failure):
-                raise _away(failure) from failure
+            if _is_unavailable(failure):
+                raise _unavailable(failure) from failure
             raise
-        if error is not None and _is_away(error):
-            raise _away(error) from error
+        if error is not None and _is_unavailable(error):
+            raise _unavailable(error) from error
 
     async def _begun(self) -> AsyncConnection:
-        """Whether the connection lives is seen by the first statement, which takes the role, and a dead one is
-        replaced: pinging each before would cost every transaction one more round trip."""
+        """A connection whose first statement, which takes the role, finds it dead is replaced once.
+
+        Pinging each connection beforehand would cost every transaction one more round trip.
+        """
         try:
             return await self._take()
         except (DBAPIError, *DRIVER_ERRORS) as error:
@@ -90,38 +93,39 @@ class UnitOfWork(AbstractAsyncContextManager[AsyncConnection]):
         await self._give_back(self._connection, error)
 
     async def _give_back(self, connection: AsyncConnection, error: BaseException | None) -> None:
-        # To its end, also when the task is cancelled: half given back it would be lost to the pool.
+        # Shielded, because a connection whose release is cancelled halfway would be lost to the pool.
         await asyncio.shield(self._transactions.release(connection, is_cut=has_cut(error)))
 
 
 def database_away() -> Unavailable:
-    """What callers are told, whatever the driver said."""
+    """The error for callers, whatever the driver raised."""
     return Unavailable("The database is not reachable right now. Try again.", retry_after_s=_RETRY_AFTER_S)
 
 
-def _away(error: BaseException) -> Unavailable:
-    # asyncpg, asyncio and SQLAlchemy keep it in frames that its traceback holds: cycles, with all that the block knew.
+def _unavailable(error: BaseException) -> Unavailable:
+    # asyncpg, asyncio and SQLAlchemy keep it in frames that its traceback refers to: reference cycles, which would keep
+    # all variables of the block.
     clear_frames(error.__traceback__)
     return database_away()
 
 
 def sqlstate(error: BaseException | None) -> str:
-    """Five characters, or none where PostgreSQL was not heard at all."""
+    """Five characters, or "" if the error did not come from PostgreSQL."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
 
 
-def _is_away(error: BaseException) -> bool:
-    """Whether the database itself is the trouble (gone, restarting, full), not the statement."""
+def _is_unavailable(error: BaseException) -> bool:
+    """Whether the database itself is the problem (unreachable, restarting, full) and not the statement."""
     if isinstance(error, (PoolTimeoutError, OSError, TimeoutError)):
         return True
     if not isinstance(error, DBAPIError):
-        # SQLAlchemy does not wrap what asyncpg raises on connecting, nor what passes it by (`statements`).
-        return isinstance(error, DRIVER_ERRORS) and (is_dead(error) or sqlstate(error).startswith(_AWAY_CLASSES))
+        # SQLAlchemy does not wrap errors that asyncpg raises on connecting, nor those of `statements`, which bypass it.
+        return isinstance(error, DRIVER_ERRORS) and (is_dead(error) or sqlstate(error).startswith(_UNAVAILABLE_CLASSES))
     if error.connection_invalidated or isinstance(error, InterfaceError):
         return True
     code = sqlstate(error)
     if not code and error.statement is None:
-        # The driver complains before there is a statement: of the connection that the pool had for us. The pool has
-        # closed it by now.
+        # The driver failed before any statement, so the connection from the pool is broken. The pool has closed it by
+        # now.
         return True
-    return code.startswith(_AWAY_CLASSES) or (not code and isinstance(error, OperationalError))
+    return code.startswith(_UNAVAILABLE_CLASSES) or (not code and isinstance(error, OperationalError))

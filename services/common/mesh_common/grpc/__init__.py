@@ -1,1 +1,1 @@
-"""How services call each other: the one server, the one client, who may call what, and errors on the wire."""
+"""Calls between services: the server, the client, the allowed edges, service tokens, TLS and errors on the wire."""

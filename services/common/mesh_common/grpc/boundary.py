@@ -1,8 +1,8 @@
-"""The edge of every gRPC service: who calls, for whom, until when; and what leaves when something goes wrong.
+"""The edge of every gRPC service: checks the caller, the subject and the deadline, and translates errors.
 
 One interceptor does all of it, in this order: trace, service token, allowed edge, subject, deadline, the servicer,
-errors, one log line, metrics. It catches everything, as HTTP's boundary (the gateway's observer) does; besides them
-only the agent's execution and the job worker do, so that one run or job fails alone.
+errors, one log line, metrics. It catches every exception, as HTTP's boundary (the gateway's observer) does. Apart from
+these two, only the agent's execution and the job worker do, so that a failing run or job does not affect others.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from mesh_common.subject import Subject, parse_subject
 
 log = structlog.get_logger()
 
-# Probes and tools: no user's thing is reachable through them.
+# For probes and tools. No user's data is reachable through these services.
 _OPEN_PREFIXES: Final = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 _SERVER_FAULTS: Final = frozenset({"INTERNAL", "UNKNOWN", "UNAVAILABLE"})
 
 Context = grpc.aio.ServicerContext[Any, Any]
-type Handler = grpc.RpcMethodHandler[Any, Any]  # lazy: grpcio has this generic in its stubs only
+type Handler = grpc.RpcMethodHandler[Any, Any]  # lazy, because it is generic only in grpcio's stubs
 
 
 class BoundaryInterceptor(grpc.aio.ServerInterceptor):
@@ -77,7 +77,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
         return serve
 
     def _stream(self, method: str, behaviour: Any) -> Any:
-        # Writes instead of yielding: grpc leaves a generator whose caller went away to the garbage collector, which
+        # Writes instead of yielding: if the caller disconnects, grpc leaves a generator to the garbage collector, which
         # closes it later and in another context, where neither the caller nor the span can be reset.
         async def serve(request: Message, context: Context) -> None:
             call = _Call(method, context)
@@ -104,13 +104,13 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
         if service not in ALLOWED_CALLERS.get(method, frozenset()):
             raise PermissionDenied(f"{service} may not call {method}.", reason="EDGE_NOT_ALLOWED")
         left_s = context.time_remaining()
-        # The stubs forget that a call without a deadline gives None here.
+        # This is None for a call without a deadline; the stubs omit that.
         deadline_s = None if left_s is None else time.monotonic() + left_s  # type: ignore[redundant-expr]
         return Caller(service, _subject(metadata), deadline_s)
 
 
 class _Call:
-    """One call being served: its span, its log line and its metric."""
+    """The span, log line and metrics of one call being served."""
 
     def __init__(self, method: str, context: Context) -> None:
         self._rpc = method.removeprefix("/")
@@ -120,7 +120,7 @@ class _Call:
         self.error: MeshError | None = None
 
     def sent(self) -> None:
-        """Counted at once: a stream may be open for minutes."""
+        """Counts the response now, not at the end: a stream may be open for minutes."""
         self._messages.inc()
 
     @contextmanager
@@ -148,9 +148,9 @@ class _Call:
             otel_context.detach(token)
 
     def failed(self, error: Exception) -> None:
-        """Keeps a MeshError as it is; logs anything else with its text, which never leaves the process."""
+        """Keeps a MeshError. Logs any other error with its text, which never leaves the process."""
         if isinstance(error, MeshError):
-            # Its traceback holds frames that hold this call: a cycle, with the whole request in it.
+            # Its traceback refers to frames that refer to this call: a reference cycle that would keep the request.
             self.error = error.with_traceback(None)
         else:
             log.error("rpc.crashed", rpc=self._rpc, exc_info=error)
@@ -159,13 +159,13 @@ class _Call:
             self._span.set_status(Status(StatusCode.ERROR, self.error.reason))
 
     async def abort(self) -> None:
-        """Ends the call by its error; gRPC raises its AbortError again once the servicer's coroutine is through."""
+        """Ends the call with its error. gRPC raises the AbortError again when the servicer's coroutine has returned."""
         try:
             await self._context.abort_with_status(
                 to_status(self.error or Internal("Something went wrong on our side."))
             )
         except grpc.aio.AbortError as aborted:
-            # gRPC keeps it beside the context, which frames of its traceback hold: a cycle, as above.
+            # gRPC stores it with the context, to which frames of its traceback refer: a cycle, as above.
             aborted.__traceback__ = None
 
     def _log(self, code: str, seconds: float) -> None:
@@ -179,7 +179,7 @@ def _metadata(context: Context) -> Mapping[str, str]:
 
 
 def _subject(metadata: Mapping[str, str]) -> Subject | None:
-    """Whom the call acts for. Release 0.1.0 names the user alone, which means their personal organisation."""
+    """The subject of the call. Release 0.1.0 sends only the user, which means their personal organisation."""
     user = _user(metadata)
     text = metadata.get(SUBJECT_METADATA)
     if text is None:

@@ -1,4 +1,4 @@
-"""The one way services call each other: channel, service token, subject, deadline, trace, error, metric."""
+"""The client that all calls between services use: channel, service token, subject, deadline, trace, errors, metric."""
 
 import asyncio
 import time
@@ -24,11 +24,11 @@ from mesh_common.process.tls_files import ChannelTls, TlsMaterial
 from mesh_common.subject import Subject
 
 USER_METADATA: Final = "mesh-on-behalf-of"
-"""The user alone: what release 0.1.0 sends and reads. The next release sends it no more."""
+"""The user id, which is all that release 0.1.0 sends and reads. The next release no longer sends it."""
 SUBJECT_METADATA: Final = "mesh-subject"
 Metadata = tuple[tuple[str, str], ...]
 
-# Retries are the channel's, on UNAVAILABLE, and only for calls that change nothing or are idempotent by an id.
+# The channel retries these on UNAVAILABLE: they change nothing or are idempotent by an id.
 _IDEMPOTENT: Final = (
     (
         "mesh.auth.v1.AuthService",
@@ -85,23 +85,25 @@ _SERVICE_CONFIG: Final = orjson.dumps(
 _CHANNEL_OPTIONS: Final = (
     ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.enable_retries", 1),
-    # A cut network gives no reset, and a frozen peer no answer: pings tell both from a model that thinks, within
-    # 4.5 s. That is below the 5 s that unary calls have, so they are retried elsewhere, and within a takeover's 10 s.
+    # A severed network sends no reset, and a frozen peer sends nothing. Pings tell both apart from a silent model,
+    # within 4.5 s. That is less than the 5 s of a unary call, which is then retried at another replica, and less than
+    # the 10 s of a takeover.
     ("grpc.keepalive_time_ms", 2_000),
     ("grpc.http2.ping_timeout_ms", 2_500),
-    # The documented name. Core never starts its timer (1.85.1: https://github.com/grpc/grpc/pull/39239).
+    # The documented name; the core never starts its timer (1.85.1: https://github.com/grpc/grpc/pull/39239).
     ("grpc.keepalive_timeout_ms", 2_500),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Without it core pings twice and then waits for data, which a silent run never sends.
+    # Otherwise the core pings twice and then waits for data, which a silent run does not send.
     ("grpc.http2.max_pings_without_data", 0),
-    # A peer that restarts is tried again at once, not after gRPC's 20 s to 2 min.
+    # Reconnect to a restarting peer at once, not after gRPC's 20 s to 2 min.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # No pause but the time that one connection may take: a frozen peer takes it whole, a busy one needs some.
+    # All replicas may be new since the last DNS query. By default gRPC waits 30 s between queries; until then a client
     ("grpc.min_reconnect_backoff_ms", 1_000),
-    # Replicas may all be new since the last look, which gRPC takes every 30 s at most: 30 s without one to call.
+    # All replicas may be new since the last DNS query. By default gRPC waits 30 s between queries; meanwhile a client
+    # could have no replica to call.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    # The mesh is reached directly, whatever HTTP proxy the environment names.
+    # Connect directly, whatever HTTP proxy the environment names.
     ("grpc.enable_http_proxy", 0),
 )
 
@@ -115,8 +117,8 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """A channel to all replicas behind `target` (`dns:///name:port`, or `ipv4:…`). The caller closes it.
 
-    With `tls` both sides show certificates, and the other must be the service that `tls` names, whatever its address.
-    `shares_connections`: gRPC gives channels to one address one connection, which may be old already.
+    With `tls`, both sides present certificates, and the peer must be the service that `tls` names, whatever its
+    address. `shares_connections`: channels to the same address share one connection, which may be an old one.
     """
     options: tuple[tuple[str, Any], ...] = (
         *_CHANNEL_OPTIONS,
@@ -125,7 +127,7 @@ def open_channel(
         ("grpc.use_local_subchannel_pool", int(not shares_connections)),
     )
     if tls is None:
-        return grpc.aio.insecure_channel(target, options=options)  # noqa: TID251 - the one place
+        return grpc.aio.insecure_channel(target, options=options)  # noqa: TID251 - the only place
 
     def open_with(material: TlsMaterial) -> grpc.aio.Channel:
         return grpc.aio.secure_channel(target, channel_credentials(material), options=(*options, *tls.options()))
@@ -137,7 +139,7 @@ def open_channel(
 class ServiceCalls:
     """Calls from this service to one other (`callee`: auth, agent, memory or eval).
 
-    A call acts for the subject of the call being served; `subject` names one where work is done beside a request.
+    A call acts for the subject of the call being served. Work outside a request passes a `subject`.
     """
 
     callee: str
@@ -151,7 +153,7 @@ class ServiceCalls:
         timeout_s: float,
         subject: Subject | None = None,
     ) -> R:
-        """The answer within `timeout_s` and the caller's own deadline. Raises the callee's MeshError."""
+        """The response, within `timeout_s` and the caller's own deadline. Raises the callee's MeshError."""
         with self._observed(request) as headers:
             return await method(request, timeout=remaining_s(timeout_s), metadata=self._metadata(headers, subject))
 
@@ -164,9 +166,9 @@ class ServiceCalls:
         timeout_s: float | None,
         subject: Subject | None = None,
     ) -> AsyncIterator["ServerStream[R]"]:
-        """An open stream, cancelled when the block is left. `timeout_s` None: as long as the other side sends.
+        """An open stream, cancelled at the end of the block. `timeout_s` None: without a deadline.
 
-        The MeshError of the other side comes out of reading.
+        Reading raises the MeshError of the callee.
         """
         with self._observed(request) as headers:
             timeout = None if timeout_s is None else remaining_s(timeout_s)
@@ -186,16 +188,16 @@ class ServiceCalls:
         return _Observed(self._rpc_name(request))
 
     def _rpc_name(self, request: Message) -> str:
-        # buf's STANDARD rules hold that the request of RPC `Verb` is `VerbRequest`.
+        # buf's STANDARD rules require that the request of RPC `Verb` is `VerbRequest`.
         verb = request.DESCRIPTOR.name.removesuffix("Request")
         return f"mesh.{self.callee}.v1.{self.callee.capitalize()}Service/{verb}"
 
 
 class _Observed:
-    """One call as its caller sees it: its span, its metric, and what the other side raised as a MeshError.
+    """The span and the metric of one outgoing call. Raises the callee's error as a MeshError.
 
-    Not a generator: contextlib would keep the error that another is raised from in a frame which that error refers to,
-    a cycle of everything the caller's request held.
+    Not a generator: contextlib would keep an error that another is raised from in a frame to which that error refers, a
+    reference cycle that would keep everything in the caller's request.
     """
 
     def __init__(self, rpc: str) -> None:
@@ -206,7 +208,7 @@ class _Observed:
         )
 
     def __enter__(self) -> dict[str, str]:
-        """Headers that carry the trace on."""
+        """Headers that propagate the trace."""
         self._span = self._scope.__enter__()
         headers: dict[str, str] = {}
         propagate.inject(headers)
@@ -224,20 +226,20 @@ class _Observed:
 
 
 class ServerStream[R: Message]:
-    """The answers of one streaming call, with errors in the mesh's own words."""
+    """The responses of one streaming call. Reading raises the callee's MeshError."""
 
     def __init__(self, call: grpc.aio.UnaryStreamCall[Any, R]) -> None:
         self._call = call
 
     async def initial_metadata(self) -> dict[str, str]:
-        """What the other side sent before its first answer. Raises its MeshError when it sent none."""
+        """The metadata sent before the first response. If there is none, raises the callee's MeshError."""
         metadata = {key: value for key, value in await self._call.initial_metadata() if isinstance(value, str)}
         if not metadata and self._call.done():
             await self._raise_status()
         return metadata
 
     def cancel(self) -> None:
-        """Ends the call before its block is left."""
+        """Ends the call before the end of its block."""
         self._call.cancel()
 
     async def __aiter__(self) -> AsyncIterator[R]:

@@ -1,6 +1,6 @@
-"""Who may call what: the only edges of the mesh, as (RPC, callers). A call that is not listed is refused.
+"""The allowed callers of each RPC. A call that is not listed is rejected.
 
-The NetworkPolicies of the chart say the same for addresses.
+The NetworkPolicies of the chart enforce the same for addresses.
 """
 
 from typing import Final, Literal

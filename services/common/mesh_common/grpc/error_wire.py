@@ -1,7 +1,7 @@
-"""MeshError over gRPC: google.rpc.Status with ErrorInfo, RetryInfo and BadRequest, there and back.
+"""MeshError over gRPC: google.rpc.Status with ErrorInfo, RetryInfo and BadRequest, in both directions.
 
-https://google.aip.dev/193 decided the shape. An error leaves a service as the type it was raised as and arrives
-as that type, so no service matches on texts or codes.
+The format follows https://google.aip.dev/193. An error arrives with the type with which it was raised, so no service
+matches on texts or codes.
 """
 
 import grpc
@@ -13,10 +13,10 @@ from mesh_common import errors
 from mesh_common.errors import FieldFault, MeshError
 
 DOMAIN = "mesh"
-# The reason of the Internal that a call ends with which the other side does not know: it is of the release before.
+# The reason of the Internal that a call raises if the callee does not know the RPC: the previous release.
 UNIMPLEMENTED = "UNIMPLEMENTED"
 
-# Most specific class first: the first that fits decides the code.
+# Most specific class first: the first match decides the code.
 _CODES: tuple[tuple[type[MeshError], grpc.StatusCode, int], ...] = (
     (errors.InvalidInput, grpc.StatusCode.INVALID_ARGUMENT, code_pb2.INVALID_ARGUMENT),
     (errors.TooLarge, grpc.StatusCode.OUT_OF_RANGE, code_pb2.OUT_OF_RANGE),
@@ -32,11 +32,11 @@ _CODES: tuple[tuple[type[MeshError], grpc.StatusCode, int], ...] = (
     (errors.Internal, grpc.StatusCode.INTERNAL, code_pb2.INTERNAL),
 )
 _BY_CODE: dict[grpc.StatusCode, type[MeshError]] = {code: cls for cls, code, _ in _CODES}
-# Subclasses that share their parent's code are told apart by their reason.
+# Subclasses that share their parent's code are distinguished by their reason.
 _BY_REASON: dict[str, type[MeshError]] = {
     cls.default_reason: cls for cls in (errors.IdempotencyKeyReused, errors.QuotaExceeded)
 }
-# What users are told when a call failed below our own errors (connection refused, deadline, crash).
+# The messages for users when a call fails without one of our own errors (connection refused, deadline, crash).
 _TRANSPORT_MESSAGES = {
     grpc.StatusCode.UNAVAILABLE: "A part of the service is not reachable right now. Try again.",
     grpc.StatusCode.DEADLINE_EXCEEDED: "The service did not answer in time.",
@@ -68,7 +68,7 @@ def code_of(error: MeshError) -> grpc.StatusCode:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> MeshError:
-    """The error the other side raised, or what a failed transport means to the caller."""
+    """The error that the callee raised, or the one for a failed transport."""
     status = _status_of(error)
     info = error_details_pb2.ErrorInfo()
     if status is None or not _unpacked(status, info) or info.domain != DOMAIN:
@@ -88,7 +88,7 @@ def _transport_error(error: grpc.aio.AioRpcError) -> MeshError:
     code = error.code()
     cls = _BY_CODE.get(code, errors.Internal)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        # gRPC has one code for a message over the limit and for a server with too many calls at once.
+        # gRPC uses one code for a message over the limit and for a server with too many concurrent calls.
         if _MESSAGE_TOO_LARGE in (error.details() or ""):
             return errors.TooLarge("The message is larger than services exchange.")
         cls, code = errors.Unavailable, grpc.StatusCode.UNAVAILABLE

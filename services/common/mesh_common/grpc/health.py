@@ -1,6 +1,6 @@
-"""Health under two names (grpc.health.v1): readiness asks dependencies and the drain, liveness asks nothing.
+"""Health under two names (grpc.health.v1): readiness checks the dependencies and the drain, liveness checks nothing.
 
-The empty name answers as readiness, for probes that name no service.
+The empty name means readiness, for probes that name no service.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ LIVENESS: Final = "liveness"
 _PERIOD_S = 2.0
 
 ReadinessCheck = Callable[[], Awaitable[str | None]]
-"""None when the dependency is fine, else a short reason in plain English. Must have a deadline of its own."""
+"""None if the dependency works, else a short reason in plain English. Must have a deadline of its own."""
 
 
 class Health:
-    """Owns the health service's state; `watch` runs until cancelled, `drain` makes the service unready for good."""
+    """Owns the health service's state; `watch` runs until cancelled, `drain` makes the service unready permanently."""
 
     def __init__(self, checks: Sequence[ReadinessCheck]) -> None:
         self.servicer = health.aio.HealthServicer()

@@ -1,4 +1,4 @@
-"""A gRPC server as every service of the mesh has it: boundary, health, limits, connection age, reflection."""
+"""The gRPC server of every service of the mesh: boundary, health, limits, connection age, reflection."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,16 +13,17 @@ from mesh_common.grpc.service_tokens import ServiceTokenVerifier
 from mesh_common.grpc.tls import server_credentials
 from mesh_common.process.settings import GrpcSettings
 
-# What a stream may take to end once its connection is told to close; then it is cut and re-followed.
+# The time a stream has to end once its connection is asked to close. Then it is cut, and its client follows again.
 _CONNECTION_AGE_GRACE_MS = 60_000
-# Clients ping every 2 s (`grpc_client`), with calls and without; a server that allows less cuts them as too eager.
+# Clients ping every 2 s (`grpc.client`), with and without calls. A server that allows fewer pings closes their
+# connections (too_many_pings).
 PING_POLICY = (
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
-# Two processes that share a port by accident would each get half of the calls.
+# Otherwise two processes could share a port by accident, and each would get half of the calls.
 _OWN_PORT: Final = ("grpc.so_reuseport", 0)
-# Anyone who reaches the port may ask.
+# Anyone who reaches the port may call.
 _MAX_HEALTH_RPCS: Final = 100
 _HEALTH_OPTIONS: Final = (("grpc.max_receive_message_length", 4_096), *PING_POLICY, _OWN_PORT)
 
@@ -54,7 +55,7 @@ def build_server(
 
 
 def build_health_server(settings: GrpcSettings, health: Health) -> grpc.aio.Server | None:
-    """A second server without TLS, for health and nothing else: Kubernetes' probes speak none. None if not wanted."""
+    """A second server without TLS, for health only: Kubernetes' probes do not support TLS. None if not configured."""
     if settings.grpc_health_port is None:
         return None
     server = grpc.aio.server(options=_HEALTH_OPTIONS, maximum_concurrent_rpcs=_MAX_HEALTH_RPCS)
@@ -70,7 +71,7 @@ def _options(settings: GrpcSettings) -> tuple[tuple[str, int], ...]:
         ("grpc.max_connection_age_ms", int(settings.grpc_max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", _CONNECTION_AGE_GRACE_MS),
         *PING_POLICY,
-        # A client that froze or was cut off leaves its streams behind; nothing of ours waits for them.
+        # Ends the streams of a client that froze or lost its network.
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.http2.ping_timeout_ms", 5_000),
         _OWN_PORT,

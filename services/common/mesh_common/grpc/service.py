@@ -1,4 +1,4 @@
-"""A gRPC service from its parts: what every `bootstrap.py` opens at the end."""
+"""Builds a gRPC service from its parts; every `bootstrap.py` opens it last."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from mesh_common.process.settings import GrpcSettings
 
 log = structlog.get_logger()
 
-# What is left of the drain is never less: answers under way take some milliseconds.
+# The least time of a drain that is left for calls in progress; their responses take a few milliseconds.
 _LAST_ANSWERS_S = 1.0
 
 Drain = Callable[[], Awaitable[None]]
@@ -26,9 +26,9 @@ BackgroundTask = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class ServiceParts:
-    """What a service brings. `background` tasks run beside the server until the end; one that fails ends the process.
+    """The parts of a service. `background` tasks run concurrently with the server; if one fails, the process ends.
 
-    `before_stop` runs in the drain after the service became unready and while it still serves.
+    `before_stop` runs during the drain, when the service is no longer ready but still serves.
     """
 
     service: str
@@ -41,7 +41,7 @@ class ServiceParts:
 
 @asynccontextmanager
 async def open_grpc_service(settings: GrpcSettings, parts: ServiceParts) -> AsyncIterator[Drain]:
-    """Serves while open; gives the drain: unready, `before_stop`, then the server with what is left of `drain_s`."""
+    """Serves while open. Yields the drain: become unready, run `before_stop`, stop the server within `drain_s`."""
     health = Health(parts.readiness)
     server, port = build_server(
         settings,
@@ -75,7 +75,7 @@ async def open_grpc_service(settings: GrpcSettings, parts: ServiceParts) -> Asyn
         finally:
             await server.stop(None)
             if probes:
-                # To the end, so that a probe reads "not serving" and not a refused connection.
+                # Last, so that until then a probe reads "not serving" instead of failing to connect.
                 await probes.stop(None)
 
 

@@ -1,4 +1,4 @@
-"""Service tokens: each service signs its own, each verifies by a file of public keys. Nobody has to be up for it."""
+"""Service tokens: each service signs its own and verifies others with a file of public keys, without any call."""
 
 import time
 
@@ -8,11 +8,11 @@ from mesh_common.jwt import JWTVerifier, SigningKey, TokenType
 
 TTL_S = 300
 _REFRESH_S = TTL_S / 2
-_TOKEN_TYPE: TokenType = "service+jwt"  # noqa: S105 - a type, no secret
+_TOKEN_TYPE: TokenType = "service+jwt"  # noqa: S105 - a type, not a secret
 
 
 class ServiceTokenSigner:
-    """Gives a token for a callee, signed anew at half of its 5 minutes."""
+    """Signs tokens for callees, and replaces each after half of its 5 minutes."""
 
     def __init__(self, service: str, key: SigningKey) -> None:
         self._service = service
@@ -40,7 +40,7 @@ class ServiceTokenSigner:
 
 
 class ServiceTokenVerifier:
-    """Tells which service signed a token, by the public keys of all services."""
+    """Identifies the service that signed a token, with the public keys of all services."""
 
     def __init__(self, keys: dict[str, dict[str, str]], *, service: str) -> None:
         own_keys_only = {kid: key for kid, key in keys.items() if key.get("mesh_service") in SERVICES}

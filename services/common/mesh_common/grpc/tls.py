@@ -1,7 +1,7 @@
-"""gRPC over mutual TLS, on both sides with certificates that are renewed while the process runs.
+"""gRPC over mutual TLS, with certificates on both sides that are renewed while the process runs.
 
-cert-manager replaces the files at two thirds of a certificate's life; a process that read them once would be refused
-from the day its own expires.
+cert-manager replaces the files after two thirds of a certificate's lifetime. A process that reads them only once is
+rejected by its peers as soon as its certificate expires.
 """
 
 import time
@@ -16,14 +16,14 @@ from mesh_common.process.tls_files import TlsFiles, TlsMaterial
 
 log = structlog.get_logger()
 
-# Three calls of stat() that often; a certificate is replaced weeks before it ends.
-_LOOK_EVERY_S: Final = 10.0
+# Costs three calls of stat(). A certificate is replaced weeks before it expires.
+_CHECK_EVERY_S: Final = 10.0
 
 type _Make = Callable[[grpc.aio.Channel], Callable[..., Any]]
 
 
 class TlsWatch:
-    """The material of three files, and what replaces it."""
+    """The contents of three files, and their replacement."""
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
@@ -31,7 +31,7 @@ class TlsWatch:
         self.first = files.read()
 
     def renewed(self) -> TlsMaterial | None:
-        """New material, once; None while there is none, or while it is half written."""
+        """New material, once. None if there is none, or if it is only partly written."""
         try:
             version = self._files.version()
             if version == self._version:
@@ -46,12 +46,12 @@ class TlsWatch:
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """A client must show a certificate of the mesh. gRPC asks at each handshake whether there are new ones."""
+    """Requires a client certificate of the mesh. gRPC checks for renewed files at each handshake."""
     watch = TlsWatch(files)
 
     def renewed() -> grpc.ServerCertificateConfiguration:
         material = watch.renewed()
-        # None stands for no change; the stubs do not know it.
+        # None means no change, which the stubs omit.
         return _server_configuration(material) if material else cast("grpc.ServerCertificateConfiguration", None)
 
     return grpc.dynamic_ssl_server_credentials(
@@ -69,28 +69,28 @@ def _server_configuration(material: TlsMaterial) -> grpc.ServerCertificateConfig
 
 
 class RenewingChannel(grpc.aio.Channel):
-    """Calls go over the channel of the newest certificate; gRPC's own can't change its credentials."""
+    """Sends calls over the channel with the newest certificate, because gRPC cannot replace a channel's credentials."""
 
     def __init__(
         self,
         open_with: Callable[[TlsMaterial], grpc.aio.Channel],
         files: TlsFiles,
         *,
-        look_every_s: float = _LOOK_EVERY_S,
+        check_every_s: float = _CHECK_EVERY_S,
     ) -> None:
         self._open_with = open_with
         self._watch = TlsWatch(files)
-        self._look_every_s = look_every_s
-        self._looked_at_s = time.monotonic()
+        self._check_every_s = check_every_s
+        self._checked_at_s = time.monotonic()
         self._newest = open_with(self._watch.first)
         self._former: grpc.aio.Channel | None = None
 
     def newest(self) -> grpc.aio.Channel:
         now_s = time.monotonic()
-        if now_s - self._looked_at_s >= self._look_every_s:
-            self._looked_at_s = now_s
+        if now_s - self._checked_at_s >= self._check_every_s:
+            self._checked_at_s = now_s
             if material := self._watch.renewed():
-                # Calls under way end on the former one. What is left of the one before it is nothing: servers close
+                # Calls in progress end on the former channel. The one before it is unused by now, because servers close
                 # connections by age, within minutes.
                 self._former, self._newest = self._newest, self._open_with(material)
         return self._newest
@@ -131,7 +131,7 @@ class RenewingChannel(grpc.aio.Channel):
 
 
 class _Renewing:
-    """One method of a stub, made anew for each new channel."""
+    """One method of a stub, created again for each new channel."""
 
     def __init__(self, channel: RenewingChannel, make: _Make) -> None:
         self._channel = channel

@@ -1,8 +1,8 @@
 """A job queue in a service's own schema: `FOR UPDATE SKIP LOCKED`, leases, back-off.
 
-Why not a library (docs/adr/0002): ours must follow the schema's roles and row-level security, be written in the
-same transaction as the thing it is about, and carry the subject and the trace. A job survives `kill -9` of its worker:
-its lease runs out and another claims it, so handlers are idempotent.
+It is not a library (docs/adr/0002) because it must follow the schema's roles and row-level security, be written in the
+same transaction as the row it concerns, and carry the subject and the trace. A job survives `kill -9` of its worker:
+its lease expires and another worker claims it. Handlers must therefore be idempotent.
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ from mesh_common.jobs.queue_sql import JobStatements
 from mesh_common.process.telemetry import carried_context
 from mesh_common.subject import Subject
 
-# 1 s, 2 s, 4 s … up to 5 minutes: a callee that restarts is met soon, one that is down is not hammered.
+# 1 s, 2 s, 4 s … up to 5 minutes: soon enough for a callee that restarts, and no hammering of one that is down.
 _BACKOFF_BASE_S = 1.0
 _BACKOFF_MAX_S = 300.0
-# Far beyond the longest back-off, far below what a float can hold.
+# Far above the longest back-off, far below the range of a float.
 _MAX_DOUBLINGS = 30
 _MAX_DELAYS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be queued; `delay_s` from now. Of the subject, the organisation and the user are kept."""
+    """A job to queue, due in `delay_s`. Of the subject, only the organisation and the user are stored."""
 
     kind: str
     key: str
@@ -42,7 +42,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One claimed job. `attempt` counts from 1; `trace_context` are the W3C headers of the call that queued it."""
+    """One claimed job. `attempt` counts from 1; `trace_context` holds the W3C headers of the call that queued it."""
 
     id: UUID
     kind: str
@@ -51,11 +51,11 @@ class Job:
     trace_context: dict[str, str]
     attempt: int
     version: int
-    """Counts how often the job was renewed while it was queued."""
+    """How often the job was renewed while it was queued."""
 
 
 def job_table(metadata: MetaData, name: str = "jobs") -> Table:
-    """The table, for a service's `tables.py`; the service's migrations make it."""
+    """The table, for a service's `tables.py`; the service's migrations create it."""
     return Table(
         name,
         metadata,
@@ -76,21 +76,20 @@ def job_table(metadata: MetaData, name: str = "jobs") -> Table:
 
 
 class JobQueue:
-    """One queue. Every method runs inside a unit of work of the caller's and commits nothing."""
+    """One queue. Every method runs inside the caller's unit of work and commits nothing."""
 
     def __init__(self, table: Table) -> None:
         self._sql = JobStatements.of(table.fullname)
 
     async def add(self, connection: AsyncConnection, job: NewJob) -> bool:
-        """Queues a job; False when one of this (kind, key) is queued already, which then stays as it is."""
+        """Queues a job. False, without any change, if one with this (kind, key) is already queued."""
         return await self._sql.add.count(connection, _parameters(job)) == 1
 
     async def renew(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
-        """Queues jobs, or puts queued ones off by `delay_s` more (debounce), at most to ten delays after their birth.
+        """Queues jobs, or postpones queued ones to `delay_s` from now (debounce), in one round trip.
 
-        All in one round trip.
-
-        A job renewed while it is worked on is worked on once more; one in back-off stays in it.
+        A job is postponed until at most ten delays after its creation. A job renewed while it is being processed is
+        processed once more. A job in back-off keeps its due time.
         """
         await self._sql.renew.rows_of_each(
             connection, [{**_parameters(job), "longest_s": job.delay_s * _MAX_DELAYS} for job in jobs]
@@ -102,29 +101,29 @@ class JobQueue:
         return [Job(id_, kind, Subject(org, user), *others) for id_, kind, org, user, *others in rows]
 
     async def finish(self, connection: AsyncConnection, jobs: Sequence[Job]) -> int:
-        """Takes jobs off the queue; those that were renewed meanwhile are due again instead: how many.
+        """Deletes jobs from the queue, or makes them due again if they were renewed meanwhile. Returns how many were.
 
-        One whose lease was lost to another worker, or that was deleted, stays as it is.
+        Ignores a job that was deleted or whose lease another worker has taken over.
         """
-        # One order for all who lock several.
+        # The same order for everyone who locks several rows, so that they cannot deadlock.
         done = [
             {"id": job.id, "attempt": job.attempt, "version": job.version}
             for job in sorted(jobs, key=lambda job: job.id)
         ]
-        gone = {row["id"] for row in await self._sql.finish.rows_of_each(connection, done)}
-        left = [each for each in done if each["id"] not in gone]
-        return len(await self._sql.begin_anew.rows_of_each(connection, left)) if left else 0
+        deleted = {row["id"] for row in await self._sql.finish.rows_of_each(connection, done)}
+        remaining = [each for each in done if each["id"] not in deleted]
+        return len(await self._sql.begin_anew.rows_of_each(connection, remaining)) if remaining else 0
 
     async def retry_later(self, connection: AsyncConnection, job: Job) -> None:
-        """Gives the job back, due after a back-off that doubles with each attempt."""
+        """Releases the job, due after a back-off that doubles with each attempt."""
         delay_s = min(_BACKOFF_BASE_S * 2 ** min(job.attempt - 1, _MAX_DOUBLINGS), _BACKOFF_MAX_S)
         parameters = {"id": job.id, "attempt": job.attempt, "delay_s": delay_s}
         await self._sql.retry_later.count(connection, parameters)
 
     async def oldest_due_age_s(self, connection: AsyncConnection) -> float:
-        """For how long the oldest job that is not done should have been, in seconds; 0.0 when there is none.
+        """How long the oldest unfinished job has been due, in seconds; 0.0 if no job is due.
 
-        Counted from when it was due first: a job in back-off waits as well, and it is what an alert is about.
+        Counted from the time it was first due, because an alert must also cover jobs in back-off.
         """
         row = await self._sql.oldest_due_age.row(connection, {})
         return float((row and row["age_s"]) or 0.0)

@@ -19,7 +19,7 @@ _RENEW = f"""
         due_at = CASE WHEN job.attempt = 0 THEN {_RENEWED} ELSE job.due_at END,
         first_due_at = CASE WHEN job.attempt = 0 THEN {_RENEWED} ELSE job.first_due_at END
 """
-# A CTE, which PostgreSQL runs once: a subquery in IN may run once a row, and then exceed its limit.
+# A CTE, which PostgreSQL executes once. A subquery in IN may be executed once per row and then exceed its LIMIT.
 _CLAIM = """
     WITH due AS (
         SELECT id FROM {table}
@@ -33,8 +33,8 @@ _CLAIM = """
     RETURNING job.id, job.kind, coalesce(job.org_id, job.user_id), job.user_id, job.payload,
               job.trace_context, job.attempt, job.version
 """
-# For one job each, and run for many at once: a list of ids is joined by a plan that was made when the table was small,
-# and reads all of it.
+# One job per statement, sent for many jobs at once. A join with a list of ids would use a plan that was cached when
+# the table was small and that reads the whole table.
 _FINISH = "DELETE FROM {table} WHERE id = :id AND attempt = :attempt AND version = :version RETURNING id"
 _BEGIN_ANEW = """
     UPDATE {table} SET leased_until = NULL, attempt = 0, due_at = now(), first_due_at = now()
@@ -62,7 +62,7 @@ class JobStatements:
 
     @classmethod
     def of(cls, table: str) -> Self:
-        """`table` is a name of our own code's, with its schema."""
+        """`table` is a name from our own code, including the schema."""
 
         def on_table(verb: str, sql: str) -> Statement:
             return Statement(f"{table}.{verb}", sql.replace("{table}", table))
