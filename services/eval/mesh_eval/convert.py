@@ -1,4 +1,4 @@
-"""Proto to domain and back. Bounds are those of eval.proto."""
+"""Proto to domain and back. The bounds are documented in eval.proto."""
 
 from collections.abc import Sequence
 
@@ -75,7 +75,7 @@ def _text(field: str, text: str, max_chars: int) -> str:
 
 
 def _without_nul(field: str, text: str) -> str:
-    # PostgreSQL stores every character but this one.
+    # The only character that PostgreSQL cannot store.
     if "\x00" in text:
-        raise InvalidInput.of_field(field, "must not hold a NUL character")
+        raise InvalidInput.of_field(field, "must not contain NUL characters")
     return text

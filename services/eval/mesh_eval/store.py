@@ -79,7 +79,7 @@ class PostgresEvalStore:
         return bool((await self._connection.execute(statement)).scalar())
 
     def _key(self, run_id: UUID) -> str:
-        # With the user in it, nobody can take another's run off the queue by submitting its id first.
+        # Contains the user, so that nobody can keep another user's run out of the queue by submitting its id first.
         return f"{self._user_id}:{run_id}"
 
     def _row(self, run: JudgedRun, score: Score) -> dict[str, Any]:

@@ -17,16 +17,16 @@ from mesh_eval.ports import JudgeModel, Question, UnitOfWork
 
 log = structlog.get_logger()
 
-# The first try is the repeatable one; a model that gave nonsense at 0 gives the same nonsense again at 0.
+# The first try, at 0, is repeatable. A model that gave an invalid answer at 0 would give the same one again at 0.
 _TEMPERATURE_STEP = 0.4
 _BUSY_RETRY_AFTER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitRun:
-    """Queues a run for judging, once, also when it was judged long ago. `wake` tells this replica's worker.
+    """Queues a run for judging, unless it is queued or was ever judged. `wake` wakes this replica's worker.
 
-    Raises: Unavailable when as many of the user's runs wait as may; the agent's outbox comes back with it.
+    Raises: Unavailable if the user has too many pending runs; the agent's outbox submits the run again later.
     """
 
     uow: UnitOfWork
@@ -36,9 +36,9 @@ class SubmitRun:
     async def __call__(self, subject: Subject, run: JudgedRun) -> None:
         async with self.uow.as_subject(subject) as store:
             is_new = await store.queue(run)
-            # Afterwards, so that a run that is queued or judged already is never refused. The error undoes it.
+            # Checked last, so that a run that is already queued or judged is never rejected. The error rolls back.
             if is_new and await store.count_queued() > self.max_queued_runs:
-                raise Unavailable("Too many runs wait to be judged.", retry_after_s=_BUSY_RETRY_AFTER_S)
+                raise Unavailable("Too many runs are waiting to be judged.", retry_after_s=_BUSY_RETRY_AFTER_S)
         if is_new:
             self.wake()
 
@@ -56,7 +56,7 @@ class ListScores:
 class JudgeRun:
     """Judges a run by every metric and stores all scores in one transaction, or none.
 
-    Raises: Unavailable when the judge or the database is away; nothing is stored then.
+    Raises: Unavailable if the judge or the database is unavailable; nothing is stored then.
     """
 
     uow: UnitOfWork
@@ -66,7 +66,7 @@ class JudgeRun:
     tries: int
     max_input_bytes: int
     has_reasoning: bool = True
-    """False where the judge is asked for the score alone."""
+    """False if the judge is asked only for the score."""
 
     async def __call__(self, subject: Subject, run: JudgedRun) -> None:
         if await self._is_judged(subject, run.id):
@@ -78,7 +78,7 @@ class JudgeRun:
             SCORES.labels(score.name, score.status).inc()
 
     async def _is_judged(self, subject: Subject, run_id: UUID) -> bool:
-        # A worker that died between storing and taking the job off the queue has left us a finished job.
+        # A worker that died after it stored the scores and before it deleted the job left a job that is already done.
         async with self.uow.as_subject(subject) as store:
             return await store.is_judged(run_id)
 
@@ -106,7 +106,7 @@ class JudgeRun:
         )
 
     async def _verdict(self, judge: Judge, run: JudgedRun) -> Verdict | None:
-        """None when no try gave a valid answer."""
+        """None if no try returned a valid answer."""
         for attempt in range(self.tries):
             try:
                 answer = await self.model.answer(self._question(judge, run, attempt))
@@ -125,7 +125,7 @@ class JudgeRun:
 
 
 def _add_result(span: Span, name: str, verdict: Verdict | None) -> None:
-    """The event of the GenAI conventions, without the reasoning: texts about users stay out of telemetry."""
+    """Adds the event of the GenAI conventions, without the reasoning: texts about users stay out of telemetry."""
     outcome: dict[str, str | float] = (
         {"gen_ai.evaluation.score.value": verdict.value} if verdict else {"error.type": "invalid_answer"}
     )

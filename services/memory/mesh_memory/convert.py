@@ -31,7 +31,7 @@ _SPEAKERS: Final = {memory_pb2.TURN_ROLE_USER: Speaker.USER, memory_pb2.TURN_ROL
 
 
 def recall_query(request: memory_pb2.RecallRequest) -> tuple[str, int]:
-    """The text to recall for, of which the first 2,000 characters count, and how many to recall."""
+    """The text to recall for, cut to 2,000 characters, and the maximum number of memories."""
     query = _text("query", request.query, _MAX_MESSAGE_CHARACTERS)
     return query[:MAX_TEXT_CHARACTERS], _limit(request.limit, _RECALL_LIMIT, _MAX_RECALL_LIMIT)
 
@@ -52,7 +52,7 @@ def turn(request: memory_pb2.RememberRequest) -> Turn:
 
 
 def fact_text(text: str) -> str:
-    """The text as it is kept: in one line, with single spaces."""
+    """The text as it is stored: on one line, with single spaces."""
     return tidy(_text("text", text, MAX_TEXT_CHARACTERS))
 
 
@@ -87,7 +87,7 @@ def page_to_proto(page: Page) -> memory_pb2.ListMemoriesResponse:
 
 
 def cursor_of(position: Position) -> str:
-    """Opaque to clients: when, in microseconds since 1970, and which."""
+    """Opaque to clients: the creation time in microseconds since 1970, and the memory's id."""
     microseconds = (position.created_at - _EPOCH) // _MICROSECOND
     return base64.urlsafe_b64encode(microseconds.to_bytes(8) + position.memory_id.bytes).decode()
 
@@ -95,11 +95,11 @@ def cursor_of(position: Position) -> str:
 def _position(cursor: str) -> Position:
     try:
         raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
-        # UUID refuses what is too short or too long.
+        # UUID rejects a value that is too short or too long.
         memory_id = UUID(bytes=raw[8:])
         created_at = _EPOCH + int.from_bytes(raw[:8]) * _MICROSECOND
     except (binascii.Error, ValueError, OverflowError):
-        raise InvalidInput.of_field("cursor", "is not a cursor this service gave") from None
+        raise InvalidInput.of_field("cursor", "is not a cursor from this service") from None
     return Position(created_at, memory_id)
 
 
@@ -109,7 +109,7 @@ def _message(number: int, message: memory_pb2.TurnMessage) -> Message:
     if speaker is None:
         raise InvalidInput.of_field(f"{field}.role", "must be user or assistant")
     if message.content == "":
-        # A model may answer with tool calls alone.
+        # An answer of a model may contain only tool calls.
         return Message(speaker, "")
     return Message(speaker, _bounded(f"{field}.content", message.content, _MAX_MESSAGE_CHARACTERS))
 

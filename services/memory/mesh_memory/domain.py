@@ -14,8 +14,8 @@ MemoryId = NewType("MemoryId", UUID)
 Vector = list[float]
 
 MAX_TEXT_CHARACTERS: Final = 2_000
-# Shorter messages are greetings or thanks; "I'm Ada" has seven bytes. Bytes, because a Korean syllable says more than a
-# letter.
+# Shorter messages are greetings or thanks; "I'm Ada" has seven bytes. Bytes, because one Korean syllable carries more
+# meaning than one letter.
 MIN_VERBATIM_BYTES: Final = 7
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")  # noqa: RUF001 - full-width marks are intended
 _QUESTION_MARKS: Final = ("?", "？")  # noqa: RUF001 - the full-width mark is intended

@@ -1,4 +1,4 @@
-"""proto in, use case, proto out."""
+"""Translates between protobuf and the use cases."""
 
 from dataclasses import dataclass
 from typing import Any, Final, override

@@ -1,4 +1,4 @@
-"""The tables of the schema `memory`, as migrations/ makes them."""
+"""The tables of the schema `memory`, as migrations/ creates them."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""The story of memory: a turn is queued, its facts are kept, and a later message finds them."""
+"""The use cases of memory: queue a turn, store its facts, and find them for a later message."""
 
 import asyncio
 import time
@@ -20,11 +20,11 @@ from mesh_memory.ports import Embedder, Extractor, MemoryStore, UnitOfWork
 
 log = structlog.get_logger()
 
-# How many of the user's own memories, the nearest to what was said, are shown to the model that extracts.
+# How many of the user's memories, the nearest to the turn, the extraction model sees.
 _KNOWN_LIMIT = 10
 _NEIGHBOURS = 5
 _BUSY_RETRY_AFTER_S = 30.0
-# A user's memories do not become fewer by waiting, but a client must be told something.
+# Waiting does not free memories, but the error requires a value.
 _FULL_RETRY_AFTER_S = 3_600.0
 
 
@@ -42,16 +42,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class FindMemories:
-    """Recall and search: exact, among the user's own memories, best first."""
+    """Recall and search: exact, among the user's own memories, best match first."""
 
     unit_of_work: UnitOfWork
     embedder: Embedder
     limits: Limits
 
     async def recall(self, subject: Subject, query: str, limit: int) -> list[Memory]:
-        """What matters for a message: nothing below the least similarity.
+        """The memories relevant to a message: none below the minimum similarity.
 
-        Raises DeadlineExceeded when the budget, the caller's deadline but 300 ms at most, is used up.
+        Raises DeadlineExceeded after `recall_timeout_s`, or earlier if the caller's deadline is nearer.
         """
         budget_s = remaining_s(self.limits.recall_timeout_s)
         async with _recalling(budget_s):
@@ -59,7 +59,7 @@ class FindMemories:
             return await self._nearest(subject, vector, limit, self.limits.recall_min_similarity)
 
     async def search(self, subject: Subject, query: str, limit: int) -> list[Memory]:
-        """The nearest, however far they are."""
+        """The nearest memories, without a minimum similarity."""
         vector = await self.embedder.query(query, timeout_s=remaining_s(self.limits.embedding_timeout_s))
         return await self._nearest(subject, vector, limit, -1.0)
 
@@ -73,7 +73,7 @@ class FindMemories:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Queues a turn, once a run."""
+    """Queues a turn, once per run."""
 
     unit_of_work: UnitOfWork
     wake_worker: Callable[[], None]
@@ -82,7 +82,7 @@ class Remember:
     async def __call__(self, subject: Subject, turn: Turn) -> None:
         async with self.unit_of_work(subject) as store:
             if await store.count_queued() >= self.limits.max_queued_turns:
-                raise Unavailable("Too many turns wait to be remembered.", retry_after_s=_BUSY_RETRY_AFTER_S)
+                raise Unavailable("Too many turns are waiting to be remembered.", retry_after_s=_BUSY_RETRY_AFTER_S)
             is_new = await store.queue(turn)
         if is_new:
             self.wake_worker()
@@ -90,9 +90,9 @@ class Remember:
 
 @dataclass(frozen=True, slots=True)
 class KeepTurn:
-    """What the worker does with a queued turn: extract its facts, and keep those that are new.
+    """Processes a queued turn: extracts its facts and stores those that are new.
 
-    Idempotent by run. Stores nothing for a run that the user made us forget meanwhile.
+    Idempotent by run. Stores nothing if the user deleted all memories meanwhile.
     """
 
     unit_of_work: UnitOfWork
@@ -127,12 +127,12 @@ class KeepTurn:
         return [memory.text for memory in known]
 
     async def _keep(self, store: MemoryStore, candidates: list[NewMemory]) -> int:
-        room = self.limits.max_memories - await store.count()
+        capacity = self.limits.max_memories - await store.count()
         kept = 0
         for candidate in candidates:
             if await self._is_known(store, candidate):
                 SKIPPED.labels("duplicate").inc()
-            elif kept >= room:
+            elif kept >= capacity:
                 SKIPPED.labels("full").inc()
                 log.warning("memory.full", run_id=str(candidate.run_id))
             else:
@@ -153,14 +153,14 @@ class KeepTurn:
 
 @dataclass(frozen=True, slots=True)
 class EditMemories:
-    """What users do with their memories themselves. Another user's memory is not found."""
+    """Changes that users make to their memories. Another user's memory counts as not found."""
 
     unit_of_work: UnitOfWork
     embedder: Embedder
     limits: Limits
 
     async def create(self, subject: Subject, text: str) -> Memory:
-        """The memory kept, or the one that has this text already. Raises QuotaExceeded when the user has too many."""
+        """The new memory, or an existing one with this text. Raises QuotaExceeded if the user has too many."""
         vector = await self._vector(text)
         async with self.unit_of_work(subject) as store:
             await store.lock()
@@ -168,12 +168,12 @@ class EditMemories:
                 return known
             if await store.count() >= self.limits.max_memories:
                 raise QuotaExceeded(
-                    f"You have {self.limits.max_memories} memories, the most that are kept. Delete some first.",
+                    f"You have {self.limits.max_memories} memories, which is the maximum. Delete some first.",
                     retry_after_s=_FULL_RETRY_AFTER_S,
                 )
             memory = await store.add(NewMemory(text, Origin.WRITTEN, None, self.embedder.space, vector))
         if memory is None:
-            # Every writer holds the lock; only an older release would not.
+            # Every writer holds the lock; only an older release might not.
             raise Unavailable("The memory is being written elsewhere. Try again.")
         KEPT.labels(Origin.WRITTEN.value).inc()
         return memory
@@ -192,7 +192,7 @@ class EditMemories:
         return Page(memories[:limit], Position(last.created_at, last.id))
 
     async def update(self, subject: Subject, memory_id: UUID, text: str) -> Memory:
-        """The memory with its new text and vector. Raises AlreadyExists when another has this text."""
+        """The memory with its new text and vector. Raises AlreadyExists if another memory has this text."""
         vector = await self._vector(text)
         async with self.unit_of_work(subject) as store:
             return _found(await store.change(MemoryId(memory_id), text, self.embedder.space, vector))
@@ -203,7 +203,7 @@ class EditMemories:
                 raise _unknown()
 
     async def delete_all(self, subject: Subject) -> int:
-        """Forgets all, also what is queued and what a worker has in its hands right now."""
+        """Deletes all memories, all queued turns, and the result of a turn being processed."""
         async with self.unit_of_work(subject) as store:
             await store.lock()
             await store.drop_queue()
@@ -218,7 +218,7 @@ class EditMemories:
 
 @asynccontextmanager
 async def _recalling(budget_s: float) -> AsyncIterator[None]:
-    """Holds the budget and counts what became of the recall."""
+    """Enforces the budget and records the outcome of the recall."""
     started_s = time.perf_counter()
     outcome = "cancelled"
     try:

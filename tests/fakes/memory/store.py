@@ -110,7 +110,7 @@ class FakeMemoryStore:
             return None
         same = await self.same_text(text)
         if same and same.id != memory_id:
-            raise AlreadyExists("Another memory says the same.")
+            raise AlreadyExists("Another memory has the same text.")
         self.rows.memories[memory_id] = replace(memory, text=text, updated_at=utc_now())
         self.rows.vectors[memory_id] = (space, vector)
         return self.rows.memories[memory_id]
