@@ -1,4 +1,4 @@
-"""What a comparison with another commit is made of."""
+"""The comparison of a commit with another one."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from bench.baseline import check_out, compared
 
 
 def test_ratios_are_of_pairs_that_were_measured_one_after_the_other() -> None:
-    """The machine was half as fast for the second pair; both say the same."""
+    """The machine was half as fast for the second pair; both pairs have the same ratio."""
     before = [dict.fromkeys(("gateway", "agent", "auth", "memory", "eval", "postgres", "total"), cpu) for cpu in (4, 8)]
     after = [{name: cpu / 2 for name, cpu in one.items()} for one in before]
 

@@ -1,4 +1,4 @@
-"""What counts as found, by comparing all."""
+"""Which memories count as found, determined by comparing all of them."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ QUERY = np.array([1.0, 0.0], dtype=np.float32)
 
 @pytest.fixture
 def owner() -> Owner:
-    """From the nearest to the farthest; the second and third are just as near."""
+    """Memories from the nearest to the farthest; the second and third are equally near."""
     vectors = np.array([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0]], dtype=np.float32)
     return Owner(UserId(new_id()), IDS, vectors)
 

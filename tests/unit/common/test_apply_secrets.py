@@ -1,4 +1,4 @@
-"""`secrets --apply`: a set is made whole or not at all, whenever the process dies and whoever else runs."""
+"""`secrets --apply` creates a complete set or nothing, whenever the process dies and whatever runs concurrently."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -80,7 +80,7 @@ def test_secret_of_another_source_is_not_mixed_into_an_unfinished_set() -> None:
 
 
 class _Rival(FakeSecretStore):
-    """Another run goes through, whole or in part, before the first change of this one."""
+    """Performs another run, completely or in part, before the first change of this one."""
 
     rival_dies_after: int | None = None
     has_run: bool = False
@@ -105,7 +105,7 @@ def test_two_runs_at_once_make_one_set(dies_after: int | None) -> None:
     assert contents(store) == SETS[1]
 
 
-def test_secret_made_by_somebody_else_in_between_is_told() -> None:
+def test_secret_created_meanwhile_by_another_is_reported() -> None:
     class Beaten(FakeSecretStore):
         def create(self, secret: Mapping[str, Any]) -> bool:
             if secret["metadata"]["name"] == "demo-eval":
@@ -120,7 +120,7 @@ def test_secret_made_by_somebody_else_in_between_is_told() -> None:
     assert JOURNAL_NAME in store.secrets
 
 
-def test_journal_that_is_none_is_told_without_its_content() -> None:
+def test_invalid_journal_is_reported_without_its_content() -> None:
     store = FakeSecretStore()
     store.create(manifest(JOURNAL_NAME, {"secrets.json": "{hush"}))
 

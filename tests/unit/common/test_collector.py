@@ -1,4 +1,4 @@
-"""The garbage collector around a start."""
+"""The garbage collector during a start and after it."""
 
 import asyncio
 import gc
@@ -41,7 +41,7 @@ async def test_a_service_collects_again_once_it_is_open() -> None:
     assert collects == [False, True]
 
 
-def test_what_the_start_made_is_not_looked_at_again() -> None:
+def test_objects_created_by_the_start_are_not_scanned_again() -> None:
     pause_collector()
     resume_collector()
 

@@ -1,4 +1,4 @@
-"""Events cross the wire whole, all kinds of them, and those of a newer release as far as they can."""
+"""Every kind of event survives the wire unchanged; of a newer release's events, as much as possible."""
 
 from typing import get_args
 
@@ -36,16 +36,16 @@ def test_an_event_comes_out_as_it_went_in(event: RunEvent) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(run_events(tool_results()), max_size=5))
-def test_stored_events_come_out_as_they_went_in_but_for_the_run(told: list[RunEvent]) -> None:
+def test_stored_events_come_out_as_they_went_in_but_for_the_run(events: list[RunEvent]) -> None:
     run = RunId(new_id())
 
-    loaded = load_events(run, dump_events(told))
+    loaded = load_events(run, dump_events(events))
 
-    assert loaded == [RunEvent(run, event.attempt, event.seq, event.body) for event in told]
+    assert loaded == [RunEvent(run, event.attempt, event.seq, event.body) for event in events]
 
 
 @pytest.mark.parametrize("flag", [True, False])
-def test_flags_are_told_as_they_are(flag: bool) -> None:  # noqa: FBT001 - a parameter of pytest
+def test_flags_survive_the_wire(flag: bool) -> None:  # noqa: FBT001 - a parameter of pytest
     bodies: list[EventBody] = [
         RunFailed(RunError("MODEL_TIMEOUT", "Try again.", is_retryable=flag), Usage()),
         ToolFinished(ToolResult("call", "calculate", "", "1", is_error=flag)),
@@ -58,7 +58,7 @@ def test_flags_are_told_as_they_are(flag: bool) -> None:  # noqa: FBT001 - a par
 
 @pytest.mark.parametrize("kind", _KINDS)
 def test_every_case_of_the_proto_is_known_by_its_name(kind: str) -> None:
-    """Empty messages of each case: a case that is added to the proto and forgotten fails here."""
+    """Uses an empty message of each case, so that a case that is added only to the proto fails here."""
     message = pb.RunEvent(run_id=str(new_id()), attempt=1, seq=1)
     getattr(message, kind).SetInParent()
 
@@ -74,9 +74,9 @@ def test_every_event_that_a_release_may_not_know_says_its_name_and_whether_it_is
     getattr(message, kind).SetInParent()
     event = event_from_pb(message)
 
-    told = event_pb(event)
+    encoded = event_pb(event)
 
-    assert (told.type, told.is_terminal) == (kind, event.is_terminal)
+    assert (encoded.type, encoded.is_terminal) == (kind, event.is_terminal)
 
 
 def test_model_and_proto_have_the_same_kinds_under_the_same_names() -> None:

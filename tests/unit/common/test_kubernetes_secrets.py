@@ -1,4 +1,4 @@
-"""What `secrets --format kubernetes` prints is what Kubernetes' own parser makes of it."""
+"""The output of `secrets --format kubernetes`, as Kubernetes' own parser reads it."""
 
 import re
 from importlib import import_module
@@ -11,7 +11,7 @@ from mesh_admin.secrets import environment_of, make_secrets
 
 SECRETS = make_secrets()
 PLACE = Place(database="db.example:6432/bots", redis="cache:6379", prefix="demo")
-# RFC 1123, and what a Secret's key may be.
+# RFC 1123 names, and the valid keys of a Secret.
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 KEY = re.compile(r"[-._a-zA-Z0-9]+")
 
@@ -35,7 +35,7 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def documents() -> list[dict[str, Any]]:
-    # PyYAML has no types here, and needs none for this.
+    # PyYAML has no type stubs here; this use does not need them.
     yaml = import_module("yaml")
     return list(yaml.safe_load_all(to_yaml(kubernetes_secrets(SECRETS, PLACE), namespace="there")))
 

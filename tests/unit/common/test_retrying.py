@@ -1,4 +1,4 @@
-"""Retries: as tenacity makes them, and nothing of tenacity while all goes well."""
+"""Retries happen as tenacity defines them, without the cost of tenacity if the first try succeeds."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 @dataclass
 class Flaky:
-    """Fails as often as `failures` says, each time otherwise."""
+    """Fails `failures` times, each time with another error."""
 
     failures: list[Exception] = field(default_factory=list)
     tries: int = 0

@@ -1,4 +1,4 @@
-"""The revision that a service needs, told without alembic."""
+"""The revision that a service needs, determined without alembic."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Traces begin at requests alone: what services do beside them would drown those that matter."""
+"""Only requests begin traces: traces of background work would drown those that matter."""
 
 import pytest
 from mesh_common.process.telemetry import RequestRoots

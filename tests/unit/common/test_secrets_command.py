@@ -1,4 +1,4 @@
-"""The command `secrets`, as an operator types it."""
+"""The command `secrets`, as an operator runs it."""
 
 import argparse
 import io
@@ -19,7 +19,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 class Run:
-    """`run(...)` gives what the command printed; `faults(...)` what it said when it failed."""
+    """`run(...)` returns the command's output, `faults(...)` its error message when it fails."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch = monkeypatch
@@ -63,7 +63,7 @@ def test_new_password_is_safe_in_urls_and_on_command_lines(run: Run) -> None:
 
 
 def test_service_key_is_rotated_without_a_refused_token(run: Run, jwks: Path) -> None:
-    """The three states that a mesh goes through: both keys known, the new one used, the old one gone."""
+    """A mesh passes through three states: both keys are known, the new one is used, the old one is removed."""
     old = ServiceTokenSigner("agent", SigningKey.from_pem(SECRETS.service_keys["agent"])).token_for("memory")
 
     pem = run("new-service-key", "agent", "--jwks", str(jwks))

@@ -18,7 +18,7 @@ async def _connection_cancelled_while_it_opens(ours: socket.socket) -> None:
 
 
 def test_a_cancelled_connection_does_not_close_the_one_that_got_its_descriptor() -> None:
-    """uvloop issues 645 and 738: answers went to other users' connections."""
+    """uvloop issues 645 and 738: responses were sent on other users' connections."""
     ours, theirs = socket.socketpair()
     number = ours.fileno()
 

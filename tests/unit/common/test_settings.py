@@ -35,7 +35,7 @@ def secrets() -> SecretSet:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secrets: SecretSet) -> pytest.MonkeyPatch:
-    """A complete one."""
+    """Every variable that the settings require."""
     (tmp_path / "keys.json").write_text(secrets.service_jwks())
     for name, value in {
         "SERVICE_KEY": secrets.service_keys["eval"],
@@ -122,10 +122,10 @@ def test_fault_is_one_line_that_does_not_repeat_the_value(
 ) -> None:
     environment.setenv(f"SOME_{variable}", value)
 
-    [told] = faults_of(SomeSettings, capsys)
+    [reported] = faults_of(SomeSettings, capsys)
 
-    assert told.startswith(line)
-    assert "hush" not in told
+    assert reported.startswith(line)
+    assert "hush" not in reported
 
 
 def test_json_that_cannot_be_read_hides_no_other_fault(
@@ -188,16 +188,16 @@ def test_key_that_needs_a_password_is_a_fault(
         ("{}", "Dictionary should have at least 1 item after validation, not 0"),
     ],
 )
-def test_passwords_are_of_logins_and_never_told(
+def test_passwords_are_of_logins_and_never_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], passwords: str, sentence: str
 ) -> None:
     monkeypatch.setenv("BOOTSTRAP_ADMIN_DATABASE_URL", "postgresql://admin:pw@db/mesh")
     monkeypatch.setenv("BOOTSTRAP_DATABASE_PASSWORDS", passwords)
 
-    [told] = faults_of(BootstrapSettings, capsys)
+    [reported] = faults_of(BootstrapSettings, capsys)
 
-    assert told.startswith(f"BOOTSTRAP_DATABASE_PASSWORDS: {sentence}")
-    assert "hush" not in told
+    assert reported.startswith(f"BOOTSTRAP_DATABASE_PASSWORDS: {sentence}")
+    assert "hush" not in reported
 
 
 @pytest.mark.parametrize(

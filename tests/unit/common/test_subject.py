@@ -1,4 +1,4 @@
-"""The subject and its text, which other releases and other services read."""
+"""The subject and its text form, which other releases and other services read."""
 
 import orjson
 import pytest
@@ -27,7 +27,7 @@ def test_every_subject_comes_back_from_its_text(
 
 
 def test_equal_subjects_have_one_text() -> None:
-    """HPACK then sends a header of a known value in a byte or two."""
+    """HPACK then sends the header in a byte or two, because it knows the value."""
     names = [f"scope-{number}" for number in range(MAX_NAMES)]
     ada = some_subject()
 
@@ -64,7 +64,7 @@ def test_fields_of_a_later_release_are_ignored() -> None:
     ],
 )
 def test_other_texts_are_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - which rule was broken does not matter
+    with pytest.raises(ValueError):  # noqa: PT011 - the broken rule does not matter
         parse_subject(text)
 
 

@@ -1,4 +1,4 @@
-"""The three files of mutual TLS are looked at when a service starts."""
+"""A service checks the three files of mutual TLS when it starts."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> TlsFiles:
 def environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secrets: SecretSet, files: TlsFiles
 ) -> pytest.MonkeyPatch:
-    """A complete one, with TLS."""
+    """Every variable that the settings require, with TLS."""
     (tmp_path / "keys.json").write_text(secrets.service_jwks())
     for name, value in {
         "SERVICE_KEY": secrets.service_keys["eval"],
@@ -60,7 +60,7 @@ def test_no_file_is_no_tls(environment: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("missing", [("CERT",), ("KEY",), ("CA",), ("CERT", "KEY"), ("KEY", "CA")])
-def test_some_of_the_files_are_a_fault_beside_all_others(
+def test_some_of_the_files_are_a_fault_along_with_all_others(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: tuple[str, ...]
 ) -> None:
     for name in missing:
@@ -93,10 +93,10 @@ def test_file_that_is_of_no_use_is_a_fault(
     if content is not None:
         path.write_bytes(content)
 
-    told = faults(capsys)
+    reported = faults(capsys)
 
-    assert f"SOME_GRPC_TLS_{name}_FILE: {sentence}" in told
-    assert "hush" not in str(told)
+    assert f"SOME_GRPC_TLS_{name}_FILE: {sentence}" in reported
+    assert "hush" not in str(reported)
 
 
 @pytest.mark.usefixtures("environment")

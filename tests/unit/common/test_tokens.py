@@ -1,4 +1,4 @@
-"""User and service tokens: what is taken, and every forgery that is not."""
+"""User and service tokens: valid ones are accepted, and every kind of forgery is rejected."""
 
 import base64
 import time
@@ -32,12 +32,12 @@ def verifier() -> ServiceTokenVerifier:
 
 @pytest.fixture
 def users() -> JWTVerifier:
-    """What the gateway verifies access tokens with."""
+    """Verifies access tokens as the gateway does."""
     jwk = public_jwk(SECRETS.signing_key)
     return JWTVerifier({jwk["kid"]: jwk}, token_type="at+jwt", audience=AUDIENCE, issuer=ISSUER)
 
 
-def test_a_service_is_told_by_its_token(verifier: ServiceTokenVerifier) -> None:
+def test_a_service_is_identified_by_its_token(verifier: ServiceTokenVerifier) -> None:
     token = ServiceTokenSigner("agent", KEYS["agent"]).token_for("memory")
 
     assert [verifier.service_of(token), verifier.service_of(token)] == ["agent", "agent"]
@@ -66,7 +66,7 @@ def test_a_signer_uses_a_token_until_half_of_its_life_is_over(monkeypatch: pytes
         {"exp": "soon"},
         {"iss": "gateway"},
         {"iss": None},
-        # Far off: a whole test run lies between collecting this and running it.
+        # Far in the future, because a whole test run may pass between collecting this and running it.
         {"nbf": int(time.time()) + 86_400},
     ],
 )
@@ -151,7 +151,7 @@ def test_another_algorithm_in_the_header_is_refused(users: JWTVerifier, algorith
 
 @pytest.mark.parametrize("secret", ["pem", "jwk"])
 def test_an_hs256_token_made_with_our_public_key_is_refused(users: JWTVerifier, secret: str) -> None:
-    """python-jose takes it when `algorithms` is left out (CVE-2026-85394)."""
+    """python-jose accepts it if `algorithms` is omitted (CVE-2026-85394)."""
     header = {"alg": "HS256", "typ": "at+jwt", "kid": USER_KEY.kid}
     signed = f"{_encoded(header)}.{_encoded(claims(iss=ISSUER, aud=AUDIENCE))}"
     key = _public_pem() if secret == "pem" else orjson.dumps(public_jwk(SECRETS.signing_key))
@@ -201,7 +201,7 @@ def test_a_key_that_is_taken_away_takes_its_remembered_tokens_along(users: JWTVe
     ],
 )
 def test_a_key_file_with_anything_but_public_p256_keys_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - settings report any
+    with pytest.raises(ValueError):  # noqa: PT011 - settings report any ValueError
         parse_jwks(text)
 
 

@@ -48,7 +48,7 @@ def test_taken_port_is_named_with_the_setting_that_moves_it() -> None:
 
 def test_port_that_listens_on_all_addresses_is_taken_too() -> None:
     with socket.socket() as taken:
-        taken.bind(("0.0.0.0", 0))  # noqa: S104 - this is the case under test
+        taken.bind(("0.0.0.0", 0))  # noqa: S104 - the case under test
         taken.listen()
 
         with pytest.raises(PortTakenError):

@@ -14,7 +14,7 @@ async def fail_with(error: DevError) -> None:
     raise error
 
 
-async def test_each_part_is_told_when_it_is_ready() -> None:
+async def test_each_part_is_reported_when_it_is_ready() -> None:
     lines: list[str] = []
 
     await Progress(lines.append).all_ready({"postgres": done, "valkey": done})
@@ -25,15 +25,15 @@ async def test_each_part_is_told_when_it_is_ready() -> None:
 async def test_parts_that_are_waited_for_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "INTERVAL_S", 0.01)
     lines: list[str] = []
-    told = asyncio.Event()
+    reported = asyncio.Event()
 
     def say(line: str) -> None:
         lines.append(line)
         if line.startswith("waiting"):
-            told.set()
+            reported.set()
 
     async def slow() -> None:
-        await told.wait()
+        await reported.wait()
 
     await Progress(say).all_ready({"model": slow, "valkey": done})
 

@@ -1,4 +1,4 @@
-"""What each program of a stack is started with."""
+"""The environment with which each program of a stack starts."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_extra_variables_have_the_last_word(secrets: SecretSet) -> None:
     gateway = environments(secrets).of("gateway")
 
     assert gateway["GATEWAY_CHAT_LIMIT_PER_MINUTE"] == "7"
-    assert gateway["GATEWAY_HTTP_HOST"] == "0.0.0.0"  # noqa: S104 - what was given
+    assert gateway["GATEWAY_HTTP_HOST"] == "0.0.0.0"  # noqa: S104 - the value passed above
     assert gateway["GATEWAY_HTTP_PORT"] == "8000"
 
 

@@ -25,7 +25,7 @@ TURN = [
 ]
 
 
-def test_children_stand_below_their_parent_in_order_of_start() -> None:
+def test_children_are_below_their_parent_in_order_of_start() -> None:
     assert render_tree(TURN).splitlines() == [
         "gateway: do a  1.50 s",
         "├─ agent: do b  1.45 s",

@@ -21,7 +21,7 @@ def judge_run(uow: FakeUnitOfWork, model: ScriptedJudge, **changes: Any) -> Judg
     return JudgeRun(uow=uow, model=model, **(fields | changes))
 
 
-async def test_a_run_is_queued_once_and_the_worker_told_once() -> None:
+async def test_a_run_is_queued_once_and_the_worker_woken_once() -> None:
     uow, wakes, subject, run = FakeUnitOfWork(), [], new_subject(), some_run()
     submit_run = SubmitRun(uow, lambda: wakes.append(1), 10)
 
@@ -72,7 +72,7 @@ async def test_a_user_with_too_many_queued_runs_is_told_to_come_back() -> None:
 
     assert raised.value.retry_after_s
     assert len(uow.queued) == len(wakes) == 2
-    # What is queued already is no more, and the queue of another is another's.
+    # A run that is already queued counts once, and another user's queue has its own limit.
     await submit_run(subject, first)
     await submit_run(new_subject(), some_run())
 
@@ -130,7 +130,7 @@ async def test_a_refused_question_is_not_asked_again() -> None:
     assert uow.scores[subject, run.id][0].status is ScoreStatus.FAILED
 
 
-async def test_a_judge_that_goes_away_half_way_leaves_nothing_stored() -> None:
+async def test_a_judge_that_becomes_unavailable_half_way_leaves_nothing_stored() -> None:
     uow = FakeUnitOfWork()
     model = ScriptedJudge([VERDICT, VERDICT, Unavailable("away")])
 
@@ -162,7 +162,7 @@ async def test_an_answer_that_gives_orders_stays_inside_its_delimiters() -> None
 
 
 def _block(question: Question) -> str:
-    """What stands between the lines that hold this question's own code."""
+    """The text between the two lines that contain the code of this question."""
     code = question.texts.partition("\n")[0].rpartition(" ")[2]
     return question.texts.partition(f"BEGIN ANSWER {code}\n")[2].partition(f"\nEND ANSWER {code}")[0]
 

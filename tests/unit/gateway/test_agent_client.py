@@ -1,4 +1,4 @@
-"""How a run counts as acknowledged: grpc.aio may lose the metadata of a stream that ended at once."""
+"""When a run counts as acknowledged: grpc.aio may lose the metadata of a stream that ended at once."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ USER = some_subject()
 
 
 class FakeBackend:
-    """Each stream comes without metadata: its responses, then an error or the end. `follows` has some of its own."""
+    """Its streams have no metadata: only responses, then an error or the end. `follows` has streams of its own."""
 
     def __init__(
         self, *responses: Any, error: Exception | None = None, follows: Mapping[str, str] | None = None
@@ -79,7 +79,7 @@ async def test_followed_stream_without_anything_is_empty(channel: grpc.aio.Chann
 
 
 async def test_started_run_that_was_over_before_it_was_looked_at_is_followed(channel: grpc.aio.Channel) -> None:
-    """Its events are on a shared stream, and the metadata of its call is lost."""
+    """Its events are on a shared stream, and grpc.aio has lost the metadata of its call."""
     backend = FakeBackend(follows={"mesh-run-id": str(RUN), "mesh-thread-id": "thread", "mesh-run-has-ended": "true"})
 
     async with _client(backend, channel).start_run(USER, RunOrder(RUN, "Hi", {})) as opened:

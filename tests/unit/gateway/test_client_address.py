@@ -1,4 +1,4 @@
-"""Whose address counts."""
+"""Which address counts as the client's."""
 
 from ipaddress import IPv4Network, IPv6Network
 

@@ -1,4 +1,4 @@
-"""Errors are told in the words of the protocol that the request speaks, wherever they arise."""
+"""Errors have the format of the request's protocol, wherever they arise."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Events as frames, positions in them, and answers gathered from them."""
+"""Events as frames, positions in streams, and answers collected from events."""
 
 import re
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_arguments_of_a_tool_are_an_object_or_the_text_the_model_wrote() -> None
     assert [dict(one)["arguments"] for one in (good, bad)] == [{"a": 1}, '{"a": ']
 
 
-def test_tool_result_is_told_without_the_arguments_it_came_from() -> None:
+def test_tool_result_does_not_repeat_the_arguments() -> None:
     result = model.ToolResult("c", "calculate", '{"a": 1}', "2", is_error=False)
 
     assert event_data(_event(model.ToolFinished(result))) == {

@@ -1,4 +1,4 @@
-"""Which failures a followed run survives, and for how long."""
+"""Which failures the following of a run survives, and for how long."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,14 +28,14 @@ def _event(seq: int, *, is_terminal: bool = False) -> RunEvent:
 
 
 class FakeFollower:
-    """Each element of `streams` is one stream: events, then an error or the end. After the last the agent is away."""
+    """Each element of `streams` is one stream: events, then an error or the end. Then the agent is unavailable."""
 
     def __init__(self, *streams: Stream, back_at_s: float = 0.0) -> None:
-        """All but the first are given from `back_at_s` on."""
+        """All streams but the first are available from `back_at_s` on."""
         self._streams = list(streams)
         self.back_at_s = back_at_s
         self.silence_s = 0.0
-        """How long each stream is open before its first event, or its end without one."""
+        """How long each stream is open before its first event, or before its end if it has none."""
         self.asked: list[EventPosition | None] = []
         self.asked_at_ms: list[int] = []
 
@@ -114,7 +114,7 @@ async def test_owner_that_goes_before_its_next_event_is_no_end_for_who_came_back
 
 
 @in_jumping_time
-async def test_run_that_is_gone_is_not_followed_again() -> None:
+async def test_deleted_run_is_not_followed_again() -> None:
     follower = FakeFollower(([_event(1)], Unavailable("cut")), ([], NotFound("deleted")))
 
     assert await _seqs(follower) == [1]
@@ -122,7 +122,7 @@ async def test_run_that_is_gone_is_not_followed_again() -> None:
 
 
 @in_jumping_time
-async def test_agent_that_stays_away_is_asked_for_half_a_minute() -> None:
+async def test_agent_that_stays_unavailable_is_retried_for_half_a_minute() -> None:
     follower = FakeFollower(([_event(1)], Unavailable("cut")))
 
     assert await _seqs(follower) == [1]
@@ -162,7 +162,7 @@ async def test_every_event_begins_a_new_half_minute() -> None:
 
 
 @in_jumping_time
-async def test_silence_of_a_run_that_is_followed_is_no_time_away() -> None:
+async def test_silence_of_a_run_that_is_followed_is_no_outage() -> None:
     nothing: Stream = ([], Unavailable("The connection is too old."))
     follower = FakeFollower(([_event(1)], None), nothing, nothing, nothing, ([_event(2, is_terminal=True)], None))
     follower.silence_s = 3_600.0

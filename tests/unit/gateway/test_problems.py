@@ -1,4 +1,4 @@
-"""Every error of the mesh has the status of DESIGN's table and a shape that clients can rely on."""
+"""Every error of the mesh has the status in DESIGN's table and a stable format for clients."""
 
 import orjson
 import pytest

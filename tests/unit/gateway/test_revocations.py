@@ -1,4 +1,4 @@
-"""Revoked sessions: learned in pages, kept while auth is away, forgotten when they expire."""
+"""Revoked sessions are read in pages, kept while auth is unavailable, and removed when they expire."""
 
 from datetime import timedelta
 
@@ -42,7 +42,7 @@ async def test_poll_walks_all_pages_and_goes_on_from_the_cursor() -> None:
     assert source.cursors == [None, "2", "3"]
 
 
-async def test_revocations_stay_known_while_auth_is_away() -> None:
+async def test_revocations_stay_known_while_auth_is_unavailable() -> None:
     clock = FakeClock()
     source = FakeSource(clock)
     revocations = Revocations(source, clock)

@@ -1,4 +1,4 @@
-"""What is expected of a run that is being started, whatever comes first: its events, its acknowledgement or a cut."""
+"""A run that is being started, whichever comes first: its events, its acknowledgement or a cut stream."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -73,7 +73,7 @@ async def test_reader_that_is_too_far_behind_is_cut_where_it_has_no_gap() -> Non
     assert await _until_cut(expected.events()) == list(range(1, MAX_UNREAD + 1))
 
 
-async def test_run_acknowledged_on_a_stream_that_is_gone_is_cut_at_once(started_runs: StartedRuns) -> None:
+async def test_run_acknowledged_on_a_closed_stream_is_cut_at_once(started_runs: StartedRuns) -> None:
     with started_runs.expecting(RUN) as expected:
         assert await _until_cut(started_runs.bind(expected, str(new_id()))) == []
 

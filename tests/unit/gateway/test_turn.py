@@ -1,4 +1,4 @@
-"""A turn without HTTP: started, followed and ended, in whatever a protocol makes of its events."""
+"""A turn without HTTP: started, followed and ended, with events in the encoding of any protocol."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ async def _stays() -> None:
 
 
 async def _pumped(turn: Turn, *, until_left: Callable[[], object] = _stays) -> tuple[bool, list[bytes]]:
-    """Whether there is still somebody at the end, and what was sent."""
+    """Whether the client is still connected at the end, and the bytes sent to it."""
     sent: list[bytes] = []
 
     async def send(data: bytes) -> None:
@@ -121,7 +121,7 @@ async def test_run_whose_end_was_seen_is_not_followed() -> None:
         assert await turns.follow(a_record(), CALLER, RUN, EventPosition(RUN, 1, 3)) is None
 
 
-async def test_run_whose_events_are_gone_is_not_followed() -> None:
+async def test_run_whose_events_are_deleted_is_not_followed() -> None:
     agent = ListedAgent(refusal=PreconditionFailed("Gone.", reason="EVENTS_EXPIRED"))
 
     assert await turns_of(agent).follow(a_record(), CALLER, RUN, None) is None

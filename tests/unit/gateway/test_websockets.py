@@ -1,6 +1,6 @@
-"""A WebSocket route passes what HTTP routes pass: record, bounds, authentication, limits, errors.
+"""A WebSocket route has the same layers as HTTP routes: record, bounds, authentication, limits, errors.
 
-The gateway serves none yet; the route here stands for one.
+The gateway has no WebSocket route yet; the tests add one.
 """
 
 import asyncio
@@ -175,7 +175,7 @@ async def test_refusal_after_the_handshake_closes_with_its_reason() -> None:
     ("query", "kinds"),
     [("late=false", ["http.response.start", "http.response.body"]), ("late=true", ["accept", "close"])],
 )
-async def test_crash_says_nothing_of_its_cause(query: str, kinds: list[str]) -> None:
+async def test_crash_does_not_reveal_its_cause(query: str, kinds: list[str]) -> None:
     connection = await Served(ListedAgent()).connected("/crash", query=query)
 
     assert connection.kinds == kinds

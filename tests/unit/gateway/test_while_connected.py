@@ -18,7 +18,7 @@ async def _fails() -> None:
 
 
 async def _leaves() -> None:
-    """At once."""
+    """Returns at once, as for a client that has left."""
 
 
 async def _never_ends() -> str:

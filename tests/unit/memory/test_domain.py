@@ -25,7 +25,7 @@ def test_other_words_make_another_text() -> None:
         ("My name is Ada and my code word is zebra-4711.", ["My name is Ada and my code word is zebra-4711."]),
         ("Hi!\nI live in  Berlin.\nWhat is  the weather?", ["Hi! I live in Berlin."]),
         ("저는 서울에 살아요. 날씨가 어때요?", ["저는 서울에 살아요."]),
-        ("我叫王小明。天气怎么样？", ["我叫王小明。"]),  # noqa: RUF001 - full-width marks are meant
+        ("我叫王小明。天气怎么样？", ["我叫王小明。"]),  # noqa: RUF001 - full-width marks are intended
         ("What is my code word?", []),
         ("Thanks", []),
         ("I'm Ada", ["I'm Ada"]),

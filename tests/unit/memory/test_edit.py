@@ -1,4 +1,4 @@
-"""Memories that people write, change and page through."""
+"""Memories that users write, change and list."""
 
 import pytest
 from mesh_common.errors import NotFound, QuotaExceeded

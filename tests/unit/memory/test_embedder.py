@@ -1,4 +1,4 @@
-"""The adapter of the embedding server, against answers made here."""
+"""The adapter of the embedding server, against responses that the tests define."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,7 +21,7 @@ type Serve = Callable[[Handler], Awaitable[HttpEmbedder]]
 
 
 class FailingAtFirst(AbstractResolver):
-    """Finds the server on the try after `failures`."""
+    """Resolves the server after `failures` failed tries."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -46,7 +46,7 @@ def resolver() -> FailingAtFirst:
 
 @pytest.fixture
 async def serve(settings: MemorySettings, resolver: FailingAtFirst) -> AsyncIterator[Serve]:
-    """Gives an embedder whose server answers as the handler does."""
+    """Creates embedders whose server responds as the given handler does."""
     servers: list[TestServer] = []
 
     async def with_server(handler: Handler) -> HttpEmbedder:
@@ -177,7 +177,7 @@ async def test_a_request_is_never_sent_twice(serve: Serve, resolver: FailingAtFi
     assert resolver.tries == 1
 
 
-async def test_work_beside_requests_tries_to_connect_again(serve: Serve, resolver: FailingAtFirst) -> None:
+async def test_background_work_tries_to_connect_again(serve: Serve, resolver: FailingAtFirst) -> None:
     embedder = await serve(_always(lambda: _answer([1.0, 0.0])))
     resolver.failures = 1
 

@@ -26,7 +26,7 @@ async def test_search_gives_the_nearest_however_far(service: MemoryOnFakes) -> N
     assert [memory.text for memory in found] == ["My code word is zebra.", "I live in Rome."]
 
 
-async def test_recall_tells_that_the_embedding_server_is_away(service: MemoryOnFakes) -> None:
+async def test_recall_reports_that_the_embedding_server_is_unavailable(service: MemoryOnFakes) -> None:
     service.embedder.is_away = True
 
     with pytest.raises(Unavailable):

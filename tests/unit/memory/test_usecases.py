@@ -1,4 +1,4 @@
-"""Remembering: what is queued, what is kept of it, what is not."""
+"""Remembering: which turns are queued, and which of their facts are stored."""
 
 import asyncio
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ async def test_the_facts_of_a_turn_are_kept_with_their_run(service: MemoryOnFake
     assert (memory.text, memory.run_id, memory.origin) == ("I like tea.", turn.run_id, Origin.EXTRACTED)
 
 
-async def test_a_turn_worked_off_twice_is_kept_once(service: MemoryOnFakes) -> None:
+async def test_a_turn_processed_twice_is_kept_once(service: MemoryOnFakes) -> None:
     turn = await service.kept("I like tea.")
     [memory] = (await service.edit.page(USER, 10, None)).memories
     await service.edit.delete(USER, memory.id)
@@ -131,7 +131,7 @@ async def test_a_turn_whose_facts_get_no_vectors_stays_open(service: MemoryOnFak
     assert await service.texts() == ["I like tea."]
 
 
-async def test_what_is_in_work_while_the_user_deletes_all_is_not_kept(service: MemoryOnFakes) -> None:
+async def test_a_turn_in_progress_while_the_user_deletes_all_is_not_kept(service: MemoryOnFakes) -> None:
     turn = turn_of("I like tea.")
     await service.remember(USER, turn)
     service.extractor.hold()

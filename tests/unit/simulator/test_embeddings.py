@@ -3,7 +3,7 @@ import math
 import pytest
 from simulator.embeddings import embed
 
-# Fixed on purpose: stored vectors and expectations elsewhere rely on it.
+# Fixed on purpose: stored vectors and the expectations of other tests rely on it.
 EXPECTED_STABLE = [0.2867, -0.2867, 0.0, 0.8192, 0.0, 0.0, 0.2867, -0.2867]
 
 

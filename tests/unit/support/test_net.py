@@ -1,4 +1,4 @@
-"""Processes that run tests beside each other use different ports."""
+"""Processes that run tests concurrently use different ports."""
 
 import socket
 from collections.abc import Iterator

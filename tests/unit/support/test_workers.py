@@ -1,4 +1,4 @@
-"""Files that share a mesh run in one worker, and meshes start in half of the workers."""
+"""Files that share a mesh run in the same worker, and meshes start in half of the workers."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ class Node:
 
 
 def scheduled(collection: list[str], workers: int) -> list[set[str]]:
-    """What each worker begins with."""
+    """The files with which each worker begins."""
     options = SimpleNamespace(loadscopereorder=False)
     scheduler = MeshesApart(SimpleNamespace(option=options, getvalue=lambda _: ["popen"] * workers))
     nodes = [Node() for _ in range(workers)]
@@ -35,7 +35,7 @@ def scheduled(collection: list[str], workers: int) -> list[set[str]]:
     return [{collection[index] for index in node.sent} for node in nodes]
 
 
-# More than two tests a file: the scheduler gives a worker a second file at once where the first has no more.
+# More than two tests per file: if the first file has at most two, the scheduler assigns a second one at once.
 def three_of(*files: str) -> list[str]:
     return [f"{file}::test_{number}" for file in files for number in range(3)]
 
