@@ -1,4 +1,4 @@
-"""The model simulator that tests of single services share."""
+"""The model simulator, shared by the tests of single services."""
 
 from collections.abc import AsyncIterator
 
@@ -16,7 +16,7 @@ async def simulator_url() -> AsyncIterator[str]:
 
 @pytest.fixture
 async def simulator(simulator_url: str) -> AsyncIterator[SimulatorAdmin]:
-    """Without rules and with an empty log, before and after."""
+    """The simulator's admin API; rules and log are cleared before and after the test."""
     async with SimulatorAdmin(simulator_url) as admin:
         await admin.reset()
         yield admin

@@ -23,21 +23,21 @@ def secrets() -> SecretSet:
 
 @pytest.fixture
 async def evals(secrets: SecretSet) -> AsyncIterator[Echo]:
-    """A scripted service that takes calls meant for eval."""
+    """A scripted service in place of eval."""
     async with open_echo(secrets, service="eval") as echo:
         yield echo
 
 
 @pytest.fixture
 async def agents(secrets: SecretSet) -> AsyncIterator[Echo]:
-    """A scripted service that takes calls meant for the agent."""
+    """A scripted service in place of the agent."""
     async with open_echo(secrets, service="agent") as echo:
         yield echo
 
 
 @pytest.fixture(scope="session")
 async def scratch_mesh(postgres: EmbeddedPostgres, test_mesh: TestMesh) -> TestMesh:
-    """The mesh with one more database, `scratch`, bootstrapped and not migrated."""
+    """The mesh with an additional database, `scratch`, bootstrapped but not migrated."""
     await bootstrapped(postgres, test_mesh.secrets, test_mesh.jwks_file, "scratch")
     return test_mesh
 
@@ -51,7 +51,7 @@ def owner_url(scratch_mesh: TestMesh) -> str:
 async def database(
     scratch_mesh: TestMesh, owner_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Database]:
-    """The pool of a service whose schema has notes and jobs."""
+    """The pool of a service whose schema has the tables notes and jobs."""
     migrations: Path = write_migrations(tmp_path_factory.mktemp("migrations"))
     await asyncio.to_thread(migrate, owner_url, schema=SCHEMA, migrations=migrations)
     async with open_scratch(scratch_mesh, "scratch") as opened:

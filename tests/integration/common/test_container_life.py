@@ -1,4 +1,4 @@
-"""Services as the first process of a container, which gets no signal that it has no handler for."""
+"""Services as the first process of a container, which the kernel sends no signal without a handler."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from mesh_common.grpc.client import open_channel
 from support.mesh import TestMesh
 from support.net import free_port
 
-# The process is in a process namespace of its own, and 1 there; nothing else of the machine changes.
+# The process is number 1 in a process namespace of its own; nothing else on the machine changes.
 _AS_FIRST = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
 
 
@@ -44,7 +44,7 @@ async def first_process(*arguments: str, env: Mapping[str, str]) -> AsyncIterato
 
 
 async def terminate(outer: Process) -> tuple[int | None, str, float]:
-    """SIGTERM to the first process. Its exit code, all it said, and the seconds it took to end."""
+    """Sends SIGTERM to the first process. Returns its exit code, its output, and the seconds until its end."""
     children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
     started_s = time.monotonic()
     os.kill(int(children[0]), signal.SIGTERM)
@@ -54,7 +54,7 @@ async def terminate(outer: Process) -> tuple[int | None, str, float]:
 
 
 async def test_migration_ends_at_once() -> None:
-    """Kubernetes would else wait for its whole grace with each deleted Job."""
+    """Otherwise Kubernetes would wait for the whole grace period with each deleted Job."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(0)
         url = f"postgresql://eval_owner:pw@127.0.0.1:{silent.getsockname()[1]}/mesh"

@@ -1,4 +1,4 @@
-"""The unit of work: roles, users, and a database that is full or away."""
+"""The unit of work: roles, users, and a database that is full or unavailable."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ async def _write(database: Database, user_id: UserId, content: str = "note") -> 
 
 
 async def _count(database: Database, user_id: UserId) -> int:
-    """Without a user condition."""
+    """Counts without a condition on the user."""
     async with database.as_subject(personal(user_id)) as connection:
         return (await connection.execute(select(func.count()).select_from(notes))).scalar_one()
 
@@ -73,7 +73,7 @@ async def test_a_row_is_written_for_the_subject_and_shown_to_it_alone(
 
 
 async def test_a_column_that_is_not_migrated_yet_is_unavailable(database: Database) -> None:
-    """As a table that is not: a service may start before its migration, and goes on once that is done."""
+    """Like a missing table: a service may start before its migration, and works once that is done."""
     with pytest.raises(Unavailable):
         await _read_missing_column(database)
 
@@ -160,7 +160,7 @@ async def test_each_pool_of_a_service_shows_its_own_connections(scratch_mesh: Te
         assert (in_use("asyncpg"), in_use("psycopg")) == (1.0, 0.0)
 
 
-async def test_a_database_that_is_away_leaves_no_cycle(scratch_mesh: TestMesh) -> None:
+async def test_an_unavailable_database_leaves_no_cycle(scratch_mesh: TestMesh) -> None:
     url = f"postgresql://nobody@127.0.0.1:{free_port()}/scratch"
     async with open_database(settings_for(scratch_mesh, "scratch", database_url=url), schema=SCHEMA) as away:
 
@@ -186,10 +186,10 @@ async def _sleep_in_database(database: Database) -> None:
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_a_transaction_that_stands_still_lets_go_of_its_locks(
+async def test_an_idle_transaction_releases_its_locks(
     scratch_mesh: TestMesh, database: Database, driver: Driver
 ) -> None:
-    """Its process may be frozen, and others wait."""
+    """Its process may be frozen while others wait for the locks."""
     user_id = new_user()
     await _write(database, user_id)
     async with open_scratch(scratch_mesh, "scratch", driver, database_timeout_s=0.2) as frozen:
@@ -215,7 +215,7 @@ def test_another_scheme_is_refused(url: str) -> None:
 
 
 async def test_a_connection_that_lies_broken_in_the_pool_is_replaced(scratch_mesh: TestMesh) -> None:
-    """What psycopg was once left with after a cancelled statement, on a machine with no CPU to spare."""
+    """psycopg once left such a connection after a cancelled statement, on a machine without spare CPU."""
     settings = settings_for(scratch_mesh, "scratch", database_pool_size=1, database_max_overflow=0)
     async with open_database(settings, schema=SCHEMA, driver="psycopg") as database:
         async with database.as_worker() as connection:
@@ -244,7 +244,7 @@ async def test_connections_that_the_server_closed_in_the_pool_are_replaced(
     assert await _count(database, user_id) == 1
 
 
-async def test_a_database_that_goes_away_is_unavailable_in_time_and_used_again_once_it_is_back(tmp_path: Path) -> None:
+async def test_a_database_that_stops_is_unavailable_in_time_and_used_again_once_it_is_back(tmp_path: Path) -> None:
     own = EmbeddedPostgres(tmp_path, free_port())
     await own.start()
     try:
@@ -275,7 +275,7 @@ async def _goes_away_and_comes_back(own: EmbeddedPostgres, folder: Path) -> None
 
 
 async def test_a_server_that_crashes_is_unavailable_until_it_has_recovered(tmp_path: Path) -> None:
-    """It says so on every idle connection before it closes them, in the midst of whatever is asked next."""
+    """It announces this on every idle connection before it closes it, amid the response to the next statement."""
     own = EmbeddedPostgres(tmp_path, free_port())
     await own.start()
     try:

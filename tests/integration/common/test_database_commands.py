@@ -1,4 +1,4 @@
-"""`migrate` and `bootstrap-db` when the database is not as they need it: one line, soon, and nothing changed."""
+"""If the database is not as required, `migrate` and `bootstrap-db` soon fail with one line and change nothing."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ BOUND_S = 30.0
 
 
 async def command(module: str, name: str, env: dict[str, str]) -> tuple[int | None, str]:
-    """Exit code and standard error of `python -m <module> <name>`, within the bound."""
+    """Exit code and standard error of `python -m <module> <name>`, which must end within the bound."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, name, env=env, stdout=PIPE, stderr=PIPE
     )
@@ -59,7 +59,7 @@ async def test_migrate_says_that_nobody_listens() -> None:
 
 
 async def test_migrate_says_that_the_database_does_not_answer() -> None:
-    # The system takes connections for it; nobody ever says a word.
+    # The operating system accepts connections, but nothing ever responds.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         code, errors = await migrating(f"postgresql://eval_owner:{PASSWORD}@{address}/mesh")
@@ -100,14 +100,14 @@ async def test_bootstrap_by_a_login_that_may_not_says_what_it_may_not(test_mesh:
 
 @pytest.fixture
 async def own_url(postgres: EmbeddedPostgres, test_mesh: TestMesh, request: pytest.FixtureRequest) -> str:
-    """The owner's, to an empty database for this test alone."""
+    """The owner's URL of an empty database for this test only."""
     name = f"commands_{abs(hash(request.node.name)) % 10**9}"
     await bootstrapped(postgres, test_mesh.secrets, test_mesh.jwks_file, name)
     return test_mesh.database_url(SCHEMA, "owner").replace("/mesh", f"/{name}")
 
 
 async def failed(url: str, migrations: Path, timeout_s: float) -> tuple[str, float]:
-    """What `migrate` says, and after how many seconds."""
+    """The error message of `migrate`, and the seconds until it failed."""
     started_s = time.monotonic()
     with pytest.raises((Unavailable, PreconditionFailed)) as fault:
         await asyncio.to_thread(migrate, url, schema=SCHEMA, migrations=migrations, timeout_s=timeout_s)
@@ -115,7 +115,7 @@ async def failed(url: str, migrations: Path, timeout_s: float) -> tuple[str, flo
 
 
 async def test_migration_that_waits_for_a_lock_gives_up_soon(own_url: str, tmp_path: Path) -> None:
-    """A lock that is waited for stops every statement that comes after it, of the running release too."""
+    """A pending lock blocks every later statement, including those of the running release."""
     old = write_migrations(tmp_path / "old")
     new = write_migrations(tmp_path / "new", "ALTER TABLE eval.notes ADD COLUMN more int")
     await asyncio.to_thread(migrate, own_url, schema=SCHEMA, migrations=old)
@@ -176,7 +176,7 @@ async def tables(url: str) -> list[str]:
 
 
 async def test_password_of_one_login_is_changed_and_no_other(postgres: EmbeddedPostgres, test_mesh: TestMesh) -> None:
-    """How a database password is rotated: the login that nobody uses gets a new one, then services move to it."""
+    """This is how a database password is rotated: the unused login gets a new one, then services switch to it."""
     admin_url = await postgres.create_database("mesh")
     new = new_password()
 

@@ -1,4 +1,4 @@
-"""Connecting: asyncpg's own errors, which SQLAlchemy does not wrap, and URLs with parameters as libpq knows them."""
+"""Connecting: asyncpg's own errors, which SQLAlchemy does not wrap, and URLs with libpq's parameters."""
 
 import pytest
 from mesh_common.database.postgres import Database, Driver, open_database

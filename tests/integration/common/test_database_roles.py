@@ -1,4 +1,4 @@
-"""What a service's login may and may not do (DESIGN §5, Database)."""
+"""The privileges of a service's login (DESIGN §5, Database)."""
 
 import asyncpg
 import pytest

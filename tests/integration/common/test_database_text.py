@@ -1,4 +1,4 @@
-"""A database whose encoding, locale or pgvector would behave differently is refused in words, and left as it was."""
+"""A database with an unsuitable encoding, locale or pgvector is rejected in plain words and left unchanged."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ SUITABLE = ("LOCALE_PROVIDER libc LOCALE 'C.UTF-8'", "LOCALE_PROVIDER builtin LO
 
 
 async def made_with(postgres: EmbeddedPostgres, options: str, name: str = "odd_text") -> str:
-    """The administrator's URL of a new database, in place of the one before."""
+    """The administrator's URL of a new database, which replaces a previous one of that name."""
     connection = await asyncpg.connect(postgres.admin_url)
     try:
         await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -115,7 +115,7 @@ async def test_development_database_treats_text_as_the_choice_says(postgres: Emb
 
 
 async def test_trigrams_of_the_development_database_keep_other_letters(postgres: EmbeddedPostgres) -> None:
-    """With LC_CTYPE C they were `  b`, `  r`, ` be`, ` rg`, `ber`, `er `, `ger`, `rge`: no umlaut, no Korean."""
+    """With LC_CTYPE C they were `  b`, `  r`, ` be`, ` rg`, `ber`, `er `, `ger`, `rge`, without umlauts and Korean."""
     url = await made_with(postgres, "", name="trigrams")
     connection = await asyncpg.connect(url)
     try:

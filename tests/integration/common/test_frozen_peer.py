@@ -1,4 +1,4 @@
-"""A peer that hangs: its connections stand, and nothing comes of them. Callers notice within a takeover's time."""
+"""A peer that hangs keeps its connections open but sends nothing. Callers notice within the time of a takeover."""
 
 import asyncio
 import time
@@ -18,9 +18,9 @@ from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.jwt import SigningKey
 from support.frozen_peer import open_peer
 
-# Pings and their timeout make 4.5 s; the rest is for machines with other things to do.
+# Ping interval and timeout add up to 4.5 s; the rest is for busy machines.
 NOTICED_WITHIN_S = 8.0
-# Longer than pinging and waiting for the answer take, and than the third ping, after which gRPC would stop by default.
+# Longer than ping interval and timeout, and longer than until the third ping, after which gRPC stops by default.
 SILENT_S = 9.0
 
 
@@ -32,7 +32,7 @@ def _calls(secrets: SecretSet, callee: str) -> ServiceCalls:
 async def _followed(
     secrets: SecretSet, channel: grpc.aio.Channel
 ) -> AsyncIterator[AsyncIterator[agent_pb2.FollowRunResponse]]:
-    """A stream that has given its first event."""
+    """A stream whose first event has arrived."""
     stub = agent_pb2_grpc.AgentServiceStub(channel)
     stream: ServerStream[Any]
     async with _calls(secrets, "agent").stream(stub.FollowRun, agent_pb2.FollowRunRequest(), timeout_s=None) as stream:
@@ -98,7 +98,7 @@ async def test_frozen_replica_is_not_asked_again_until_it_is_back(secrets: Secre
             await calls.unary(stub.ListScores, request, timeout_s=5)
         frozen.freeze()
         started_s = time.monotonic()
-        # Of two calls one goes to the frozen replica; it is given up and made again elsewhere, within its deadline.
+        # One of the two calls goes to the frozen replica. It is aborted and retried elsewhere, within its deadline.
         await asyncio.gather(*(calls.unary(stub.ListScores, request, timeout_s=NOTICED_WITHIN_S) for _ in range(2)))
         noticed_s = time.monotonic() - started_s
         started_s = time.monotonic()

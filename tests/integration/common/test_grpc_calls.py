@@ -50,7 +50,7 @@ async def test_the_subject_of_the_call_being_served_is_passed_on(evals: Echo) ->
 
 
 async def test_a_caller_of_release_0_1_0_acts_in_the_users_personal_organisation(evals: Echo) -> None:
-    """It names the user alone."""
+    """Such a caller sends only the user."""
     seen: list[Subject | None] = []
     evals.script.unary = _record(lambda: seen.append(current_subject()))
     user_id = UserId(new_id())

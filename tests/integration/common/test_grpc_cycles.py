@@ -1,4 +1,4 @@
-"""A call that fails leaves nothing to the collector of cycles: in a storm of refusals its pauses stop all others."""
+"""A failed call leaves no reference cycle: in a storm of errors the collector's pauses would delay all other calls."""
 
 from collections.abc import Callable
 from contextlib import suppress

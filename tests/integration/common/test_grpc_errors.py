@@ -1,4 +1,4 @@
-"""Errors between two services, through the real server, boundary and client."""
+"""Errors between two services, through the real server, boundary and client code."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ async def _follow_run(echo: Echo, seen: list[int]) -> None:
     request = agent_pb2.FollowRunRequest()
     async with echo.calls("agent").stream(echo.agents.FollowRun, request, timeout_s=5.0) as stream:
         async for response in stream:
-            seen.append(response.event.seq)  # noqa: PERF401 - what came before an error must be there
+            seen.append(response.event.seq)  # noqa: PERF401 - keeps the events before an error
 
 
 def test_the_tree_is_the_one_of_the_design() -> None:

@@ -101,7 +101,7 @@ async def test_a_delayed_job_is_not_due_yet(database: Database) -> None:
     assert await claim_jobs(database) == []
 
 
-async def test_a_job_renewed_while_it_is_worked_on_is_worked_on_again(database: Database) -> None:
+async def test_a_job_renewed_while_it_is_processed_is_processed_again(database: Database) -> None:
     await add_job(database, payload={"turn": 1})
     (job,) = await claim_jobs(database)
 
@@ -153,7 +153,7 @@ async def test_a_job_in_back_off_counts_as_waiting_since_it_was_due_first(databa
     assert 90 <= age_s < 100
 
 
-async def test_the_age_of_the_oldest_due_job_is_told(database: Database) -> None:
+async def test_the_age_of_the_oldest_due_job_is_reported(database: Database) -> None:
     await add_job(database)
     async with database.as_worker() as connection:
         before = await QUEUE.oldest_due_age_s(connection)

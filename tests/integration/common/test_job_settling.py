@@ -1,4 +1,4 @@
-"""How jobs that ended leave the queue, on the real PostgreSQL."""
+"""How finished jobs leave the queue, on the real PostgreSQL."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("empty_queue")
 
 
 class WatchedQueue(JobQueue):
-    """Tells how many jobs were finished in each transaction."""
+    """Records how many jobs were finished in each transaction."""
 
     def __init__(self) -> None:
         super().__init__(jobs)
@@ -43,7 +43,7 @@ async def test_jobs_that_end_together_are_settled_in_one_transaction(database: D
     assert queue.finished == [10]
 
 
-async def test_a_job_renewed_while_it_is_worked_on_is_due_before_the_next_poll(database: Database) -> None:
+async def test_a_job_renewed_while_it_is_processed_is_due_before_the_next_poll(database: Database) -> None:
     await add_job(database)
     payloads: list[Any] = []
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("empty_queue")
 
 @dataclass
 class Work:
-    """A handler that keeps what it was given."""
+    """A handler that records its arguments."""
 
     fail: Exception | None = None
     handled: list[Job] = field(default_factory=list)
@@ -234,7 +234,7 @@ async def test_a_worker_waits_for_a_schema_that_is_not_migrated_yet(
         await asyncio.wait_for(work.called.wait(), 10)
 
 
-async def test_a_worker_outlives_a_database_that_is_away(test_mesh: TestMesh) -> None:
+async def test_a_worker_outlives_an_unavailable_database(test_mesh: TestMesh) -> None:
     url = f"postgresql://a:b@127.0.0.1:{free_port()}/mesh"
     async with open_scratch(test_mesh, "mesh", database_url=url) as away:
         with suppress(TimeoutError):
@@ -250,7 +250,7 @@ async def _is_given_back(database: Database) -> bool:
 
 async def _is_resting(worker: JobWorker) -> bool:
     await asyncio.sleep(0)
-    return bool(worker._wake._waiters)  # nothing else shows that it waits
+    return bool(worker._wake._waiters)  # no public attribute shows that it waits
 
 
 def _outcomes(outcome: str) -> float:

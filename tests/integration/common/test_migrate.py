@@ -22,7 +22,7 @@ Migrate = Callable[[Path], Coroutine[Any, Any, None]]
 
 @pytest.fixture
 async def name(postgres: EmbeddedPostgres, test_mesh: TestMesh, request: pytest.FixtureRequest) -> str:
-    """An empty database for this test alone."""
+    """An empty database for this test only."""
     name = f"migrate_{abs(hash(request.node.name)) % 10**9}"
     await bootstrapped(postgres, test_mesh.secrets, test_mesh.jwks_file, name)
     return name
@@ -91,7 +91,7 @@ async def test_a_service_is_unready_with_a_reason_until_its_schema_is_new_enough
     assert after is None
 
 
-async def test_a_service_is_unready_with_a_reason_while_postgres_is_away(test_mesh: TestMesh) -> None:
+async def test_a_service_is_unready_with_a_reason_while_postgres_is_unavailable(test_mesh: TestMesh) -> None:
     url = f"postgresql://a:b@127.0.0.1:{free_port()}/mesh"
     async with open_scratch(test_mesh, "mesh", database_url=url) as database:
         assert await database.not_ready_reason("0001") == "PostgreSQL cannot be reached"
@@ -121,7 +121,7 @@ def upgrade() -> None:
 
 
 def _with_online(folder: Path, statement: str = "SELECT 1") -> Path:
-    """Migrations whose second one adds a column online and fills it."""
+    """Migrations of which the second adds a column online and fills it."""
     write_migrations(folder)
     (folder / "versions" / "0002_online.py").write_text(_ONLINE.format(statement=statement))
     return folder

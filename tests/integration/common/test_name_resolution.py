@@ -1,4 +1,4 @@
-"""Replicas come and go behind one name: clients learn of them when a connection ends."""
+"""Replicas behind one name are replaced: clients resolve the name again when a connection ends."""
 
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from support.name_server import open_name_server
 from support.net import free_port
 
 OLD, NEW = "127.0.0.1", "127.0.0.2"
-# Far below the 30 s that gRPC leaves between two looks at a name, unless told otherwise.
+# Far below the 30 s that gRPC waits between two DNS queries by default.
 FOUND_WITHIN_S = 8.0
 
 

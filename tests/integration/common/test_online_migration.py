@@ -1,4 +1,4 @@
-"""The migration from 0.1.0 runs while its replicas work: no statement waits 5 s for it, on a million rows."""
+"""The migration from 0.1.0 on a million rows, while replicas of 0.1.0 work: no statement waits 5 s for it."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from support.scratch import bootstrapped
 
 _MAX_WAIT_S = 5.0
 _REPLICAS = 4
-# Longer than the migration waits for one table: it has to give way and try again.
+# Longer than the migration waits for one table, so that it has to give up and try again.
 _HELD_S = 0.7
 
 
@@ -45,7 +45,7 @@ async def test_nobody_waits_long_for_the_migration(
             replica.is_stopped = True
 
     took = sorted(one for replica in replicas for one in replica.took_s)
-    print(  # noqa: T201 - the figures are what the nightly run is for
+    print(  # noqa: T201 - the nightly run reports these figures
         f"{schema}, {rows} rows a table: migrated in {took_s:.1f} s beside {len(took)} transactions; median "
         f"{took[len(took) // 2] * 1000:.1f} ms, longest {took[-1] * 1000:.0f} ms"
     )

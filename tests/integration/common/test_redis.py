@@ -1,4 +1,4 @@
-"""Calls to Valkey that are cancelled or late."""
+"""Calls to Valkey that are cancelled or time out."""
 
 import asyncio
 import gc
@@ -61,7 +61,7 @@ async def test_nobody_at_the_other_end_is_unavailable() -> None:
     assert raised.value.reason == "REDIS_UNAVAILABLE"
 
 
-async def test_a_server_that_hangs_is_unavailable_soon_and_its_late_reply_is_nobodys() -> None:
+async def test_a_server_that_hangs_is_unavailable_soon_and_its_late_reply_is_dropped() -> None:
     async with _open_slow_server() as slow, open_redis(SecretStr(slow.url)) as client:
         async with asyncio.timeout(2):
             with pytest.raises(Unavailable):
@@ -81,7 +81,7 @@ async def test_a_call_that_nobody_answers_leaves_no_cycle() -> None:
         assert not await cycles_left_by(ask, within=("mesh_common.redis", "mesh_common.errors"))
 
 
-async def test_a_call_that_fails_after_its_caller_has_gone_is_none_that_asyncio_tells_of() -> None:
+async def test_asyncio_does_not_report_a_call_that_fails_after_its_caller_has_left() -> None:
     unheard: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
     try:
@@ -89,7 +89,7 @@ async def test_a_call_that_fails_after_its_caller_has_gone_is_none_that_asyncio_
             call = asyncio.ensure_future(redis_call(client.get("first")))
             await asyncio.wait_for(slow.was_asked.wait(), 5)
             call.cancel()
-            await asyncio.wait([call])  # to the client's own timeout
+            await asyncio.wait([call])  # until the client's own timeout
             slow.go_on.set()
         del call
         gc.collect()
@@ -101,7 +101,7 @@ async def test_a_call_that_fails_after_its_caller_has_gone_is_none_that_asyncio_
 
 @dataclass
 class _SlowServer:
-    """Answers GET with the key's name, the first GET of all only after `go_on`."""
+    """Answers GET with the key's name, but the very first GET only after `go_on`."""
 
     url: str = ""
     was_asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -122,7 +122,7 @@ class _SlowServer:
 
 
 async def _read_command(reader: asyncio.StreamReader) -> list[str]:
-    """The words of the next command (RESP arrays of bulk strings); none at the end."""
+    """The words of the next command (a RESP array of bulk strings); empty at the end."""
     head = (await reader.readline()).decode().strip()
     words = []
     for _ in range(int(head[1:] or 0)):

@@ -1,4 +1,4 @@
-"""What KEDA counts runs by: the query of the chart's values over the login of AGENT_SCALER_DATABASE_URL."""
+"""How KEDA counts runs: with the query in the chart's values and the login of AGENT_SCALER_DATABASE_URL."""
 
 import asyncio
 from importlib import import_module
@@ -21,13 +21,13 @@ DATABASE = "scaler"
 
 @pytest.fixture(scope="module")
 def query() -> str:
-    # PyYAML has no types here, and needs none for this.
+    # PyYAML has no type stubs here; this use does not need them.
     return str(import_module("yaml").safe_load(VALUES.read_text())["keda"]["agent"]["query"])
 
 
 @pytest.fixture(scope="module")
 async def scaler_url(postgres: EmbeddedPostgres, test_mesh: TestMesh) -> str:
-    """The URL as the Secret has it, to a database with one pending run, one running, and one of each that ended."""
+    """The URL as in the Secret, of a database with one pending run, one running, and one of each ended status."""
     mesh = await bootstrapped(postgres, test_mesh.secrets, test_mesh.jwks_file, DATABASE)
     owner_url = mesh.database_url("agent", "owner").removesuffix("/mesh") + f"/{DATABASE}"
     await asyncio.to_thread(migrate, owner_url, schema="agent", migrations=MIGRATIONS)

@@ -1,4 +1,4 @@
-"""`python -m mesh_admin secrets --apply` as a pod runs it, against an API server of its own."""
+"""`python -m mesh_admin secrets --apply` as a pod runs it, with a fake API server."""
 
 import asyncio
 import sys
@@ -68,7 +68,7 @@ async def test_what_somebody_else_makes_is_neither_made_nor_missed(api: FakeApi)
     assert api.store.fields("demo-database-admin") == {"BOOTSTRAP_ADMIN_DATABASE_URL": "theirs"}
 
 
-async def test_outside_a_pod_every_fault_is_told(api: FakeApi) -> None:
+async def test_outside_a_pod_every_fault_is_reported(api: FakeApi) -> None:
     (api.folder / "token").unlink()
     api.host = ""
 
@@ -102,7 +102,7 @@ def test_calls_reach_the_api_and_say_what_was_there(store: KubernetesSecrets) ->
         (307, PreconditionFailed, "Kubernetes answered 307 .Invalid. to creating Secret one"),
     ],
 )
-def test_refusal_is_told_without_what_was_sent(
+def test_refusal_is_reported_without_the_request(
     api: FakeApi, store: KubernetesSecrets, status: int, error: type[Exception], sentence: str
 ) -> None:
     api.refusals.append((status, b'{"reason": "Invalid", "message": "data: hush-hush is wrong"}'))
@@ -113,7 +113,7 @@ def test_refusal_is_told_without_what_was_sent(
     assert "hush" not in str(refusal.value)
 
 
-def test_answer_that_is_not_of_kubernetes_is_told(api: FakeApi, store: KubernetesSecrets) -> None:
+def test_answer_that_is_not_of_kubernetes_is_reported(api: FakeApi, store: KubernetesSecrets) -> None:
     api.refusals.append((500, b"<html>"))
 
     with pytest.raises(PreconditionFailed, match=r"Kubernetes answered 500 \(no reason given\) to reading Secret one"):

@@ -1,4 +1,4 @@
-"""Every command of every service, started with settings that are wrong: all faults at once, one a line, no secret."""
+"""Every command of every service reports all wrong settings at once, one per line and without secrets."""
 
 import asyncio
 import re
@@ -9,11 +9,11 @@ import pytest
 
 SECRET = "hush-hush"
 NOWHERE = "/does/not/exist"
-# A password with a character that a URL cannot hold: what stands behind it would be read as the port.
+# A password with a character that a URL cannot contain: the text after it would be parsed as the port.
 BAD_URL = f"postgresql://login:{SECRET}/1@db:5432/mesh"
 LINE = re.compile(r"[A-Z][A-Z0-9_]*: \S.*")
 
-# By service, beside what all share: variables with values of no use, and variables that are missing.
+# By service, in addition to the common ones: variables with invalid values, and variables that are missing.
 OWN: dict[str, tuple[dict[str, str], set[str]]] = {
     "gateway": (
         {

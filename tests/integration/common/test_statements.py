@@ -1,4 +1,4 @@
-"""Statements that pass SQLAlchemy by, within its unit of work."""
+"""Statements that bypass SQLAlchemy, within its unit of work."""
 
 import asyncio
 from typing import Any
@@ -30,7 +30,7 @@ async def _texts(database: Database, user_id: UserId) -> list[str]:
         return [row["text"] for row in await TEXTS.rows(connection, {"user_id": user_id})]
 
 
-def test_a_name_is_one_parameter_wherever_it_stands_and_a_cast_is_none() -> None:
+def test_a_name_is_one_parameter_wherever_it_occurs_and_a_cast_is_none() -> None:
     statement = Statement("s", "SELECT :a::text, :b, f(x => :a), '12'::int")
 
     assert statement.sql == "SELECT $1::text, $2, f(x => $1), '12'::int"
@@ -110,7 +110,7 @@ async def _go_on_after_a_failure(database: Database, user_id: UserId) -> None:
 
 
 async def test_a_cancelled_statement_costs_its_connection_and_no_place_in_the_pool(scratch_mesh: TestMesh) -> None:
-    """Its answer may come yet, and must not be taken for the next one's."""
+    """Its response may still arrive, and must not be taken for the response to the next statement."""
     user_id = new_user()
     async with open_scratch(scratch_mesh, "scratch", database_pool_size=1, database_max_overflow=0) as small:
         for _ in range(3):
@@ -150,7 +150,7 @@ async def test_a_statement_runs_on_asyncpg_alone(scratch_mesh: TestMesh) -> None
 
 
 class ConfusedOnce(AsyncpgTransactions):
-    """Its first connection takes what the server said before for the answer, as after `terminating connection`."""
+    """Its first connection takes an earlier message for the response, as after `terminating connection`."""
 
     def __init__(self) -> None:
         self.drivers: list[asyncpg.Connection] = []

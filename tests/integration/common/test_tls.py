@@ -1,4 +1,4 @@
-"""Mutual TLS between services: who gets in, who is believed, and certificates that are renewed under way."""
+"""Mutual TLS between services: which peers are accepted, and certificates that are renewed in operation."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def service(secrets: SecretSet, authority: Authority, tmp_path: Path) -> A
 
 @pytest.fixture
 def gateway(authority: Authority, tmp_path: Path) -> TlsFiles:
-    """The certificate of the caller."""
+    """The caller's certificate."""
     return authority.issue(tmp_path / "gateway", "gateway")
 
 
@@ -96,7 +96,7 @@ async def test_server_of_another_authority_is_not_believed(
 async def test_certificates_are_renewed_on_both_sides_while_calls_go_on(
     service: TlsService, gateway: TlsFiles, tmp_path: Path
 ) -> None:
-    """The authority changes as well: nothing of the former certificates would be taken any more."""
+    """The authority changes too, so that none of the former certificates is accepted any more."""
     async with renewing(service, gateway) as channel:
         service.may_answer.clear()
         before = asyncio.ensure_future(service.call_over(channel))
@@ -135,7 +135,7 @@ async def test_callers_half_written_files_are_waited_for(
 async def test_servers_half_written_files_are_waited_for(
     service: TlsService, gateway: TlsFiles, tmp_path: Path
 ) -> None:
-    """Its authority is new as well, so that only the new certificate is believed at the end."""
+    """The authority changes too, so that only the new certificate is accepted at the end."""
     new = new_authority().issue(tmp_path / "new", "eval")
     old_files = tmp_path / "eval"
 
@@ -162,7 +162,7 @@ async def test_health_port_serves_health_in_the_clear_and_nothing_else(service: 
     assert not service.was_called.is_set()
 
 
-async def test_drain_is_told_on_the_health_port_while_it_lives(service: TlsService) -> None:
+async def test_drain_is_reported_on_the_health_port_while_it_lives(service: TlsService) -> None:
     assert service.drain
 
     async with open_channel(f"ipv4:127.0.0.1:{service.health_port}") as channel:
@@ -178,7 +178,7 @@ async def test_health_is_served_over_tls_as_well(service: TlsService, gateway: T
 
 
 def renewing(service: TlsService, files: TlsFiles) -> RenewingChannel:
-    """As `open_channel` makes it, looking at each call."""
+    """A channel as from `open_channel`, but it checks the files at each call."""
 
     def open_with(material: TlsMaterial) -> grpc.aio.Channel:
         options = ChannelTls(files, "eval").options()

@@ -1,4 +1,4 @@
-"""What release 0.1.0 has stored is converted in place, and its replicas go on beside the next release."""
+"""Data stored by release 0.1.0 is converted in place, and its replicas keep working next to those of this release."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ _ORGANISATIONS = {"organisations", "memberships"}
 async def old(
     postgres: EmbeddedPostgres, test_mesh: TestMesh, request: pytest.FixtureRequest, tmp_path: Path
 ) -> OldDatabase:
-    """A schema of 0.1.0 for this test alone."""
+    """A schema of 0.1.0 for this test only."""
     name = f"old_{request.param}_{abs(hash(request.node.name)) % 10**9}"
     await bootstrapped(postgres, test_mesh.secrets, test_mesh.jwks_file, name)
     old = OldDatabase(test_mesh, name, request.param)
@@ -49,7 +49,7 @@ async def test_every_row_gets_the_personal_organisation_of_its_user(old: OldData
 async def test_rows_of_0_1_0_are_the_users_before_they_are_filled_and_after(
     old: OldDatabase, database: Database
 ) -> None:
-    """Its replicas go on after the migration, until the last of them is replaced."""
+    """Replicas of 0.1.0 keep working after the migration, until the last of them is replaced."""
     await asyncio.to_thread(old.migrate)
     user_id = UserId(new_id())
 
@@ -71,7 +71,7 @@ async def test_the_next_migration_fills_what_0_1_0_has_added_since(old: OldDatab
 
 
 async def _organisations(old: OldDatabase, database: Database) -> dict[str, set[object]]:
-    """Of the rows of each table; each is its user's."""
+    """The organisations in each table. Asserts that each row has the personal one of its user."""
     found: dict[str, set[object]] = {}
     async with old.connection("owner") as connection:
         for table in await tables_of(database):

@@ -1,4 +1,4 @@
-"""What the demo shows of the embedded model is sensible, by the agent's own prompts and next to other requests."""
+"""The embedded model gives sensible answers in the demo, with the agent's own prompts and concurrent requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,14 +25,14 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[http
 
 
 async def answer_of(client: httpx.AsyncClient, message: str, memories: tuple[str, ...]) -> str:
-    """With the parameters that the agent sends: no temperature, no penalty."""
+    """The model's answer with the agent's parameters: no temperature, no penalty."""
     messages = [{"role": "system", "content": INSTRUCTIONS.prompt(memories)}, {"role": "user", "content": message}]
     response = await client.post("/chat/completions", json={"messages": messages, "max_completion_tokens": 256})
     return str(response.json()["choices"][0]["message"]["content"]).strip()
 
 
 async def answers(client: httpx.AsyncClient, message: str, memories: tuple[str, ...] = ()) -> list[str]:
-    """Two at a time, as a chat beside a judge."""
+    """Answers to two concurrent requests, like a chat and a judge."""
     return [
         answer
         for _ in range(TIMES // 2)

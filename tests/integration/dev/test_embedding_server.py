@@ -59,7 +59,7 @@ async def test_health_does_not_wait_for_a_long_batch(client: httpx.AsyncClient) 
 
 
 async def test_answers_do_not_wait_for_an_acknowledgement(client: httpx.AsyncClient) -> None:
-    """Where a small write follows another, Nagle's algorithm keeps it back for 40 ms."""
+    """Nagle's algorithm delays a small write that follows another one by 40 ms."""
     durations_s = []
     for _ in range(11):
         started = time.perf_counter()

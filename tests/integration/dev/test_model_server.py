@@ -55,7 +55,7 @@ async def test_json_schema_holds_the_model_to_the_shape(client: httpx.AsyncClien
     }
     wanted = {"type": "json_schema", "json_schema": {"name": "score", "strict": True, "schema": schema}}
 
-    # As a judge asks first. Warmer, 7 of 150 answers were of emoji, forty of which take more tokens than that.
+    # As in a judge's first try. At a higher temperature, 7 of 150 answers were emoji; forty of them exceed max_tokens.
     body = {"messages": QUESTION, "max_tokens": 100, "temperature": 0, "response_format": wanted}
 
     response = await client.post("/v1/chat/completions", json=body)
@@ -65,7 +65,7 @@ async def test_json_schema_holds_the_model_to_the_shape(client: httpx.AsyncClien
     assert answer["score"] in {0, 0.5, 1}
 
 
-async def test_health_is_answered_beside_open_streams(client: httpx.AsyncClient) -> None:
+async def test_health_is_answered_while_streams_are_open(client: httpx.AsyncClient) -> None:
     body = {"messages": QUESTION, "max_tokens": 400, "stream": True}
 
     async with (

@@ -29,7 +29,7 @@ async def receiver(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Re
 
 
 def record_turn(endpoint: str, run_id: str) -> str:
-    """Export a root and a failed child through the real SDK; return the trace's id."""
+    """Exports a root span and a failed child through the real SDK. Returns the trace's id."""
     provider = TracerProvider(resource=Resource.create({"service.name": "agent"}))
     provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=True)))
     tracer = provider.get_tracer("test")

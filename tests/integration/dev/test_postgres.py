@@ -77,7 +77,7 @@ async def test_committed_rows_survive_kill_9_and_connections_that_were_open(post
 
 
 async def test_lock_file_that_names_another_living_process_does_not_stop_the_start(postgres: EmbeddedPostgres) -> None:
-    """After a reboot or a long time the dead server's process id may be somebody else's."""
+    """After a reboot or a long time, another process may have the process id of the dead server."""
     lock = next(Path(postgres.child.log_path.parent.parent).glob("postgres/data/postmaster.pid"))
     await postgres.kill()
     _, *rest = lock.read_text().splitlines()

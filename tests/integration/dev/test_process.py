@@ -12,7 +12,7 @@ from mesh_dev.process import ChildProcess, Program
 from mesh_dev.wait import Waiter
 
 SAY_PID_AND_SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-# A parent that starts one child and waits for ever; it prints the child's process id once the child runs its program.
+# A parent that starts one child and waits for ever. It prints the child's process id once the child's program runs.
 PARENT = f"""
 import asyncio, pathlib, sys
 from mesh_dev.process import ChildProcess, Program
@@ -39,7 +39,7 @@ async def children(tmp_path: Path) -> AsyncIterator["Children"]:
 
 
 class Children:
-    """Starts Python programs and waits for what they print."""
+    """Starts Python programs and waits for their output."""
 
     def __init__(self, log_dir: Path) -> None:
         self.all: list[ChildProcess] = []
@@ -103,7 +103,7 @@ async def test_stop_takes_the_grandchildren_along(children: Children) -> None:
     assert _ends_within(grandchild_fd, timeout_s=5)
 
 
-async def test_death_is_told_in_one_line(children: Children) -> None:
+async def test_death_is_reported_in_one_line(children: Children) -> None:
     child = await children.start("print('port 7 is taken'); raise SystemExit(3)")
 
     with pytest.raises(ChildDiedError) as death:

@@ -46,7 +46,7 @@ async def test_nothing_is_kept_over_a_restart(valkey: EmbeddedValkey) -> None:
         assert await client.dbsize() == 0
 
 
-async def test_killed_server_is_gone_and_starts_again(valkey: EmbeddedValkey) -> None:
+async def test_killed_server_is_down_and_starts_again(valkey: EmbeddedValkey) -> None:
     await valkey.kill()
 
     async with Redis.from_url(valkey.url) as client:

@@ -18,13 +18,13 @@ __all__ = ["spans"]
 
 @pytest.fixture(scope="session")
 async def settings(test_mesh: TestMesh, simulator_url: str) -> EvalSettings:
-    """Of a service on the migrated database."""
+    """Settings of a service on the migrated database."""
     return eval_settings(test_mesh, simulator_url)
 
 
 @pytest.fixture(scope="session")
 async def settings_alone(settings: EvalSettings, test_mesh: TestMesh, postgres: EmbeddedPostgres) -> EvalSettings:
-    """Of a service on a database of its own, where no other worker takes its jobs."""
+    """Settings of a service on a database of its own, where no other worker claims its jobs."""
     await bootstrapped(postgres, test_mesh.secrets, test_mesh.jwks_file, "eval_alone")
     owner_url = test_mesh.database_url("eval", "owner").replace("/mesh", "/eval_alone")
     await asyncio.to_thread(migrate, owner_url, schema="eval", migrations=MIGRATIONS)

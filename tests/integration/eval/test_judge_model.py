@@ -27,7 +27,7 @@ async def http(settings: EvalSettings) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def waits() -> list[float]:
-    """How long the adapter would have slept."""
+    """The times that the adapter would have slept, in seconds."""
     return []
 
 

@@ -21,14 +21,14 @@ from support.net import free_port
 async def _process(
     test_mesh: TestMesh, settings: EvalSettings
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, EvalClient]]:
-    """One that answers; what is still there at the end is killed."""
+    """A process that answers calls. If it still runs at the end, it is killed."""
     port = free_port()
     environment = test_mesh.environment("eval") | {
         "EVAL_GRPC_PORT": str(port),
         "EVAL_DATABASE_URL": settings.database_url.get_secret_value(),
         "EVAL_OPENAI_BASE_URL": settings.openai_base_url,
         "EVAL_JUDGE_MODEL": "sim-small",
-        # So that a lease runs out within the patience of a test.
+        # Short, so that a lease expires within the time of a test.
         "EVAL_RUN_TIMEOUT_S": "2",
         "EVAL_DRAIN_S": "2",
     }
@@ -91,7 +91,7 @@ async def test_a_run_that_is_being_judged_at_sigterm_is_given_back_and_the_proce
 
 
 async def _judging(simulator: SimulatorAdmin) -> None:
-    """Until the judge was asked the question that hangs."""
+    """Waits until the judge has received the question that hangs."""
     async with asyncio.timeout(30):
         while not any(rule["hits"] for rule in await simulator.rules()):
             pass

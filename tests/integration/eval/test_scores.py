@@ -1,4 +1,4 @@
-"""The service as it runs: SubmitRun in, scores out."""
+"""The complete service: from SubmitRun to stored scores."""
 
 import asyncio
 from typing import Any
@@ -101,7 +101,7 @@ async def test_runs_beyond_the_bound_are_refused_for_a_while_and_leave_nothing(
     assert refused == eval_pb2.ListScoresResponse()
 
 
-async def test_a_judge_that_is_away_leaves_the_run_pending_and_it_is_judged_once_the_judge_is_back(
+async def test_an_unavailable_judge_leaves_the_run_pending_and_it_is_judged_once_the_judge_is_back(
     test_mesh: TestMesh, settings_alone: EvalSettings, simulator: SimulatorAdmin
 ) -> None:
     away = _elsewhere(settings_alone, openai_base_url=f"http://127.0.0.1:{free_port()}/v1")
@@ -254,12 +254,12 @@ async def test_judging_continues_the_trace_of_the_submission(
 
 
 async def _asked(simulator: SimulatorAdmin, request: eval_pb2.SubmitRunRequest) -> list[dict[str, Any]]:
-    """What the judge was asked about this run; other tests leave runs in the queue."""
+    """The judge's requests about this run only, because other tests leave runs in the queue."""
     return [asked for asked in await simulator.requests() if request.answer in asked["body"]["messages"][1]["content"]]
 
 
 def _elsewhere(settings: EvalSettings, **changes: Any) -> EvalSettings:
-    """The same on a port of its own."""
+    """The same settings with another port."""
     values = settings.model_dump() | {"grpc_port": free_port()} | changes
     return EvalSettings(**values)
 
@@ -276,7 +276,7 @@ async def _off_the_queue(database: Database, subject: Subject) -> None:
 
 
 async def _given_back(database: Database, subject: Subject) -> None:
-    """Until the worker has tried the job and given it back."""
+    """Waits until the worker has tried and released the job."""
     statement = select(func.count()).where(jobs.c.attempt > 0, jobs.c.leased_until.is_(None))
     async with asyncio.timeout(30):
         while True:

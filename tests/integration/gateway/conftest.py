@@ -1,4 +1,4 @@
-"""One fake mesh and one gateway a session; tests that need other settings open a gateway of their own."""
+"""One fake mesh and one gateway per session. Tests that need other settings open a gateway of their own."""
 
 from collections.abc import AsyncIterator
 

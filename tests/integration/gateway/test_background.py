@@ -1,4 +1,4 @@
-"""Runs that nobody follows: started, listed by status, waited for."""
+"""Background runs: started, listed by status, and waited for."""
 
 import asyncio
 from http import HTTPStatus
@@ -21,7 +21,7 @@ async def _runs_path(gateway: Client, user: dict[str, str]) -> str:
 
 
 async def _started(gateway: Client, user: dict[str, str]) -> FakeRun:
-    """A run that has begun and waits for `release`."""
+    """A run that has started and waits for `release`."""
 
     async def begin_and_wait(run: FakeRun) -> None:
         await answer_begin(run)
@@ -180,7 +180,7 @@ async def test_waiting_for_what_has_ended_asks_for_nothing_more(gateway: Client)
 
 
 @pytest.mark.parametrize("wait_s", ["0.05", "1"])
-async def test_waiting_gives_the_run_as_it_stands_in_the_end(gateway: Client, wait_s: str) -> None:
+async def test_waiting_gives_the_run_in_its_final_state(gateway: Client, wait_s: str) -> None:
     user = gateway.as_user()
     run = await _started(gateway, user)
 
@@ -266,7 +266,7 @@ async def test_waiting_survives_a_cut(mesh: FakeMesh, valkey: EmbeddedValkey) ->
 
 
 async def _follows(gateway: Client, number: int) -> None:
-    """Returns when the agent has been asked so often to follow."""
+    """Returns when the agent has received this number of follow requests."""
     async with asyncio.timeout(LIMIT_S):
         while len(gateway.mesh.agent.follows) < number:  # noqa: ASYNC110 - the fake tells nobody
             await asyncio.sleep(0.01)

@@ -65,7 +65,7 @@ async def test_events_arrive_as_the_agent_sends_them(gateway: Client) -> None:
     assert late == ["run_finished"]
 
 
-async def test_stream_stands_before_the_first_event(gateway: Client) -> None:
+async def test_stream_is_open_before_the_first_event(gateway: Client) -> None:
     async def wait(run: FakeRun) -> None:
         await gateway.mesh.agent.release.wait()
         await answer_whole(run)
@@ -94,7 +94,7 @@ async def test_chat_answers_in_one_piece(gateway: Client) -> None:
     assert [memory["text"] for memory in answer["memories"]] == ["Lives in Lyon"]
 
 
-async def test_run_on_a_thread_passes_the_whole_order_on(gateway: Client) -> None:
+async def test_run_on_a_thread_passes_all_fields_on(gateway: Client) -> None:
     user = gateway.as_user()
     thread_id = await _thread(gateway, user)
     body = {
@@ -236,7 +236,7 @@ async def test_following_a_run_of_before_and_leaving_cancels_nothing(gateway: Cl
     headers = {**user, "Idempotency-Key": "k-1"}
 
     async with gateway.http.stream("POST", path, json=body, headers=headers) as first:
-        # Kept: httpx closes a response whose reader is forgotten.
+        # Kept in a variable, because httpx closes a response whose reader is garbage-collected.
         frames = read_frames(first)
         await anext(frames)
         async with gateway.http.stream("POST", path, json=body, headers=headers) as second:

@@ -1,4 +1,4 @@
-"""Clients that send nothing, read nothing, or come in crowds."""
+"""Clients that send nothing, read nothing, or connect in large numbers."""
 
 import asyncio
 import socket
@@ -28,7 +28,7 @@ async def _connected(gateway: Client) -> AsyncIterator[Connection]:
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the gateway ends the connection."""
+    """The bytes received until the gateway closes the connection."""
     async with asyncio.timeout(5):
         try:
             return await reader.read()
@@ -130,7 +130,7 @@ async def test_client_that_does_not_read_loses_its_stream(mesh: FakeMesh, valkey
     assert again.status_code == 200
 
 
-async def test_connections_beyond_the_bound_are_told_503_but_may_ask_for_the_health(
+async def test_connections_beyond_the_bound_get_503_except_for_health_probes(
     mesh: FakeMesh, valkey: EmbeddedValkey
 ) -> None:
     async with running_gateway(mesh, valkey.url, max_connections=1) as gateway, _connected(gateway) as (reader, writer):

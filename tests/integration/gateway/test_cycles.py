@@ -1,4 +1,4 @@
-"""What a request leaves behind goes with its last reference: refusals come in storms, and the collector stops all."""
+"""A request leaves no reference cycle: errors come in storms, and the collector's pauses delay all requests."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""What Kubernetes asks while the gateway drains: no new requests, but no restart either."""
+"""Probes while the gateway drains: Kubernetes sends no new requests, but does not restart the pod either."""
 
 import asyncio
 from collections.abc import Awaitable

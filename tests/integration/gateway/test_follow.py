@@ -1,4 +1,4 @@
-"""Coming back to a run: Last-Event-ID, cuts, ends."""
+"""Following a run again: Last-Event-ID, cut streams, ended runs."""
 
 import asyncio
 from http import HTTPStatus

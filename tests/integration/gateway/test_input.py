@@ -1,4 +1,4 @@
-"""Bad input: what is refused, with which status, naming what, and that nothing of it is echoed."""
+"""Invalid input is rejected with the right status and the field's name, and is not echoed."""
 
 import asyncio
 from collections.abc import AsyncIterator

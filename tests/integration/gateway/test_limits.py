@@ -1,4 +1,4 @@
-"""Rate limits, open streams, and Redis away."""
+"""Rate limits, open streams, and an unavailable Redis."""
 
 from contextlib import AsyncExitStack
 from http import HTTPStatus
@@ -97,7 +97,7 @@ async def test_forwarded_address_of_a_stranger_is_not_believed(mesh: FakeMesh) -
     assert answers == [401, 401, 429]
 
 
-async def test_chat_goes_on_with_local_limits_while_redis_is_away(mesh: FakeMesh) -> None:
+async def test_chat_continues_with_local_limits_while_redis_is_unavailable(mesh: FakeMesh) -> None:
     dead_redis = f"redis://127.0.0.1:{free_port()}/0"
 
     async with running_gateway(mesh, dead_redis, chat_limit_per_minute=2) as gateway:

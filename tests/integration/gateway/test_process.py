@@ -1,4 +1,4 @@
-"""The life of the process: outages behind it, the drain, CORS, traces, metrics."""
+"""The running process: outages of other services, the drain, CORS, traces, metrics."""
 
 import asyncio
 import time
@@ -93,7 +93,7 @@ async def test_drain_closes_what_does_not_end_in_time_with_a_hint(mesh: FakeMesh
         chunks = response.aiter_text()
         early = await anext(chunks)
         await gateway.process.drain()
-        # httpx raises when a chunked body has no proper end.
+        # httpx raises if a chunked body does not end properly.
         text = early + "".join([chunk async for chunk in chunks])
 
     *frames, hint = text.split("\n\n")

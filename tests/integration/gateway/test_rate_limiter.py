@@ -1,4 +1,4 @@
-"""The limiter on a real Valkey that goes away and comes back."""
+"""The limiter on a real Valkey that stops and starts again."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,9 @@ def _record() -> RequestRecord:
     return RequestRecord(trace_id="", started_s=0.0, dialect=ProblemDialect())
 
 
-async def test_limits_are_local_while_redis_is_away_and_shared_when_it_is_back(own_valkey: EmbeddedValkey) -> None:
+async def test_limits_are_local_while_redis_is_down_and_shared_when_it_is_back(
+    own_valkey: EmbeddedValkey,
+) -> None:
     clock = FakeClock()
     async with open_redis(SecretStr(own_valkey.url)) as redis:
         here, there = RateLimiter(redis, clock), RateLimiter(redis, clock)

@@ -1,4 +1,4 @@
-"""Threads, runs, memories, models, usage, scores: each once with its owner and once with a stranger."""
+"""Threads, runs, memories, models, usage, scores: each once as its owner and once as another user."""
 
 from http import HTTPStatus
 
@@ -28,13 +28,13 @@ async def test_thread_lives_and_dies(gateway: Client) -> None:
     read = await gateway.http.get(path, headers=user)
     messages = await gateway.http.get(f"{path}/messages", headers=user)
     deleted = await gateway.http.delete(path, headers=user)
-    gone = await gateway.http.get(path, headers=user)
+    read_again = await gateway.http.get(path, headers=user)
 
     assert (renamed.json()["title"], renamed.json()["metadata"]) == ("New", {"project": "atlas"})
     assert (emptied.json()["title"], emptied.json()["metadata"]) == ("New", {})
     assert read.json()["created_at"].endswith("Z")
     assert messages.json()["items"][0]["role"] == "user"
-    assert (deleted.status_code, deleted.content, gone.status_code) == (204, b"", 404)
+    assert (deleted.status_code, deleted.content, read_again.status_code) == (204, b"", 404)
 
 
 async def test_threads_are_listed_in_pages_and_searched(gateway: Client) -> None:
@@ -97,12 +97,12 @@ async def test_memory_lives_and_dies(gateway: Client) -> None:
     found = await gateway.http.post("/api/v1/memories/search", json={"query": "coffee"}, headers=user)
     listed = await gateway.http.get("/api/v1/memories", headers=user)
     deleted = await gateway.http.delete(path, headers=user)
-    gone = await gateway.http.get(path, headers=user)
+    read_again = await gateway.http.get(path, headers=user)
 
     assert (changed.json()["text"], changed.json()["origin"]) == ("Likes coffee", "written")
     assert found.json()["items"][0]["similarity"] == 0.9
     assert len(listed.json()["items"]) == 1
-    assert (deleted.status_code, gone.status_code) == (204, 404)
+    assert (deleted.status_code, read_again.status_code) == (204, 404)
 
 
 async def test_all_memories_are_forgotten_at_once(gateway: Client) -> None:

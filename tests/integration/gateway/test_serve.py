@@ -1,4 +1,4 @@
-"""The real process: `python -m mesh_gateway serve`, its signals and its complaints."""
+"""The real process: `python -m mesh_gateway serve`, its signals and its error messages."""
 
 import asyncio
 import signal

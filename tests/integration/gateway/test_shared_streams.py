@@ -1,4 +1,4 @@
-"""Runs whose events come on one stream from their agent: as on a stream of their own, whatever happens to it."""
+"""Runs on a shared stream from their agent behave as on a stream of their own, whatever happens to the stream."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,7 +18,7 @@ STREAM = "/api/v1/chatbot/chat/stream"
 
 @pytest.fixture
 async def sharing(mesh: FakeMesh, valkey: EmbeddedValkey) -> AsyncIterator[Client]:
-    """A gateway of its own that has a shared stream from the agent."""
+    """A separate gateway with a shared stream from the agent."""
     mesh.agent.address = f"127.0.0.1:{mesh.ports['agent']}"
     async with running_gateway(mesh, valkey.url) as client:
         await _invite(client)
@@ -26,7 +26,7 @@ async def sharing(mesh: FakeMesh, valkey: EmbeddedValkey) -> AsyncIterator[Clien
 
 
 async def _invite(client: Client) -> None:
-    """Runs without a shared stream are followed on their own, and invite; at most once a second."""
+    """Starts runs until the gateway opens a shared stream, which a run without one triggers once a second at most."""
     agent = client.mesh.agent
     async with asyncio.timeout(10):
         while not agent.shared_opened.is_set():
@@ -71,8 +71,8 @@ async def test_many_runs_at_once_are_kept_apart(sharing: Client) -> None:
     assert sharing.mesh.agent.follows == []
 
 
-async def test_run_that_ends_at_once_is_acknowledged_and_told(sharing: Client) -> None:
-    """grpc.aio may lose the metadata of a call that ends at once without a message of its own."""
+async def test_run_that_ends_at_once_is_acknowledged_and_delivered(sharing: Client) -> None:
+    """grpc.aio may lose the metadata of a call that ends at once without a message."""
     sharing.mesh.agent.plan = failing_with(agent_pb2.RunError(reason="NO_MODEL", detail="None answers."))
 
     for _ in range(100):
@@ -122,7 +122,7 @@ async def test_next_run_is_followed_on_its_own_and_brings_a_new_stream_after_a_c
 
 
 async def test_client_that_does_not_read_leaves_the_stream_and_gets_all_later(sharing: Client) -> None:
-    """One that is slow must slow down nobody else, nor fill the gateway's memory."""
+    """A slow client must neither slow down others nor fill the gateway's memory."""
     agent = sharing.mesh.agent
     text = "x" * 10_000
     deltas = MAX_UNREAD * 3

@@ -1,4 +1,4 @@
-"""One trip gives what the library's two give, on the same keys."""
+"""Our single round trip gives the same results as the library's two, on the same keys."""
 
 import time
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ WINDOW_MS = 60_000
 
 @dataclass(frozen=True)
 class Both:
-    """Ours and the library's, on one key of one server."""
+    """Our limiter and the library's, on the same key of the same server."""
 
     redis: Redis
     ours: SharedWindows
@@ -32,7 +32,7 @@ class Both:
     key: str
 
     async def leave_of_window(self, ms: int) -> None:
-        """Lets time pass: the window that counts now ends in so long."""
+        """Simulates the passing of time: the current window ends in `ms`."""
         await self.redis.pexpire(f"{PREFIX}:{{{self.item.key_for(self.key)}}}", WINDOW_MS + ms)
 
     async def hit_by_library(self) -> tuple[bool, WindowStats]:
@@ -64,10 +64,10 @@ async def test_both_count_on_the_same_keys(both: Both) -> None:
 
 
 @pytest.mark.parametrize("left_ms", [59_000, 45_000, 10_000, 1_000, -1_000, -25_000, -59_000])
-async def test_a_window_that_goes_by_stands_as_the_library_says(both: Both, left_ms: int) -> None:
-    """Beyond its end a window is the one before, and weighs less the longer it is over.
+async def test_a_passing_window_counts_as_in_the_library(both: Both, left_ms: int) -> None:
+    """After its end a window becomes the previous one, whose weight decreases with time.
 
-    At no border between two counts: a millisecond lies between the two looks.
+    The times avoid the border between two counts, because the two limiters are read a millisecond apart.
     """
     for _ in range(3):
         await both.hit_by_us()

@@ -1,4 +1,4 @@
-"""Stream tickets: one use, one run, one minute, on any replica, and no trace of them anywhere."""
+"""Stream tickets are valid once, for one run, for one minute, on any replica, and appear in no log or trace."""
 
 import asyncio
 import hashlib
@@ -38,7 +38,7 @@ def user(gateway: Client) -> dict[str, str]:
 
 @pytest.fixture
 async def run(gateway: Client, user: dict[str, str]) -> FakeRun:
-    """A run of `user` that has ended."""
+    """An ended run of `user`."""
     await gateway.http.post("/api/v1/chatbot/chat", json={"message": "Hi"}, headers=user)
     return gateway.mesh.agent.runs[gateway.mesh.agent.started[-1].run_id]
 
@@ -50,7 +50,7 @@ async def _ticket(gateway: Client, run: FakeRun, user: dict[str, str]) -> str:
 
 
 async def _events(gateway: Client, run: FakeRun, ticket: str, **more: str) -> httpx.Response:
-    """As an EventSource asks: without any header of ours, unless `more` has one."""
+    """A request as from an EventSource: without any of our headers except those in `more`."""
     query = {"ticket": ticket} | {name: value for name, value in more.items() if name == "last_event_id"}
     headers = {name.replace("_", "-"): value for name, value in more.items() if name not in query}
     return await gateway.http.get(f"/api/v1/runs/{run.id}/events", params=query, headers=headers)
@@ -73,7 +73,7 @@ async def test_ticket_opens_the_events_of_its_run(gateway: Client, run: FakeRun,
     assert issued.status_code == HTTPStatus.CREATED
     assert issued.headers["cache-control"] == "no-store"
     assert issued.json()["url"] == f"/api/v1/runs/{run.id}/events?ticket={issued.json()['ticket']}"
-    left_s = (datetime.fromisoformat(issued.json()["expires_at"]) - datetime.now(UTC)).total_seconds()  # noqa: TID251 - what a client would compare with
+    left_s = (datetime.fromisoformat(issued.json()["expires_at"]) - datetime.now(UTC)).total_seconds()  # noqa: TID251 - as a client would compare
     assert 50 < left_s <= 60
     assert len(frames_of(response.text)) == 7
 
@@ -145,7 +145,7 @@ async def test_no_ticket_and_no_token_ask_for_a_token(gateway: Client, run: Fake
 async def test_ticket_dies_after_a_minute(gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis) -> None:
     ticket = await _ticket(gateway, run, user)
     ttl_s = await redis.ttl(_key(ticket))
-    # What the minute does in the end.
+    # Has the same effect as the end of the minute.
     await redis.expire(_key(ticket), 0)
 
     response = await _events(gateway, run, ticket)
@@ -157,7 +157,7 @@ async def test_ticket_dies_after_a_minute(gateway: Client, run: FakeRun, user: d
 async def test_ticket_of_release_0_1_0_is_the_users(
     gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis
 ) -> None:
-    """A gateway of the release before names the user alone, and reads no more than that."""
+    """A gateway of the previous release stores and reads only the user."""
     ticket = await _ticket(gateway, run, user)
     fields = orjson.loads(await redis.get(_key(ticket)) or b"")
     subject = orjson.loads(fields.pop("subject"))
@@ -201,7 +201,7 @@ async def test_token_goes_before_the_ticket(gateway: Client, run: FakeRun, user:
     assert unused.status_code == HTTPStatus.OK
 
 
-async def test_position_may_stand_in_the_address(gateway: Client, run: FakeRun, user: dict[str, str]) -> None:
+async def test_position_may_be_in_the_address(gateway: Client, run: FakeRun, user: dict[str, str]) -> None:
     by_ticket = await _events(gateway, run, await _ticket(gateway, run, user), last_event_id=f"{run.id}:1:5")
     by_token = await gateway.http.get(
         f"/api/v1/runs/{run.id}/events", params={"last_event_id": f"{run.id}:1:6"}, headers=user
@@ -277,7 +277,7 @@ async def test_without_redis_there_are_no_tickets_and_tokens_follow_on(mesh: Fak
 async def test_ticket_leaves_no_trace(
     mesh: FakeMesh, valkey: EmbeddedValkey, spans: RecordedSpans, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither in logs nor in spans nor in metrics nor in answers, used well and used badly."""
+    """It appears neither in logs nor in spans, metrics or responses, whether it is valid or not."""
     port = free_port()
     with structlog.testing.capture_logs() as logs:
         async with running_gateway(mesh, valkey.url, metrics_port=port) as gateway:

@@ -1,4 +1,4 @@
-"""Who gets in: login, refused tokens, logout, auth away."""
+"""Authentication: login, rejected tokens, logout, and auth unavailable."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ async def _login(gateway: Client, email: str, password: str = PASSWORD) -> dict[
 
 
 def _forged_with_public_key(auth: FakeAuth) -> str:
-    """The token of CVE-2026-85394: HS256, keyed with what everybody can read."""
+    """The token of CVE-2026-85394: HS256 with the public key as its secret."""
     claims = jose_jwt.get_unverified_claims(auth.access_token())
     secret = orjson.dumps(public_jwk(auth.key.pem)).decode()
     headers = {"kid": auth.key.kid, "typ": "at+jwt"}
@@ -127,7 +127,7 @@ async def test_the_subject_of_a_token_reaches_the_services(gateway: Client) -> N
 
 
 async def test_a_token_of_release_0_1_0_speaks_for_the_personal_organisation(gateway: Client) -> None:
-    """It has no `org`, and is good for 15 minutes after the upgrade."""
+    """It has no `org` and stays valid for 15 minutes after the upgrade."""
     user_id = UserId(new_id())
     token = gateway.mesh.auth.access_token(user_id, org=None, roles=None, scope="user")
 
@@ -225,7 +225,7 @@ async def test_logout_elsewhere_arrives_within_five_seconds(gateway: Client) -> 
     assert before.status_code == HTTPStatus.OK
 
 
-async def test_restarted_gateway_verifies_while_auth_is_away(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+async def test_restarted_gateway_verifies_while_auth_is_down(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
     async with running_gateway(mesh, valkey.url):
         pass
 
@@ -287,7 +287,7 @@ async def test_service_that_does_not_believe_the_gateway_is_our_fault_not_the_us
     assert (response.status_code, response.json()["reason"]) == (500, "INTERNAL")
 
 
-async def test_login_while_auth_is_away_is_503_and_chat_goes_on(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+async def test_login_while_auth_is_down_is_503_and_chat_continues(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
     async with running_gateway(mesh, valkey.url) as gateway, mesh.without("auth"):
         form = {"username": "ada@example.com", "password": PASSWORD}
         login = await gateway.http.post("/api/v1/auth/login", data=form)

@@ -15,7 +15,7 @@ async def memory_mesh(test_mesh: TestMesh) -> TestMesh:
 
 @pytest.fixture(scope="session")
 def settings(memory_mesh: TestMesh, simulator_url: str) -> MemorySettings:
-    """With a model that extracts."""
+    """Settings with an extraction model."""
     return memory_settings(memory_mesh, simulator_url, extraction_model="sim-small")
 
 
@@ -27,6 +27,6 @@ async def database(settings: MemorySettings) -> AsyncIterator[Database]:
 
 @pytest.fixture(scope="module")
 async def memory(settings: MemorySettings, memory_mesh: TestMesh) -> AsyncIterator[MemoryClient]:
-    """The service with a model that extracts. Its worker takes every job there is, so it ends with its module."""
+    """The service with an extraction model. It ends with its test module, because its worker claims all jobs."""
     async with open_memory(settings, memory_mesh) as client:
         yield client

@@ -1,4 +1,4 @@
-"""The similarities that the settings rest on, measured on the embedding model of the dev stack."""
+"""The similarities on which the settings are based, measured with the embedding model of the dev stack."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -103,7 +103,7 @@ async def _kept(
     settings: MemorySettings,
     *facts: str,
 ) -> list[str]:
-    """What is kept of facts that are said one run after the other."""
+    """The memories that are stored if the facts are said in successive runs."""
     user = new_subject()
     async with open_extractor(settings.model_copy(update={"extraction_model": ""})) as extractor:
         keep = KeepTurn(unit_of_work, embedder, extractor, limits)

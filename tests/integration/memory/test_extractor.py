@@ -145,7 +145,7 @@ async def test_a_model_that_trickles_is_given_up_at_the_deadline_and_holds_no_th
         changes = {"extraction_timeout_s": 0.3, "extraction_tries": 1, "extraction_concurrency": 1}
         slow = settings.model_copy(update={"openai_base_url": f"http://{host}:{port}/v1", **changes})
         async with open_extractor(slow) as extractor, asyncio.timeout(10):
-            # The second finds the only thread free.
+            # The second call finds the only thread free.
             for _ in range(2):
                 with pytest.raises(Unavailable):
                     await extractor.facts(_turn(SENTENCE), [])
@@ -201,7 +201,7 @@ async def test_a_question_alone_is_not_kept(verbatim: Mem0Extractor) -> None:
 async def test_the_key_goes_to_the_server_of_the_settings_alone(
     settings: MemorySettings, simulator: SimulatorAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """mem0 would send everything to OpenRouter when that name is in the environment."""
+    """mem0 would send everything to OpenRouter if its variable is in the environment."""
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-other")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
 

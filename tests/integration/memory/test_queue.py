@@ -1,4 +1,4 @@
-"""The queue against a worker that died, and a model that is away for a while."""
+"""The queue with a worker that dies, and with a model that is unavailable for a while."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ def _turn(sentence: str = SENTENCE) -> Turn:
 
 
 def _failed_once(word: str) -> dict[str, Any]:
-    """A rule for one answer of the model. The worker takes every user's turns, so that the word must be Ada's alone."""
+    """A rule for one answer of the model. The worker claims all users' turns, so only Ada's may contain the word."""
     return {"match": {"structured": True, "contains": word, "times": 1}, "action": {"fault": "500"}}
 
 
@@ -34,7 +34,7 @@ async def test_a_turn_survives_the_death_of_its_worker(
     async with PostgresUnitOfWork(database, queue)(ada) as store:
         await store.queue(_turn())
     async with database.as_worker() as connection:
-        # A worker that took it and died at once: its lease is over, nothing was settled.
+        # A worker that claimed it and died at once: its lease has expired, and nothing was settled.
         assert ada in {job.subject for job in await queue.claim(connection, limit=1_000, lease_s=0.0)}
 
     async with open_memory(settings, memory_mesh) as memory:
@@ -70,11 +70,11 @@ async def test_a_turn_outlives_days_without_the_model(
     async with PostgresUnitOfWork(database, JobQueue(jobs))(ada) as store:
         await store.queue(_turn(sentence))
     async with database.as_subject(ada) as connection:
-        # With five minutes between them, these attempts took three days.
+        # At five minutes each, these attempts took three days.
         await connection.execute(update(jobs).values(attempt=900))
 
     async with SimulatorAdmin(simulator_url) as simulator:
-        # Before the service starts: its worker takes the turn at once.
+        # Before the service starts, because its worker claims the turn at once.
         await simulator.put_rules([_failed_once(word)])
         async with open_memory(hasty, memory_mesh) as memory:
             async with database.as_subject(ada) as connection:
@@ -97,7 +97,7 @@ async def test_a_finished_turn_leaves_the_queue(
     async with open_memory(settings, memory_mesh) as memory:
         await memory.remember(ada, SENTENCE)
         await memory.texts_once_kept(ada)
-        # It is settled in a transaction after the one that kept the facts; the test's timeout ends the waiting.
+        # It is settled in a transaction after the one that stored the facts. The test's timeout bounds the wait.
         async with database.as_subject(ada) as connection:
             while (await connection.execute(select(func.count()).select_from(jobs))).scalar_one():
                 pass

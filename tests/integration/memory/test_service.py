@@ -1,4 +1,4 @@
-"""Every RPC through the real gRPC server, also with the id of a memory that is another user's."""
+"""Every RPC through the real gRPC server, also with the id of another user's memory."""
 
 import pytest
 from google.protobuf.message import Message
@@ -17,7 +17,7 @@ SENTENCE = "My name is Ada and my code word is zebra-4711."
 
 
 async def test_what_the_user_said_is_recalled_for_a_later_question(memory: MemoryClient) -> None:
-    """The whole way: queue, mem0, store, search."""
+    """Passes through queue, mem0, store and search."""
     ada = new_subject()
 
     run_id = await memory.remember(ada, f"Hello! {SENTENCE} What can you do?")

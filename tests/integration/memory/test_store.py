@@ -1,4 +1,4 @@
-"""What the SQL promises besides the contract: complete recall, row-level security, and deletion against a worker."""
+"""Guarantees of the SQL beyond the contract: complete recall, row-level security, and deletion during processing."""
 
 import asyncio
 import random
@@ -43,7 +43,7 @@ def _turn() -> Turn:
 
 
 async def _fill(database: Database, space: str, users: list[Subject]) -> None:
-    """ROWS memories, spread over the users, with random vectors."""
+    """Stores ROWS memories with random vectors, distributed over the users."""
     rng = random.Random(7)  # noqa: S311 - the same every time
     rows = [
         {
@@ -63,7 +63,7 @@ async def _fill(database: Database, space: str, users: list[Subject]) -> None:
 
 
 async def test_search_reads_the_vector_that_it_is_given_once(database: Database) -> None:
-    """After five searches PostgreSQL may keep one plan for all vectors: a cast in it is made for each memory."""
+    """After five searches PostgreSQL may cache a generic plan, which would evaluate a cast for each memory."""
     subject = new_subject()
     async with database.as_subject(subject) as connection:
         driver = driver_of(connection)
@@ -79,7 +79,7 @@ async def test_search_reads_the_vector_that_it_is_given_once(database: Database)
 async def test_recall_is_complete_however_many_users_there_are(
     database: Database, unit_of_work: PostgresUnitOfWork, user_count: int
 ) -> None:
-    """mem0's own index finds nothing with 100 users, from about the tenth search on a connection (FACTS)."""
+    """With 100 users, mem0's own index finds nothing from about the tenth search on a connection (FACTS)."""
     users = [new_subject() for _ in range(user_count)]
     space = f"random/{user_count}"
     await _fill(database, space, users)
@@ -134,7 +134,7 @@ async def _foreign_memory(unit_of_work: PostgresUnitOfWork, owner: Subject) -> M
 async def test_every_query_run_for_another_user_returns_no_foreign_row(
     database: Database, unit_of_work: PostgresUnitOfWork
 ) -> None:
-    """The store names the owner, so its own condition lets the rows through: row-level security must not."""
+    """The store filters by the owner, so only row-level security can hide the rows."""
     owner, stranger = new_subject(), new_subject()
     theirs = await _foreign_memory(unit_of_work, owner)
     queries: list[Callable[[PostgresMemoryStore], Awaitable[object]]] = [
@@ -161,7 +161,7 @@ async def test_every_query_run_for_another_user_returns_no_foreign_row(
 
 
 async def test_a_row_is_its_organisations_and_its_users(database: Database, unit_of_work: PostgresUnitOfWork) -> None:
-    """With organisation, user, both and neither, for reading and for writing."""
+    """Reads and writes with the organisation, the user, both and neither."""
     owner, tables = new_subject(), await tables_of(database)
     await _foreign_memory(unit_of_work, owner)
 
