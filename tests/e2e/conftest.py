@@ -1,4 +1,4 @@
-"""One stack for all tests that leave it whole, and one for tests that take parts away and put them back."""
+"""One stack for all tests that leave it intact, and one for tests that stop parts and restart them."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,14 +18,14 @@ async def stack(tmp_path_factory: pytest.TempPathFactory, mesh_template: Path) -
 
 @pytest.fixture(scope="session")
 async def fragile_stack(tmp_path_factory: pytest.TempPathFactory, mesh_template: Path) -> AsyncIterator[Stack]:
-    """A stack for tests that kill or restart parts of it: each puts back what it took away."""
+    """A stack for tests that kill or restart parts of it. Each test restarts what it stopped."""
     async with open_stack(tmp_path_factory.mktemp("fragile"), mesh_template) as running:
         yield running
 
 
 @pytest.fixture
 async def simulator(stack: Stack) -> AsyncIterator[SimulatorAdmin]:
-    """The admin side of the shared stack's simulator; rules are gone after the test."""
+    """The admin API of the shared stack's simulator. Rules are cleared after the test."""
     async with SimulatorAdmin(stack.model_url) as admin:
         yield admin
         await admin.clear_rules()

@@ -1,4 +1,4 @@
-"""A gateway and an agent that start while auth is away still serve users who are logged in."""
+"""A gateway and an agent that start while auth is unavailable still serve users who are logged in."""
 
 from collections.abc import AsyncIterator
 
@@ -28,7 +28,7 @@ async def test_known_users_are_served_by_services_that_start_without_auth(fragil
         during = await eventually("the agent", chat, lambda answer: answer.status_code == httpx.codes.OK, 10)
         streamed = await guest.chat("Streamed.", thread_id=before.thread_id)
         run = await guest.get(f"/runs/{streamed.run_id}")
-        # Forged tokens stay forged: the keys are known.
+        # Forged tokens are still rejected, because the keys are known.
         async with MeshClient(fragile_stack.url) as forger:
             forger.use_token(f"{guest.tokens['access_token'][:-4]}AAAA")
             forged = await forger.get("/threads")

@@ -1,4 +1,4 @@
-"""Runs that nobody follows: accepted, listed by status, waited for, cancelled; and what a second does to a first."""
+"""Background runs: accepted, listed by status, waited for, cancelled; and the effect of a second run on the first."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ async def test_run_in_the_background_ends_by_itself_and_can_be_waited_for(user: 
     assert [message["content"] for message in await user.messages(thread_id)][1] == run["message"]["content"]
 
 
-async def test_waiting_gives_the_run_as_it_stands_in_the_end(user: User) -> None:
+async def test_waiting_gives_the_run_in_its_final_state(user: User) -> None:
     run_id = await started(user, await user.new_thread(), ENDLESS)
     begun_s = time.monotonic()
 

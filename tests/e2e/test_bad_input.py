@@ -1,4 +1,4 @@
-"""Requests that can never succeed: refused by name of the field, and nothing is kept of them."""
+"""Invalid requests are rejected with the field's name, and leave nothing stored."""
 
 import asyncio
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ async def test_body_that_is_no_message_is_refused(user: User, body: bytes) -> No
 
 
 async def test_message_of_the_greatest_length_is_taken(user: User) -> None:
-    # Few tokens for many characters: the window keeps the new message whole.
+    # Few tokens for many characters, so that the window contains the whole message.
     turn = await user.chat("[[sim:reply=Long.]]".ljust(32_000))
 
     assert turn.text == "Long."
@@ -102,7 +102,7 @@ async def test_body_over_the_limit_is_refused(user: User) -> None:
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_body_over_the_limit_is_refused_when_its_length_is_not_told(user: User) -> None:
+async def test_body_over_the_limit_is_refused_without_a_content_length(user: User) -> None:
     async def chunks() -> Any:
         for _ in range(20):
             yield b"x" * 65_536

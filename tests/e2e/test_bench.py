@@ -1,4 +1,4 @@
-"""The plumbing of `make bench`, and what a turn may make of statements, bytes and messages: counts, not times."""
+"""The plumbing of `make bench`, and bounds on a turn's statements, bytes and messages: counts, not times."""
 
 import asyncio
 import sys
@@ -11,10 +11,10 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-# Of an answer, as the simulator is told.
+# Length of the simulator's answers.
 TOKENS = 100
-# Of a plain turn, without pace: a change that writes or sends more has to say so. WAL has room for pages that are
-# written whole after a checkpoint.
+# For a plain turn without pacing. A change that writes or sends more must raise them deliberately. The bound on WAL
+# allows for full pages that are written after a checkpoint.
 BOUNDS = {
     "statements": 22,
     "commits": 7,
@@ -45,7 +45,7 @@ async def bench(folder: Path, *parts: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 async def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """All parts, which takes three minutes of two cores: for nightly tests."""
+    """The figures of all parts. They take three minutes on two cores, so only nightly tests use them."""
     return await bench(tmp_path_factory.mktemp("bench"))
 
 

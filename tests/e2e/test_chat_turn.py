@@ -1,4 +1,4 @@
-"""One chat turn, streamed and in one piece."""
+"""One chat turn, streamed and as one response."""
 
 import time
 
@@ -78,7 +78,7 @@ async def test_stream_says_where_the_run_is_and_forbids_caching(user: User) -> N
     assert turn.headers["x-accel-buffering"] == "no"
 
 
-async def test_both_messages_stand_in_the_thread(user: User) -> None:
+async def test_both_messages_are_in_the_thread(user: User) -> None:
     turn = await user.chat("What is up?")
 
     messages = await user.messages(turn.thread_id)

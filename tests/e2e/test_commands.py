@@ -1,4 +1,4 @@
-"""`make dev`, `make demo` and what they print, with the embedded model, as a person would run them."""
+"""`make dev` and `make demo`, with the embedded model: their behaviour and output for a user."""
 
 import asyncio
 import re

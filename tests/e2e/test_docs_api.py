@@ -1,4 +1,4 @@
-"""What docs/api tells client developers is true: its examples survive what the page says they survive."""
+"""The statements of docs/api for client developers hold: its examples survive the faults that the page names."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from support.examples import Script, frame, running, streamed
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "api"
 EXAMPLES: Final = DOCS / "examples"
-# Five seconds of text: some is out before the kill, and some comes after it.
+# Five seconds of text: some is sent before the kill, and some after it.
 LONG: Final = "[[sim:itl=50]] [[sim:tokens=100]] Tell me."
 NODE: Final = shutil.which("node")
 NPM: Final = shutil.which("npm")
@@ -33,7 +33,7 @@ LANGUAGES: Final = [
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the examples and the package that the JavaScript ones need."""
+    """A folder with the examples and the package that the JavaScript examples need."""
     folder = tmp_path_factory.mktemp("examples") / "examples"
     shutil.copytree(EXAMPLES, folder)
     if NPM:
@@ -48,7 +48,7 @@ async def client(fragile_stack: Stack) -> AsyncIterator[User]:
 
 
 async def _answer(user: User, thread_id: str) -> str:
-    """The one answer of the thread, as it is stored."""
+    """The only answer of the thread, as stored."""
     question, answer = await user.messages(thread_id)
     assert (question["role"], answer["role"], answer["is_partial"]) == ("user", "assistant", False)
     return str(answer["content"])
@@ -68,7 +68,7 @@ async def test_example_survives_the_kill_of(
         await fragile_stack.start(victim)
 
     assert example.has_finished
-    # A gateway's death needs no new beginning.
+    # The death of a gateway does not start a new attempt.
     *void, text = example.texts
     assert text == await _answer(client, thread_id)
     assert len(void) == (1 if victim == "agent" else 0)
@@ -169,7 +169,7 @@ async def test_example_ends_when_no_event_comes_any_more(examples: Path, command
 
 @needs_node
 async def test_javascript_example_leaves_a_silent_stream_and_comes_back(examples: Path) -> None:
-    """The first answer says one thing and then nothing, as a connection that is half open; the second has the rest."""
+    """The first response sends one event and then nothing, like a half-open connection; the second sends the rest."""
     script = Script([streamed(frame(1, "run_started")), streamed(frame(2, "run_finished"))], closes=False)
 
     async with script.served() as url:
@@ -225,13 +225,13 @@ async def test_every_address_in_the_docs_is_a_route(client: User) -> None:
     routes = {(method.upper(), re.sub(r"\{\w+\}", "{}", path)) for path, methods in paths.items() for method in methods}
     text = "".join(path.read_text() for path in DOCS.glob("**/*.md"))
 
-    told = {
+    documented = {
         (method, re.sub(r"\{\w+\}", "{}", path))
         for method, path in re.findall(r"`(GET|POST|PATCH|DELETE) (/api/v1/[^`?]*)", text)
     }
 
-    assert len(told) > 6
-    assert told - routes == set()
+    assert len(documented) > 6
+    assert documented - routes == set()
 
 
 async def _has_event_source() -> bool:

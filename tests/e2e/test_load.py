@@ -1,4 +1,4 @@
-"""The plumbing of `make load`: Locust's users on a mesh of their own."""
+"""The plumbing of `make load`: Locust's users on a separate mesh."""
 
 import asyncio
 import importlib.util

@@ -1,4 +1,4 @@
-"""Many users at once, 200 of them in `make nightly`: nothing is lost, nothing is mixed up."""
+"""Many concurrent users, 200 in `make nightly`: nothing is lost or mixed up."""
 
 import asyncio
 from collections import Counter
@@ -16,9 +16,9 @@ from support.stack import open_stack
 FEW = 20
 MANY = 200
 TURNS = 5
-# Argon2 takes 2 x 20 ms of a core for each user: more at once would only wait.
+# Argon2 takes 2 x 20 ms of a core for each user: more concurrent registrations would only queue.
 REGISTERING_AT_ONCE = 16
-# The shared stack waits for the hash of a password as briefly as production does.
+# The shared stack waits no longer for a password hash than production does.
 FEW_REGISTERING_AT_ONCE = 2
 PATIENT: Mapping[ServiceName, Mapping[str, str]] = {
     "gateway": {
@@ -40,7 +40,7 @@ PATIENT: Mapping[ServiceName, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Story:
-    """What one user said, was told and is remembered for; `marker` stands in nobody else's."""
+    """One user's messages, answers and memories. No other user's contain `marker`."""
 
     marker: str
     turns: list[Turn]
@@ -50,7 +50,7 @@ class Story:
 
 @pytest.fixture
 async def busy_stack(tmp_path: Path, mesh_template: Path) -> AsyncIterator[Stack]:
-    """One without traces, and patient: 200 users on two cores wait for each other, and that is not an error."""
+    """A stack without traces and with long timeouts: 200 users on two cores delay each other, which is no error."""
     async with open_stack(tmp_path, mesh_template, service_env=PATIENT) as running:
         yield running
 
@@ -110,6 +110,6 @@ def require_own_story(story: Story) -> None:
 def require_no_foreign_markers(stories: list[Story]) -> None:
     markers = {story.marker for story in stories}
     for story in stories:
-        told = " ".join([*(turn.text for turn in story.turns), *story.messages, *story.memories])
+        answered = " ".join([*(turn.text for turn in story.turns), *story.messages, *story.memories])
         recalled = " ".join(memory for turn in story.turns for memory in turn.memories)
-        assert {marker for marker in markers if marker in told or marker in recalled} == {story.marker}
+        assert {marker for marker in markers if marker in answered or marker in recalled} == {story.marker}

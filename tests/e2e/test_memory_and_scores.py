@@ -1,4 +1,4 @@
-"""What is kept of a turn: memories for later threads, scores of the run."""
+"""What a turn leaves: memories for later threads, scores of the run."""
 
 from typing import Any
 
@@ -85,7 +85,7 @@ async def test_usage_of_the_month_arrives_at_auth(user: User) -> None:
         return (await user.get("/usage")).json()
 
     month = await eventually("the usage", usage, lambda found: len(found["items"]) > 0)
-    told = turn.first("run_finished")["usage"]
+    reported = turn.first("run_finished")["usage"]
     assert [(one["runs"], one["input_tokens"], one["output_tokens"]) for one in month["items"]] == [
-        (1, told["input_tokens"], told["output_tokens"])
+        (1, reported["input_tokens"], reported["output_tokens"])
     ]

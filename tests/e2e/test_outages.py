@@ -1,4 +1,4 @@
-"""Parts of the mesh that are away: what goes on without them, what waits for them, what comes back by itself."""
+"""Outages of parts of the mesh: what still works, what is postponed, and what recovers by itself."""
 
 import asyncio
 import os
@@ -17,13 +17,13 @@ from mesh_dev.ports import require_free
 from mesh_dev.stack import Stack
 from support.api import PASSWORD, User, eventually, new_user
 
-# Every hop has a deadline; together they stay below this.
+# Every hop has a deadline; their sum is less than this.
 ANSWERED_WITHIN_S = 15.0
 
 
 @pytest.fixture
 async def guest(fragile_stack: Stack) -> AsyncIterator[User]:
-    """A user of a mesh that is whole: after a restart, callers take up to 2 s to connect again."""
+    """A user of an intact mesh: after a restart, callers take up to 2 s to reconnect."""
     async with new_user(fragile_stack.url) as user:
 
         async def chat() -> bool:
@@ -34,7 +34,7 @@ async def guest(fragile_stack: Stack) -> AsyncIterator[User]:
         yield user
 
 
-async def test_memory_down_is_told_and_what_was_said_is_kept_later(fragile_stack: Stack, guest: User) -> None:
+async def test_memory_down_is_reported_and_the_turn_is_remembered_later(fragile_stack: Stack, guest: User) -> None:
     await fragile_stack.stop("memory")
     turn = await guest.chat("I am afraid of spiders.")
     unavailable = await guest.get("/memories")
@@ -114,7 +114,7 @@ async def test_redis_down_leaves_repeated_requests_one(fragile_stack: Stack, gue
     assert other.json()["reason"] == "IDEMPOTENCY_KEY_REUSED"
 
 
-async def test_postgres_down_is_told_in_time_and_everything_works_again(fragile_stack: Stack, guest: User) -> None:
+async def test_postgres_down_is_reported_in_time_and_everything_works_again(fragile_stack: Stack, guest: User) -> None:
     before = await guest.chat("Before.")
     await fragile_stack.postgres.kill()
     try:
@@ -146,7 +146,7 @@ async def test_postgres_down_is_told_in_time_and_everything_works_again(fragile_
     assert (await guest.login(guest.email, PASSWORD)).status_code == 200
 
 
-async def test_postgres_that_hangs_is_told_in_time(fragile_stack: Stack, guest: User) -> None:
+async def test_postgres_that_hangs_is_reported_in_time(fragile_stack: Stack, guest: User) -> None:
     processes = [fragile_stack.postgres.child.pid, *children_of(fragile_stack.postgres.child.pid)]
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
@@ -165,7 +165,7 @@ async def test_postgres_that_hangs_is_told_in_time(fragile_stack: Stack, guest: 
     await eventually("the mesh", lambda: guest.get("/threads"), lambda answer: answer.is_success)
 
 
-async def test_postgres_that_goes_away_under_a_run_leaves_its_thread_whole(fragile_stack: Stack, guest: User) -> None:
+async def test_postgres_that_stops_during_a_run_leaves_its_thread_whole(fragile_stack: Stack, guest: User) -> None:
     thread_id = await guest.new_thread()
     async with guest.open_stream(
         "/chatbot/chat/stream", {"message": "[[sim:itl=20]] [[sim:tokens=150]] Go on.", "thread_id": thread_id}
@@ -184,7 +184,7 @@ async def test_postgres_that_goes_away_under_a_run_leaves_its_thread_whole(fragi
     assert [message["role"] for message in await guest.messages(thread_id)] == ["user", "assistant"]
 
 
-async def test_agent_down_is_told_and_comes_back(fragile_stack: Stack, guest: User) -> None:
+async def test_agent_down_is_reported_and_recovers(fragile_stack: Stack, guest: User) -> None:
     await fragile_stack.stop("agent")
     started = time.monotonic()
     refused = await guest.post("/chatbot/chat/stream", {"message": "Anybody?"})
@@ -253,7 +253,7 @@ async def died(stack: Stack) -> str:
 
 
 async def tolerant_items(user: User, path: str) -> list[dict[str, Any]]:
-    """Nothing while the service behind it is away."""
+    """The items of a list; empty while the service behind it is unavailable."""
     response = await user.get(path)
     return list(response.json()["items"]) if response.is_success else []
 

@@ -1,6 +1,6 @@
-"""The replica that executes a run is killed, or freezes, in the middle of the answer: to the client, a pause.
+"""The replica that executes a run is killed, or freezes, during the answer: the client sees only a pause.
 
-Two gateways and two agents; one HTTP request, which is never repeated. `make nightly` runs it with production's lease.
+Two gateways and two agents; one HTTP request without retries. `make nightly` runs it with production's lease.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.api import User, eventually, new_user
 
 REPLY = " ".join(f"word{number}" for number in range(60))
-# The answer takes 3 s, and comes a second time from another owner.
+# The answer takes 3 s, and is repeated by another owner.
 PACE = "[[sim:itl=50]]"
 LEASES = [
     pytest.param(4.0, id="short-lease"),
     pytest.param(AgentSettings.model_fields["lease_ttl_s"].default, id="production-lease", marks=pytest.mark.nightly),
 ]
-# A takeover takes 10 s at most; the first token of the next attempt, and a machine that does much else, some more.
+# A takeover takes 10 s at most. The rest is for the first token of the next attempt and for a busy machine.
 PAUSE_S = 15.0
 
 type Harm = Literal["kill", "pause"]
@@ -54,7 +54,7 @@ async def guest(cluster: Cluster) -> AsyncIterator[User]:
 
 @asynccontextmanager
 async def put_right(cluster: Cluster) -> AsyncIterator[None]:
-    """Both agents run again when the block is left."""
+    """Makes both agents run again at the end of the block."""
     try:
         yield
     finally:
@@ -66,7 +66,7 @@ async def put_right(cluster: Cluster) -> AsyncIterator[None]:
 
 
 async def owned_run(cluster: Cluster, message: str) -> tuple[str, str] | None:
-    """The run of this message and the process that owns it; None before the claim."""
+    """The run of this message and the process that owns it; None before the run is claimed."""
     async with await psycopg.AsyncConnection.connect(cluster.stack.postgres.url_of("mesh")) as connection:
         found = await (await connection.execute(_OWNER, {"message": message})).fetchone()
     if found is None:
@@ -82,13 +82,13 @@ _OWNER = """
 
 
 async def shared(cluster: Cluster) -> dict[str, float]:
-    """What the first gateway counts of shared streams, by the metric's name, and by its cause of cuts."""
+    """The first gateway's metrics of shared streams by name, and the number of cuts by cause."""
     port = cluster.stack.environments.ports_of("gateway", 0).metrics
     async with httpx.AsyncClient(trust_env=False) as http:
-        told = (await http.get(f"http://{LOOPBACK}:{port}/metrics")).raise_for_status().text
+        metrics = (await http.get(f"http://{LOOPBACK}:{port}/metrics")).raise_for_status().text
     return {
         sample.labels.get("cause", family.name): sample.value
-        for family in text_string_to_metric_families(told)
+        for family in text_string_to_metric_families(metrics)
         if family.name.startswith("mesh_gateway_shared_")
         for sample in family.samples
         if not sample.name.endswith("_created")
@@ -96,7 +96,7 @@ async def shared(cluster: Cluster) -> dict[str, float]:
 
 
 async def all_agents_shared(cluster: Cluster, user: User) -> None:
-    """From here on the first gateway follows what it starts on shared streams, whichever agent it is started at."""
+    """Waits until the first gateway follows the runs it starts on shared streams, whichever agent starts them."""
     async with asyncio.timeout(30):
         while (await shared(cluster))["mesh_gateway_shared_streams"] < len(names_of("agent")):
             await user.post("/chatbot/chat", {"message": "Hello"})
@@ -153,7 +153,7 @@ async def test_open_stream_bridges_the_death_of_the_owner(cluster: Cluster, gues
     assert types.count("run_finished") == 1
     assert "run_failed" not in types
     assert list(attempts) == [1, 2]
-    assert all([event.seq for event in told] == list(range(1, len(told) + 1)) for told in attempts.values())
+    assert all([event.seq for event in events] == list(range(1, len(events) + 1)) for events in attempts.values())
     assert "".join(event.fields["text"] for event in attempts[2] if event.type == "message_delta") == REPLY
     assert max(after - before for before, after in pairwise(came_s)) < PAUSE_S
     assert (await shared(cluster)).get("stream", 0) > cuts
@@ -181,7 +181,7 @@ async def test_answer_in_one_piece_bridges_the_death_of_the_owner(cluster: Clust
 
 
 async def first_words(user: User, run_id: str) -> None:
-    """Returns when the answer is under way; the stream that told it is left."""
+    """Returns when the answer has started, and closes the stream that showed it."""
     async with user.http.stream("GET", f"{API}/runs/{run_id}/events") as response:
         async for event in events_of(response):
             if event.type == "message_delta":

@@ -1,4 +1,4 @@
-"""A model provider that fails: tried again, then the next model, then one honest end; the thread stays whole."""
+"""A failing model provider: retries, then the next model, then a clear error. The thread stays consistent."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,21 +12,21 @@ LARGE, SMALL = "sim-large", "sim-small"
 
 
 def failing(marker: str, fault: str, model: str | None = None, **action: Any) -> Mapping[str, Any]:
-    """A rule: chats that hold the marker fail, with one model or with all."""
+    """A rule by which chats that contain the marker fail, with one model or with all."""
     match = {"contains": marker, "structured": False} | ({"model": model} if model else {})
     return {"match": match, "action": {"fault": fault, **action}}
 
 
 @pytest.fixture
 async def marker(user: User) -> str:
-    # Closes the breakers that the test before may have brought near to opening.
+    # Resets the breakers, which the previous test may have nearly opened.
     for model in (LARGE, SMALL):
         await user.stream("/chatbot/chat/stream", {"message": "Hello.", "model": model})
     return new_id().hex
 
 
 async def asked(simulator: SimulatorAdmin, marker: str) -> list[str]:
-    """The models that were asked for the marked message, in order."""
+    """The models that were called for the message with the marker, in order."""
     requests = await simulator.requests()
     return [one["model"] for one in requests if one["body"].get("stream") and marker in str(one["body"])]
 

@@ -1,4 +1,4 @@
-"""The README's commands do what it says."""
+"""The README's commands do what the README says."""
 
 import asyncio
 import re
@@ -92,7 +92,7 @@ def test_links_lead_to_files() -> None:
 
 
 def _make(target: str, *variables: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The target with the Python of the tests, which has what it needs."""
+    """Runs the target with the Python of the tests, which has all packages that it needs."""
     ready = ["-o", ".venv/.stamp-dev", f"PYTHON={sys.executable}"]
     return subprocess.run(
         ["make", *ready, target, *variables],

@@ -19,7 +19,7 @@ ENDLESS = "[[sim:itl=100]] [[sim:tokens=2000]]"
 
 @asynccontextmanager
 async def running(user: User, thread_id: str) -> AsyncIterator[tuple[str, AsyncIterator[Event]]]:
-    """A run that has spoken and goes on speaking: its id and its further events."""
+    """A run whose answer has started and continues: its id and its further events."""
     async with user.open_stream("/chatbot/chat/stream", {"message": ENDLESS, "thread_id": thread_id}) as (_, events):
         async for event in events:
             if event.type == "message_delta":
@@ -190,5 +190,5 @@ async def ended(user: User, run_id: str) -> dict[str, Any]:
 
 
 async def require_no_open_streams(simulator: SimulatorAdmin) -> None:
-    """The provider's connection is gone as well: what nobody reads costs nothing."""
+    """Asserts that the provider's connection is closed too, so that an unread answer costs nothing."""
     await eventually("the model to be left", simulator.stats, lambda stats: stats["streams_open"] == 0, 5)

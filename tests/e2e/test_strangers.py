@@ -1,4 +1,4 @@
-"""What is another user's is not there: 404 on every route that names a thing."""
+"""Resources of another user are not found: 404 on every route that names a resource."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from support.api import User, eventually, new_user
 
 @dataclass(frozen=True)
 class Things:
-    """Everything that one user has."""
+    """One resource of each kind, all of the same user."""
 
     thread: str
     run: str
@@ -20,7 +20,7 @@ class Things:
 
 @pytest.fixture(scope="module")
 async def user(stack: Stack) -> AsyncIterator[User]:
-    """The owner of all things here; that nothing is changed by strangers lets all tests share them."""
+    """The owner of all resources. All tests share them, because strangers cannot change them."""
     async with new_user(stack.url) as owner:
         yield owner
 

@@ -1,4 +1,4 @@
-"""Stream tickets over the whole mesh: a way into one run's events, once, without a token."""
+"""Stream tickets through the whole mesh: each opens the events of one run, once, without a token."""
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ async def ticket_of(user: User, run_id: str) -> str:
 
 
 async def follow(stack: Stack, run_id: str, **query: str) -> httpx.Response:
-    """As a page does that has no token."""
+    """Follows like a web page that has no token."""
     async with MeshClient(stack.url) as nobody:
         return await nobody.get(f"/runs/{run_id}/events", **query)
 
@@ -75,7 +75,7 @@ async def test_ticket_of_a_session_that_was_logged_out_is_refused(stack: Stack, 
     require_refused(await follow(stack, turn.run_id, ticket=ticket))
 
 
-async def test_ticket_stands_in_no_log(stack: Stack, user: User) -> None:
+async def test_ticket_is_in_no_log(stack: Stack, user: User) -> None:
     turn = await user.chat("Hello.")
     ticket = await ticket_of(user, turn.run_id)
 

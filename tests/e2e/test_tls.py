@@ -1,4 +1,4 @@
-"""A whole mesh whose services speak mutual TLS: the same conversation, and a run relayed between two agents."""
+"""A whole mesh whose services use mutual TLS: the same conversation, and a run relayed between two agents."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ from support.subjects import personal
 
 ENDLESS = "[[sim:itl=100]] [[sim:tokens=2000]]"
 TIMEOUT_S = 20.0
-# From a service's gRPC port to its health port; free in the stack's range.
+# The distance from a service's gRPC port to its health port. That port is free in the stack's range.
 _HEALTH_STEP = 50
 
 
 @dataclass(frozen=True)
 class TlsMesh:
-    """`gateway` is the gateway's own certificate, for calls past it."""
+    """`gateway` is the gateway's certificate, for direct calls to services."""
 
     stack: Stack
     gateway: TlsFiles
@@ -48,7 +48,7 @@ class TlsMesh:
         return ServiceCalls("agent", ServiceTokenSigner("gateway", key))
 
     async def relays(self, replica: int, verb: str) -> float:
-        """Calls of this RPC that an agent has made to another one."""
+        """The number of calls of this RPC from an agent to another one."""
         port = self.stack.environments.ports_of("agent", replica).metrics
         async with httpx.AsyncClient(trust_env=False) as http:
             lines = (await http.get(f"http://{LOOPBACK}:{port}/metrics")).text.splitlines()
@@ -60,7 +60,7 @@ class TlsMesh:
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TlsMesh]:
     folder = tmp_path_factory.mktemp("tls")
     authority = new_authority()
-    # One name each, as the chart has it: a certificate of one service never passes for another's.
+    # One name each, as in the chart, so that a certificate of one service is never valid for another.
     files = {service: authority.issue(folder / service, service) for service in SERVICES}
 
     def with_tls(service: ServiceName, _replica: int, env: Mapping[str, str]) -> Mapping[str, str]:
@@ -151,7 +151,7 @@ async def test_agent_takes_no_call_in_the_clear(mesh: TlsMesh) -> None:
 
 
 async def test_no_service_has_a_certificate_of_another(mesh: TlsMesh) -> None:
-    """The auth service answers at its port; asked for as the agent it is not believed."""
+    """The auth service listens on its port; a client that expects the agent there rejects it."""
     target = f"ipv4:{LOOPBACK}:{mesh.stack.environments.ports_of('auth').api}"
 
     async with open_channel(target, tls=ChannelTls(mesh.gateway, "agent")) as channel:

@@ -1,4 +1,4 @@
-"""Access tokens of every bad kind; logout, refresh and reuse."""
+"""Every kind of invalid access token; logout, refresh and reuse."""
 
 import time
 from collections.abc import Callable
@@ -28,7 +28,7 @@ FORGERIES = [
     Forger.service_token,
     Forger.no_token_at_all,
 ]
-# Revocations reach every replica within this.
+# Revocations reach every replica within this time.
 REVOKED_WITHIN_S = 5.0
 
 

@@ -19,7 +19,7 @@ async def test_calculate_gives_the_model_its_result(user: User) -> None:
     assert order == ["run_started", "tool_started", "tool_finished", "message_completed", "run_finished"]
 
 
-async def test_current_time_is_told(user: User) -> None:
+async def test_current_time_reaches_the_model(user: User) -> None:
     turn = await user.chat('[[sim:tool=current_time {"timezone": "Asia/Seoul"}]] [[sim:reply=Now: {tool_result}]]')
 
     assert re.search(r"Now: \w+, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d KST", turn.text)
@@ -53,7 +53,7 @@ async def test_unknown_tool_is_an_error_for_the_model_not_for_the_user(user: Use
 async def test_tools_without_end_are_stopped(user: User) -> None:
     turn = await user.chat('[[sim:tool_loop=calculate {"expression": "1+1"}]]')
 
-    # Eight rounds at most; in the last one the model may call no tool any more.
+    # Eight rounds at most; in the last one the model may not call tools.
     assert turn.types.count("tool_finished") == 7
     assert turn.last.type == "run_finished"
     assert turn.last.fields["finish_reason"] == "tool_rounds"

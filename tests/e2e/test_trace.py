@@ -1,4 +1,4 @@
-"""One trace tells a whole turn: all five services under one root, each span below the one that caused it."""
+"""One trace shows a whole turn: all five services under one root, each span below the span that caused it."""
 
 import asyncio
 import sys
@@ -13,14 +13,14 @@ from support.api import eventually, new_user
 AGENT, AUTH, MEMORY, EVAL = (
     f"mesh.{name}.v1.{name.capitalize()}Service" for name in ("agent", "auth", "memory", "eval")
 )
-# (service and name of a span, those of its parent): the edges of a first turn.
+# (service and name of a span, service and name of its parent): the edges of a first turn.
 EDGES = {
     (("gateway", f"{AGENT}/StartRun"), ("gateway", "POST /api/v1/chatbot/chat/stream")),
     (("agent", f"{AGENT}/StartRun"), ("gateway", f"{AGENT}/StartRun")),
     (("agent", f"{AUTH}/GetEntitlements"), ("agent", f"{AGENT}/StartRun")),
     (("auth", f"{AUTH}/GetEntitlements"), ("agent", f"{AUTH}/GetEntitlements")),
     (("agent", "invoke_agent"), ("agent", f"{AGENT}/StartRun")),
-    # Asked while the run is being stored.
+    # Memory is called while the run is being stored.
     (("agent", "search_memory"), ("agent", f"{AGENT}/StartRun")),
     (("agent", f"{MEMORY}/Recall"), ("agent", "search_memory")),
     (("memory", f"{MEMORY}/Recall"), ("agent", f"{MEMORY}/Recall")),
@@ -42,7 +42,7 @@ EDGES = {
 
 @pytest.fixture(scope="module")
 async def spans(stack: Stack) -> list[Span]:
-    """The trace of a user's first turn, told to the end."""
+    """The complete trace of a user's first turn."""
     async with new_user(stack.url) as user:
         turn = await user.chat("I live in Turin. What do you know of it?")
 

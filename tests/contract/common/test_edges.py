@@ -1,4 +1,4 @@
-"""The table of edges against the proto files, and the retries against both."""
+"""The table of edges matches the proto files, and the configured retries match both."""
 
 import orjson
 from google.protobuf.descriptor import ServiceDescriptor
@@ -42,7 +42,7 @@ def test_no_edge_goes_beyond_the_design() -> None:
 
 
 def test_requests_are_named_after_their_rpc() -> None:
-    """ServiceCalls names spans and metrics by the request."""
+    """ServiceCalls derives the names of spans and metrics from the request."""
     odd = [
         method.name
         for service in DESCRIPTORS
@@ -61,5 +61,5 @@ def test_what_the_channel_retries_are_rpcs() -> None:
     }
 
     assert configured <= RPCS
-    # They change something, and nothing tells a second try from the first.
+    # They change state, and a second try cannot be distinguished from the first.
     assert not [rpc for rpc in configured if rpc.endswith(("/Register", "/Login", "/Refresh", "/CreateThread"))]

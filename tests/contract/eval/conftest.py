@@ -11,7 +11,7 @@ from support.mesh import TestMesh
 
 @pytest.fixture(scope="session")
 async def eval_database(test_mesh: TestMesh) -> AsyncIterator[Database]:
-    # No model is asked here.
+    # These tests call no model.
     async with open_database(eval_settings(test_mesh, "http://127.0.0.1:9"), schema="eval") as database:
         yield database
 

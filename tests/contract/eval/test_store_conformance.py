@@ -1,4 +1,4 @@
-"""What every `UnitOfWork` of eval does, the fake one and the real one."""
+"""The behaviour of every `UnitOfWork` of eval, fake and real."""
 
 import pytest
 from mesh_common.subject import Subject

@@ -1,4 +1,4 @@
-"""A gateway before four fake services, whose agent may be of another release."""
+"""A gateway in front of four fake services, whose agent may be of another release."""
 
 from collections.abc import AsyncIterator
 

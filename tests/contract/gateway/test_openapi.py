@@ -1,4 +1,4 @@
-"""The OpenAPI document says all of what the gateway does, and says it the same way from release to release."""
+"""The OpenAPI document describes the whole API of the gateway and stays stable from release to release."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +47,7 @@ ROUTES = {
     "wait_run": ("post", "/api/v1/threads/{thread_id}/runs/wait"),
 }
 OPEN_TO_ALL = {"register", "login", "refresh", "get_health", "get_readiness", "get_jwks", "get_openid_configuration"}
-# What reaches no other service and cannot be limited.
+# Operations that call no other service and have no rate limit.
 MACHINES = {"get_health", "get_readiness"}
 LIMITED = {"register", "login", "chat", "stream_chat", "start_run", "stream_run", "wait_run", "follow_run", "get_run"}
 # A browser's EventSource can send no access token.

@@ -1,4 +1,4 @@
-"""This release's gateway with the agents of a newer release and of the one before."""
+"""This release's gateway with agents of the next and of the previous release."""
 
 from http import HTTPStatus
 from typing import Any, cast
@@ -14,7 +14,7 @@ STREAM = "/api/v1/chatbot/chat/stream"
 
 
 def _event(name: str, *, is_terminal: bool = False, **fields: Any) -> bytes:
-    """A newer agent's event, as it is on the wire."""
+    """An event of a newer agent in its wire encoding."""
     newer = newer_release()
     kind = "".join(part.capitalize() for part in name.split("_"))
     event = newer.message("RunEvent")(type=name, is_terminal=is_terminal, **{name: newer.message(kind)(**fields)})
@@ -78,7 +78,7 @@ async def test_end_that_only_a_newer_agent_knows_ends_a_stream(gateway: Client) 
 
     assert frames[-1].data == {"type": "run_interrupted", "seq": 4}
     assert again.status_code == HTTPStatus.NO_CONTENT
-    # The one that was asked for: the stream itself was not taken for cut.
+    # Only the requested one: the gateway did not treat the stream as cut.
     assert len(gateway.mesh.agent.follows) == 1
 
 
@@ -152,7 +152,7 @@ async def test_acknowledgement_of_each_release_is_understood(gateway: Client, ac
     assert seen_whole.status_code == HTTPStatus.NO_CONTENT
 
 
-async def test_run_that_the_next_release_carries_on_a_shared_stream_is_told_there(gateway: Client) -> None:
+async def test_run_that_the_next_release_carries_on_a_shared_stream_is_delivered_there(gateway: Client) -> None:
     agent = gateway.mesh.agent
     agent.acknowledges_by = frozenset({"message"})
     agent.address = f"127.0.0.1:{gateway.mesh.ports['agent']}"

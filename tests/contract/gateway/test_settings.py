@@ -1,4 +1,4 @@
-"""The template of settings names every setting of the gateway and nothing else."""
+"""The template of settings contains every setting of the gateway and nothing else."""
 
 from pathlib import Path
 

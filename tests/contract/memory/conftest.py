@@ -13,7 +13,7 @@ from support.mesh import TestMesh
 
 @pytest.fixture(scope="session")
 async def memory_database(test_mesh: TestMesh) -> AsyncIterator[Database]:
-    # No model is asked here.
+    # These tests call no model.
     settings = memory_settings(test_mesh, "http://127.0.0.1:9")
     async with open_database(settings, schema="memory") as database:
         yield database

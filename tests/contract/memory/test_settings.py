@@ -1,4 +1,4 @@
-"""What people set up: the template names every setting, and faults are told by name."""
+"""The settings: the template contains all of them, and faults are reported by name."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_the_template_names_every_setting_and_nothing_else() -> None:
     assert named == _variables(MemorySettings) | _variables(MemoryMigrationSettings)
 
 
-def test_every_fault_is_told_at_once_by_the_name_of_its_variable(
+def test_every_fault_is_reported_at_once_by_the_name_of_its_variable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MEMORY_EMBEDDING_BASE_URL", "embeddings:80")

@@ -1,4 +1,4 @@
-"""What both stores promise: the real one, and the fake that the unit tests use."""
+"""The behaviour of both stores: the real one, and the fake one of the unit tests."""
 
 import asyncio
 
@@ -233,7 +233,7 @@ async def test_the_lock_of_a_user_is_held_to_the_end_of_the_transaction(unit_of_
             await store.lock()
             is_locked.set()
             await _keep(store, "I like tea")
-            # Time for the other to overtake, if it could.
+            # Gives the other transaction time to overtake, if it could.
             async with unit_of_work(new_subject()) as bystander:
                 await bystander.lock()
 

@@ -1,4 +1,4 @@
-"""The .env templates name what services read, all of it, and no secret."""
+"""The .env templates contain every variable that services read, and no secret."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ _TEMPLATES = [
     for service in _SETTINGS
     for name in (".env.example", ".env.development", ".env.production")
 ]
-# A variable that is set, or one that stands in a comment as `# NAME=value`.
+# A variable that is set, or one in a comment of the form `# NAME=value`.
 _VARIABLE = re.compile(r"^(?:#\s*)?([A-Z][A-Z0-9_]*)=", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^([A-Z][A-Z0-9_]*)=(.*)$", re.MULTILINE)
 
@@ -38,7 +38,7 @@ def variables_of(settings: type[ServiceSettings]) -> set[str]:
 
 
 def migration_variables(service: str) -> set[str]:
-    """What the command `migrate` reads."""
+    """The variables that the command `migrate` reads."""
     return {f"{service}_{name}".upper() for name in MigrationSettings.model_fields}
 
 

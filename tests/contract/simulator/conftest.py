@@ -42,7 +42,7 @@ async def http(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 class RawStream:
-    """A streamed chat read byte by byte, by a client that may leave whenever it likes."""
+    """A streamed chat, read byte by byte by a client that may disconnect at any time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -59,7 +59,7 @@ class RawStream:
         return cls(reader, writer)
 
     async def read_tokens(self, count: int) -> None:
-        """Reads on until so many more content chunks have come."""
+        """Reads until `count` more content chunks have arrived."""
         for _ in range(count):
             await self._reader.readuntil(b'"delta":{"content":"')
 
@@ -72,7 +72,7 @@ class RawStream:
 
 
 async def stats_when(admin: SimulatorAdmin, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first stats for which something holds; the test's own time limit bounds the wait."""
+    """The first stats for which `holds` is true; the test's timeout bounds the wait."""
     while not holds(stats := await admin.stats()):
         pass
     return stats

@@ -1,4 +1,4 @@
-"""The HTTP layer and the admin API as any client sees them."""
+"""The HTTP layer and the admin API from a client's point of view."""
 
 import asyncio
 import json

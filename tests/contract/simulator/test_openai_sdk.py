@@ -1,4 +1,4 @@
-"""OpenAI's own client is the judge of what is OpenAI-compatible."""
+"""Compatibility with OpenAI, tested with OpenAI's own client."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -154,7 +154,7 @@ async def test_a_json_object_about_memories_has_mem0s_shape(client: AsyncOpenAI)
 
 
 async def test_embeddings_by_default_encoding_and_as_floats_agree(client: AsyncOpenAI) -> None:
-    # The SDK asks for base64 unless told otherwise.
+    # The SDK asks for base64 by default.
     packed = await client.embeddings.create(model="e", input=["cat", "dog"])
     plain = await client.embeddings.create(model="e", input=["cat", "dog"], encoding_format="float")
     short = await client.embeddings.create(model="e", input="cat", dimensions=8)

@@ -1,4 +1,4 @@
-"""What goes over the wire when a stream goes wrong, and what is counted of it."""
+"""The bytes that a faulty stream sends, and the tokens counted for it."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ def chat(message: str = "Hi", **fields: Any) -> dict[str, Any]:
 
 
 async def read(http: httpx.AsyncClient, message: str) -> tuple[list[str], bool]:
-    """The data of all events, and whether the stream was closed as HTTP wants it."""
+    """The data of all events, and whether the stream was closed correctly by HTTP's rules."""
     events: list[str] = []
     try:
         async with http.stream("POST", "/v1/chat/completions", json=chat(message)) as response:
@@ -108,7 +108,7 @@ async def test_tokens_sent_before_the_client_left_stay_counted_and_no_more_are_s
     assert 5 <= sent < 100
     record = (await admin.requests())[-1]
     assert (record["outcome"], record["tokens"], record["key"]) == ("client_left", sent, "left")
-    # A second, shorter stream gives a late token of the first the time to be counted.
+    # A second, shorter stream gives late tokens of the first one the time to be counted.
     other = await raw_stream.open(base_url, "[[sim:tokens=10]] [[sim:itl=2]]")
     await other.read_tokens(10)
     assert (await admin.stats())["tokens_by_key"]["left"] == sent
@@ -142,7 +142,7 @@ async def test_a_paced_stream_keeps_its_pace(base_url: str, raw_stream: Any) -> 
     last_s = loop.time() - started_s
 
     assert first_s >= 0.058
-    # Nine gaps; an upper bound would fail on a busy machine without telling anything.
+    # Nine gaps. An upper bound would fail on a busy machine and prove nothing.
     assert last_s >= 0.148
     await stream.leave()
 
