@@ -1,1 +1,1 @@
-"""The release on a real Kubernetes: whatever cluster KUBECONFIG names."""
+"""Tests of the release on a real Kubernetes cluster, the one that KUBECONFIG names."""

@@ -1,4 +1,4 @@
-"""Certificates as cert-manager would issue them: one authority, one certificate a service."""
+"""Certificates as cert-manager would issue them: one authority and one certificate per service."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from cluster.kubectl import Object
 
 
 def tls_secrets(release: str = "mesh") -> str:
-    """A Secret of type kubernetes.io/tls for each service, as JSON documents that kubectl takes."""
+    """A Secret of type kubernetes.io/tls for each service, as JSON documents for kubectl."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("mesh test authority", authority_key, "mesh test authority", authority_key, is_ca=True)
     secrets = [_secret(f"{release}-{service}-tls", service, authority_key, authority) for service in SERVICES]

@@ -1,4 +1,4 @@
-"""One release for most tests, in the order of a platform team's life with it."""
+"""One release for most tests, which run in the order in which a platform team operates a release."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -10,7 +10,7 @@ from cluster.release import Release, open_release
 from cluster.report import Figures
 from cluster.settings import ClusterSettings
 
-# Later ones change what earlier ones look at.
+# Later tests change what earlier tests check.
 _STORY: Final = (
     "test_install",
     "test_route",
@@ -26,7 +26,7 @@ _STORY: Final = (
     "test_tls",
     "test_keda",
 )
-# Installations, rollouts and load on a machine that shares its cores with all of it.
+# Installation, rollouts and load share the cores of one machine.
 _TIMEOUT_S: Final = 900
 _FIGURES: Final = pytest.StashKey[Figures]()
 

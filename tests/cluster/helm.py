@@ -1,4 +1,4 @@
-"""The release, by helm: the same commands as in docs/operations."""
+"""Manages the release with helm, with the same commands as in docs/operations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The images: into the nodes, and the next version, which has a migration more."""
+"""Loads the images into the nodes, and builds the next version, which has one more migration."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,9 +32,9 @@ async def load_images(settings: ClusterSettings, tag: str, *, with_stand_ins: bo
 
 
 async def build_next(settings: ClusterSettings, tag: str, statement: str, *, after: str | None = None) -> None:
-    """All five images under `tag`: those of `after`, by default today's, and a migration of the agent's more.
+    """Builds all five images as `tag`: those of `after`, by default the current ones, with one more agent migration.
 
-    It runs `statement`.
+    The migration runs `statement`.
     """
     engine, registry = settings.container_engine, settings.image_registry
     for service in SERVICES:

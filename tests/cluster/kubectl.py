@@ -1,4 +1,4 @@
-"""What the tests ask of the Kubernetes API, through kubectl: it is what the documentation's readers have."""
+"""Access to the Kubernetes API through kubectl, as readers of the documentation have it."""
 
 import asyncio
 import time
@@ -40,7 +40,7 @@ class Kubectl:
         return items
 
     async def pods(self, component: str) -> list[Object]:
-        """Running pods of a part of the release, those that are ending left out."""
+        """Running pods of a component of the release, without those that are terminating."""
         found = await self.find("pods", f"app.kubernetes.io/component={component}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"] and _phase(pod) == "Running"]
 
@@ -48,7 +48,7 @@ class Kubectl:
         return [pod for pod in await self.pods(component) if is_ready(pod)]
 
     async def python(self, pod: str, script: str, *arguments: str, timeout_s: float = 60.0) -> str:
-        """What a script prints that is run in a pod by its image's Python."""
+        """Runs a script in a pod with the image's Python and returns its output."""
         argv = ("exec", "--stdin", pod, "--", "python", "-", *arguments)
         return await self.run(*argv, stdin=script, timeout_s=timeout_s)
 
@@ -69,14 +69,14 @@ def name_of(found: Object) -> str:
 
 
 async def eventually[T](
-    what: str, look: Callable[[], Awaitable[T | None]], *, within_s: float, again_s: float = _LOOK_AGAIN_S
+    what: str, poll: Callable[[], Awaitable[T | None]], *, within_s: float, again_s: float = _LOOK_AGAIN_S
 ) -> T:
-    """What `look` gives once it is truthy. Raises AssertionError with `what` when that takes too long."""
+    """Polls until the result is truthy, and returns it. Raises AssertionError with `what` on timeout."""
     until_s = time.monotonic() + within_s
     trouble = ""
     while time.monotonic() < until_s:
         try:
-            if found := await look():
+            if found := await poll():
                 return found
         except ProgramError as error:
             trouble = f": {error}"

@@ -1,4 +1,4 @@
-"""What replicas count, read from the pods themselves."""
+"""Metrics of replicas, read directly from the pods."""
 
 from typing import Final, Literal
 
@@ -17,7 +17,7 @@ print(urllib.request.urlopen("http://127.0.0.1:9464/metrics", timeout=5).read().
 async def rpcs_by_pod(
     release: Release, service: ServiceName, side: Literal["server", "client"], rpc: str
 ) -> dict[str, float]:
-    """How many calls of an RPC (the end of its name) each ready pod has served, or made, that have ended."""
+    """By ready pod, the number of ended calls of an RPC (named by its suffix) that it served, or made."""
     counts: dict[str, float] = {}
     for pod in await release.kubectl.ready_pods(service):
         text = await release.kubectl.python(name_of(pod), _READ)

@@ -1,4 +1,4 @@
-"""Programs run to their end, with a deadline."""
+"""Runs programs to completion, with a deadline."""
 
 import asyncio
 import shlex
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 
 class ProgramError(Exception):
-    """A program failed or took too long; the message has the end of what it said."""
+    """A program failed or took too long; the message contains the end of its output."""
 
 
 _TAIL_CHARS = 3_000
 
 
 async def run(*argv: str, stdin: str | None = None, timeout_s: float = 60.0) -> str:
-    """What it prints. Raises ProgramError, after ending it, when it fails or is not done in time."""
+    """The program's output. Raises ProgramError if it fails, or, after killing it, if it takes too long."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         *argv, stdin=pipe if stdin is not None else asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
@@ -33,7 +33,7 @@ async def run(*argv: str, stdin: str | None = None, timeout_s: float = 60.0) -> 
 
 
 async def run_command(command: str, *arguments: str, timeout_s: float = 120.0) -> str:
-    """A command of the settings, as a shell would split it, with arguments after it."""
+    """Runs a command from the settings, split as by a shell, with `arguments` appended."""
     return await run(*shlex.split(command), *arguments, timeout_s=timeout_s)
 
 

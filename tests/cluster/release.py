@@ -1,4 +1,4 @@
-"""A release of the mesh in a namespace of its own, with what surrounds it there."""
+"""A release of the mesh in a namespace of its own, with the services around it."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,14 +20,14 @@ from cluster.settings import ClusterSettings
 from cluster.surroundings import MARKS_PORT, MARKS_URL, SIMULATOR_PORT, SIMULATOR_URL, apply_surroundings
 
 RELEASE: Final = "mesh"
-# Short, so that a rollout fits into a test; the order of the chart's defaults is kept: age < preStop, drain.
+# Short, so that a rollout fits into a test. Keeps the order of the chart's defaults: age < preStop, drain.
 _MAX_CONNECTION_AGE_S: Final = 5
 _PRE_STOP_S: Final = 10
 _DRAIN_S: Final = 10
 LEASE_TTL_S: Final = 6.0
 _UNLIMITED: Final = 1_000_000
-# Two releases' pods at once, in a rollout, must find room on two nodes of two cores. What pods get of a busy node is by
-# these: two fifths of the chart's, so that they are in proportion.
+# During a rollout, the pods of two releases must fit on two nodes of two cores. On a busy node, pods share the CPU in
+# proportion to these requests, so all are two fifths of the chart's.
 _CPU_REQUESTS: Final[Mapping[ServiceName, str]] = {
     "gateway": "50m",
     "auth": "100m",
@@ -48,7 +48,7 @@ class Release:
     shown: dict[str, str] = field(default_factory=dict)
 
     async def url(self) -> str:
-        """Where clients reach it: the address of its Gateway."""
+        """The URL for clients: the address of the release's Gateway."""
         found = await self.kubectl.get("gateway.gateway.networking.k8s.io", RELEASE)
         return f"http://{found['status']['addresses'][0]['value']}"
 
@@ -61,23 +61,23 @@ class Release:
         await self.helm.upgrade(merged(self.values, changes), *more, timeout_s=timeout_s)
 
     async def settled(self) -> None:
-        """No pod of it is ending, and each one that is there is ready."""
+        """Waits until no pod is terminating and all pods are ready."""
         for service in SERVICES:
             await self.kubectl.rolled_out(f"deployment/{RELEASE}-{service}")
-        await eventually("old pods are gone", self._no_pod_is_ending, within_s=120)
+        await eventually("old pods have ended", self._no_pod_is_ending, within_s=120)
 
     async def _no_pod_is_ending(self) -> bool:
         pods = await self.kubectl.find("pods", "app.kubernetes.io/name=mesh")
         return not [pod for pod in pods if "deletionTimestamp" in pod["metadata"]]
 
     async def ready(self, service: ServiceName, count: int, within_s: float = 120.0) -> list[Object]:
-        """Its pods, once just so many are ready."""
+        """The pods of a service, once exactly `count` are ready."""
 
-        async def look() -> list[Object] | None:
+        async def poll() -> list[Object] | None:
             pods = await self.kubectl.ready_pods(service)
             return pods if len(pods) == count else None
 
-        return await eventually(f"{count} ready pods of {service}", look, within_s=within_s)
+        return await eventually(f"{count} ready pods of {service}", poll, within_s=within_s)
 
     async def pod(self, service: ServiceName) -> str:
         return name_of((await self.kubectl.ready_pods(service))[0])
@@ -92,7 +92,7 @@ async def open_release(
     manifests: str | None = None,
     timeout_s: float = 300.0,
 ) -> AsyncIterator[Release]:
-    """Installed and ready when entered, after `manifests`; the namespace is gone when left."""
+    """Applies `manifests`, installs the release and waits until it is ready. Deletes the namespace at the end."""
     kubectl = Kubectl(namespace)
     release = Release(kubectl, Helm(RELEASE, namespace), settings, merged(base_values(settings), changes or {}))
     try:
@@ -130,7 +130,7 @@ def base_values(settings: ClusterSettings) -> Values:
 
 
 def _policies(settings: ClusterSettings) -> Values:
-    """As narrow as they can be: every peer is named."""
+    """The narrowest possible NetworkPolicies: every peer is named."""
     proxies = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.gateway_namespace}}}
     return {
         "ingressFrom": [proxies],
@@ -171,7 +171,7 @@ def _service(service: ServiceName) -> dict[str, Any]:
 
 
 def merged(values: Values, changes: Values) -> Values:
-    """`changes` on top of `values`, maps by their keys and all else whole."""
+    """`values` with `changes`. Merges maps by key and replaces everything else."""
     result = dict(values)
     for key, value in changes.items():
         before = result.get(key)

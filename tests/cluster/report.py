@@ -1,4 +1,4 @@
-"""Figures that a test run shows at its end, whether it passed or not."""
+"""Figures that a test run prints at its end, whether it passed or not."""
 
 from dataclasses import dataclass, field
 

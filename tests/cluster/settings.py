@@ -1,4 +1,4 @@
-"""Which cluster, and how what no Kubernetes API offers is done there."""
+"""The cluster, and the commands for operations that no Kubernetes API offers."""
 
 from pathlib import Path
 
@@ -7,35 +7,35 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ClusterSettings(BaseSettings):
-    """From the environment, without a prefix: KUBECONFIG is everyone's."""
+    """Read from the environment, without a prefix, because KUBECONFIG has none."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     kubeconfig: Path | None = None
-    """The cluster; without one there is nothing to test."""
+    """The cluster. Without one, the tests are skipped."""
     image_load: str = ""
-    """Command that brings images into the nodes, given their names (`kind load docker-image`); empty: nodes pull."""
+    """Command that loads the named images into the nodes (`kind load docker-image`). Empty: nodes pull them."""
     image_registry: str = "localhost"
-    """Where `make images` put them."""
+    """Repository of the images from `make images`."""
     image_tag: str = "dev"
-    """Their tag."""
+    """Tag of the images."""
     container_engine: str = Field(default="podman", pattern="^(podman|docker)$")
-    """Builds the next version of the images, which has a migration more."""
+    """Command that builds the next version of the images, which has one more migration."""
     otelcol_image: str = "otel/opentelemetry-collector-contrib:0.155.0"
-    """OpenTelemetry Collector."""
+    """Image of the OpenTelemetry Collector."""
     prometheus_image: str = "prom/prometheus:v3.13.3"
-    """Prometheus."""
+    """Image of Prometheus."""
     gateway_class: str = "envoy"
-    """GatewayClass of the Gateway API."""
+    """Name of the GatewayClass (Gateway API)."""
     gateway_namespace: str = "envoy-gateway-system"
-    """Where its proxies run: they alone may call the gateway service."""
+    """Namespace of its proxies. Only they may call the gateway service."""
     node_cut: str = ""
-    """Command that takes a node off the network, given its number's name; empty: those tests are skipped."""
+    """Command that disconnects the named node from the network. Empty: the tests that need it are skipped."""
     node_heal: str = ""
-    """Command that brings it back."""
+    """Command that reconnects the node."""
     cut_node: str = "node2"
-    """The node that is cut: it gets agents, and nothing that the test needs to stay."""
+    """The node that is disconnected. It runs agents, and nothing that the test needs throughout."""
     upgrade_streams: int = Field(default=100, ge=1, le=1_000)
-    """Streams that are open while the release is upgraded and rolled back."""
+    """Number of streams that are open while the release is upgraded and rolled back."""
     keep_namespaces: bool = False
-    """Leave everything in place, to look at it; the next run goes on with it."""
+    """Keep everything for inspection. The next run continues with it."""

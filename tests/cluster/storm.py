@@ -1,4 +1,4 @@
-"""Load on a release while something is done to it, and what the chaos suite's checker makes of all that was seen."""
+"""Load on a release during an operation, and the verdict of the chaos suite's checker on everything observed."""
 
 import asyncio
 import random
@@ -20,9 +20,9 @@ from mesh_common.clock import utc_now
 
 from cluster.marks import MarkClient
 
-# A client behind one ingress has no other gateway at hand: it waits out what a busy machine takes.
+# A client behind one ingress cannot switch to another gateway, so it waits as long as a busy machine needs.
 _SILENCE_S: Final = 15.0
-# What was begun is followed to its end, and what is stored is read.
+# The time to follow all started runs to their end and to read what is stored.
 _CALM_S: Final = 120.0
 _LONGEST_S: Final = 1_200.0
 SLOW: Final = Pace(words=range(30, 60), ttft_ms=(0, 200), itl_ms=(200, 400))
@@ -30,7 +30,7 @@ SLOW: Final = Pace(words=range(30, 60), ttft_ms=(0, 200), itl_ms=(200, 400))
 
 @dataclass(slots=True)
 class Storm:
-    """`streams` runs are followed at every moment; `seed` decides what users say."""
+    """Follows `streams` runs at any time; `seed` determines the messages of users."""
 
     history: History
     streams: int
@@ -39,7 +39,7 @@ class Storm:
 
     @property
     def failed(self) -> list[Call]:
-        """Requests that did not get what they asked for, the first time; streams that were cut are none."""
+        """Requests that failed at the first try. Streams that were cut do not count."""
         return [call for call in self.history.calls if call.outcome != "ok"]
 
     @property
@@ -52,7 +52,7 @@ class Storm:
 
     @property
     def pauses_s(self) -> list[float]:
-        """By run: the longest time in which its follower heard nothing."""
+        """For each run, the longest time without an event at its follower."""
         heard: dict[tuple[str, str], list[float]] = defaultdict(list)
         for stream in self.history.streams:
             if not stream.is_replay:
@@ -76,7 +76,7 @@ class Storm:
 async def storm(
     url: str, marks: MarkClient, *, users: int, streams: int, lease_ttl_s: float, pace: Pace = SLOW
 ) -> AsyncIterator[Storm]:
-    """Load while the block runs, from the moment that all streams are open; `violations` are there after it."""
+    """Load during the block, which starts when all streams are open. `violations` is set after the block."""
     seed = random.SystemRandom().randrange(1_000_000)
     history = History(clock=Clock(utc_now().timestamp(), time.monotonic()), lease_ttl_s=lease_ttl_s)
     one = Storm(history, streams, seed)
@@ -103,7 +103,7 @@ async def storm(
 
 
 def note(one: Storm, kind: str, target: str, begun_s: float) -> None:
-    """What was done to the release, for the rules that make allowances; ends now."""
+    """Records an operation on the release that ends now, for rules that tolerate its effects."""
     one.history.troubles.append(Trouble(kind=kind, target=target, begun_s=begun_s, ended_s=time.monotonic()))
 
 

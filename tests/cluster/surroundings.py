@@ -1,4 +1,4 @@
-"""What stands around a release here, as tests/cluster/kustomize has it: database, Valkey, model, marks, collector."""
+"""The services around a release, from tests/cluster/kustomize: database, Valkey, model, marks, collector."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,7 @@ from cluster.settings import ClusterSettings
 
 _BASE: Final = Path(__file__).parent / "kustomize"
 STAND_INS: Final = ("mesh-postgres", "mesh-valkey", "mesh-simulator")
-# As the folder names them.
+# As named in that folder.
 _LOCAL: Final = "localhost"
 _COLLECTOR: Final = "docker.io/otel/opentelemetry-collector-contrib"
 _PROMETHEUS: Final = "docker.io/prom/prometheus"
@@ -23,7 +23,7 @@ MARKS_URL: Final = f"http://marks:{MARKS_PORT}"
 
 
 async def apply_surroundings(kubectl: Kubectl, settings: ClusterSettings) -> None:
-    """The parts wait for the secrets that the release makes."""
+    """Applies the services. They wait for the Secrets that the release creates."""
     with TemporaryDirectory() as folder:
         images = {
             f"{_LOCAL}/{name}": f"{settings.image_registry}/{name}:{settings.image_tag}" for name in STAND_INS

@@ -1,4 +1,4 @@
-"""What dies in a cluster: processes, pods; the release goes on, and the checker finds nothing lost or twice."""
+"""Processes and pods die; the release keeps working, and the checker finds nothing lost or duplicated."""
 
 import time
 
@@ -11,7 +11,7 @@ from cluster.report import Figures
 from cluster.storm import note, storm
 from cluster.verdict import keeps_promises
 
-# With a process namespace shared by the pod, the service is not PID 1, and a signal from inside reaches it.
+# If the pod's containers share a process namespace, the service is not PID 1, and a signal from inside reaches it.
 _KILL = """
 import os, pathlib, signal, sys
 mine = f"mesh_{sys.argv[1]}"

@@ -1,4 +1,4 @@
-"""From nothing to a release that serves."""
+"""Installation, from an empty namespace to a serving release."""
 
 import orjson
 import pytest

@@ -1,4 +1,4 @@
-"""KEDA: agents by the runs that are pending and running."""
+"""KEDA scales agents by the number of pending and running runs."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ _QUICK: Final = {
 _RUNS: Final = 30
 _RUNS_A_REPLICA: Final = 5
 _MOST: Final = 3
-# Each takes half a minute, so that replicas that come later find some to do.
+# Each run takes half a minute, so that replicas added later still find pending runs.
 _MESSAGE: Final = "Slowly. [[sim:itl=500]][[sim:reply={words}]]"
 _WORDS: Final = " ".join(f"w{number}" for number in range(60))
 

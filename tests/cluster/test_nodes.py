@@ -1,4 +1,4 @@
-"""What happens to nodes: drained for maintenance, and cut off the network."""
+"""Faults of nodes: drained for maintenance, and disconnected from the network."""
 
 import asyncio
 import time
@@ -19,13 +19,13 @@ _CUT_S: Final = 60.0
 
 @pytest.fixture
 async def node(mesh: Release) -> AsyncIterator[str]:
-    """A node with pods of the release and none of what a test needs to stay; schedulable again afterwards."""
+    """A node with pods of the release and without any that the test needs throughout. Uncordoned at the end."""
     name = mesh.settings.cut_node
     await run("kubectl", "cordon", name)
     try:
         await _move_proxies(name)
         await run("kubectl", "uncordon", name)
-        # Spread anew over both.
+        # Distributes the pods over both nodes again.
         await mesh.kubectl.run("rollout", "restart", "deployment", "--selector", "app.kubernetes.io/name=mesh")
         await mesh.settled()
         yield name
@@ -52,7 +52,7 @@ async def test_node_cut_off_for_a_minute_loses_nothing(mesh: Release, figures: F
         begun_s = time.monotonic()
         await run_command(mesh.settings.node_cut)
         try:
-            # The minute is the fault, not a wait for something.
+            # The minute is the fault itself, not a wait for a condition.
             await asyncio.sleep(_CUT_S)
         finally:
             await run_command(mesh.settings.node_heal)
@@ -68,7 +68,7 @@ async def _is_node_ready(mesh: Release, node: str) -> bool:
 
 
 async def _move_proxies(node: str) -> None:
-    """The Gateway's proxies go elsewhere, as far as they are on this node."""
+    """Moves the Gateway's proxies that are on this node to other nodes."""
     chosen = ("--selector", "app.kubernetes.io/managed-by=envoy-gateway", f"--field-selector=spec.nodeName={node}")
     await run("kubectl", "delete", "pods", "--all-namespaces", *chosen, timeout_s=120)
     await run(

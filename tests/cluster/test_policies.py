@@ -1,4 +1,4 @@
-"""Who reaches whom: each edge of the design connects, and nothing else does."""
+"""Network connectivity: each edge of the design connects, and nothing else does."""
 
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
@@ -12,7 +12,7 @@ from cluster.release import Release
 
 pytestmark = pytest.mark.short
 
-# Prints, as JSON, which of the [name, address, port] given connect: a policy drops without a word.
+# Prints, as JSON, which of the given [name, address, port] accept a connection. A policy drops packets silently.
 _PROBE: Final = """
 import json, socket, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ _USES: Final = {
 
 @pytest.fixture
 async def stranger(mesh: Release) -> AsyncIterator[str]:
-    """A pod beside the release that is none of it."""
+    """A pod in the namespace that does not belong to the release."""
     image = f"{mesh.settings.image_registry}/mesh-gateway:{mesh.settings.image_tag}"
     security = {
         "allowPrivilegeEscalation": False,
@@ -68,10 +68,10 @@ async def test_only_the_edges_of_the_design_connect(mesh: Release, stranger: str
         for source, pod in sources.items():
             said = await mesh.kubectl.python(pod, _PROBE, orjson.dumps(targets).decode())
             found |= {(source, target) for target in orjson.loads(said)}
-        # What a pod asks of itself passes by every policy, and these are one pod each.
+        # Connections of a pod to itself bypass every policy, and each of these parts is a single pod.
         return found - {(name, f"{name}:{port}") for name, port in _PARTS.items()}
 
-    # A policy reaches a new pod a moment after it starts.
+    # A policy takes effect shortly after a new pod has started.
     expected = _expected()
     await eventually("the stranger is shut out", lambda: _is_shut_out(mesh, stranger, targets), within_s=10)
     assert await reached() == expected
@@ -105,7 +105,7 @@ async def _targets(mesh: Release) -> list[list[str | int]]:
     """Every port of every part, as `name:port`, address and port."""
     targets: list[list[str | int]] = []
     for service in SERVICES:
-        # The last of its replicas: the prober is the first.
+        # The last of its replicas, because the first one runs the probe.
         address = (await mesh.kubectl.ready_pods(service))[-1]["status"]["podIP"]
         port = 8000 if service == "gateway" else 50051
         targets += [[f"{service}:{each}", address, each] for each in (port, 9464)]
@@ -116,7 +116,7 @@ async def _targets(mesh: Release) -> list[list[str | int]]:
 
 
 def _expected() -> set[tuple[str, str]]:
-    """By the table of allowed calls, and what each service uses beside the others."""
+    """The edges from the table of allowed calls, and those to the other parts that each service uses."""
     calls = {(caller, f"{_callee(rpc)}:50051") for rpc, callers in ALLOWED_CALLERS.items() for caller in callers}
     return calls | set(_pairs())
 

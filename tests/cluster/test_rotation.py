@@ -1,4 +1,4 @@
-"""Rotation of secrets by the steps of docs/operations/secrets.md, word for word, under load."""
+"""Rotation of secrets under load, with exactly the steps of docs/operations/secrets.md."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""Through the Gateway API and a real proxy: streams come as they are made, whole, and can be gone on with."""
+"""Through the Gateway API and a real proxy, streams arrive without buffering, complete, and can be resumed."""
 
 import time
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""HorizontalPodAutoscalers: out under load, calls spread over who came, and in again without losing a run."""
+"""HorizontalPodAutoscalers scale out under load, new replicas get calls, and scaling in loses no run."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
@@ -16,10 +16,10 @@ from cluster.verdict import keeps_promises
 
 _BUSY: Final = Pace(words=range(40, 80), ttft_ms=(0,), itl_ms=(20,))
 _CALM: Final = Pace(words=range(30, 60), ttft_ms=(0, 200), itl_ms=(500,))
-# Their requests: at 70 % of them a replica has some 10 of the gateway's streams, 5 of the agent's.
+# CPU requests. At 70 % of them, a gateway replica has about 10 streams, an agent replica 5.
 _SCALED: Final[Mapping[ServiceName, str]] = {"gateway": "50m", "agent": "100m"}
 _MOST: Final = 3
-# Each new replica's part of the calls may differ from an even share by this part of it.
+# The fraction by which each new replica's share of the calls may differ from an even share.
 _UNEVENNESS: Final = 0.3
 
 
@@ -78,7 +78,7 @@ async def test_load_scales_out_evenly_and_calm_scales_in_without_loss(scaled_mes
 
 
 async def _shares(mesh: Release, before: Mapping[str, float]) -> list[float] | None:
-    """Calls that each agent served since `before`, once there are enough for a part to mean something."""
+    """The calls that each agent served since `before`, once there are enough to compare shares."""
     now = await rpcs_by_pod(mesh, "agent", "server", "AgentService/StartRun")
     counts = [count - before.get(pod, 0.0) for pod, count in now.items()]
     return counts if sum(counts) >= 100 * _MOST else None

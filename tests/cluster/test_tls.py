@@ -31,7 +31,7 @@ async def test_chat_follow_and_cancel_through_another_agent(tls_mesh: Release) -
         async with client.open_stream("/chatbot/chat/stream", {"message": message}) as (response, events):
             assert response.status_code == 200
             run_id = (await anext(events)).run_id
-            # One of several follows goes to the agent that does not own the run, and is relayed.
+            # At least one follow goes to the agent that does not own the run, and is relayed.
             for _ in range(6):
                 async with client.http.stream("GET", f"{API}/runs/{run_id}/events") as followed:
                     assert (await anext(events_of(followed))).seq == 1

@@ -1,4 +1,4 @@
-"""One trace tells a turn over all five services, from the collector in the cluster."""
+"""One trace shows a turn across all five services, from the collector in the cluster."""
 
 import secrets
 from dataclasses import dataclass
@@ -29,19 +29,19 @@ class Span:
 async def test_one_trace_tells_a_turn_over_all_five_services(mesh: Release) -> None:
     trace_id = await _trace_of_a_judged_turn(await mesh.url())
 
-    async def told() -> list[Span] | None:
+    async def complete_trace() -> list[Span] | None:
         spans = _spans_of(await _collected(mesh), trace_id)
         names = {span.name for span in spans}
         return spans if {"eval.judge", "memory.keep_turn", "outbox.record_usage"} <= names else None
 
-    spans = await eventually(f"the whole trace {trace_id}", told, within_s=60, again_s=2)
+    spans = await eventually(f"the whole trace {trace_id}", complete_trace, within_s=60, again_s=2)
     assert {span.service for span in spans} == set(SERVICES)
     ids = {span.span_id for span in spans}
     assert [span.service for span in spans if span.parent_id not in ids] == ["gateway"]
 
 
 async def _trace_of_a_judged_turn(url: str) -> str:
-    """Of the turns that are not judged the trace ends in memory."""
+    """Only the trace of a judged turn covers all services; the others end in memory."""
     async with MeshClient(url) as client:
         email = f"{new_id().hex}@example.com"
         (await client.register(email, PASSWORD)).raise_for_status()
@@ -60,7 +60,7 @@ async def _collected(mesh: Release) -> str:
 
 
 def _spans_of(log: str, trace_id: str) -> list[Span]:
-    """What the collector's debug exporter writes, in its detailed form."""
+    """Parses the detailed output of the collector's debug exporter."""
     spans, service, fields = [], "", {}
     for line in log.splitlines():
         name, _, value = line.strip().partition(":")

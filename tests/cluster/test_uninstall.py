@@ -1,4 +1,4 @@
-"""What is left when the release is gone: what docs/operations/install.md says, and nothing else."""
+"""After an uninstall, only the objects that docs/operations/install.md names remain."""
 
 from mesh_common.grpc.edges import SERVICES
 
@@ -13,7 +13,7 @@ _KINDS = (
 
 async def test_uninstall_leaves_the_secrets_alone(mesh: Release) -> None:
     await mesh.helm.uninstall()
-    # helm does not wait for pods, which drain.
+    # helm does not wait for pods that drain.
     await eventually("no pod is left", lambda: _has_no_pods(mesh), within_s=120)
 
     left = await mesh.kubectl.find(_KINDS)

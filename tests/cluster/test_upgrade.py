@@ -1,4 +1,4 @@
-"""Upgrades and rollbacks under load: nothing lost, nothing twice, no request failed."""
+"""Upgrades and rollbacks under load: nothing is lost or duplicated, and no request fails."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

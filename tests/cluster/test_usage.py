@@ -1,4 +1,4 @@
-"""What the chart asks for by default, against what the services use."""
+"""The resource requests of the chart's defaults, compared with the usage of the services."""
 
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from cluster.storm import storm
 from cluster.usage import quantity, usage_for
 from cluster.verdict import keeps_promises
 
-# 50 tokens a second in each stream, 20 streams a replica.
+# 50 tokens per second in each stream, 20 streams per replica.
 _FULL: Final = Pace(words=range(100, 101), ttft_ms=(0,), itl_ms=(20,))
 _STREAMS: Final = 40
 

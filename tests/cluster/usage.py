@@ -1,4 +1,4 @@
-"""CPU and memory of the release's pods, as the cluster's metrics API tells them."""
+"""CPU and memory of the release's pods, from the cluster's metrics API."""
 
 import asyncio
 import time
@@ -12,15 +12,15 @@ from mesh_common.grpc.edges import SERVICES
 
 from cluster.kubectl import Kubectl
 
-# Metrics servers look at each pod every 10 to 60 s.
-_LOOK_EVERY_S: Final = 5.0
+# Metrics servers sample each pod every 10 to 60 s.
+_SAMPLE_EVERY_S: Final = 5.0
 _PARTS: Final = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0}
 _BYTES: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "": 1}
 
 
 @dataclass(slots=True)
 class ServiceUsage:
-    """Of its pods, each sample by itself: cores and bytes."""
+    """All samples of a service's pods, in cores and bytes."""
 
     cpu: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
@@ -34,11 +34,11 @@ class ServiceUsage:
 
 
 async def usage_for(kubectl: Kubectl, seconds: float) -> dict[str, ServiceUsage]:
-    """What each service's pods use from now on. Raises ProgramError when the cluster has no metrics API."""
+    """The usage of each service's pods during `seconds`. Raises ProgramError if the cluster has no metrics API."""
     usage: dict[str, ServiceUsage] = defaultdict(ServiceUsage)
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_SAMPLE_EVERY_S)
         for pod in await _pods(kubectl):
             service = pod["metadata"]["labels"].get("app.kubernetes.io/component")
             if service in SERVICES:
@@ -48,7 +48,7 @@ async def usage_for(kubectl: Kubectl, seconds: float) -> dict[str, ServiceUsage]
 
 
 def quantity(text: str) -> float:
-    """A quantity of Kubernetes as a plain number: 250m is 0.25, 1Ki is 1024."""
+    """A Kubernetes quantity as a number: 250m is 0.25, 1Ki is 1024."""
     number = text.rstrip("KMGinum")
     suffix = text[len(number) :]
     return float(number) * (_PARTS | _BYTES)[suffix]

@@ -1,4 +1,4 @@
-"""What every storm is held to."""
+"""The assertions for every storm."""
 
 from chaos.figures.report import spread
 from chaos.history import History
@@ -8,7 +8,7 @@ from cluster.storm import Storm
 
 
 def keeps_promises(figures: Figures, one: Storm, what: str) -> None:
-    """Asserts that the checker found nothing; what it came to is shown either way."""
+    """Asserts that the checker found no violation. Reports the figures in any case."""
     figures.say(f"{what}: {one}, {_takeovers(one.history)}")
     for violation in one.violations:
         figures.say(f"  {violation}")
@@ -16,7 +16,7 @@ def keeps_promises(figures: Figures, one: Storm, what: str) -> None:
 
 
 def _takeovers(history: History) -> str:
-    """How long runs stood still until the next attempt began, as their followers saw it."""
+    """How long runs paused until the next attempt began, as their followers observed."""
     stood_still_s = []
     for stream in history.streams:
         if stream.is_replay:

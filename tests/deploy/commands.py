@@ -1,4 +1,4 @@
-"""What the containers of the chart run, and the settings that each command reads."""
+"""The commands of the chart's containers, and the settings that each command reads."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -41,7 +41,7 @@ def command_of(container: Object) -> Command | None:
 
 
 def variables_of(settings: type[EnvironmentSettings]) -> dict[str, bool]:
-    """Every variable that is read, and whether it must be there."""
+    """Every variable that is read, and whether it is required."""
     prefix = settings.model_config.get("env_prefix", "")
     return {
         str(field.validation_alias or f"{prefix}{name}".upper()): field.is_required()

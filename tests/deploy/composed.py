@@ -1,4 +1,4 @@
-"""What scripts/compose gives to Compose, and what Compose makes of it."""
+"""The input of scripts/compose to Compose, and the configuration that Compose reads from it."""
 
 import json
 import os
@@ -25,8 +25,8 @@ _PATIENCE_S: Final = 60
 
 
 def run_script(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """scripts/compose with these settings and none of the caller's."""
-    # A caller's own choices would change what is tested.
+    """Runs scripts/compose with these settings and without those of the caller."""
+    # The caller's own settings would change what is tested.
     environment = {"PATH": os.defpath, "HOME": "/nonexistent"} | settings
     return subprocess.run(
         [SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
@@ -35,7 +35,7 @@ def run_script(*arguments: str, **settings: str) -> "subprocess.CompletedProcess
 
 @cache
 def configuration(environment: str, **settings: str) -> dict[str, Any]:
-    """The whole configuration as Compose reads it, not to be changed; skips aloud without docker-compose."""
+    """The whole configuration as Compose reads it. Do not modify it. Skips the test without docker-compose."""
     try:
         compose = program("docker-compose")
     except MissingProgram as error:
@@ -48,7 +48,7 @@ def configuration(environment: str, **settings: str) -> dict[str, Any]:
 
 
 def full_folder() -> Path:
-    """Secrets of a production that was started once, with a certificate; read only."""
+    """The secrets of a production that was started once, with a certificate. Do not modify them."""
     return Path(_kept_folder().name) / "secrets"
 
 
@@ -58,7 +58,7 @@ def copy_of_full_folder(target: Path) -> Path:
 
 @cache
 def _kept_folder() -> "TemporaryDirectory[str]":
-    """Goes with the process."""
+    """Deleted when the process ends."""
     kept = TemporaryDirectory(prefix="mesh-compose-")
     folder = Path(kept.name) / "secrets"
     write_dotenv(make_secrets(), folder, database="postgres:5432", redis="redis:6379")

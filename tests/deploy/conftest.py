@@ -1,4 +1,4 @@
-"""The programs are a part of these tests: a missing one is told in one line, once."""
+"""These tests require the deployment tools. A missing one is reported once, in one line."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from hypothesis import settings
 from deploy.composed import ENVIRONMENTS, Service, configuration
 from deploy.programs import MissingProgram, program
 
-# `make deploy-check` looks at more combinations of values than `make check` has time for.
+# `make deploy-check` tries more combinations of values than `make check` has time for.
 settings.register_profile("deploy-check", max_examples=400)
 
 

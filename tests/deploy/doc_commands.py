@@ -1,4 +1,4 @@
-"""Commands as they stand in shell blocks of the documentation."""
+"""Commands in shell blocks of the documentation."""
 
 import re
 import shlex
@@ -8,7 +8,7 @@ from typing import Final
 
 from support.doc_blocks import Block
 
-# Programs whose commands can be looked at here, where a command may begin, with variables set for it alone.
+# Matches programs whose commands are checked here, where a command may begin, with variables set only for it.
 _COMMAND: Final = re.compile(
     r"(?:^|[|;({!]|&&|\b(?:do|then|if|until|while)\b)[ \t]*(?:[A-Z_]+=\S+[ \t]+)*"
     r"(?P<command>(?:kubectl|helm|make|pg_basebackup|\S*\bpython)\b)",
@@ -20,7 +20,7 @@ _ENDS: Final = set("|;&()<>\n")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`words` as the shell passes them on, the program first; what only the shell knows stands as `any`."""
+    """`words` as the shell passes them, the program first. Values that only the shell knows are replaced by `any`."""
 
     block: Block
     words: tuple[str, ...]
@@ -31,7 +31,7 @@ class Command:
 
     @property
     def inner(self) -> "Command | None":
-        """What `kubectl exec … -- COMMAND` runs in the pod."""
+        """The command that `kubectl exec … -- COMMAND` runs in the pod."""
         if self.words[0] == "kubectl" and "exec" in self.words and "--" in self.words:
             return Command(self.block, self.words[self.words.index("--") + 1 :])
         return None
@@ -50,7 +50,7 @@ def commands_of(block: Block) -> Iterator[Command]:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Up to where the command ends."""
+    """The words up to the end of the command."""
     lexer = shlex.shlex(_expanded(text), posix=True, punctuation_chars="|;&()<>\n")
     lexer.whitespace = " \t"
     lexer.whitespace_split = True

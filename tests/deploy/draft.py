@@ -1,4 +1,4 @@
-"""A release that is changed by hand, to see a check find it."""
+"""A release that tests modify to see that a check finds the fault."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -7,14 +7,14 @@ from deploy.manifests import Object, Release, name_of
 
 
 class Draft:
-    """The objects of a release, free to be changed."""
+    """A modifiable copy of a release's objects."""
 
     def __init__(self, release: Release) -> None:
         self._release = release
         self.objects = list(deepcopy(release.objects))
 
     def find(self, kind: str, name: str = "") -> Object:
-        """The object of this kind whose name ends so; the first when no name is given."""
+        """The object of this kind whose name ends with `name`; the first one by default."""
         return next(thing for thing in self.objects if thing["kind"] == kind and name_of(thing).endswith(name))
 
     def pod(self, kind: str, name: str = "") -> Object:

@@ -1,4 +1,4 @@
-"""The nginx of deploy/compose in front of a gateway that a test plays, both on loopback."""
+"""The nginx of deploy/compose in front of a fake gateway, both on loopback."""
 
 import asyncio
 import ssl
@@ -16,7 +16,7 @@ from deploy.programs import ROOT
 
 CONFIGURATION: Final = ROOT / "deploy/compose/nginx/nginx.conf"
 _PATIENCE_S: Final = 20
-# A port that was free a moment ago may be somebody's by the time nginx wants it.
+# Another process may take a free port before nginx binds it.
 _TRIES: Final = 3
 
 
@@ -26,7 +26,7 @@ class PortTakenError(Exception):
 
 @dataclass(eq=False)
 class PlayedGateway:
-    """Answers every request with 200, streams in two parts: the second only when it is let go."""
+    """Answers every request with 200. Streams have two parts, of which the second waits until a test releases it."""
 
     port: int = field(default_factory=free_port)
     heads: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class PlayedGateway:
         if "/stream" not in head and "/events" not in head:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
             return
-        # Without X-Accel-Buffering: the configuration alone is on trial.
+        # Without X-Accel-Buffering, so that only the configuration is tested.
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         writer.write(_chunk("event: first\n\n"))
         await writer.drain()
@@ -76,7 +76,7 @@ class Edge:
 
     def trust(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=self.authority.pem.decode())
-        # The certificates of tests name no key of their authority.
+        # The certificates of tests lack the authority key identifier.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
@@ -90,7 +90,7 @@ class Edge:
 async def open_edge(
     nginx: str, folder: Path, change: Callable[[str], str] = lambda configuration: configuration
 ) -> AsyncIterator[Edge]:
-    """nginx with the committed configuration, but for the addresses and paths of a container; `change` edits it."""
+    """nginx with the committed configuration except for a container's addresses and paths; `change` edits it."""
     authority = new_authority()
     authority.issue(folder / "tls", "127.0.0.1")
     path = folder / "nginx.conf"
@@ -124,9 +124,9 @@ def _on_loopback(edge: Edge, folder: Path) -> str:
         "listen 127.0.0.1:8081;": f"listen 127.0.0.1:{free_port()};",
         "server gateway:8000 ": f"server 127.0.0.1:{edge.gateway.port} ",
         "/etc/nginx/tls/": f"{folder}/tls/",
-        # One, so that what it keeps can be counted.
+        # One worker, so that the connections that it keeps can be counted.
         "worker_processes auto;": "worker_processes 1;",
-        # It says at this level when it is ready.
+        # At this level nginx logs when it is ready.
         "error_log /dev/stderr warn;": "error_log /dev/stderr notice;",
     }
     for before, after in moves.items():
@@ -165,7 +165,7 @@ async def _until_ready(stderr: asyncio.StreamReader) -> None:
 
 
 async def _read_head(reader: asyncio.StreamReader) -> str:
-    """Empty when the connection is closed. Bodies of tests have none or a length."""
+    """Empty if the connection is closed. Requests of tests have no body or a Content-Length."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
     except asyncio.IncompleteReadError:

@@ -1,7 +1,7 @@
 """YAML as Helm and Kubernetes read it, which differs from PyYAML in plain scalars.
 
-They read `n` and `1e3` as a boolean and a number, PyYAML as texts: a missing quote in a template would stay unseen.
-Dates and `=` are texts to them. https://github.com/yaml/go-yaml/blob/v2/resolve.go
+They read `n` and `1e3` as a boolean and a number, PyYAML as texts: a missing quote in a template would go unnoticed.
+They read dates and `=` as texts. https://github.com/yaml/go-yaml/blob/v2/resolve.go
 """
 
 import json
@@ -19,7 +19,7 @@ _TEXTS: Final = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 
 
 class _Loader(yaml.CSafeLoader):
-    """Has resolvers of its own."""
+    """A class of its own, because resolvers belong to the class."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -43,5 +43,5 @@ def load_all(text: str) -> Iterator[dict[str, Any]]:
 
 
 def dump(values: Mapping[str, Any]) -> str:
-    """JSON is YAML, and read alike by all; but Go does not join escaped surrogates."""
+    """JSON, which every YAML parser reads alike. It does not escape surrogates, because Go would not join them."""
     return json.dumps(values, ensure_ascii=False)

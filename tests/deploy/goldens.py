@@ -1,4 +1,4 @@
-"""The chart's sets of values as they were last rendered and looked at.
+"""The chart's value sets as last rendered and reviewed.
 
 PYTHONPATH=tests .venv/bin/python -m deploy.goldens             tell what differs
 PYTHONPATH=tests .venv/bin/python -m deploy.goldens --update    take what the chart gives now
@@ -19,7 +19,7 @@ _SHOWN_LINES: Final = 60
 
 
 def difference(value_set: str) -> str:
-    """Empty when the golden is what the chart gives."""
+    """Empty if the golden equals the chart's output."""
     path = path_of(value_set)
     before = path.read_text().splitlines() if path.exists() else []
     lines = difflib.unified_diff(

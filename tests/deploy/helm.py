@@ -9,13 +9,13 @@ from deploy.manifests import Release, Values, given_in, merged, parse
 from deploy.programs import ROOT, run
 
 CHART: Final = ROOT / "deploy/helm/mesh"
-# The oldest release that the chart takes to be in use, the one that the cluster tests run on, and the newest but two.
+# The oldest release that the chart expects in use, the one that the cluster tests use, and the third newest.
 KUBERNETES_VERSIONS: Final = ("1.32.0", "1.34.0", "1.35.0")
 TESTED_VERSION: Final = "1.34.0"
 NAME: Final = "mesh"
 NAMESPACE: Final = "mesh"
 _SUFFIX: Final = "-values.yaml"
-# The least that a trial needs: tests lay the values that they are about upon it.
+# The minimal values of a trial. Tests add the values that they are about.
 TRIAL: Final[Values] = {"secrets": {"create": True}, "database": {"host": "postgres"}, "redis": {"host": "valkey"}}
 
 
@@ -24,7 +24,7 @@ class Refused(Exception):
 
 
 def value_sets() -> dict[str, Path]:
-    """The chart's sets of values by name: those in `ci`, and the examples beside values.yaml."""
+    """The chart's value sets by name: those in `ci`, and the examples next to values.yaml."""
     sets = {path.name.removesuffix(_SUFFIX): path for path in CHART.glob(f"ci/*{_SUFFIX}")}
     examples = {path.stem.removeprefix("values-"): path for path in CHART.glob("values-*.yaml")}
     return dict(sorted((sets | examples).items()))
@@ -37,7 +37,7 @@ def defaults() -> Values:
 
 @cache
 def text_of(value_set: str, version: str = TESTED_VERSION) -> str:
-    """A value set as Helm renders it; once a session."""
+    """A value set as Helm renders it, once per session."""
     return template(_read(value_sets()[value_set]), version=version)
 
 

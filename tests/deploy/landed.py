@@ -1,4 +1,4 @@
-"""Migrations that git's history holds, against those in the working tree."""
+"""Compares the migrations in git's history with those in the working tree."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ _MIGRATIONS: Final = ":(glob)services/*/mesh_*/migrations/versions/*.py"
 _SHALLOW: Final = (
     "the clone is shallow: migrations were compared with its oldest commit alone; git fetch --unshallow for all"
 )
-# Where changes land. A clone for a pull request has the first alone.
+# The branches where changes land. A clone for a pull request has only the first.
 _MAIN: Final = ("origin/main", "main")
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`changed` tells of each migration that is not as it landed; `limits` of what could not be seen, if anything."""
+    """`changed` describes each migration that differs from its landed state; `limits` what could not be checked."""
 
     changed: Sequence[str]
     limits: str = ""
@@ -46,13 +46,13 @@ def _first_commits(root: Path, landed: str) -> dict[str, str]:
         if line.startswith("commit "):
             commit = line.removeprefix("commit ")
         elif line:
-            # Newest first: the last to be seen is the oldest.
+            # The log is newest first, so the last one found is the oldest.
             first[line] = commit
     return first
 
 
 def _landed_commit(root: Path) -> str:
-    """What this working tree has in common with main; its own commit where there is no main."""
+    """The last common commit of this working tree and main; its own commit if there is no main."""
     for main in _MAIN:
         found = _run(root, "merge-base", "HEAD", main)
         if found.returncode == 0:

@@ -1,4 +1,4 @@
-"""What Helm rendered, as objects, and the pods among them."""
+"""Helm's output as objects, and the pods among them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ COMPONENT: Final = "app.kubernetes.io/component"
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A pod, or what makes pods: `labels`, `annotations` and `spec` are the pods'."""
+    """A pod, or an object that creates pods. `labels`, `annotations` and `spec` are those of the pods."""
 
     owner: Object
     labels: Mapping[str, str]
@@ -50,18 +50,18 @@ class Workload:
 
 @dataclass(frozen=True)
 class Release:
-    """Every object of one rendering; `values` are all values that held, defaults included."""
+    """Every object of one rendering. `values` are all effective values, defaults included."""
 
     objects: tuple[Object, ...]
     values: Values
     name: str
     namespace: str
-    # (kind, name) of the objects that the values brought whole.
+    # (kind, name) of the objects that the values contain as a whole.
     given: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def own_objects(self) -> list[Object]:
-        """Those that the chart made."""
+        """The objects that the chart defines, without those from the values."""
         return [thing for thing in self.objects if (thing["kind"], name_of(thing)) not in self.given]
 
     def of(self, *kinds: str) -> list[Object]:
@@ -82,7 +82,7 @@ class Release:
 
     @property
     def fullname(self) -> str:
-        """What all names begin with."""
+        """The prefix of all names."""
         gateway = next(workload for workload in self.deployments() if workload.component == "gateway")
         return gateway.name.removesuffix("-gateway")
 
@@ -121,14 +121,14 @@ def parse(text: str) -> tuple[Object, ...]:
 
 
 def given_in(text: str) -> frozenset[tuple[str, str]]:
-    """(kind, name) of the extraObjects. Helm says once from which template the documents that follow are."""
+    """(kind, name) of the extraObjects. Helm names the template once, for all documents that follow."""
     by_template = [part.partition("\n")[::2] for part in text.split(_SOURCE)]
     given = "\n---\n".join(documents for template, documents in by_template if template.endswith(_EXTRA_OBJECTS))
     return frozenset((thing["kind"], name_of(thing)) for thing in parse(given))
 
 
 def everything_in(value: object, path: str = "") -> Iterator[tuple[str, str, object]]:
-    """(path, key, value) of every entry of every map below."""
+    """(path, key, value) of every entry of every map in `value`."""
     if isinstance(value, Mapping):
         for key, child in value.items():
             yield f"{path}.{key}", str(key), child
@@ -139,7 +139,7 @@ def everything_in(value: object, path: str = "") -> Iterator[tuple[str, str, obj
 
 
 def merged(values: Values, changes: Values) -> dict[str, Any]:
-    """As Helm merges values: maps by their keys, all else whole, and null takes a key away."""
+    """Merges values as Helm does: maps by key, everything else as a whole; null removes a key."""
     result = dict(values)
     for key, value in changes.items():
         before = result.get(key)

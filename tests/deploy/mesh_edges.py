@@ -1,4 +1,4 @@
-"""The connections that the mesh needs, from its code and the values: what NetworkPolicies must let through."""
+"""The connections that the mesh needs by its code and the values, which NetworkPolicies must allow."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ HTTP_PORT: Final = 8000
 METRICS_PORT: Final = 9464
 _OTLP_PORT: Final = 4317
 _HTTPS_PORT: Final = 443
-# The API server's Service, and what its addresses are translated to in most clusters.
+# The port of the API server's Service, and its target port in most clusters.
 API_PORTS: Final = (443, 6443)
-# Networks that no provider of models is in: clusters and clouds use them inside.
+# Networks without any model provider: clusters and clouds use them internally.
 _PRIVATE: Final = (
     "10.0.0.0/8",
     "100.64.0.0/10",
@@ -34,7 +34,7 @@ _PRIVATE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A component may be connected with these peers (anyone when there are none) at these ports (any when none)."""
+    """A component may connect with these peers (without any: all) on these ports (without any: all)."""
 
     ports: tuple[int, ...]
     peers: Sequence[Peer] = ()
@@ -48,7 +48,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """An end of connections, and what it wants; an end outside of the release wants everything."""
+    """An end of connections and the edges it needs. An end outside the release accepts everything."""
 
     endpoint: Endpoint
     outgoing: tuple[Edge, ...]
@@ -61,7 +61,7 @@ def calls() -> set[tuple[str, str]]:
 
 
 def tried(release: Release) -> Iterator[tuple[Connection, bool]]:
-    """All that could be tried where one end is a pod of the release, and whether both ends want it."""
+    """Every possible connection with a pod of the release at one end, and whether both ends need it."""
     parties = [
         Party(endpoint, tuple(outgoing(release, endpoint)), tuple(incoming(release, endpoint)))
         for endpoint in endpoints(release)
@@ -116,7 +116,7 @@ def incoming(release: Release, target: Endpoint) -> Iterator[Edge]:
 
 
 def _of_service(release: Release, service: str) -> Iterator[Edge]:
-    """What a service has a setting for, it calls."""
+    """A service calls everything for which it has a setting."""
     values, policy = release.values, release.values["networkPolicy"]
     fields = set(SERVICE_SETTINGS[service].model_fields)
     callees = [callee for caller, callee in calls() if caller == service]
@@ -141,7 +141,7 @@ def _public(cidr: str) -> Peer:
 
 
 def _given(rules: Sequence[Values], direction: str) -> Iterator[Edge]:
-    """Rules of the operator's, for numbered ports over TCP; without ports for all."""
+    """The operator's rules, for numbered TCP ports; a rule without ports covers all of them."""
     for rule in rules:
         ports = tuple(port["port"] for port in rule.get("ports", []))
         yield Edge(ports, rule.get(direction, ()), ("TCP",) if ports else ("TCP", "UDP"))
@@ -156,7 +156,7 @@ def _pods(release: Release, *components: str) -> list[Peer]:
 
 
 def endpoints(release: Release) -> list[Endpoint]:
-    """Every pod of the release, everything that the values name, and strangers."""
+    """Every pod of the release, every peer in the values, and unrelated endpoints."""
     pods = [_endpoint(workload, f"10.244.0.{number}", release) for number, workload in enumerate(release.workloads, 10)]
     return pods + [_example(peer, release) for peer in _peers_of_values(release)] + _strangers(release)
 
@@ -195,7 +195,7 @@ _PARTS: Final = ("dns", "database", "redis", "otlp", "apiServer")
 
 
 def _example(peer: Peer, release: Release) -> Endpoint:
-    """Somebody who is meant by a peer of the values."""
+    """An endpoint that matches a peer in the values."""
     if block := peer.get("ipBlock"):
         hosts = ip_network(block["cidr"]).hosts()
         address = next(host for host in hosts if not _is_excepted(str(host), block.get("except") or []))
@@ -214,9 +214,9 @@ def _is_excepted(address: str, blocks: Sequence[str]) -> bool:
 
 def _strangers(release: Release) -> list[Endpoint]:
     return [
-        Endpoint("a stranger beside it", "10.244.4.4", release.namespace, {"app": "stranger"}),
+        Endpoint("a stranger in its namespace", "10.244.4.4", release.namespace, {"app": "stranger"}),
         Endpoint("a stranger elsewhere", "10.244.5.5", "strangers", {"app": "stranger"}),
-        # Labels of a service in another namespace make nobody a service.
+        # In another namespace, the labels of a service must not give its access.
         Endpoint("an impostor elsewhere", "10.244.5.6", "strangers", dict(release.deployments()[0].labels)),
         Endpoint("a public address", "93.184.215.14"),
         Endpoint("a private address", "10.99.0.9"),

@@ -1,4 +1,4 @@
-"""One way to break each check: by the check's name, the set of values to break, and what breaks it."""
+"""One way to violate each check: by the check's name, the value set and the change that violates the check."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""What NetworkPolicies let through, by the rules of networking.k8s.io/v1."""
+"""The connections that NetworkPolicies allow, by the rules of networking.k8s.io/v1."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +14,9 @@ type Peer = Mapping[str, Object]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """A pod, or with no namespace an address outside of the cluster; equal to itself alone.
+    """A pod, or, without a namespace, an address outside the cluster. Equal only to itself.
 
-    `ports` are the pod's named ports, `component` what it is of the release that is looked at (else empty).
+    `ports` are the pod's named ports, `component` is its component in the checked release (else empty).
     """
 
     name: str
@@ -52,7 +52,7 @@ class Policies:
         self._isolating: dict[tuple[Endpoint, str], list[Object]] = {}
 
     def let(self, connection: Connection) -> bool:
-        """Both the source's egress and the target's ingress must let it through."""
+        """Both the source's egress and the target's ingress must allow it."""
         return self._lets_out(connection) and self._lets_in(connection)
 
     def _lets_out(self, connection: Connection) -> bool:
@@ -72,7 +72,7 @@ class Policies:
         )
 
     def _of(self, endpoint: Endpoint, direction: str) -> list[Object]:
-        """Those that isolate an endpoint in this direction; where there are none, everything passes."""
+        """The policies that isolate an endpoint in this direction. If there are none, everything is allowed."""
         key = (endpoint, direction)
         if key not in self._isolating:
             self._isolating[key] = [
@@ -92,7 +92,7 @@ def _types_of(spec: Object) -> Iterable[str]:
 
 
 def _any_peer(peers: Sequence[Peer] | None, endpoint: Endpoint, policy: Object) -> bool:
-    """No peers, or an empty list, mean everyone."""
+    """No peers, or an empty list, means all peers."""
     namespace = policy["metadata"]["namespace"]
     return not peers or any(peer_matches(peer, endpoint, namespace) for peer in peers)
 
@@ -119,7 +119,7 @@ def _is_in(address: str, cidr: str) -> bool:
 
 
 def _port_matches(rule: Object, connection: Connection) -> bool:
-    """No ports, or an empty list, mean all."""
+    """No ports, or an empty list, means all ports."""
     ports: Sequence[Object] = rule.get("ports") or []
     return not ports or any(_is_port(port, connection) for port in ports)
 
@@ -137,7 +137,7 @@ def _is_port(entry: Object, connection: Connection) -> bool:
 
 
 def selects(selector: Mapping[str, object], labels: Mapping[str, str]) -> bool:
-    """As metav1.LabelSelector: an empty one selects everything."""
+    """Follows metav1.LabelSelector: an empty selector selects everything."""
     wanted = selector.get("matchLabels") or {}
     expressions = selector.get("matchExpressions") or []
     assert isinstance(wanted, Mapping)

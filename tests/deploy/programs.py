@@ -11,7 +11,7 @@ _PATIENCE_S: Final = 60
 
 
 class MissingProgram(Exception):
-    """Says what to run to have it."""
+    """The message names the command that installs the program."""
 
 
 def program(name: str) -> str:
@@ -22,7 +22,7 @@ def program(name: str) -> str:
 
 
 def run(name: str, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-    """Whatever it answers; the caller looks at `returncode`."""
+    """The result, even of a failure; the caller checks `returncode`."""
     return subprocess.run(
         [program(name), *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
     )

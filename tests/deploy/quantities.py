@@ -10,7 +10,7 @@ _BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 
 
 def parse_quantity(written: object) -> Decimal:
-    """Raises: ValueError, also for what is negative: no resource is."""
+    """Raises: ValueError, also for negative quantities, which no resource has."""
     text = str(written)
     found = _QUANTITY.fullmatch(text)
     if not found:

@@ -1,4 +1,4 @@
-"""Files as Secrets are mounted, for settings that read them: public keys, and a certificate a service."""
+"""Files in place of mounted Secrets, for settings that read them: public keys, and one certificate per service."""
 
 from functools import cache
 from pathlib import Path
@@ -11,14 +11,14 @@ from deploy.secret_names import examples
 
 
 def sample_file(key: str, service: str) -> Path:
-    """The file that holds the Secret's key `key` in a pod of `service`."""
+    """The file that contains the Secret's key `key` in a pod of `service`."""
     folder = Path(_folder().name)
     return folder / service / key if key in {"tls.crt", "tls.key", "ca.crt"} else folder / key
 
 
 @cache
 def _folder() -> "TemporaryDirectory[str]":
-    """Goes with the process."""
+    """Deleted when the process ends."""
     folder = TemporaryDirectory(prefix="mesh-deploy-")
     path = Path(folder.name)
     (path / "service-jwks.json").write_text(examples()["service-keys"]["service-jwks.json"])

@@ -1,4 +1,4 @@
-"""Which Secrets a release may count on, and the keys in them."""
+"""The Secrets that a release may expect, and their keys."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -11,9 +11,9 @@ from mesh_common.jwt import new_private_key_pem
 
 from deploy.manifests import Object, Release
 
-# Keys that may be missing: a rotation brings and takes them.
+# Keys that may be missing: a rotation adds and removes them.
 OPTIONAL: Final = {"auth": ("AUTH_PREVIOUS_SIGNING_KEY", "AUTH_NEXT_SIGNING_KEY")}
-# The operator's own in every case, each key optional.
+# The operator always creates these; each key is optional.
 PROVIDER_KEYS: Final = (
     "AGENT_OPENAI_API_KEY",
     "MEMORY_OPENAI_API_KEY",
@@ -22,14 +22,14 @@ PROVIDER_KEYS: Final = (
 )
 # As cert-manager writes a certificate.
 TLS_KEYS: Final = ("tls.crt", "tls.key", "ca.crt")
-# PostgreSQL and Redis take it, which the chart does not bring.
+# Used by PostgreSQL and Redis, which the chart does not contain.
 NOT_OF_THE_CHART: Final = {"redis"}
 _PREFIX: Final = "mesh"
 
 
 @cache
 def examples() -> Mapping[str, Fields]:
-    """A whole set by component, as `mesh_admin secrets` makes it, with the optional keys."""
+    """A complete set by component, as `mesh_admin secrets` creates it, with the optional keys."""
     place = Place(database="postgres:5432", redis="valkey:6379", prefix=_PREFIX)
     made = kubernetes_secrets(make_secrets(), place)
     found = {name.removeprefix(f"{_PREFIX}-"): dict(fields) for name, fields in made.items()}
@@ -39,7 +39,7 @@ def examples() -> Mapping[str, Fields]:
 
 
 def keys_by_secret(release: Release) -> Mapping[str, set[str]]:
-    """Every key that a pod of the release may refer to, by the Secret's name. One Secret may hold several parts."""
+    """The keys to which a pod of the release may refer, by the Secret's name. A Secret may serve several components."""
     known: dict[str, set[str]] = {}
     for component, fields in examples().items():
         if name := name_of_secret(release, component):
@@ -53,14 +53,14 @@ def keys_by_secret(release: Release) -> Mapping[str, set[str]]:
 
 
 def name_of_secret(release: Release, component: str) -> str:
-    """Empty when the values name none."""
+    """Empty if the values name none."""
     own = release.values["secrets"].get(_value_of(component), {}).get("existingSecret")
     prefix = release.values["secrets"]["prefix"] or (release.fullname if release.values["secrets"]["create"] else "")
     return own or (f"{prefix}-{component}" if prefix else "")
 
 
 def made_by_the_job(release: Release) -> set[str]:
-    """Names of the Secrets that the Job of `secrets.create` makes."""
+    """Names of the Secrets that the Job of `secrets.create` creates."""
     prefix = release.values["secrets"]["prefix"] or release.fullname
     return {f"{prefix}-{component}" for component in examples() if component != "provider"} - _skipped(release, prefix)
 
@@ -72,7 +72,7 @@ def _skipped(release: Release, prefix: str) -> set[str]:
 
 
 def _named_by_the_operator(release: Release) -> Iterator[tuple[str, str]]:
-    """Whoever writes valueFrom or a volume into the values knows the Secret."""
+    """An operator who writes valueFrom or a volume into the values knows that the Secret exists."""
     for service in SERVICES:
         values = release.service_values(service)
         for entry in values["extraEnv"]:
@@ -85,7 +85,7 @@ def _named_by_the_operator(release: Release) -> Iterator[tuple[str, str]]:
 
 
 def _rendered(text: str, release: Release) -> str:
-    """The one template that the sets of values use in names."""
+    """Expands the only template that the value sets use in names."""
     return text.replace("{{ .Release.Name }}", release.name)
 
 

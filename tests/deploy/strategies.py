@@ -1,4 +1,4 @@
-"""Values that make sense together, for property tests: every feature on and off, names and texts of every kind."""
+"""Consistent values for property tests: every feature on and off, names and texts of every kind."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -11,13 +11,13 @@ from deploy.manifests import Values
 type Strategy = st.SearchStrategy[Any]
 
 names: Final = st.from_regex(r"[a-z]([a-z0-9-]{0,18}[a-z0-9])?", fullmatch=True)
-# A release may be called so; YAML would read these as something else.
+# Valid release names that YAML would read as other types.
 release_names: Final = st.one_of(names, st.sampled_from(["n", "y", "on", "null", "123", "1e3", "0x1", "mesh"]))
 _label_values: Final = st.one_of(
     st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,20}[A-Za-z0-9])?", fullmatch=True),
     st.sampled_from(["true", "1", "0x1"]),
 )
-# What YAML would read as something else, and what templates could trip over.
+# Texts that YAML would read as other types, and texts that templates may handle wrongly.
 _HOSTILE: Final = (
     "true",
     "1",
@@ -71,7 +71,7 @@ _SECRETS: Final = (
 
 
 def _maybe(**parts: Strategy) -> Strategy:
-    """A map that has each of these or has it not."""
+    """A map in which each of these keys may be missing."""
     return st.fixed_dictionaries({}, optional=parts)
 
 
@@ -96,7 +96,7 @@ _secret_sources: Final = st.one_of(
     st.just({"secrets": {"create": True}, "database": {"host": "postgres"}, "redis": {"host": "valkey"}}),
     names.map(lambda name: {"secrets": {"prefix": name}}),
     st.just({"secrets": {name: {"existingSecret": f"own-{name.lower()}"} for name in _SECRETS}}),
-    # One Secret may hold everything.
+    # One Secret may contain all keys.
     st.just({"secrets": {name: {"existingSecret": "everything"} for name in _SECRETS}}),
 )
 _network: Final = _maybe(
@@ -163,7 +163,7 @@ _own_image: Final = _maybe(
     tag=st.sampled_from(["", "2.0.0"]),
     digest=st.sampled_from(["", "sha256:" + "0a" * 32]),
 )
-# One that the operator made, for all services perhaps; or one of its own, whose name must not be that of all.
+# The operator's account, perhaps for all services; or the chart's own, whose name must differ from the shared one.
 _accounts: Final = st.one_of(
     _map(create=_off, name=st.one_of(st.just(""), names)),
     _map(create=_on, name=st.just(""), annotations=_annotations),
@@ -218,7 +218,7 @@ def _grpc(age: int) -> Strategy:
 
 
 def _named_service(service: str, age: int) -> Strategy:
-    """What a service says over the defaults, with settings of its own."""
+    """A service's overrides of the defaults, with settings of its own."""
     own = _SETTINGS[service]
     env = st.fixed_dictionaries({}, optional=dict(own))
     database: Mapping[str, Strategy] = (
@@ -230,7 +230,7 @@ def _named_service(service: str, age: int) -> Strategy:
 
 
 def _service(age: int) -> Strategy:
-    """Blocks whose parts depend on each other come whole, so that defaults and overrides mix as they like."""
+    """Generates blocks with interdependent parts as a whole, so that defaults and overrides mix freely."""
     scale = st.tuples(st.integers(1, 4), st.integers(0, 4), st.booleans()).flatmap(_scale)
     rest = _map(
         preStopSeconds=st.integers(age * 11 // 10 + 1, 120),

@@ -1,4 +1,4 @@
-"""Whatever valid values are combined, the chart renders and every check holds."""
+"""For every combination of valid values, the chart renders and every check passes."""
 
 import secrets
 
@@ -10,9 +10,9 @@ from deploy.checks.every import faults_of
 from deploy.helm import render
 from deploy.manifests import Values
 
-# New in every run; what failed once is kept in .hypothesis and tried first in the next.
+# New in every run. Failed examples are kept in .hypothesis and tried first in the next run.
 SEED = secrets.randbelow(2**32)
-# A quarter of what the profile says: one example starts helm once, and all checks take as long again.
+# A quarter of the profile's number: each example starts helm once, and all checks take as long again.
 EXAMPLES = settings().max_examples // 4
 
 
@@ -23,7 +23,7 @@ EXAMPLES = settings().max_examples // 4
     deadline=None,
     derandomize=False,
     print_blob=True,
-    # No shrinking: each of its hundreds of steps starts helm, and a fault names its object anyhow.
+    # No shrinking: each of its hundreds of steps would start helm, and a fault names its object anyway.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )

@@ -1,4 +1,4 @@
-"""Values that cannot be meant end `helm template` with a sentence that names them."""
+"""Invalid values make `helm template` fail with a sentence that names them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from deploy.helm import TRIAL, Refused, release_of, template
 from deploy.manifests import Values, merged
 
-# What Helm says when a template trips over a value instead of a check of it.
+# Helm's messages if a template fails on a value before a check rejects it.
 _STUMBLES = (
     "nil pointer",
     "wrong type for value",

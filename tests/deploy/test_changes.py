@@ -8,7 +8,7 @@ import pytest
 from deploy.helm import CHART, TRIAL, render
 from deploy.manifests import Object, Release, Values, merged, name_of
 
-# Whether the pods of the Job change, so that it must run as a new one.
+# The second element says whether the pods of the Job change, so that a new Job must run.
 CHANGES: dict[str, tuple[Values, bool]] = {
     "image tag": ({"image": {"tag": "2.0.0"}}, True),
     "image of auth alone": ({"services": {"auth": {"image": {"tag": "2.0.0"}}}}, True),
@@ -37,7 +37,7 @@ def before() -> Release:
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_job_has_a_new_name_just_when_its_pods_change(before: Release, change: str) -> None:
-    """And no change of values changes a selector, which would end the upgrade."""
+    """No change of values may change a selector either, because the upgrade would fail."""
     changes, is_new = CHANGES[change]
 
     after = render(merged(TRIAL, changes))

@@ -1,4 +1,4 @@
-"""What checkov leaves out, it leaves out for a reason that is written down."""
+"""Every rule that checkov skips has a documented reason."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Each check finds what it is for."""
+"""Each check finds the fault for which it exists."""
 
 import pytest
 

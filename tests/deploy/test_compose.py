@@ -1,4 +1,4 @@
-"""The Compose files, as Compose reads them: whether what starts can work."""
+"""The Compose files, as Compose reads them: what starts can work."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def test_without_the_script_compose_says_how_to_start() -> None:
 def test_every_container_that_stays_tells_its_health(services: dict[str, Service]) -> None:
     silent = {name for name, service in services.items() if "healthcheck" not in service}
 
-    # The collector's image holds no program that could ask.
+    # The collector's image contains no program for a health check.
     assert silent == {"otel-collector", *JOBS}
 
 
@@ -73,7 +73,7 @@ def test_a_service_can_start_with_its_environment(
     loaded = settings()
 
     assert {variable for variable in variables if variable not in variables_of(settings)} == set()
-    # All that others call listens beyond its own loopback.
+    # Every service that others call listens on more than loopback.
     assert {value for variable, value in variables.items() if variable.endswith("_HOST")} == {"0.0.0.0"}  # noqa: S104
     assert _seconds(services[name]["stop_grace_period"]) > loaded.drain_s
 
@@ -159,7 +159,7 @@ def test_traces_go_to_a_backend_when_one_is_named() -> None:
 
 
 def test_the_last_word_on_a_setting_is_with_the_folder_of_secrets(tmp_path: Path) -> None:
-    """Where the provider's key goes."""
+    """The provider's key is set in that folder."""
     folder = copy_of_full_folder(tmp_path)
     with (folder / "agent.env").open("a") as variables:
         variables.write("AGENT_EVAL_SAMPLE_RATIO=0.5\n")
@@ -175,5 +175,5 @@ def _urls(service: Service) -> Iterator[str]:
 
 
 def _seconds(duration: str) -> int:
-    """Of Compose's `1m30s`."""
+    """The seconds of a Compose duration such as `1m30s`."""
     return sum(int(number) * {"m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)([ms])", duration))

@@ -1,4 +1,4 @@
-"""The Compose files, as Compose reads them: what each container may do, is told and reaches."""
+"""The Compose files, as Compose reads them: the privileges, secrets and networks of each container."""
 
 import ipaddress
 import json
@@ -11,7 +11,7 @@ from mesh_common.grpc.edges import SERVICES
 
 from deploy.composed import FOLDER, JOBS, Service
 
-# A release, not a line of releases: 1.2.3 or more after the colon.
+# An exact release, not a release line: at least 1.2.3 after the colon.
 _PRECISE_TAG: Final = re.compile(r":v?\d+\.\d+\.\d+[\w.-]*$")
 _SECRET: Final = re.compile(r"PASSWORD|_KEY$|DATABASE_URL|REDIS_URL|TOKEN$|AUTHORIZATION")
 
@@ -118,7 +118,7 @@ def test_only_nginx_is_believed_about_client_addresses(composed: dict[str, Any],
 
     assert trusted == [f"{address}/32"]
     assert ipaddress.ip_address(address) in subnet
-    # What comes through a published port may show as the bridge, the first address.
+    # Connections through a published port may come from the bridge, the first address.
     assert ipaddress.ip_address(address) != next(subnet.hosts())
 
 

@@ -1,4 +1,4 @@
-"""scripts/compose: what it asks for, what it makes, and what it calls."""
+"""scripts/compose: what it requires, what it creates, and what it runs."""
 
 from pathlib import Path
 from typing import Final
@@ -8,7 +8,7 @@ import pytest
 from deploy.composed import copy_of_full_folder, run_script
 from deploy.programs import ROOT
 
-# Prints what it was called with.
+# Prints its arguments.
 _ECHO: Final = "echo called:"
 
 

@@ -1,4 +1,4 @@
-"""One locale and one pgvector for every database that this repository sets up (docs/adr/0019)."""
+"""Every database that this repository sets up has the same locale and the same pgvector (docs/adr/0019)."""
 
 import re
 from collections.abc import Callable

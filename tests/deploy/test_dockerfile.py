@@ -1,4 +1,4 @@
-"""The images' recipes, as far as they can be judged without building."""
+"""The Dockerfiles, as far as they can be checked without a build."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.deploy
 DOCKERFILE: Final = ROOT / "services/Dockerfile"
 STAND_INS: Final = sorted((ROOT / "tests/cluster/images").glob("*/Dockerfile"))
 RECIPES: Final = [DOCKERFILE, *STAND_INS]
-# An option of RUN or COPY, a line that goes on, a comment.
+# An option of RUN or COPY, a continued line, a comment.
 _CONTINUED: Final = re.compile(r"\\\n\s*")
 _COPY: Final = re.compile(r"^COPY (?!--from)(?:--\S+ )*(?P<sources>.+) \S+$", re.MULTILINE)
 
@@ -62,7 +62,7 @@ def test_the_last_stage_runs_as_a_number_and_installs_nothing(path: object) -> N
 
 
 def test_dependencies_are_installed_before_our_code_comes() -> None:
-    """Else every change of the code would fetch and compile them anew."""
+    """Otherwise every change of the code would download and compile them again."""
     stage = re.search(r"^FROM \S+ AS dependencies\n(.*?)^FROM", DOCKERFILE.read_text(), re.MULTILINE | re.DOTALL)
 
     assert stage is not None

@@ -1,4 +1,4 @@
-"""What docs/operations and the pages at the root tell their readers to type, and where their links lead."""
+"""The commands and links in docs/operations and in the pages at the root."""
 
 import argparse
 import re
@@ -24,7 +24,7 @@ from deploy.programs import ROOT, run
 pytestmark = pytest.mark.deploy
 
 OPERATIONS: Final = ROOT / "docs/operations"
-# The manual of the cluster tests has the same commands; the pages at the root are held to the same rules.
+# The manual of the cluster tests contains the same commands. The same rules apply to the pages at the root.
 ROOT_PAGES: Final = tuple(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))
 PAGES: Final = (*sorted(OPERATIONS.glob("*.md")), ROOT / "tests/cluster/README.md", *ROOT_PAGES)
 BLOCKS: Final = tuple(each for page in PAGES for each in blocks_of(page))
@@ -32,12 +32,12 @@ SHELL_BLOCKS: Final = tuple(each for each in BLOCKS if each.language == "sh")
 COMMANDS: Final = tuple(command for each in SHELL_BLOCKS for command in commands_of(each))
 RUN_BY_CLUSTER_TESTS: Final = ("rotate-database-password", "rotate-signing-key", "drop-previous-signing-key")
 _RENDERING: Final = ("install", "upgrade", "template")
-# What the pages leave to the reader's own values, or to those of the release.
+# The values that the pages leave to the reader or to the release.
 _UNSAID: Final = CHART / "ci/minimal-values.yaml"
 _LINK: Final = re.compile(r"\]\((?!https?:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
-# Without `deploy/mesh-agent`, which is kubectl's.
+# Excludes `deploy/mesh-agent`, which is a kubectl resource.
 _PATH: Final = re.compile(r"(?<![\w./:-])(?:deploy/(?:compose|helm|k8s)|(?:docs|scripts|services|tests)/)[\w./-]*")
-# Exported at the head of each page, and set by whoever runs a block.
+# Exported at the beginning of each page, and set by the reader who runs a block.
 _GIVEN: Final = ': "$NAMESPACE" "$RELEASE"\n'
 
 
@@ -100,7 +100,7 @@ def test_python_commands_parse(command: Command, capsys: pytest.CaptureFixture[s
         case ("-m", "mesh_auth", "create-admin", *words):
             with pytest.raises(SystemExit):
                 create_admin_main(words)
-            # Past its arguments: it misses its settings.
+            # It accepted its arguments, and then lacks its settings.
             assert "AUTH_DATABASE_URL" in capsys.readouterr().err
         case ("-c", script):
             compile(script, str(command), "exec")
@@ -175,7 +175,7 @@ async def test_sql_runs(own_postgres: asyncpg.Connection) -> None:
 
 @pytest.fixture
 async def own_postgres(tmp_path: Path) -> AsyncIterator[asyncpg.Connection]:
-    """A server that nobody else uses: the pages change its configuration."""
+    """A server for this test only, because the pages change its configuration."""
     server = EmbeddedPostgres(tmp_path / "postgres", free_port())
     await server.start()
     connection = await asyncpg.connect(await server.create_database("mesh"))
@@ -190,7 +190,7 @@ def _value_options(command: Command) -> Iterator[str]:
         name, _, value = word.partition("=")
         if name in {"-f", "--values", "--set", "--set-string"}:
             value = value or next(words)
-            # A file that the page has made before is the reader's own.
+            # A file that the page created before belongs to the reader.
             if name not in {"-f", "--values"} or (ROOT / value).exists():
                 yield from (name, str(ROOT / value) if name in {"-f", "--values"} else value)
 
@@ -225,6 +225,6 @@ def _most_connections(service: str) -> int:
 
 
 def _anchors(page: Path) -> set[str]:
-    """As GitHub makes them of headings."""
+    """Anchors as GitHub derives them from headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""What the chart says of the gateway's HTTP, against the gateway's own routes."""
+"""The chart's HTTP configuration for the gateway matches the gateway's own routes."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from deploy.helm import release_of, value_sets
 from deploy.manifests import Object
 
 _UNBOUNDED = "0s"
-# Answers that come when a model has ended, whatever they are made of.
+# Routes that respond only when a model has finished.
 _WAITING = ("/chat", "/wait")
 
 
@@ -26,7 +26,7 @@ def paths() -> dict[str, Any]:
 
 
 def _routes() -> list[Object]:
-    """Every rendered HTTPRoute that leads to the gateway service."""
+    """Every rendered HTTPRoute to the gateway service."""
     return [
         route
         for value_set in value_sets()
@@ -60,7 +60,7 @@ def test_probes_ask_for_routes_that_are_there(paths: dict[str, Any]) -> None:
 
 
 def _timeout(route: Object, path: str) -> str:
-    """As a Gateway chooses: of the rules that match, the one with the longest prefix."""
+    """The timeout of the rule that a Gateway chooses: the match with the longest prefix."""
     matching = [
         (len(match["path"]["value"]), rule)
         for rule in route["spec"]["rules"]
@@ -72,5 +72,5 @@ def _timeout(route: Object, path: str) -> str:
 
 
 def _is_prefix(prefix: str, path: str) -> bool:
-    """By whole elements, as PathPrefix compares."""
+    """Compares whole path elements, as PathPrefix does."""
     return path == prefix or path.startswith(f"{prefix.rstrip('/')}/")

@@ -1,4 +1,4 @@
-"""What surrounds a release on a developer's cluster and in the cluster tests."""
+"""The services around a release on a developer's cluster and in the cluster tests."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,7 +22,7 @@ BASE: Final = ROOT / "deploy/k8s"
 TESTS: Final = ROOT / "tests/cluster/kustomize"
 VALUES: Final = next(load_all((BASE / "values.yaml").read_text()))
 PARTS: Final = {"postgres": 5432, "valkey": 6379, "simulator": 8090, "otel-collector": 4317, "prometheus": 9090}
-# As DESIGN §5 draws it; the database is everyone's here, for each service's own policy says whether it may.
+# As in DESIGN §5. Here every service may reach the database, because each service's own policy decides that.
 CALLERS: Final = {
     "postgres": {"gateway", "auth", "agent", "memory", "eval", "migrate"},
     "valkey": {"gateway"},
@@ -41,7 +41,7 @@ CHECKS: Final = (
     schemas.objects_follow_their_schema,
     volumes.mount_paths_are_unique,
 )
-# The chart has no StatefulSet, so these know neither probes that run a program nor volumes by claim.
+# The chart has no StatefulSet, so these checks support neither exec probes nor volume claims.
 CHECKS_OF_DEPLOYMENTS: Final = (ports.probes_lead_to_container_ports, volumes.mounts_have_volumes)
 
 
@@ -160,7 +160,7 @@ def test_scraped_ports_carry_the_name_that_prometheus_keeps() -> None:
 
 @pytest.mark.parametrize("more", [None, "values-dev.yaml", "values-ha.yaml"])
 def test_the_release_finds_the_parts(more: str | None) -> None:
-    """With the values beside it, each service may go where it must and is let in there."""
+    """With the values next to it, each service may connect to the parts that it needs, on both ends."""
     release = render(_values(more))
     policies = Policies([*release.of("NetworkPolicy"), *_built(BASE).of("NetworkPolicy")])
     services = [_endpoint(workload) for workload in release.deployments()]
@@ -191,8 +191,8 @@ def test_the_parts_read_secrets_that_the_release_makes() -> None:
     assert wanted == {("mesh-database-admin", "POSTGRES_PASSWORD"), ("mesh-redis", "REDIS_PASSWORD")}
 
 
-def test_the_tests_overlay_pulls_nothing_but_what_it_is_told(tmp_path: Path) -> None:
-    told = {
+def test_the_tests_overlay_pulls_only_the_named_images(tmp_path: Path) -> None:
+    named = {
         "localhost/mesh-postgres": "registry.example:5000/mesh-postgres:1.2",
         "localhost/mesh-valkey": "registry.example:5000/mesh-valkey:1.2",
         "localhost/mesh-simulator": "registry.example:5000/mesh-simulator:1.2",
@@ -200,11 +200,11 @@ def test_the_tests_overlay_pulls_nothing_but_what_it_is_told(tmp_path: Path) -> 
         "docker.io/prom/prometheus": f"example/prometheus@sha256:{'0' * 64}",
     }
 
-    write_overlay(tmp_path, TESTS, namespace="mesh-test", images=told, avoided_node="node2")
+    write_overlay(tmp_path, TESTS, namespace="mesh-test", images=named, avoided_node="node2")
 
     release = _built(tmp_path)
     containers = [container for workload in release.workloads for container in workload.containers()]
-    assert {container["image"] for container in containers} == set(told.values())
+    assert {container["image"] for container in containers} == set(named.values())
     assert {container["imagePullPolicy"] for container in containers} == {"IfNotPresent"}
     assert {_namespace_of(thing) for thing in release.objects} == {"mesh-test"}
     assert {_avoided(workload) for workload in release.workloads} == {"node2"}

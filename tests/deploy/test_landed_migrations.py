@@ -1,4 +1,4 @@
-"""A migration that has landed is never edited: databases have run it as it was."""
+"""A landed migration is never edited, because databases have already run it."""
 
 import subprocess
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_no_landed_migration_has_changed() -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Two migrations on main, one a commit."""
+    """A repository with two migrations on main, one per commit."""
     folder = tmp_path / "origin"
     _git(tmp_path, "init", "--quiet", "--initial-branch=main", str(folder))
     for path in (_FIRST, _SECOND):
@@ -47,24 +47,24 @@ def test_a_new_migration_may_change_until_it_lands(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("is_committed", [False, True])
-def test_an_edit_of_a_landed_migration_is_told(repository: Path, *, is_committed: bool) -> None:
+def test_an_edit_of_a_landed_migration_is_reported(repository: Path, *, is_committed: bool) -> None:
     (repository / _FIRST).write_text("revision = 'another'\n")
     if is_committed:
         _commit(repository)
 
-    [told] = compare_migrations(repository).changed
+    [reported] = compare_migrations(repository).changed
 
-    assert str(_FIRST) in told
-    assert "write a new one" in told
+    assert str(_FIRST) in reported
+    assert "write a new one" in reported
 
 
-def test_a_landed_migration_that_is_gone_is_told(repository: Path) -> None:
+def test_a_deleted_landed_migration_is_reported(repository: Path) -> None:
     (repository / _FIRST).unlink()
     _commit(repository)
 
-    [told] = compare_migrations(repository).changed
+    [reported] = compare_migrations(repository).changed
 
-    assert str(_FIRST) in told
+    assert str(_FIRST) in reported
 
 
 def test_a_branch_may_edit_what_only_it_has(repository: Path) -> None:

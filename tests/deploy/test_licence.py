@@ -1,4 +1,4 @@
-"""One licence and one version, wherever they are declared."""
+"""The licence and the version are the same wherever they are declared."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ from deploy.programs import ROOT
 pytestmark = pytest.mark.deploy
 
 LICENCE: Final = "Apache-2.0"
-# Of https://www.apache.org/licenses/LICENSE-2.0.txt, byte for byte.
+# The hash of https://www.apache.org/licenses/LICENSE-2.0.txt.
 APACHE_2_SHA256: Final = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 PROJECTS: Final = sorted(
     [ROOT / "pyproject.toml", ROOT / "proto/pyproject.toml", *ROOT.glob("services/*/pyproject.toml")]

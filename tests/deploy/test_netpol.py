@@ -1,4 +1,4 @@
-"""The evaluator of NetworkPolicies, by the rules of the API's reference."""
+"""The evaluator of NetworkPolicies follows the rules of the API reference."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def test_an_empty_rule_lets_everyone_through() -> None:
     ],
 )
 def test_peers_are_found_by_pod_namespace_or_address(peer: dict[str, Any], *, passes: bool) -> None:
-    """A podSelector alone means the policy's own namespace."""
+    """A podSelector without a namespaceSelector means the policy's own namespace."""
     assert _lets([_policy("db", ingress=[{"from": [peer]}])], _PROMETHEUS, _DB) == passes
 
 

@@ -1,4 +1,4 @@
-"""values.schema.json knows every setting of the services, and no other."""
+"""values.schema.json contains every setting of the services, and no other."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from deploy.commands import SERVICE_SETTINGS, variables_of
 from deploy.helm import CHART, release_of
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
-# Set by parts of the chart that not every release has; ports that Services and probes are built on.
+# Settings of optional parts of the chart, and ports on which Services and probes depend.
 _OF_THE_CHART = {"GRPC_TLS_CERT_FILE", "GRPC_TLS_KEY_FILE", "GRPC_TLS_CA_FILE", "GRPC_HEALTH_PORT"}
 _FIXED = {"METRICS_PORT", "HTTP_PORT", "GRPC_PORT"}
 

@@ -1,4 +1,4 @@
-"""skaffold.yaml follows Skaffold's own schema, and names things that are there."""
+"""skaffold.yaml follows Skaffold's own schema and refers only to things that exist."""
 
 import re
 from functools import cache
@@ -105,7 +105,7 @@ def test_the_forwarded_port_is_the_gateway_services() -> None:
 
 
 def _values_of(profile: str) -> str:
-    """The values file that the profile's one patch adds."""
+    """The values file that the profile's only patch adds."""
     [found] = [each for each in _mesh()["profiles"] if each["name"] == profile]
     [patch] = found["patches"]
     assert (patch["op"], patch["path"]) == ("add", "/deploy/helm/releases/0/valuesFiles/-")
@@ -113,7 +113,7 @@ def _values_of(profile: str) -> str:
 
 
 def _rendered(more: tuple[str, ...]) -> Release:
-    """What Helm would be given, images built as `repository/<name>:built`."""
+    """The release that Helm would render with images built as `repository/<name>:built`."""
     values: dict[str, Any] = {}
     for path in (*_helm_release()["valuesFiles"], *more):
         values = merged(values, next(load_all((ROOT / path).read_text())))

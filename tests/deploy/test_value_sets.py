@@ -1,4 +1,4 @@
-"""Every set of values that the chart ships, through every check, and as it was before."""
+"""Every value set of the chart passes every check and renders as its golden file."""
 
 import pytest
 
@@ -25,10 +25,10 @@ def test_value_set_passes(value_set: str, check: str) -> None:
 
 @pytest.mark.parametrize("value_set", value_sets())
 def test_value_set_renders_as_its_golden(value_set: str) -> None:
-    told = difference(value_set)
+    found = difference(value_set)
 
-    if told:
-        pytest.fail(told, pytrace=False)
+    if found:
+        pytest.fail(found, pytrace=False)
 
 
 def test_every_golden_is_of_a_set() -> None:

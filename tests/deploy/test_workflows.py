@@ -1,4 +1,4 @@
-"""The workflows for GitHub Actions: correct by actionlint, and as little trusted as can be."""
+"""The workflows for GitHub Actions pass actionlint and have the least possible privileges."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from deploy.programs import ROOT, MissingProgram, program, run
 FOLDER: Final = ROOT / ".github"
 WORKFLOWS: Final = sorted((FOLDER / "workflows").glob("*.yml"))
 _PINNED: Final = re.compile(r"uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
-# What an outsider writes (a title, a branch's name) would be run as a program's text.
+# Text from outsiders (a title, a branch name) would be executed as part of a script.
 _INTERPOLATED: Final = re.compile(r"\${{")
 
 
@@ -35,7 +35,7 @@ def test_actionlint_has_nothing_to_say() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_actions_are_pinned_by_commit_with_their_version_beside(path: Any) -> None:
+def test_actions_are_pinned_by_commit_with_their_version_in_a_comment(path: Any) -> None:
     used = [line.strip().removeprefix("- ") for line in path.read_text().splitlines() if "uses:" in line]
 
     assert used
@@ -52,7 +52,7 @@ def test_a_workflow_may_read_at_most_unless_a_job_says_more(workflow: dict[str, 
     assert workflow["permissions"] in ({}, {"contents": "read"})
     for job in workflow["jobs"].values():
         writes = {scope for scope, access in job.get("permissions", {}).items() if access == "write"}
-        # Only what runs for a tag, by people who may push one, can write anything.
+        # Only jobs that run for a tag, pushed by people with that permission, may write.
         assert not writes or _only_for_tags(workflow, job)
 
 

@@ -1,1 +1,1 @@
-"""What holds for every release that the chart can render. A check takes a release and tells its faults."""
+"""The checks that every release rendered by the chart must pass. A check takes a release and yields its faults."""

@@ -1,4 +1,4 @@
-"""Service accounts: none has a token but the Job that makes Secrets, and that one has no right too many."""
+"""Service accounts: only the Job that creates Secrets has a token, and its permissions are minimal."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -35,7 +35,7 @@ def only_the_secrets_job_has_a_token(release: Release) -> Iterator[str]:
 
 
 def rights_are_least(release: Release) -> Iterator[str]:
-    """create cannot be bound to names; get and delete are."""
+    """RBAC cannot restrict create to names, but get and delete must be."""
     if cluster_wide := release.of("ClusterRole", "ClusterRoleBinding"):
         yield f"rights in all namespaces: {[name_of(thing) for thing in cluster_wide]}"
     for role in release.of("Role"):

@@ -1,4 +1,4 @@
-"""Every variable that is set is read, every variable that must be there is, and its value is one the service takes."""
+"""Every variable that is set is read, every required variable is set, and the service accepts its value."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ _OF_LIBRARIES: Final = {
     "OTEL_RESOURCE_ATTRIBUTES",  # opentelemetry-sdk, in Resource.create
 }
 _POD_ADDRESS: Final = "10.244.1.7"
-# What an operator's own Secret may hold for variables that `mesh_admin secrets` does not make.
+# The keys that an operator's own Secret may contain for variables that `mesh_admin secrets` does not create.
 _OPERATORS_OWN: Final = {
     "AGENT_MODELS": '[{"name": "m", "provider_model": "m", "context_tokens": 8192, "api_key": "sk-example"}]',
     "AGENT_HTTP_TOOLS": "[]",
@@ -66,7 +66,7 @@ def variables_are_set_once(release: Release) -> Iterator[str]:
 
 
 def values_are_texts(release: Release) -> Iterator[str]:
-    """`value: 5` or `value: true` is refused by the API server, and easily forgotten in a template."""
+    """The API server rejects `value: 5` and `value: true`, and a template easily lacks the quotes."""
     for workload, container in _containers(release):
         for _, key, value in everything_in(container.get("env", [])):
             if key in {"name", "value"} and not isinstance(value, str):
@@ -74,7 +74,7 @@ def values_are_texts(release: Release) -> Iterator[str]:
 
 
 def references_point_backwards(release: Release) -> Iterator[str]:
-    """`$(X)` stays as it is unless X was set before."""
+    """Kubernetes expands `$(X)` only if X is defined before."""
     for workload, container in _containers(release):
         before: set[str] = set()
         for entry in container.get("env", []):
@@ -85,7 +85,7 @@ def references_point_backwards(release: Release) -> Iterator[str]:
 
 
 def services_take_their_settings(release: Release) -> Iterator[str]:
-    """The command's own settings class, on the environment that its container would have."""
+    """Loads the command's settings class with the environment of its container."""
     for workload, container in _containers(release):
         settings = SETTINGS.get(command_of(container) or ("", ""))
         if settings is None or command_of(container) == ("mesh_admin", "secrets"):
@@ -99,7 +99,7 @@ def services_take_their_settings(release: Release) -> Iterator[str]:
 
 
 def environment_of(workload: Workload, container: Object) -> Mapping[str, str]:
-    """What the container would see, with made-up secrets, and files of ours in the place of mounted ones."""
+    """The container's environment, with invented secrets, and with files of the tests in place of mounted ones."""
     environment = dict(_OF_KUBERNETES)
     for entry in container.get("env", []):
         value = entry.get("value")
@@ -117,7 +117,7 @@ def _from_elsewhere(entry: Object, container: Object) -> str:
         return _secret_value(source["secretKeyRef"]["key"])
     if "resourceFieldRef" in source:
         group, name = source["resourceFieldRef"]["resource"].split(".")
-        # Kubernetes rounds up to the divisor, which is 1 when it is not said.
+        # Kubernetes rounds up to the divisor, which is 1 by default.
         return str(-(-parse_quantity(container["resources"][group][name]) // 1))
     return _POD_ADDRESS
 

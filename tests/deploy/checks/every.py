@@ -1,4 +1,4 @@
-"""All checks, by name: what a value set, and any valid combination of values, must pass."""
+"""All checks by name. Every value set and every valid combination of values must pass them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
@@ -43,7 +43,7 @@ _MODULES: Final = (
 
 
 def _checks_of(module: ModuleType) -> Iterator[tuple[str, Check]]:
-    """Functions that take a release alone, as they stand in the file."""
+    """Functions whose only parameter is a release, in the order of the file."""
     for name, member in vars(module).items():
         if getattr(member, "__module__", "") == module.__name__ and _is_check(member):
             yield name, member

@@ -1,4 +1,4 @@
-"""Every container runs an image of ours, and the one whose code its command names."""
+"""Every container runs one of our images, the one with the code that its command names."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ def every_service_has_its_image(release: Release) -> Iterator[str]:
 
 
 def images_are_fixed(release: Release) -> Iterator[str]:
-    """`latest`, or none, would be another image tomorrow."""
+    """`latest`, or no tag, could be another image tomorrow."""
     for workload in release.workloads:
         for container in workload.containers():
             image = container["image"]

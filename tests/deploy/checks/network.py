@@ -1,4 +1,4 @@
-"""NetworkPolicies let through what the mesh needs, and nothing else."""
+"""NetworkPolicies allow the connections that the mesh needs, and no others."""
 
 from collections.abc import Iterator
 

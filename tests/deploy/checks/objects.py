@@ -1,4 +1,4 @@
-"""Names and labels of objects, one by one."""
+"""Names and labels of each object."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ _STANDARD: Final = {
     "helm.sh/chart",
 }
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-# RFC 1035 for Services, RFC 1123 for all else; pods of a Job or Deployment get a suffix that must fit into 63 as well.
+# RFC 1035 for Services, RFC 1123 for others. With the suffix of a Job's or Deployment's pods it must fit into 63 too.
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 
 

@@ -1,4 +1,4 @@
-"""Ports and names meet: Services and containers, probes, routes, monitors."""
+"""Ports and names match: Services and containers, probes, routes, monitors."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -35,7 +35,7 @@ def _unmet(service: Object, workload: Workload) -> Iterator[str]:
         target = port.get("targetPort", port["port"])
         if target not in names and target not in numbers:
             yield f"Service {name_of(service)}: no container of {workload} has the port {target}"
-        # Headless: clients come to the pod's address with the Service's port.
+        # Headless: clients connect to the pod's address with the Service's port.
         number = names.get(target, target)
         if service["spec"].get("clusterIP") == "None" and number != port["port"]:
             yield f"Service {name_of(service)} is headless: port {port['port']} must be the container's {number}"
@@ -53,7 +53,7 @@ def probes_lead_to_container_ports(release: Release) -> Iterator[str]:
 
 
 def services_are_probed(release: Release) -> Iterator[str]:
-    """By the health names of mesh_common: what restarts a pod never asks a dependency."""
+    """Probes use the health names of mesh_common; a probe that restarts a pod never depends on other services."""
     for workload in release.deployments():
         container = service_container(workload)
         for kind, health in _PROBES.items():
@@ -78,7 +78,7 @@ def grpc_probes_speak_no_tls(release: Release) -> Iterator[str]:
 
 
 def services_serve_the_settings_ports(release: Release) -> Iterator[str]:
-    """Nothing sets the ports that services listen on, so they are the defaults of the settings."""
+    """Services listen on the default ports of their settings, because nothing overrides them."""
     for workload in release.deployments():
         names, _ = _ports_of(workload)
         wanted = {"metrics": 9464} | ({"http": 8000} if workload.component == "gateway" else {"grpc": 50051})
@@ -133,7 +133,7 @@ def own_gateways_have_the_listeners_of_routes(release: Release) -> Iterator[str]
 
 
 def service_container(workload: Workload) -> Object:
-    """The one that serves; sidecars may stand beside it."""
+    """The container that serves; there may also be sidecars."""
     return next(container for container in workload.containers() if container["name"] == workload.component)
 
 

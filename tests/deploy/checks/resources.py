@@ -1,4 +1,4 @@
-"""Quantities are quantities, and requests are within limits."""
+"""Quantities are valid, and requests do not exceed limits."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ def requests_are_within_limits(release: Release) -> Iterator[str]:
 
 
 def containers_have_resources(release: Release) -> Iterator[str]:
-    """Memory has a limit; CPU and memory are requested, else the scheduler packs blindly."""
+    """Memory has a limit, and CPU and memory have requests, without which the scheduler cannot plan."""
     for workload in release.workloads:
         for container in workload.containers():
             resources = container.get("resources") or {}

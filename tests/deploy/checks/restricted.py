@@ -1,4 +1,4 @@
-"""Pod Security "restricted", field by field, and a root that cannot be written.
+"""Pod Security "restricted", field by field, and a read-only root file system.
 
 https://kubernetes.io/docs/concepts/security/pod-security-standards/
 """
@@ -53,7 +53,7 @@ def _of_pod(workload: Workload) -> Iterator[str]:
 
 def _of_container(container: Object, workload: Workload) -> Iterator[str]:
     own = container.get("securityContext", {})
-    # What a container does not say of itself holds as its pod says.
+    # For fields that a container does not set, those of its pod apply.
     both = {**workload.spec.get("securityContext", {}), **own}
     if own.get("privileged"):
         yield "it is privileged"

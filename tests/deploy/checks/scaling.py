@@ -1,4 +1,4 @@
-"""Replicas: one owner of their number, bounds in order, budgets that let nodes be drained."""
+"""Replicas: a single owner of their number, valid bounds, and disruption budgets that let nodes be drained."""
 
 from collections.abc import Iterator
 from math import ceil
@@ -35,7 +35,7 @@ def scaled_things_exist(release: Release) -> Iterator[str]:
 
 
 def one_scaler_a_workload(release: Release) -> Iterator[str]:
-    """KEDA makes a HorizontalPodAutoscaler of its own: beside another the two would fight."""
+    """KEDA creates a HorizontalPodAutoscaler itself, which would conflict with another one."""
     for workload in release.workloads:
         scalers = scalers_of(release, workload)
         if len(scalers) > 1:
@@ -43,7 +43,7 @@ def one_scaler_a_workload(release: Release) -> Iterator[str]:
 
 
 def replicas_have_one_owner(release: Release) -> Iterator[str]:
-    """`replicas` beside an autoscaler would set the number back at every upgrade."""
+    """With an autoscaler, `replicas` would reset the number at every upgrade."""
     for workload in release.deployments():
         is_scaled, says = bool(scalers_of(release, workload)), "replicas" in workload.owner["spec"]
         if is_scaled == says:
@@ -61,7 +61,7 @@ def container_metrics_name_containers(release: Release) -> Iterator[str]:
 
 
 def utilisation_has_a_request(release: Release) -> Iterator[str]:
-    """A percentage of a request that is not there leaves the autoscaler without a measure."""
+    """The autoscaler cannot compute a percentage of a missing request."""
     for scaler in release.of("HorizontalPodAutoscaler"):
         workload = scaled_workload(release, scaler)
         for container in workload.containers() if workload else []:
@@ -110,7 +110,7 @@ def rollouts_lose_no_replica(release: Release) -> Iterator[str]:
 
 
 def evictable(budget: Object, replicas: int) -> int:
-    """As the disruption controller rounds: percentages up."""
+    """The number of pods that may be evicted. Rounds percentages up, as the disruption controller does."""
     if "minAvailable" in budget:
         return replicas - _share_of(budget["minAvailable"], replicas, up=True)
     return _share_of(budget["maxUnavailable"], replicas, up=True)

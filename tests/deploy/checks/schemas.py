@@ -1,4 +1,4 @@
-"""Every object against the schema of its kind, unknown fields refused, by what scripts/deploy-tools.sh lays out."""
+"""Every object is valid by its kind's schema, without unknown fields. scripts/deploy-tools.sh provides the schemas."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ _DEFINITIONS: Final = "_definitions.json"
 
 
 def objects_follow_their_schema(release: Release, version: str = TESTED_VERSION) -> Iterator[str]:
-    """A kind without a schema is a fault too; but machines without Go have none of custom resources."""
+    """A kind without a schema is a fault too, except that machines without Go have no schemas of custom resources."""
     for thing in release.objects:
         path = _path_of(thing["apiVersion"], thing["kind"], version)
         if path.is_relative_to(CUSTOM) and not CUSTOM.exists():
@@ -45,7 +45,7 @@ def _path_of(api_version: str, kind: str, version: str) -> Path:
 
 
 def _is_custom(group: str) -> bool:
-    """Kubernetes' own groups have no dot (apps), or end in k8s.io, as that of the Gateway API does."""
+    """Kubernetes' own groups have no dot (apps) or end in k8s.io, as does that of the Gateway API."""
     return group == "gateway.networking.k8s.io" or ("." in group and not group.endswith(".k8s.io"))
 
 

@@ -1,4 +1,4 @@
-"""Every key that a pod refers to is one that somebody makes; only what is documented as optional is optional."""
+"""Every key that a pod refers to is created by something, and only keys documented as optional are optional."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -21,7 +21,7 @@ def variables_refer_to_known_keys(release: Release) -> Iterator[str]:
 
 
 def only_documented_keys_are_optional(release: Release) -> Iterator[str]:
-    """An operator may say what he likes of variables of his own."""
+    """Does not apply to variables that the operator adds."""
     for workload in release.workloads:
         values = release.service_values(workload.component) if workload.component in SERVICES else {}
         own = {entry["name"] for entry in values.get("extraEnv", [])}
@@ -49,12 +49,12 @@ def scalers_refer_to_known_keys(release: Release) -> Iterator[str]:
 
 
 def no_secret_is_rendered(release: Release) -> Iterator[str]:
-    """Values of Secrets would stand in Helm's history for whoever reads that."""
+    """Otherwise everyone who can read Helm's history could read the values of Secrets."""
     return (f"Secret {name_of(secret)} is in the manifests" for secret in release.of("Secret"))
 
 
 def secret_items(volume: Object) -> Iterator[tuple[str, str]]:
-    """(Secret, key) of everything that a volume shows of Secrets."""
+    """(Secret, key) of each Secret key that a volume contains."""
     sources = [source["secret"] for source in volume.get("projected", {}).get("sources", []) if "secret" in source]
     for source in sources:
         yield from ((source["name"], item["key"]) for item in source.get("items", []))

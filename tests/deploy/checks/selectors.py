@@ -1,4 +1,4 @@
-"""Whoever selects pods finds those that are meant, and only them."""
+"""Every selector matches the intended pods, and only them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -8,7 +8,7 @@ from mesh_common.grpc.edges import SERVICES
 from deploy.manifests import COMPONENT, SELECTOR_LABELS, Object, Release, Workload, labels_of, name_of
 from deploy.netpol import selects
 
-# Objects that select pods of one component, with the way to their selector.
+# Objects that select pods of one component, with the path to their selector.
 _SELECTORS: Final[Mapping[str, Callable[[Object], Object]]] = {
     "Service": lambda thing: {"matchLabels": thing["spec"]["selector"]},
     "PodDisruptionBudget": lambda thing: thing["spec"]["selector"],
@@ -28,13 +28,13 @@ def deployments_select_their_pods(release: Release) -> Iterator[str]:
         selector = workload.owner["spec"]["selector"]
         if not selects(selector, workload.labels):
             yield f"{workload} does not select its pods"
-        # A selector can never be changed: more labels, or values that change, would end `helm upgrade`.
+        # A selector is immutable: additional labels, or values that change, would make `helm upgrade` fail.
         if set(selector) != {"matchLabels"} or set(selector["matchLabels"]) != set(SELECTOR_LABELS):
             yield f"{workload} selects by {selector}"
 
 
 def selectors_find_one_component(release: Release) -> Iterator[str]:
-    """The one that the selecting object says it belongs to."""
+    """The component is the one in the labels of the selecting object."""
     for kind, selector_of in _SELECTORS.items():
         for thing in release.of(kind):
             component = labels_of(thing).get(COMPONENT)
@@ -70,7 +70,7 @@ def service_monitors_find_every_service(release: Release) -> Iterator[str]:
 
 
 def scaled_workload(release: Release, scaler: Object) -> Workload | None:
-    """What an autoscaler scales."""
+    """The workload that an autoscaler scales."""
     target: Mapping[str, str] = scaler["spec"]["scaleTargetRef"]
     return next(
         (

@@ -1,4 +1,4 @@
-"""A pod has the time it needs to go: clients learn of it, then work ends, then it is killed."""
+"""A pod has enough time to stop: clients learn of it, then work ends, and only then is it killed."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -6,9 +6,9 @@ from typing import Final
 from deploy.checks.ports import service_container
 from deploy.manifests import Release, Workload
 
-# To close pools and send the last spans after the drain.
+# The time to close pools and send the last spans after the drain.
 _CLOSING_S: Final = 5
-# gRPC spreads the age of connections by a tenth either way.
+# gRPC varies the age of connections by a tenth in both directions.
 _AGE_SPREAD: Final = 1.1
 
 
@@ -21,7 +21,7 @@ def grace_covers_pre_stop_and_drain(release: Release) -> Iterator[str]:
 
 
 def pre_stop_outlives_connections(release: Release) -> Iterator[str]:
-    """Clients learn of new addresses only when a connection closes; a connection to one that is gone is refused."""
+    """Clients learn of new addresses only when a connection closes; connections to a stopped pod are refused."""
     for workload in release.deployments():
         age = _setting(workload, "GRPC_MAX_CONNECTION_AGE_S")
         if workload.component != "gateway" and _pre_stop_s(workload) <= float(age or 300) * _AGE_SPREAD:

@@ -1,4 +1,4 @@
-"""What is mounted is there, and files that settings name are mounted."""
+"""Mounted volumes exist, and files that settings name are mounted."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -39,7 +39,7 @@ def mount_paths_are_unique(release: Release) -> Iterator[str]:
 
 
 def tmp_can_be_written(release: Release) -> Iterator[str]:
-    """The images' only writable folder."""
+    """The only writable folder of the images is /tmp."""
     for workload in release.workloads:
         for container in workload.containers():
             mount = mount_of(container, "/tmp/x")  # noqa: S108 - a path in the pod
@@ -58,7 +58,7 @@ def files_of_settings_are_mounted(release: Release) -> Iterator[str]:
 
 
 def key_at(workload: Workload, container: Object, path: str) -> str | None:
-    """The key of a Secret (or ConfigMap) that is mounted as the file `path`."""
+    """The key of the Secret (or ConfigMap) that is mounted as the file `path`."""
     mount = mount_of(container, path)
     volume = volume_of(workload, mount["name"]) if mount else {}
     inside = str(PurePosixPath(path).relative_to(mount["mountPath"])) if mount else ""
@@ -68,7 +68,7 @@ def key_at(workload: Workload, container: Object, path: str) -> str | None:
 
 
 def mount_of(container: Object, path: str) -> Object | None:
-    """The innermost mount that holds a path."""
+    """The innermost mount that contains a path."""
     mounts: list[Object] = container.get("volumeMounts", [])
     holding = [mount for mount in mounts if PurePosixPath(path).is_relative_to(mount["mountPath"])]
     return max(holding, key=lambda mount: len(mount["mountPath"]), default=None)
