@@ -12,6 +12,7 @@ from typing import Final
 import asyncpg
 import pytest
 from mesh_admin.secrets_command import add_secrets_command
+from mesh_agent.bootstrap import LEASES_POOL
 from mesh_auth.create_admin import create_admin_main
 from mesh_dev.postgres import EmbeddedPostgres
 from support.doc_blocks import Block, block, blocks_of
@@ -220,8 +221,9 @@ def _most_connections(service: str) -> int:
     own = values["services"][service]
     database = values["serviceDefaults"]["database"] | own.get("database", {})
     replicas = (values["serviceDefaults"]["autoscaling"] | own.get("autoscaling", {}))["maxReplicas"]
-    listener = 1 if service == "agent" else 0
-    return int(replicas * (database["poolSize"] + database["maxOverflow"] + listener))
+    # An agent also has a pool for leases and a connection that listens.
+    others = LEASES_POOL.size + 1 if service == "agent" else 0
+    return int(replicas * (database["poolSize"] + database["maxOverflow"] + others))
 
 
 def _anchors(page: Path) -> set[str]:

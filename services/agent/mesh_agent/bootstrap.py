@@ -17,7 +17,7 @@ from mesh.auth.v1 import auth_pb2_grpc
 from mesh.eval.v1 import eval_pb2_grpc
 from mesh.memory.v1 import memory_pb2_grpc
 from mesh_common.clock import Clock, SystemClock
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database, Pool, open_database
 from mesh_common.database.revisions import newest_revision
 from mesh_common.grpc.client import ServiceCalls, open_channel
 from mesh_common.grpc.edges import ServiceName
@@ -71,6 +71,9 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _OUTBOX_CONCURRENCY = 32
 # langgraph-checkpoint-postgres writes through psycopg, and only for turns with tools.
 _CHECKPOINTS_POOL_SHARE = 0.25
+# Heartbeats, claims and the count of pending runs, which no request may delay: a main pool at 1.5 times its capacity
+# delayed heartbeats until every lease of the replica was lost. One connection each.
+LEASES_POOL: Final = Pool("leases", size=3)
 _OUTBOX_TIMEOUT_S = 15.0
 # Share of a connection's maximum age during which a shared stream accepts runs. The last of them have the rest of the
 # age, and the grace period, to end.
@@ -125,15 +128,21 @@ async def open_neighbours(settings: AgentSettings) -> AsyncIterator[Neighbours]:
 async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIterator[Drain]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(
-            open_database(settings, schema="agent", pool_share=1 - _CHECKPOINTS_POOL_SHARE)
+            open_database(settings, schema="agent", pool=Pool.share_of(settings, "main", 1 - _CHECKPOINTS_POOL_SHARE))
         )
         checkpoints = await stack.enter_async_context(
-            open_database(settings, schema="agent", driver="psycopg", pool_share=_CHECKPOINTS_POOL_SHARE)
+            open_database(
+                settings,
+                schema="agent",
+                driver="psycopg",
+                pool=Pool.share_of(settings, "checkpoints", _CHECKPOINTS_POOL_SHARE),
+            )
         )
+        leases = await stack.enter_async_context(open_database(settings, schema="agent", pool=LEASES_POOL))
         parts = await _run_parts(stack, settings, database, checkpoints, neighbours)
         queue = JobQueue(outbox)
         end_run = EndRun(database, queue, settings.remember_delay_s, settings.eval_sample_ratio)
-        executor = _executor(settings, database, RunContext(database, parts, end_run))
+        executor = _executor(settings, leases, RunContext(database, parts, end_run))
         delivery = DeliverOutbox(database, neighbours.usage, neighbours.memories, neighbours.judge)
         worker = JobWorker(
             database,
@@ -232,10 +241,10 @@ def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
     )
 
 
-def _executor(settings: AgentSettings, database: Database, context: RunContext) -> Executor:
+def _executor(settings: AgentSettings, leases: Database, context: RunContext) -> Executor:
     address = settings.advertised_address or f"{settings.grpc_host}:{settings.grpc_port}"
     limits = ExecutorLimits(settings.max_runs, settings.max_pending_runs, settings.lease_ttl_s)
-    return Executor(database, Owner(str(new_id()), address), partial(RunTask, context=context), limits, CpuShare())
+    return Executor(leases, Owner(str(new_id()), address), partial(RunTask, context=context), limits, CpuShare())
 
 
 def _shared_streams(settings: AgentSettings, address: str) -> SharedStreams[SharedEvents]:

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from mesh_admin.secrets import make_secrets
 from mesh_common.database.migrate import migrate
-from mesh_common.database.postgres import Database, Driver, open_database, with_driver
+from mesh_common.database.postgres import Database, Driver, Pool, open_database, with_driver
 from mesh_common.errors import NotFound, Unavailable
 from mesh_common.ids import UserId, new_id
 from mesh_dev.postgres import EmbeddedPostgres
@@ -149,15 +149,16 @@ async def test_a_pool_with_no_connection_left_is_unavailable(scratch_mesh: TestM
 
 
 async def test_each_pool_of_a_service_shows_its_own_connections(scratch_mesh: TestMesh) -> None:
-    def in_use(driver: Driver) -> float | None:
-        return REGISTRY.get_sample_value("mesh_database_pool_connections", {"driver": driver, "state": "in_use"})
+    def in_use(pool: str) -> float | None:
+        return REGISTRY.get_sample_value("mesh_database_pool_connections", {"pool": pool, "state": "in_use"})
 
+    settings = settings_for(scratch_mesh, "scratch")
     async with (
-        open_scratch(scratch_mesh, "scratch", "asyncpg") as first,
-        open_scratch(scratch_mesh, "scratch", "psycopg"),
+        open_database(settings, schema=SCHEMA, pool=Pool("first", size=1)) as first,
+        open_database(settings, schema=SCHEMA, pool=Pool("second", size=1)),
         first.as_subject(personal(new_user())),
     ):
-        assert (in_use("asyncpg"), in_use("psycopg")) == (1.0, 0.0)
+        assert (in_use("first"), in_use("second")) == (1.0, 0.0)
 
 
 async def test_an_unavailable_database_leaves_no_cycle(scratch_mesh: TestMesh) -> None:

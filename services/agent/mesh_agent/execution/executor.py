@@ -43,7 +43,7 @@ class Executor:
 
     def __init__(
         self,
-        database: Database,
+        leases: Database,
         owner: Owner,
         new_run_task: Callable[[Claim, Recorder, HeldLease], RunTask],
         limits: ExecutorLimits,
@@ -51,8 +51,8 @@ class Executor:
     ) -> None:
         self.owner = owner
         self.limits = limits
-        self.backlog = Backlog(database, limits.max_pending_runs)
-        self._database = database
+        self.backlog = Backlog(leases, limits.max_pending_runs)
+        self._leases = leases
         self._new_run_task = new_run_task
         self._cpu_share = cpu_share
         self._run_tasks: dict[RunId, RunTask] = {}
@@ -159,7 +159,7 @@ class Executor:
     # --- for the process
 
     async def run(self) -> None:
-        heartbeat = Heartbeat(self._database, self.owner, self.limits.lease_ttl_s, self._run_tasks)
+        heartbeat = Heartbeat(self._leases, self.owner, self.limits.lease_ttl_s, self._run_tasks)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._claim_forever())
             group.create_task(heartbeat.run())
@@ -210,7 +210,7 @@ class Executor:
             self.launch(claim, asked_at_s)
 
     async def _claim(self, count: int) -> Sequence[Claim]:
-        async with self._database.as_worker() as connection:
+        async with self._leases.as_worker() as connection:
             return await claims.claim_runs(connection, self.owner, limit=count, ttl_s=self.limits.lease_ttl_s)
 
     def _run_task(self, claim: Claim, claimed_at_s: float, prefetched_recall: PrefetchedRecall | None) -> RunTask:

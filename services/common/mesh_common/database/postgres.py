@@ -7,7 +7,8 @@ subject and sees only that subject's rows, or the role `<svc>_worker` for work a
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self
 
 import asyncpg
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
@@ -37,6 +38,21 @@ LIBPQ_KEEPALIVE: Final[dict[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The bounds of one pool of a service. `name` labels its metrics."""
+
+    name: str
+    size: int
+    max_overflow: int = 0
+
+    @classmethod
+    def share_of(cls, settings: GrpcSettings, name: str, share: float) -> Self:
+        """A share (0..1) of the connections that the settings allow, at least one."""
+        size = max(1, round(settings.database_pool_size * share))
+        return cls(name, size, round(settings.database_max_overflow * share))
 
 
 class Database:
@@ -84,26 +100,27 @@ class Database:
 
 @asynccontextmanager
 async def open_database(
-    settings: GrpcSettings, *, schema: str, driver: Driver = "asyncpg", pool_share: float = 1.0
+    settings: GrpcSettings, *, schema: str, driver: Driver = "asyncpg", pool: Pool | None = None
 ) -> AsyncIterator[Database]:
     """The pool while open. Connects lazily: without PostgreSQL a service starts, but is not ready.
 
-    `pool_share`: this pool's share of the connections that the settings allow, for a service with two pools.
+    `pool`: for a service with several; otherwise one with the size of the settings.
     """
+    pool = pool or Pool("main", settings.database_pool_size, settings.database_max_overflow)
     url = settings.database_url.get_secret_value()
     is_asyncpg = driver == "asyncpg"
     engine = open_engine(
         url,
         driver,
         _connect_args(driver, settings.database_timeout_s),
-        pool_size=max(1, round(settings.database_pool_size * pool_share)),
-        max_overflow=round(settings.database_max_overflow * pool_share),
+        pool_size=pool.size,
+        max_overflow=pool.max_overflow,
         pool_timeout=settings.database_timeout_s,
         pool_use_lifo=True,
         hide_parameters=True,
         **({"isolation_level": "AUTOCOMMIT"} if is_asyncpg else {}),
     )
-    _observe_pool(engine)
+    _observe_pool(engine, pool.name)
     if settings.otlp_endpoint:
         # Spans of statements contain placeholders, not values. The instrumentation supports SQLAlchemy below 2.1 and
         # does nothing, silently, with other versions: a test checks that there are spans.
@@ -150,8 +167,8 @@ def _connect_args(driver: Driver, timeout_s: float) -> dict[str, object]:
     return {"connect_timeout": max(2, int(timeout_s)), "options": options, **LIBPQ_KEEPALIVE}
 
 
-def _observe_pool(engine: AsyncEngine) -> None:
+def _observe_pool(engine: AsyncEngine, name: str) -> None:
     pool = engine.pool
     if isinstance(pool, AsyncAdaptedQueuePool):
-        DATABASE_POOL.labels(engine.driver, "in_use").set_function(pool.checkedout)
-        DATABASE_POOL.labels(engine.driver, "idle").set_function(pool.checkedin)
+        DATABASE_POOL.labels(name, "in_use").set_function(pool.checkedout)
+        DATABASE_POOL.labels(name, "idle").set_function(pool.checkedin)

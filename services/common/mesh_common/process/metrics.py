@@ -28,7 +28,7 @@ RPC_SERVER_MESSAGES = Counter(
 )
 RPC_SERVER_OPEN = Gauge("mesh_rpc_server_open", "gRPC calls being served.", ("rpc",))
 DATABASE_POOL = Gauge(
-    "mesh_database_pool_connections", "Connections of the service's database pools, by driver.", ("driver", "state")
+    "mesh_database_pool_connections", "Connections of the service's database pools, by pool.", ("pool", "state")
 )
 QUEUE_OLDEST_SECONDS = Gauge("mesh_queue_oldest_age_seconds", "Age of the oldest job that is due.", ("queue",))
 QUEUE_JOBS = Counter("mesh_queue_jobs_total", "Jobs processed, by outcome.", ("queue", "outcome"))
