@@ -81,7 +81,7 @@ async def test_dev_says_how_to_use_it_and_stops_on_interrupt(env: dict[str, str]
         lines = []
         async for raw in process.stdout:
             lines.append(raw.decode().strip())
-            if lines[-1].startswith("Ctrl-C"):
+            if lines[-1].startswith("Press Ctrl-C"):
                 break
         commands = [line for line in lines if "curl " in line]
         shell = await asyncio.create_subprocess_exec(

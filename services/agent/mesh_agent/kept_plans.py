@@ -76,6 +76,7 @@ class KeptPlans:
 
     async def _stored(self, plan_hash: bytes) -> RunPlan | None:
         if known := self._known.get(plan_hash):
+            self._known.move_to_end(plan_hash)
             return known.plan
         async with self._database.as_worker() as connection:
             data = await plans.plan_of(connection, plan_hash)

@@ -126,5 +126,7 @@ async def test_data_folder_of_an_earlier_version_is_refused_with_what_to_do(post
     async with await psycopg.AsyncConnection.connect(postgres.admin_url) as connection:
         await connection.execute("UPDATE pg_database SET datctype = 'C' WHERE datname = 'earlier'")
 
-    with pytest.raises(PostgresUnavailableError, match=r"made by an earlier version.*: move that folder away"):
+    with pytest.raises(
+        PostgresUnavailableError, match=r"an earlier version created the database in .*: move that folder away"
+    ):
         await postgres.create_database("earlier")

@@ -131,7 +131,7 @@ async def test_turn_over_a_websocket_is_authenticated_charged_and_recorded() -> 
         b"3 run_finished\n",
         b"complete\n",
     ]
-    assert served.limits.charged == [("chat", str(USER))]
+    assert served.limits.charged == [("chat", str(USER.user_id))]
     assert connection.header("ratelimit") == "counted"
     assert connection.header("x-trace-id")
     assert HTTP_REQUESTS.labels(PATH, "WEBSOCKET", "101")._value.get() == before + 1

@@ -23,8 +23,8 @@ from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import PlannedTool, RunPlan
 from mesh_agent.tools.registry import ToolRegistry
 
-# A round has two steps and rounds have their own limit, so this limit is reached only by a bug.
-_RECURSION_LIMIT: Final = 50
+# Rounds have a limit of their own in the plan, so LangGraph's limit is reached only by a bug.
+_STEPS_PER_ROUND: Final = 2
 
 
 class Listener(ToolListener, ModelListener, Protocol):
@@ -67,7 +67,6 @@ class AttemptLoop:
         self._claim = claim
         self._config: RunnableConfig = {
             "configurable": {"thread_id": str(claim.execution_id), FENCE: claim.fence},
-            "recursion_limit": _RECURSION_LIMIT,
         }
         self._has_progress = False
         self.checkpoints = checkpoints
@@ -90,7 +89,7 @@ class AttemptLoop:
         try:
             state = await self._graph.ainvoke(
                 None if self._has_progress else {"rounds": 0},
-                self._config,
+                {**self._config, "recursion_limit": _STEPS_PER_ROUND * (attempt.plan.limits.rounds + 1)},
                 context=self._context(attempt, listener),
                 durability="sync",
             )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain import Effect, ToolResult
+from mesh_agent.domain import Claim, Effect, ToolResult
 from mesh_agent.plans.plan import PlannedTool
 from mesh_agent.tools.call import ToolCall, calling
 from mesh_agent.tools.registry import ToolRegistry, tool_of_plan
@@ -35,8 +35,7 @@ async def call_at_safe_point(
     call_key: str,
 ) -> ToolResult:
     """The result, or that it is unknown. Raises LeaseLostError before anything has happened outside."""
-    policy = tool_of_plan(call, planned)
-    if policy is not None and policy.effect is Effect.ONCE:
+    if _may_act_once(tool_of_plan(call, planned), checkpoints.claim):
         may_begin = await checkpoints.begin_once(call_key)
     else:
         await checkpoints.flush()
@@ -50,3 +49,11 @@ async def call_at_safe_point(
         result = ToolResult(call.id, call.name, call.arguments_json, _UNKNOWN, is_error=True, is_unknown=True)
     listener.tool_finished(call, result)
     return result
+
+
+def _may_act_once(policy: PlannedTool | None, claim: Claim) -> bool:
+    """Whether to consult the record of `once` calls. A tool that was revoked since an earlier attempt is not in the
+    narrowed plan, but that attempt may have called it."""
+    if policy is None:
+        return not claim.opens_execution
+    return policy.effect is Effect.ONCE

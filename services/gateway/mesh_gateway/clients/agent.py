@@ -68,8 +68,8 @@ class AgentClient:
         request = convert.follow_request(run_id, after)
         async with self._backend.stream(self._stub.FollowRun, request, subject=subject) as stream:
             responses = aiter(stream)
-            # None: the run had ended, and the position was its last event.
-            acknowledged = await self._acknowledged(stream, responses) or Acknowledgement(run_id, "", has_ended=True)
+            # None from an agent of release 0.1.0: the run has ended, or that agent is draining; which, it does not say.
+            acknowledged = await self._acknowledged(stream, responses) or Acknowledgement(run_id, "")
             yield _opened(acknowledged, events_of(responses))
 
     async def _acknowledged(self, stream: RunStream, responses: AsyncIterator[Response]) -> Acknowledgement | None:
