@@ -83,7 +83,7 @@ def compared(baseline: str, pairs: Sequence[tuple[Mapping[str, float], Mapping[s
 def check_out(commit: str, folder: Path) -> str:
     """Checks out the services of the commit, to run with the packages installed now. Returns the PYTHONPATH.
 
-    The database's schema is that of the current commit, which may be ahead of the code (DESIGN §5).
+    The database's schema is that of the current commit, which may be ahead of the code.
     """
     archive = subprocess.run(  # noqa: S603 - git, with a commit named by the person who runs it
         ["git", "archive", "--format=tar", commit, "proto", "services"],  # noqa: S607

@@ -22,7 +22,7 @@ from chaos.marks import MarkServer, open_marks
 from chaos.proxy import FaultProxy, open_proxy
 
 REPLICAS: Final[Mapping[ServiceName, int]] = {"gateway": 2, "agent": 2}
-# Short, so that a takeover fits into a schedule of some ten seconds; other times derive from it (DESIGN §6).
+# Short, so that a takeover fits into a schedule of some ten seconds; other times derive from it.
 LEASE_TTL_S: Final = 3.0
 _DRAIN_S: Final = "1.5"
 _UNLIMITED: Final = "1000000"

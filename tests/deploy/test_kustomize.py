@@ -22,7 +22,7 @@ BASE: Final = ROOT / "deploy/k8s"
 TESTS: Final = ROOT / "tests/cluster/kustomize"
 VALUES: Final = next(load_all((BASE / "values.yaml").read_text()))
 PARTS: Final = {"postgres": 5432, "valkey": 6379, "simulator": 8090, "otel-collector": 4317, "prometheus": 9090}
-# As in DESIGN §5. Here every service may reach the database, because each service's own policy decides that.
+# Here every service may reach the database, because each service's own policy decides that.
 CALLERS: Final = {
     "postgres": {"gateway", "auth", "agent", "memory", "eval", "migrate"},
     "valkey": {"gateway"},

@@ -2,7 +2,7 @@
 
 Refuses a database that would behave differently from those of the tests (docs/adr/0019), before it changes anything.
 
-Safe to run again; passwords given are set anew, which is how a password is rotated (DESIGN §5, Database).
+Safe to run again; passwords given are set anew, which is how a password is rotated.
 """
 
 import asyncio

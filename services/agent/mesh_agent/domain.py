@@ -75,7 +75,7 @@ class OnDisconnect(StrEnum):
 
 
 class Effect(StrEnum):
-    """The effect of calling a tool twice (DESIGN §6.7)."""
+    """The effect of calling a tool twice (docs/tools.md)."""
 
     NONE = "none"
     IDEMPOTENT = "idempotent"

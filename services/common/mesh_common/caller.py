@@ -1,7 +1,7 @@
-"""The caller and the deadline of the call being served: set once by the gRPC server, read where needed.
+"""The caller and the deadline of the call being served: set once, read where needed.
 
 This is a context variable and not a parameter because every use case needs the subject and every outgoing call needs
-the deadline. Only the edge sets it.
+the deadline. The gRPC server sets it for a call; background work sets it for its run or job.
 """
 
 import time

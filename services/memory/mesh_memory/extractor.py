@@ -1,7 +1,7 @@
 """Extracts facts from a turn. The only module that imports mem0.
 
 It runs mem0's own pipeline (`Memory.add`, with or without inference) with three parts replaced. The vector store is a
-list, because our store writes and searches (DESIGN §6, point 10). The SQLite history is empty, because replicas would
+list, because our store writes and searches (docs/adr/0005). The SQLite history is empty, because replicas would
 not share it. The model gets our short prompt, because mem0's costs 8,000 tokens per turn, and a JSON schema, because
 mem0 treats an answer that it cannot parse as "no facts".
 """

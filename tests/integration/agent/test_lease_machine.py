@@ -1,6 +1,6 @@
 """Leases as a state machine on the real PostgreSQL: replicas claim, renew, pause, resume and attempt forbidden writes.
 
-The model follows DESIGN §6: one valid claim per thread, the oldest run first, a fence that only grows, and only the
+The model has these rules: one valid claim per thread, the oldest run first, a fence that only grows, and only the
 holder of the newest claim may write, release or end.
 """
 

@@ -1,4 +1,4 @@
-"""The privileges of a service's login (DESIGN §5, Database)."""
+"""The privileges of a service's login."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""Every error of the mesh has the status in DESIGN's table and a stable format for clients."""
+"""Every error of the mesh has its HTTP status and a stable format for clients."""
 
 import orjson
 import pytest

@@ -1,4 +1,4 @@
-"""The backlog: counts and limits the pending runs of all users and replicas (DESIGN §6, point 1)."""
+"""The backlog: counts and limits the pending runs of all users and replicas."""
 
 import asyncio
 from collections.abc import Callable, Iterator

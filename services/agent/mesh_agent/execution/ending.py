@@ -1,4 +1,4 @@
-"""The end of a run: one transaction for messages, status, usage, frames, outbox and lease (DESIGN §6, point 6)."""
+"""The end of a run: one transaction for messages, status, usage, frames, outbox and lease."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which runs execute on this replica: capacity, claims, cancellation and drain (DESIGN §6).
+"""Which runs execute on this replica: capacity, claims, cancellation and drain.
 
 Runs are bare tasks outside any TaskGroup, because a crashing run must fail alone (`run_task`). `spawn` keeps a
 reference to each task, and `drain` waits for all of them.

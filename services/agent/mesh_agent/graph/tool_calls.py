@@ -1,6 +1,6 @@
 """Executes one tool call of a run: stores the run's state before the call begins, and never repeats a `once` call.
 
-There are three kinds of calls, by the tool's effect (DESIGN §6, point 7). If the result of a `none` or `idempotent`
+There are three kinds of calls, by the tool's effect (docs/adr/0011). If the result of a `none` or `idempotent`
 call was not stored, the attempt that takes over repeats the call, an `idempotent` one with the same key. A `once` call
 is recorded in the transaction of the safe point before it; an attempt that finds another's record reports an unknown
 outcome.

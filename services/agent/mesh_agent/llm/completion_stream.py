@@ -1,7 +1,7 @@
 """Reads one streamed chat completion as cheaply as Python allows: aiohttp, split by line, orjson.
 
 Why not the SDK: at one chunk per token and 50 tokens/s, a turn costs 2.2-2.8 ms with aiohttp and 9-22 ms with httpx;
-the SDK's models cost as much again (measured; DESIGN §7).
+the SDK's models cost as much again (docs/adr/0003).
 """
 
 import asyncio

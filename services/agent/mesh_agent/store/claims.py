@@ -1,4 +1,4 @@
-"""SQL of claims: one replica at a time may execute a thread's run (DESIGN §6, points 1 and 2)."""
+"""SQL of claims: one replica at a time may execute a thread's run (docs/adr/0006)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

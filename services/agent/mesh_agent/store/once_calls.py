@@ -1,4 +1,4 @@
-"""SQL of calls that may run only once (DESIGN §6, point 7)."""
+"""SQL of calls that may run only once (docs/adr/0011)."""
 
 from mesh_common.ids import RunId
 from sqlalchemy import text

@@ -1,7 +1,7 @@
 """PostgreSQL: the connection pool of a service, and its two roles.
 
 The login of a service has no privileges of its own (NOINHERIT). Each transaction takes the role `<svc>_app` with a
-subject and sees only that subject's rows, or the role `<svc>_worker` for work across users (DESIGN §5).
+subject and sees only that subject's rows, or the role `<svc>_worker` for work across users.
 """
 
 import asyncio

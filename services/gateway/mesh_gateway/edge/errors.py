@@ -21,7 +21,7 @@ from mesh_gateway.edge.patterns import PATTERN_WORDS
 from mesh_gateway.identity.access_tokens import MISSING_TOKEN
 from mesh_gateway.request_record import Refusal, RequestRecord, record_of
 
-# Most specific class first, as in DESIGN's table of errors.
+# Most specific class first.
 _STATUS: Final[tuple[tuple[type[MeshError], HTTPStatus], ...]] = (
     (errors.InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY),
     (errors.TooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),

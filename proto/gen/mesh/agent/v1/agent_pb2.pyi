@@ -449,7 +449,9 @@ class RunEvent(_message.Message):
 
     @_builtins.property
     def run_restarted(self) -> Global___RunRestarted:
-        """Another replica took over the run: earlier events are void, except the listed tool results."""
+        """A replica claimed the run again, because its lease expired or was released: earlier events are void, except the
+        listed tool results.
+        """
 
     @_builtins.property
     def memory_recalled(self) -> Global___MemoryRecalled:
@@ -519,7 +521,7 @@ Global___RunEvent: _TypeAlias = RunEvent  # noqa: Y015
 
 @_typing.final
 class RunStarted(_message.Message):
-    """RunStarted opens an attempt."""
+    """RunStarted opens the first attempt of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -541,7 +543,7 @@ Global___RunStarted: _TypeAlias = RunStarted  # noqa: Y015
 
 @_typing.final
 class RunRestarted(_message.Message):
-    """RunRestarted opens a later attempt of a run that another replica took over."""
+    """RunRestarted opens each later attempt: a replica, perhaps the same one, claimed the run again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

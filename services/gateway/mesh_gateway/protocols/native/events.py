@@ -53,7 +53,7 @@ class RunStartedData(EventData):
 
 
 class RunRestartedData(RunStartedData):
-    """Another process took over the run: discard the text so far."""
+    """A later attempt of the run began: discard the text so far."""
 
     reused_tool_results: Annotated[list[ToolResultData], Field(description="Results of calls that are not repeated.")]
 
