@@ -1,4 +1,4 @@
-"""The way of a turn in docs/architecture.md and README.md is the way through the code."""
+"""The pictures and lists in docs/architecture.md and README.md agree with the code."""
 
 import re
 from dataclasses import dataclass
@@ -6,11 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from mesh_common.grpc.edges import ALLOWED_CALLERS, SERVICES
 
 ROOT = Path(__file__).parents[3]
 _ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 _README = (ROOT / "README.md").read_text()
 _STEP = re.compile(r"^\d+\. \[(?P<name>mesh_[^\]]+)\]\(\.\./(?P<path>[^)]+)\)(?: `(?P<link>\w+)`)?: ", re.MULTILINE)
+_ARROW = re.compile(r"^\s+(?P<tails>.+?) (?:-- .+ )?--> (?P<heads>.+)$", re.MULTILINE)
 _LINKS = 10
 
 
@@ -36,9 +38,28 @@ class Step:
 STEPS = [Step(found["name"], found["path"], found["link"] or "") for found in _STEP.finditer(_ARCHITECTURE)]
 
 
+def _names(nodes: str) -> list[str]:
+    """The names in `client[client apps]` or `auth & memory`."""
+    return [node.partition("[")[0] for node in nodes.split(" & ")]
+
+
+def test_the_picture_has_the_calls_that_are_allowed() -> None:
+    picture = _ARCHITECTURE.partition("flowchart LR\n")[2].partition("```")[0]
+    arrows = list(_ARROW.finditer(picture))
+    drawn = {(tail, head) for arrow in arrows for tail in _names(arrow["tails"]) for head in _names(arrow["heads"])}
+    allowed = {
+        (caller, rpc.removeprefix("/mesh.").partition(".")[0])
+        for rpc, callers in ALLOWED_CALLERS.items()
+        for caller in callers
+    }
+
+    assert len(arrows) == len(picture.splitlines()), "a line of the picture was not read"
+    assert {edge for edge in drawn if set(edge) <= set(SERVICES)} == allowed
+
+
 def test_the_turn_has_a_way_in_and_a_way_out() -> None:
     assert STEPS[0].path.endswith("routes/chatbot.py")
-    assert STEPS[-1].path.endswith("native/sse.py")
+    assert STEPS[-1].path.endswith("native/events.py")
     assert all(step.path.endswith(step.name) for step in STEPS)
 
 

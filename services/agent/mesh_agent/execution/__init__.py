@@ -6,7 +6,7 @@ The states of a run. Those in capitals are stored (`domain.RunStatus`); the othe
                      │  ▲               │ attempt n: begun ▶ started ▶ ending ▶ ended   FAILED
                      │  │               │                                               CANCELLED
                      │  └──release──────┤ drain: another replica claims it
-                     │                  ├ lease expired: another replica claims attempt n + 1
+                     │                  ├ lease expired: a replica claims attempt n + 1
                      └──cancel──────────┴ thread deleted: only the usage is stored
 
 Each step has one object. The `Executor` decides which runs execute on this replica. A `RunTask` is one of them, from
