@@ -98,7 +98,7 @@ _CHANNEL_OPTIONS: Final = (
     # Reconnect to a restarting peer at once, not after gRPC's 20 s to 2 min.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # All replicas may be new since the last DNS query. By default gRPC waits 30 s between queries; until then a client
+    # The time that one connection attempt may take: a frozen peer uses all of it, a busy one needs some.
     ("grpc.min_reconnect_backoff_ms", 1_000),
     # All replicas may be new since the last DNS query. By default gRPC waits 30 s between queries; meanwhile a client
     # could have no replica to call.
