@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from mesh_common.database.migrate import migrate
 from mesh_common.database.postgres import Database
@@ -17,7 +19,7 @@ from support.mesh import TestMesh
 from support.net import free_port
 from support.scratch import SCHEMA, bootstrapped, open_scratch, write_migrations
 
-Migrate = Callable[[Path], Coroutine[Any, Any, None]]
+Migrate = Callable[..., Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ async def name(postgres: EmbeddedPostgres, test_mesh: TestMesh, request: pytest.
 @pytest.fixture
 def migrated(test_mesh: TestMesh, name: str) -> Migrate:
     url = test_mesh.database_url(SCHEMA, "owner").replace("/mesh", f"/{name}")
-    return lambda folder: asyncio.to_thread(migrate, url, schema=SCHEMA, migrations=folder)
+    return lambda folder, **limits: asyncio.to_thread(migrate, url, schema=SCHEMA, migrations=folder, **limits)
 
 
 async def test_runs_at_once_migrate_once(test_mesh: TestMesh, name: str, migrated: Migrate, tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ async def test_a_service_is_unready_with_a_reason_while_postgres_is_unavailable(
 
 _ONLINE = """
 from alembic import op
-from mesh_common.database.backfill import update_backfill
+from mesh_common.database.backfill import Backfill, update_backfill
 from mesh_common.database.online import OnlineStep
 
 revision = "0002"
@@ -112,7 +114,7 @@ online = (
         "EXISTS (SELECT FROM information_schema.columns WHERE table_schema = 'eval' AND column_name = 'mark')",
     ),
 )
-backfills = (update_backfill("eval.notes", "mark = 1", "old.mark IS NULL"),)
+backfills = ({backfill},)
 
 
 def upgrade() -> None:
@@ -120,10 +122,17 @@ def upgrade() -> None:
 """
 
 
-def _with_online(folder: Path, statement: str = "SELECT 1") -> Path:
+_FILL = 'update_backfill("eval.notes", "mark = 1", "old.mark IS NULL")'
+# The statement fails on every table that has a block.
+_NOTHING_PENDING = """
+    Backfill("eval.notes", "UPDATE eval.notes SET mark = 1 / 0 WHERE ctid >= :first AND ctid < :after", "old.text = ''")
+"""
+
+
+def _with_online(folder: Path, statement: str = "SELECT 1", backfill: str = _FILL) -> Path:
     """Migrations of which the second adds a column online and fills it."""
     write_migrations(folder)
-    (folder / "versions" / "0002_online.py").write_text(_ONLINE.format(statement=statement))
+    (folder / "versions" / "0002_online.py").write_text(_ONLINE.format(statement=statement, backfill=backfill))
     return folder
 
 
@@ -171,8 +180,7 @@ async def test_a_backfill_passes_over_a_locked_row_and_comes_back_for_it(
             nine = "INSERT INTO eval.notes (user_id, text) SELECT gen_random_uuid(), n FROM generate_series(1, 9) n"
             await connection.execute(text(nine))
         await migrated(folder)
-        async with database.as_worker() as connection:
-            await connection.execute(text("INSERT INTO eval.notes (user_id, text) VALUES (gen_random_uuid(), 'late')"))
+        await _add_note(database)
         async with database.as_worker() as holder:
             await holder.execute(text("SELECT text FROM eval.notes WHERE text = 'late' FOR UPDATE"))
             await migrated(folder)
@@ -180,6 +188,50 @@ async def test_a_backfill_passes_over_a_locked_row_and_comes_back_for_it(
         await migrated(folder)
 
         assert (while_held, await _unmarked(database)) == (1, 0)
+
+
+async def test_a_backfill_whose_time_is_over_is_no_failure_and_is_continued(
+    test_mesh: TestMesh, name: str, migrated: Migrate, tmp_path: Path
+) -> None:
+    folder = _with_online(tmp_path / "new")
+    await migrated(folder)
+    async with open_scratch(test_mesh, name) as database:
+        await _add_note(database)
+        async with _table_locked(test_mesh, name):
+            await migrated(folder, timeout_s=6.0)
+        after_timeout = await _unmarked(database)
+        await migrated(folder)
+
+        assert (after_timeout, await _unmarked(database)) == (1, 0)
+
+
+async def test_a_table_without_pending_rows_is_not_filled(
+    test_mesh: TestMesh, name: str, migrated: Migrate, tmp_path: Path
+) -> None:
+    await migrated(write_migrations(tmp_path / "old"))
+    async with open_scratch(test_mesh, name) as database:
+        await _add_note(database)
+
+        await migrated(_with_online(tmp_path / "new", backfill=_NOTHING_PENDING))
+
+        assert await _unmarked(database) == 1
+
+
+async def _add_note(database: Database) -> None:
+    async with database.as_worker() as connection:
+        await connection.execute(text("INSERT INTO eval.notes (user_id, text) VALUES (gen_random_uuid(), 'late')"))
+
+
+@asynccontextmanager
+async def _table_locked(test_mesh: TestMesh, name: str) -> AsyncIterator[None]:
+    """Nobody else can read the table."""
+    owner = await asyncpg.connect(test_mesh.database_url(SCHEMA, "owner").replace("/mesh", f"/{name}"))
+    try:
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE eval.notes")
+            yield
+    finally:
+        await owner.close()
 
 
 async def _unmarked(database: Database) -> int:

@@ -7,13 +7,16 @@ yet as if it were.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import CursorResult, TextClause, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh_common.database.unit_of_work import sqlstate
 
 log = structlog.get_logger()
 
@@ -22,6 +25,11 @@ _BLOCKS_PER_BATCH: Final = 128
 # A locked row is skipped and tried again in the next pass. Some rows are locked most of the time.
 _PASSES: Final = 5
 _BETWEEN_PASSES_S: Final = 1.0
+_BLOCKS: Final = text(
+    "SELECT pg_relation_size(CAST(CAST(:name AS text) AS regclass)) / current_setting('block_size')::int"
+)
+# By statement_timeout.
+_QUERY_CANCELED: Final = "57014"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +63,57 @@ def organisation_backfills(schema: str, tables: Sequence[str]) -> tuple[Backfill
 
 
 async def run_backfill(connection: AsyncConnection, backfill: Backfill, *, until_s: float) -> None:
-    """Fills pending rows until `until_s` on the monotonic clock. The next `migrate` continues with the rest."""
-    filled = 0
-    for number in range(_PASSES):
-        if number:
+    """Fills pending rows until `until_s` on the monotonic clock. The next `migrate` continues with the rest.
+
+    A table without pending rows is read once and not changed.
+    """
+    filled, passes = 0, 0
+    while (is_unfinished := await _has_pending(connection, backfill, until_s)) and passes < _PASSES:
+        if time.monotonic() >= until_s:
+            break
+        if passes:
             await asyncio.sleep(_BETWEEN_PASSES_S)
         filled += await _pass(connection, backfill, until_s)
-        is_unfinished = await _has_pending(connection, backfill)
-        if not is_unfinished or time.monotonic() >= until_s:
-            break
+        passes += 1
     level = log.warning if is_unfinished else log.info
     level("migrate.backfill", table=backfill.table, rows=filled, is_complete=not is_unfinished)
 
 
 async def _pass(connection: AsyncConnection, backfill: Backfill, until_s: float) -> int:
-    size = text("SELECT pg_relation_size(CAST(CAST(:name AS text) AS regclass)) / current_setting('block_size')::int")
-    async with connection.begin():
-        blocks = (await connection.execute(size, {"name": backfill.table})).scalar_one()
+    found = await _run_until(connection, _BLOCKS, {"name": backfill.table}, until_s)
+    blocks = found.scalar_one() if found else 0
     statement, filled = text(backfill.statement), 0
     for first in range(0, blocks, _BLOCKS_PER_BATCH):
-        if time.monotonic() >= until_s:
-            break
         batch = {"first": (first, 0), "after": (first + _BLOCKS_PER_BATCH, 0)}
-        async with connection.begin():
-            filled += (await connection.execute(statement, batch)).rowcount
+        done = await _run_until(connection, statement, batch, until_s)
+        if done is None:
+            break
+        filled += done.rowcount
     return filled
 
 
-async def _has_pending(connection: AsyncConnection, backfill: Backfill) -> bool:
+async def _has_pending(connection: AsyncConnection, backfill: Backfill, until_s: float) -> bool:
+    """True also if the time is over before the table is read."""
     statement = f"SELECT EXISTS (SELECT FROM {backfill.table} AS old WHERE {backfill.pending})"  # noqa: S608 - as above
-    async with connection.begin():
-        return bool((await connection.execute(text(statement))).scalar_one())
+    found = await _run_until(connection, text(statement), {}, until_s)
+    return found is None or bool(found.scalar_one())
+
+
+async def _run_until(
+    connection: AsyncConnection, statement: TextClause, parameters: Mapping[str, Any], until_s: float
+) -> CursorResult[Any] | None:
+    """Runs the statement in its own transaction. None if `until_s` passes first; the statement then changes nothing.
+
+    A statement can take longer than its batch needs: it may scan a large table, or wait for the lock of a table.
+    """
+    remaining_ms = int((until_s - time.monotonic()) * 1000)
+    if remaining_ms <= 0:  # 0 would mean no limit.
+        return None
+    try:
+        async with connection.begin():
+            await connection.execute(text(f"SET LOCAL statement_timeout = {remaining_ms}"))
+            return await connection.execute(statement, parameters)
+    except DBAPIError as error:
+        if sqlstate(error) != _QUERY_CANCELED:
+            raise
+        return None
