@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 from mesh_agent.bootstrap import MIGRATIONS as AGENT
 from mesh_auth.bootstrap import MIGRATIONS as AUTH
-from mesh_common.database.migrate import migrate
+from mesh_common.database.migrate import BACKFILL_S, migrate
 from mesh_common.ids import new_id
 from mesh_eval.bootstrap import MIGRATIONS as EVAL
 from mesh_memory.bootstrap import MIGRATIONS as MEMORY
@@ -98,8 +98,8 @@ class OldDatabase:
                 shutil.copy(migration, versions)
         migrate(self.url("owner"), schema=self.schema, migrations=folder)
 
-    def migrate(self) -> None:
-        migrate(self.url("owner"), schema=self.schema, migrations=MIGRATIONS[self.schema])
+    def migrate(self, backfill_s: float = BACKFILL_S) -> None:
+        migrate(self.url("owner"), schema=self.schema, migrations=MIGRATIONS[self.schema], backfill_s=backfill_s)
 
     async def add_rows(self, user_id: UUID) -> None:
         """One in every table, as the code of 0.1.0 writes it, before the migration or beside the next release."""

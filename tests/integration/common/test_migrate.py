@@ -198,7 +198,7 @@ async def test_a_backfill_whose_time_is_over_is_no_failure_and_is_continued(
     async with open_scratch(test_mesh, name) as database:
         await _add_note(database)
         async with _table_locked(test_mesh, name):
-            await migrated(folder, timeout_s=6.0)
+            await migrated(folder, backfill_s=0.5)
         after_timeout = await _unmarked(database)
         await migrated(folder)
 

@@ -14,6 +14,8 @@ from support.scratch import bootstrapped
 
 _MAX_WAIT_S = 5.0
 _REPLICAS = 4
+# Longer than a `migrate` fills rows: the load has to last until the last row is filled.
+_BACKFILL_S = 600.0
 # Longer than the migration waits for one table, so that it has to give up and try again.
 _HELD_S = 0.7
 
@@ -39,7 +41,7 @@ async def test_nobody_waits_long_for_the_migration(
             group.create_task(replica.work())
         group.create_task(holder.hold_locks(_HELD_S))
         began_s = time.perf_counter()
-        await asyncio.to_thread(old.migrate)
+        await asyncio.to_thread(old.migrate, _BACKFILL_S)
         took_s = time.perf_counter() - began_s
         for replica in (*replicas, holder):
             replica.is_stopped = True

@@ -158,7 +158,10 @@ class MigrationSettings(EnvironmentSettings):
     owner_database_url: DatabaseUrl
     """`postgresql://<svc>_owner:…@host:5432/mesh`."""
     migration_timeout_s: Seconds = 600.0
-    """Time limit of all migrations together. If it is exceeded, they are rolled back; the running release continues."""
+    """Time limit of all migrations together. If it is exceeded, they are rolled back; the running release continues.
+
+    Filling old rows has at most 60 s of it. The next `migrate` continues with the rest.
+    """
 
 
 def load_settings[S: BaseSettings](settings_class: type[S]) -> S:
