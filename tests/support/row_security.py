@@ -42,11 +42,28 @@ def settings_of(user_id: UserId) -> dict[str, Settings]:
 
 # Release 0.1.0 names the user alone, and writes rows without an organisation.
 _PERSONAL: Final = {"personal organisation and user", "user alone"}
-EXPECTED: Final[dict[str, set[str]]] = {
+EXPECTED: Final[Mapping[str, set[str]]] = {
     "of the personal organisation": _PERSONAL,
     "without an organisation": _PERSONAL,
     "of a shared organisation": {"shared organisation and user"},
 }
+# These rows are a person's account. The person acts in several organisations with it, so only the user counts.
+_OF_PERSON: Final = frozenset(
+    {
+        "auth.credentials",
+        "auth.entitlement_overrides",
+        "auth.refresh_tokens",
+        "auth.revocations",
+        "auth.sessions",
+        "auth.users",
+    }
+)
+_THE_USER: Final = _PERSONAL | {"shared organisation and user"}
+
+
+def expected_of(schema: str, table: str) -> Mapping[str, set[str]]:
+    """By kind of row, the settings under which the table's rows must be visible."""
+    return dict.fromkeys(EXPECTED, _THE_USER) if f"{schema}.{table}" in _OF_PERSON else EXPECTED
 
 
 async def tables_of(database: Database) -> list[str]:

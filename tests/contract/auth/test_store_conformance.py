@@ -9,6 +9,7 @@ from mesh_common.errors import InvalidInput
 from mesh_common.ids import UserId, new_id
 from support.auth import some_email
 from support.auth_stores import HASH, NOW, make_user, some_usage
+from support.subjects import elsewhere
 
 LATER = NOW + timedelta(days=30)
 NOVEMBER = Month(2026, 11)
@@ -112,6 +113,17 @@ async def test_strangers_things_are_not_there_for_a_user(database: AuthDatabase)
         assert await store.sum_usage(owner.id, NOVEMBER) == []
         assert not await store.end_session(stranger.id, session.id, now=NOW)
         assert not await store.end_session(owner.id, session.id, now=NOW)
+
+
+async def test_an_account_is_its_users_in_every_organisation(database: AuthDatabase) -> None:
+    user = await make_user(database)
+    token_hash = some_hash()
+    session = await make_session(database, user, token_hash)
+
+    async with database.as_subject(elsewhere(user.subject)) as store:
+        assert await store.find_user(user.id) == user
+        assert await store.lock_refresh_token(token_hash) is not None
+        assert await store.end_session(user.id, session.id, now=NOW)
 
 
 async def test_refresh_token_is_found_with_its_owner_and_state(database: AuthDatabase) -> None:

@@ -6,7 +6,7 @@ from mesh_auth.domain import ModelUsage, Month, UsageEntry
 from mesh_auth.ports import AuthDatabase
 from mesh_common.ids import UserId, new_id
 from support.auth_stores import make_user, some_usage
-from support.subjects import personal
+from support.subjects import elsewhere, personal
 
 NOVEMBER = Month(2026, 11)
 
@@ -36,6 +36,20 @@ async def test_usage_is_recorded_for_those_who_have_an_account_only(database: Au
     async with database.as_subject(user.subject) as store:
         assert [await store.add_usage(user.subject, usage) for _ in range(2)] == [True, True]
         assert [entry.runs for entry in await store.sum_usage(user.id, NOVEMBER)] == [1]
+
+
+async def test_usage_is_summed_in_the_organisation_that_it_was_booked_in(database: AuthDatabase) -> None:
+    user = await make_user(database)
+    other = elsewhere(user.subject)
+
+    async with database.as_subject(other) as store:
+        assert await store.add_usage(other, some_usage())
+        there = await store.sum_usage(user.id, NOVEMBER)
+    async with database.as_subject(user.subject) as store:
+        at_home = await store.sum_usage(user.id, NOVEMBER)
+
+    assert [entry.runs for entry in there] == [1]
+    assert list(at_home) == []
 
 
 async def test_a_run_recorded_for_one_user_is_not_moved_to_another(database: AuthDatabase) -> None:

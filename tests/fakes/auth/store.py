@@ -25,7 +25,6 @@ from mesh_auth.domain import (
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import UserId
 from mesh_common.subject import Subject
-from support.subjects import personal
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Tables:
     tokens: dict[bytes, StoredToken] = field(default_factory=dict)
     revocations: list[tuple[UserId, Revocation]] = field(default_factory=list)
     overrides: dict[UserId, EntitlementOverride] = field(default_factory=dict)
-    usage: dict[UUID, tuple[UserId, RunUsage]] = field(default_factory=dict)
+    usage: dict[UUID, tuple[Subject, RunUsage]] = field(default_factory=dict)
 
 
 class InMemoryAuthDatabase:
@@ -160,7 +159,7 @@ class InMemoryAuthStore:
     async def add_usage(self, subject: Subject, usage: RunUsage) -> bool:
         if await self.find_user(subject.user_id) is None:
             return False
-        self._tables.usage.setdefault(usage.run_id, (subject.user_id, usage))
+        self._tables.usage.setdefault(usage.run_id, (subject.without_grants(), usage))
         return True
 
     async def add_usage_batch(self, entries: Sequence[UsageEntry]) -> set[UserId]:
@@ -169,7 +168,7 @@ class InMemoryAuthStore:
     async def sum_usage(self, user_id: UserId, month: Month) -> Sequence[ModelUsage]:
         sums: dict[str, ModelUsage] = {}
         for owner, usage in self._tables.usage.values():
-            if owner == user_id and self._sees(owner) and month.start <= usage.ended_at < month.end:
+            if owner.user_id == user_id and self._sees_usage(owner) and month.start <= usage.ended_at < month.end:
                 so_far = sums.get(usage.model, ModelUsage(usage.model, 0, 0, 0, 0))
                 sums[usage.model] = ModelUsage(
                     usage.model,
@@ -205,5 +204,8 @@ class InMemoryAuthStore:
         return len(tokens) + len(sessions) + len(revocations)
 
     def _sees(self, user_id: UserId) -> bool:
-        """Everybody's rows are in their personal organisation."""
-        return self._subject is None or self._subject.without_grants() == personal(user_id)
+        """An account is its user's, whatever the organisation."""
+        return self._subject is None or self._subject.user_id == user_id
+
+    def _sees_usage(self, owner: Subject) -> bool:
+        return self._subject is None or self._subject.without_grants() == owner

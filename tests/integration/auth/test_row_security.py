@@ -12,7 +12,7 @@ from mesh_common.ids import UserId, new_id, parse_id
 from sqlalchemy import Table, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from support.auth import AuthUnderTest
-from support.row_security import EXPECTED, who_sees
+from support.row_security import expected_of, who_sees
 from support.subjects import personal
 
 TABLES: Sequence[Table] = metadata.sorted_tables
@@ -65,11 +65,14 @@ async def test_every_table_of_the_schema_is_one_of_ours_and_secured(
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-async def test_a_row_is_its_organisations_and_its_users(auth_database: Database, table: Table, owner: UserId) -> None:
+async def test_a_row_is_visible_to_its_user_and_in_its_organisation(
+    auth_database: Database, table: Table, owner: UserId
+) -> None:
     """With organisation, user, both and neither, for reading and for writing."""
     seen = await who_sees(auth_database, table.name, owner)
 
-    assert seen == {kind: EXPECTED[kind] for kind in seen}
+    expected = expected_of("auth", table.name)
+    assert seen == {kind: expected[kind] for kind in seen}
     assert len(seen) == (1 if table.name in {"organisations", "memberships"} else 3)
 
 

@@ -11,7 +11,7 @@ from mesh_dev.postgres import EmbeddedPostgres
 from pydantic import SecretStr
 from support.mesh import TestMesh
 from support.release_0_1_0 import MIGRATIONS, OldDatabase
-from support.row_security import EXPECTED, tables_of, who_sees
+from support.row_security import expected_of, tables_of, who_sees
 from support.scratch import bootstrapped, settings_for
 
 _ORGANISATIONS = {"organisations", "memberships"}
@@ -57,7 +57,7 @@ async def test_rows_of_0_1_0_are_the_users_before_they_are_filled_and_after(
 
     for table in await tables_of(database):
         if table not in _ORGANISATIONS:
-            assert await who_sees(database, table, user_id) == EXPECTED
+            assert await who_sees(database, table, user_id) == expected_of(old.schema, table)
 
 
 async def test_the_next_migration_fills_what_0_1_0_has_added_since(old: OldDatabase, database: Database) -> None:
