@@ -23,7 +23,7 @@ async def _crowd(folder: Path, *options: str) -> tuple[int | None, str]:
         "bench.crowd",
         "--users=4",
         "--rate=4",
-        "--duration=5s",
+        "--duration=8s",
         f"--results={folder}",
         "--",
         "--think-min=0.2",
