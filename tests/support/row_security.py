@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 SHARED: Final = new_id()
-"""An organisation that is nobody's personal one."""
+"""An organisation that is not the personal one of any user."""
 _STRANGER: Final = new_id()
 _UNIQUE_VIOLATION: Final = "23505"
 
@@ -130,7 +130,7 @@ async def _reads(connection: AsyncConnection, name: str, user_id: UserId) -> boo
 
 
 async def _writes(connection: AsyncConnection, name: str, row: str) -> bool:
-    """Whether the policy lets a copy of the row through. It never gets in: the row itself stands in its way."""
+    """Whether the policy admits a copy of the row. The copy is never stored, because it has the same primary key."""
     statement = text(
         f"INSERT INTO {name} OVERRIDING SYSTEM VALUE "
         f"SELECT (jsonb_populate_record(NULL::{name}, CAST(CAST(:row AS text) AS jsonb))).*"

@@ -22,8 +22,9 @@ async def model(state: State, *, runtime: Runtime[RunContext]) -> State:
     opening = await _window(context) if rounds == 1 else []
     is_last = rounds >= context.plan.limits.rounds
     answer = await context.ask([*state["messages"], *opening], () if is_last else context.plan.tools)
-    told = answer.response_metadata["finish_reason"]
-    finish_reason = LAST_ROUND if is_last else told if told in _FINISH_REASONS else "stop"
+    reason = answer.response_metadata["finish_reason"]
+    known_reason = reason if reason in _FINISH_REASONS else "stop"
+    finish_reason = LAST_ROUND if is_last else known_reason
     return {"messages": [*opening, answer], "rounds": rounds, "finish_reason": finish_reason}
 
 
