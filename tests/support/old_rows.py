@@ -69,15 +69,21 @@ async def fill(admin: Any, schema: str, rows: int) -> list[UUID]:
 
 @dataclass
 class Replica:
-    """Transactions of 0.1.0, one after the other until it is stopped, and how long each took."""
+    """Transactions of 0.1.0, one after the other until it is stopped, and how long each took.
+
+    A statement that waits `max_lock_wait_s` for a lock raises asyncpg's LockNotAvailableError. Time that the machine
+    spends on other work does not count.
+    """
 
     old: OldDatabase
     users: Sequence[UUID]
+    max_lock_wait_s: float
     took_s: list[float] = field(default_factory=list)
     is_stopped: bool = False
 
     async def work(self) -> None:
         async with self.old.connection() as connection:
+            await connection.execute(f"SET lock_timeout = {round(self.max_lock_wait_s * 1000)}")
             while not self.is_stopped:
                 began_s = time.perf_counter()
                 await self._turn(connection, self.users[len(self.took_s) % len(self.users)])

@@ -113,11 +113,17 @@ class OldDatabase:
 
     @asynccontextmanager
     async def connection(self, login: str = "login_a") -> AsyncIterator[Any]:
-        connection = await asyncpg.connect(self.url(login))
-        try:
+        async with connected(self.url(login)) as connection:
             yield connection
-        finally:
-            await connection.close()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def as_app(connection: Any, schema: str, user_id: UUID) -> None:
