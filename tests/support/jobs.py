@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from support.scratch import jobs
 from support.subjects import some_subject
 
-QUEUE = JobQueue(jobs)
+QUEUE = JobQueue(jobs.fullname)
 
 
 async def add_job(

@@ -8,7 +8,7 @@ from typing import Any
 from mesh_admin.bootstrap_db import BootstrapSettings, bootstrap
 from mesh_admin.secrets import SecretSet
 from mesh_common.database.postgres import Database, Driver, open_database
-from mesh_common.jobs.queue import job_table
+from mesh_common.jobs.table import job_table
 from mesh_common.process.settings import GrpcSettings
 from mesh_dev.postgres import EmbeddedPostgres
 from pydantic import SecretStr

@@ -56,7 +56,6 @@ from mesh_agent.prompts import default_instructions
 from mesh_agent.servicer import AgentServicer
 from mesh_agent.settings import AgentSettings, ModelSettings
 from mesh_agent.store.claims import Owner
-from mesh_agent.tables import outbox
 from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.http_tool import http_tool
@@ -140,7 +139,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         )
         leases = await stack.enter_async_context(open_database(settings, schema="agent", pool=LEASES_POOL))
         parts = await _run_parts(stack, settings, database, checkpoints, neighbours)
-        queue = JobQueue(outbox)
+        queue = JobQueue("agent.outbox")
         end_run = EndRun(database, queue, settings.remember_delay_s, settings.eval_sample_ratio)
         executor = _executor(settings, leases, RunContext(database, parts, end_run))
         delivery = DeliverOutbox(database, neighbours.usage, neighbours.memories, neighbours.judge)

@@ -1,6 +1,5 @@
 """The agent's tables. A migration creates LangGraph's checkpoint tables; its own saver uses them."""
 
-from mesh_common.jobs.queue import job_table
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
@@ -81,5 +80,3 @@ leases = Table(
     Column("fence", BigInteger, nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
 )
-
-outbox = job_table(metadata, "outbox")

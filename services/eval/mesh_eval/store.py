@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mesh_eval.domain import JudgedRun, RunScores, Score, ScoreStatus
 from mesh_eval.tables import jobs, scores
 
-JOBS = JobQueue(jobs)
+JOBS = JobQueue("eval.jobs")
 _KIND = "judge"
 _SCORE_COLUMNS = (
     scores.c.name,

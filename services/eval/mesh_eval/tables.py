@@ -1,4 +1,4 @@
-from mesh_common.jobs.queue import job_table
+from mesh_common.jobs.table import job_table
 from sqlalchemy import Column, DateTime, Double, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import UUID
 

@@ -21,10 +21,11 @@ from mesh_memory.ports import Extractor
 from mesh_memory.servicer import PROTO_SERVICE, MemoryServicer, UseCases
 from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork, turn_of
-from mesh_memory.tables import SCHEMA, jobs
+from mesh_memory.tables import SCHEMA
 from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits, Remember
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_JOBS: Final = f"{SCHEMA}.jobs"
 # In addition to the model's time: two calls to the embedding server and two transactions.
 _BESIDES_MODEL_S: Final = 30.0
 # With the queue's back-off of at most five minutes, the models may be down for three days before a turn is dropped.
@@ -36,7 +37,7 @@ async def open_service(settings: MemorySettings) -> AsyncIterator[Drain]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings, schema=SCHEMA))
         embedder = await stack.enter_async_context(open_embedder(settings))
-        unit_of_work = PostgresUnitOfWork(database, JobQueue(jobs))
+        unit_of_work = PostgresUnitOfWork(database, JobQueue(_JOBS))
         limits = _limits(settings)
         keeping = _Keeping(settings, database, partial(KeepTurn, unit_of_work, embedder.patient(), limits=limits))
         servicer = MemoryServicer(
@@ -71,7 +72,7 @@ class _Keeping:
         self._keep_turn: KeepTurn | None = None
         self.worker = JobWorker(
             database,
-            JobQueue(jobs),
+            JobQueue(_JOBS),
             self._keep,
             name=SCHEMA,
             concurrency=settings.extraction_concurrency,

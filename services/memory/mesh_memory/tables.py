@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from mesh_common.jobs.queue import job_table
+from mesh_common.jobs.table import job_table
 from pgvector.sqlalchemy import VECTOR
 from sqlalchemy import Column, DateTime, LargeBinary, MetaData, Table, Text, func
 from sqlalchemy.dialects.postgresql import UUID

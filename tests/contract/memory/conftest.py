@@ -6,7 +6,6 @@ from mesh_common.database.postgres import Database, open_database
 from mesh_common.jobs.queue import JobQueue
 from mesh_memory.ports import UnitOfWork
 from mesh_memory.store import PostgresUnitOfWork
-from mesh_memory.tables import jobs
 from support.memory import memory_settings
 from support.mesh import TestMesh
 
@@ -23,4 +22,4 @@ async def memory_database(test_mesh: TestMesh) -> AsyncIterator[Database]:
 def unit_of_work(request: pytest.FixtureRequest, memory_database: Database) -> UnitOfWork:
     if request.param == "fake":
         return FakeUnitOfWork()
-    return PostgresUnitOfWork(memory_database, JobQueue(jobs))
+    return PostgresUnitOfWork(memory_database, JobQueue("memory.jobs"))

@@ -9,7 +9,6 @@ from mesh_agent.domain import Outcome, RunStatus, Usage
 from mesh_agent.events.log import LeaseLostError
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import threads
-from mesh_agent.tables import outbox
 from mesh_common.database.postgres import Database
 from mesh_common.errors import MeshError, NotFound
 from mesh_common.ids import ThreadId, UserId, new_id
@@ -259,7 +258,7 @@ async def test_owner_whose_run_was_taken_over_bills_nothing(own_database: Databa
     run_id = await insert_pending(own_database, user_id, "Hello")
     stale = await claimed_by_a_dead_owner(own_database, run_id)
     last = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)
-    end_run = EndRun(own_database, JobQueue(outbox), 0.0, 0.0)
+    end_run = EndRun(own_database, JobQueue("agent.outbox"), 0.0, 0.0)
     outcome = Outcome(RunStatus.CANCELLED, "", new_id(), "m", Usage(1, 7))
 
     with pytest.raises(LeaseLostError):

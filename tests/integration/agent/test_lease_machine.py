@@ -16,7 +16,6 @@ from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import claims, starts, threads
 from mesh_agent.store.claims import Owner
 from mesh_agent.store.starts import Claimant
-from mesh_agent.tables import outbox
 from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 from mesh_common.jobs.queue import JobQueue
@@ -205,7 +204,7 @@ class Leases(LoopMachine):
             await claims.release_run(connection, claim)
 
     async def _may_end(self, claim: Claim, status: RunStatus) -> bool:
-        end_run = EndRun(self.database, JobQueue(outbox), 0.0, 0.0)
+        end_run = EndRun(self.database, JobQueue("agent.outbox"), 0.0, 0.0)
         outcome = Outcome(status, "answer", new_id(), "m", Usage(1, 1))
         try:
             await end_run(claim, outcome, encode_frames([]), has_checkpoints=True)

@@ -11,7 +11,6 @@ from mesh_agent.domain import Claim, RunInput
 from mesh_agent.store import claims, plans, runs, starts, threads
 from mesh_agent.store.history import history_of
 from mesh_agent.store.once_calls import begin_call
-from mesh_agent.tables import outbox
 from mesh_common.database.postgres import Database
 from mesh_common.errors import NotFound
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
@@ -107,7 +106,8 @@ async def test_a_row_of_any_table_is_its_organisations_and_its_users(
         await started.until("message_delta")
         await begin_a_once_call(agent_database, owner, started)
         async with agent_database.as_subject(personal(owner)) as connection:
-            await JobQueue(outbox).add(connection, NewJob("later", started.run_id, personal(owner), {}, delay_s=60))
+            later = NewJob("later", started.run_id, personal(owner), {}, delay_s=60)
+            await JobQueue("agent.outbox").add(connection, later)
 
         seen = {table: await who_sees(agent_database, table, owner) for table in tables}
         await agent.cancel(owner, started.run_id)

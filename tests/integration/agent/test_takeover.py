@@ -9,7 +9,6 @@ from mesh_agent.events.log import LeaseLostError
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import claims
-from mesh_agent.tables import outbox
 from mesh_common.database.postgres import Database
 from mesh_common.ids import UserId, new_id
 from mesh_common.jobs.queue import JobQueue
@@ -96,7 +95,7 @@ async def test_stale_owner_can_neither_end_nor_checkpoint(own_database: Database
     run_id = await insert_pending(own_database, user_id, "Hello")
     stale = await claimed_by_a_dead_owner(own_database, run_id)
     newer = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)
-    end_run = EndRun(own_database, JobQueue(outbox), 0.0, 0.0)
+    end_run = EndRun(own_database, JobQueue("agent.outbox"), 0.0, 0.0)
     outcome = Outcome(RunStatus.SUCCEEDED, "stale", new_id(), "m", Usage(1, 1))
 
     with pytest.raises(LeaseLostError):

@@ -9,7 +9,6 @@ from mesh_agent.background.outbox import DeliverOutbox
 from mesh_agent.clients.auth import AuthClient
 from mesh_agent.domain import Usage
 from mesh_agent.execution.ending import RECORD_USAGE
-from mesh_agent.tables import outbox
 from mesh_common.caller import Caller, acting
 from mesh_common.clock import utc_now
 from mesh_common.database.postgres import Database
@@ -52,7 +51,7 @@ async def add_job(database: Database, user_id: UserId) -> None:
     }
     with use_span(_UNSAMPLED):
         async with database.as_subject(personal(user_id)) as connection:
-            await JobQueue(outbox).add(
+            await JobQueue("agent.outbox").add(
                 connection, NewJob(RECORD_USAGE, str(payload["run_id"]), personal(user_id), payload)
             )
 
@@ -143,7 +142,8 @@ async def test_jobs_that_the_outbox_claims_together_are_booked_together(
     async with serving(own_mesh, auth) as client:
         delivery = DeliverOutbox(own_database, client, receivers, receivers)
         options: dict[str, Any] = {"concurrency": 32, "timeout_s": 15.0, "max_attempts": 10}
-        async with running_worker(JobWorker(own_database, JobQueue(outbox), delivery, name="outbox", **options)):
+        queue = JobQueue("agent.outbox")
+        async with running_worker(JobWorker(own_database, queue, delivery, name="outbox", **options)):
 
             async def batches() -> list[list[tuple[str, str]]]:
                 return auth.batches

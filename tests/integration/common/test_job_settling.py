@@ -19,7 +19,7 @@ class WatchedQueue(JobQueue):
     """Records how many jobs were finished in each transaction."""
 
     def __init__(self) -> None:
-        super().__init__(jobs)
+        super().__init__(jobs.fullname)
         self.finished: list[int] = []
 
     async def finish(self, connection: AsyncConnection, jobs: Sequence[Job]) -> int:

@@ -15,7 +15,6 @@ from mesh_memory.embedder import HttpEmbedder, open_embedder
 from mesh_memory.extractor import open_extractor
 from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork
-from mesh_memory.tables import jobs
 from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits
 from support.memory import new_subject
 from support.net import free_port
@@ -55,7 +54,7 @@ def limits(settings: MemorySettings) -> Limits:
 
 @pytest.fixture
 def unit_of_work(database: Database) -> PostgresUnitOfWork:
-    return PostgresUnitOfWork(database, JobQueue(jobs))
+    return PostgresUnitOfWork(database, JobQueue("memory.jobs"))
 
 
 @pytest.mark.parametrize(

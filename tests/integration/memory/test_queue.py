@@ -30,7 +30,7 @@ def _failed_once(word: str) -> dict[str, Any]:
 async def test_a_turn_survives_the_death_of_its_worker(
     database: Database, settings: MemorySettings, memory_mesh: TestMesh
 ) -> None:
-    ada, queue = new_subject(), JobQueue(jobs)
+    ada, queue = new_subject(), JobQueue("memory.jobs")
     async with PostgresUnitOfWork(database, queue)(ada) as store:
         await store.queue(_turn())
     async with database.as_worker() as connection:
@@ -67,7 +67,7 @@ async def test_a_turn_outlives_days_without_the_model(
     hasty = settings.model_copy(update={"extraction_tries": 1})
     word = f"zebra-{ada.user_id.hex}"
     sentence = f"My code word is {word}."
-    async with PostgresUnitOfWork(database, JobQueue(jobs))(ada) as store:
+    async with PostgresUnitOfWork(database, JobQueue("memory.jobs"))(ada) as store:
         await store.queue(_turn(sentence))
     async with database.as_subject(ada) as connection:
         # At five minutes each, these attempts took three days.

@@ -35,7 +35,7 @@ LIMITS = Limits(
 
 @pytest.fixture
 def unit_of_work(database: Database) -> PostgresUnitOfWork:
-    return PostgresUnitOfWork(database, JobQueue(jobs))
+    return PostgresUnitOfWork(database, JobQueue("memory.jobs"))
 
 
 def _turn() -> Turn:
@@ -151,7 +151,7 @@ async def test_every_query_run_for_another_user_returns_no_foreign_row(
     ]
 
     async with database.as_subject(stranger) as connection:
-        store = PostgresMemoryStore(connection, owner, JobQueue(jobs))
+        store = PostgresMemoryStore(connection, owner, JobQueue("memory.jobs"))
         answers = [await query(store) for query in queries]
 
     assert not any(answers)
@@ -185,7 +185,7 @@ async def test_a_table_read_without_any_condition_shows_no_foreign_row(
 async def test_nobody_writes_a_row_for_another_user(database: Database) -> None:
     async def write_for(victim: Subject) -> None:
         async with database.as_subject(new_subject()) as connection:
-            store = PostgresMemoryStore(connection, victim, JobQueue(jobs))
+            store = PostgresMemoryStore(connection, victim, JobQueue("memory.jobs"))
             await store.add(NewMemory("You owe me.", Origin.WRITTEN, None, "fake/2", [1.0, 0.0]))
 
     with pytest.raises(ProgrammingError, match="row-level security"):

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, func, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_common.database.statements import to_json
@@ -54,32 +51,12 @@ class Job:
     """How often the job was renewed while it was queued."""
 
 
-def job_table(metadata: MetaData, name: str = "jobs") -> Table:
-    """The table, for a service's `tables.py`; the service's migrations create it."""
-    return Table(
-        name,
-        metadata,
-        Column("id", PG_UUID(as_uuid=True), primary_key=True),
-        Column("kind", Text, nullable=False),
-        Column("key", Text, nullable=False),
-        Column("org_id", PG_UUID(as_uuid=True)),
-        Column("user_id", PG_UUID(as_uuid=True), nullable=False),
-        Column("payload", JSONB, nullable=False),
-        Column("trace_context", JSONB, nullable=False),
-        Column("attempt", Integer, nullable=False, server_default=text("0")),
-        Column("version", Integer, nullable=False, server_default=text("0")),
-        Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-        Column("due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-        Column("first_due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-        Column("leased_until", DateTime(timezone=True)),
-    )
-
-
 class JobQueue:
     """One queue. Every method runs inside the caller's unit of work and commits nothing."""
 
-    def __init__(self, table: Table) -> None:
-        self._sql = JobStatements.of(table.fullname)
+    def __init__(self, table: str) -> None:
+        """`table` is the table's name with its schema."""
+        self._sql = JobStatements.of(table)
 
     async def add(self, connection: AsyncConnection, job: NewJob) -> bool:
         """Queues a job. False, without any change, if one with this (kind, key) is already queued."""
