@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import psycopg
 from langchain_core.messages import ToolMessage
@@ -31,14 +31,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mesh_agent.domain import Claim
 from mesh_agent.events.log import LeaseLostError
 from mesh_agent.lease import while_lease_holds
-from mesh_agent.store.claims import forget_lost_attempts, lock_lease
-from mesh_agent.store.once_calls import begin_call, share_run
+from mesh_agent.store.fenced import begin_call, forget_lost_attempts, lock_lease, share_run
 
 # Only LangChain's own messages and plain values: stored data can never name a class to construct.
 _STRICT = JsonPlusSerializer(allowed_msgpack_modules=None)
 
 FENCE = "mesh_fence"
 """Key of the fencing number in a graph's `configurable`."""
+
+# As in the unit of work: the database is unavailable, or the next migration has not been applied yet.
+_UNAVAILABLE: Final = (
+    psycopg.InterfaceError,
+    psycopg.OperationalError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedTable,
+)
 
 _Write = Callable[[AsyncPostgresSaver], Any]
 
@@ -79,7 +88,7 @@ class RunCheckpoints:
             return may_begin
 
     async def _write(self, writes: Sequence[_Write], once_key: str | None) -> bool:
-        async with self.database.as_subject(self.claim.subject) as connection:
+        async with self.database.as_subject(self.claim.subject) as unit, _psycopg_of(unit) as connection:
             # Lock the run's row before the lease's, as everywhere: inserting the record of a call locks the run through
             # its foreign key.
             if once_key is not None:
@@ -88,9 +97,9 @@ class RunCheckpoints:
                 await forget_lost_attempts(connection, self.claim)
             if not await lock_lease(connection, self.claim):
                 raise LeaseLostError
-            async with _saver_on(connection) as saver:
-                for write in writes:
-                    await write(saver)
+            saver = AsyncPostgresSaver(connection, serde=_STRICT)
+            for write in writes:
+                await write(saver)
             return once_key is None or await begin_call(connection, self.claim, once_key)
 
 
@@ -123,8 +132,8 @@ class BufferedSaver(BaseCheckpointSaver[str]):
         claim = self._checkpoints(config).claim
         if claim.opens_execution:
             return None
-        async with self._database.as_subject(claim.subject) as connection, _saver_on(connection) as saver:
-            return await saver.aget_tuple(config)
+        async with self._database.as_subject(claim.subject) as unit, _psycopg_of(unit) as connection:
+            return await AsyncPostgresSaver(connection, serde=_STRICT).aget_tuple(config)
 
     async def aput(
         self,
@@ -162,13 +171,16 @@ class BufferedSaver(BaseCheckpointSaver[str]):
 
 
 @asynccontextmanager
-async def _saver_on(connection: AsyncConnection) -> AsyncIterator[AsyncPostgresSaver]:
-    """A saver on the connection's transaction. Raises Unavailable itself: the saver calls psycopg directly, and the
-    unit of work translates only SQLAlchemy's errors."""
+async def _psycopg_of(connection: AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """psycopg's connection under the unit of work's.
+
+    Raises Unavailable itself: the saver and `store.fenced` call psycopg directly, and the unit of work translates only
+    SQLAlchemy's and asyncpg's errors.
+    """
     raw = await connection.get_raw_connection()
     try:
-        yield AsyncPostgresSaver(cast("psycopg.AsyncConnection[Any]", raw.driver_connection), serde=_STRICT)
-    except (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
+        yield cast("psycopg.AsyncConnection[Any]", raw.driver_connection)
+    except _UNAVAILABLE as error:
         raise database_away() from error
 
 

@@ -80,6 +80,13 @@ async def agent_database(agent: AgentUnderTest) -> AsyncIterator[Database]:
         yield database
 
 
+@pytest.fixture(scope="session")
+async def agent_checkpoints(agent: AgentUnderTest) -> AsyncIterator[Database]:
+    """The same database, opened as the agent opens it for checkpoints."""
+    async with open_database(agent.settings, schema="agent", driver="psycopg") as database:
+        yield database
+
+
 @pytest.fixture
 async def own_checkpoints(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
     """The same database, opened as the agent opens it for checkpoints."""

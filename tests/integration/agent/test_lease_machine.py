@@ -15,12 +15,14 @@ from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import claims, starts, threads
 from mesh_agent.store.claims import Owner
+from mesh_agent.store.fenced import lock_lease
 from mesh_agent.store.starts import Claimant
 from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 from mesh_common.jobs.queue import JobQueue
 from sqlalchemy import text
 from support.agent import some_user
+from support.checkpoints import checkpoint_transaction
 from support.machines import LoopMachine, explore
 from support.subjects import personal
 
@@ -59,9 +61,10 @@ class Model:
 
 
 class Leases(LoopMachine):
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, checkpoints: Database) -> None:
         super().__init__()
         self.database = database
+        self.checkpoints = checkpoints
         self.user_id = some_user()
         self.threads = [ThreadId(new_id()) for _ in range(THREADS)]
         self.model = Model()
@@ -213,8 +216,8 @@ class Leases(LoopMachine):
         return True
 
     async def _holds(self, claim: Claim) -> bool:
-        async with self.database.as_subject(personal(self.user_id)) as connection:
-            return await claims.lock_lease(connection, claim)
+        async with checkpoint_transaction(self.checkpoints, self.user_id) as connection:
+            return await lock_lease(connection, claim)
 
     async def _owner_of(self, run: ModelRun) -> str:
         async with self.database.as_worker() as connection:
@@ -239,5 +242,7 @@ class Leases(LoopMachine):
             await connection.execute(text("DELETE FROM agent.threads"))
 
 
-async def test_leases_keep_their_promises_in_any_order_of_events(own_database: Database) -> None:
-    await explore(lambda: Leases(own_database), examples=25, steps=25)
+async def test_leases_keep_their_promises_in_any_order_of_events(
+    own_database: Database, own_checkpoints: Database
+) -> None:
+    await explore(lambda: Leases(own_database, own_checkpoints), examples=25, steps=25)

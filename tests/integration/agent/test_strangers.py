@@ -9,9 +9,10 @@ import pytest
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.domain import Claim, RunInput
 from mesh_agent.store import claims, plans, runs, starts, threads
+from mesh_agent.store.fenced import begin_call, lock_lease
 from mesh_agent.store.history import history_of
-from mesh_agent.store.once_calls import begin_call
 from mesh_common.database.postgres import Database
+from mesh_common.database.statements import Statement
 from mesh_common.errors import NotFound
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 from mesh_common.jobs.queue import JobQueue, NewJob
@@ -19,6 +20,7 @@ from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from support.agent import AgentUnderTest, Followed, Started, some_user
+from support.checkpoints import checkpoint_transaction
 from support.row_security import EXPECTED, tables_of, who_sees
 from support.subjects import personal
 
@@ -87,14 +89,13 @@ async def test_lists_show_ones_own_alone(agent: AgentUnderTest) -> None:
     assert not response.threads
 
 
-async def begin_a_once_call(database: Database, user_id: UserId, started: Started) -> None:
+def a_claim(user_id: UserId, started: Started, fence: int = 1) -> Claim:
     thread_id, run_id = ThreadId(UUID(started.thread_id)), RunId(UUID(started.run_id))
-    async with database.as_subject(personal(user_id)) as connection:
-        assert await begin_call(connection, Claim(run_id, thread_id, personal(user_id), 1, 1, 1, "", None, {}), "1:0")
+    return Claim(run_id, thread_id, personal(user_id), 1, 1, fence, "", None, {})
 
 
 async def test_a_row_of_any_table_is_its_organisations_and_its_users(
-    agent: AgentUnderTest, agent_database: Database, simulator: SimulatorAdmin
+    agent: AgentUnderTest, agent_database: Database, agent_checkpoints: Database, simulator: SimulatorAdmin
 ) -> None:
     """With organisation, user, both and neither, while every table has rows of a user whose tool loop is running."""
     owner = some_user()
@@ -104,9 +105,10 @@ async def test_a_row_of_any_table_is_its_organisations_and_its_users(
     async with agent.starting(owner, TURN) as started:
         await started.until("tool_finished")
         await started.until("message_delta")
-        await begin_a_once_call(agent_database, owner, started)
+        async with checkpoint_transaction(agent_checkpoints, owner) as checkpoints:
+            assert await begin_call(checkpoints, a_claim(owner, started), "1:0")
+        later = NewJob("later", started.run_id, personal(owner), {}, delay_s=60)
         async with agent_database.as_subject(personal(owner)) as connection:
-            later = NewJob("later", started.run_id, personal(owner), {}, delay_s=60)
             await JobQueue("agent.outbox").add(connection, later)
 
         seen = {table: await who_sees(agent_database, table, owner) for table in tables}
@@ -147,7 +149,6 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("count_by_status", lambda c, _, __, ___: runs.count_by_status(c), {"pending": 0, "running": 0}),
     ("claim_run", lambda c, _, __, r: claims.claim_run(c, claims.Owner("x", "y"), r, ttl_s=5), None),
     ("claim_runs", lambda c, _, __, ___: claims.claim_runs(c, claims.Owner("x", "y"), limit=9, ttl_s=5), []),
-    ("lock_lease", lambda c, u, t, r: claims.lock_lease(c, Claim(r, t, personal(u), 1, 1, 1, "", None, {})), False),
 ]
 
 
@@ -166,6 +167,28 @@ async def test_query_with_the_owners_user_condition_shows_a_stranger_nothing(
         run = await agent.cancel(owner, started.run_id)
     assert found == nothing
     assert run.status == pb.RUN_STATUS_CANCELLED
+
+
+FENCE = Statement("fence", "SELECT fence FROM agent.leases WHERE run_id = :run_id")
+
+
+async def test_lease_is_locked_by_its_user_alone(
+    agent: AgentUnderTest, agent_database: Database, agent_checkpoints: Database
+) -> None:
+    owner = some_user()
+    async with agent.starting(owner, "[[sim:itl=20000]]") as started:
+        await started.until("message_delta")
+        async with agent_database.as_worker() as connection:
+            [row] = await FENCE.rows(connection, {"run_id": UUID(started.run_id)})
+        claim = a_claim(owner, started, row["fence"])
+
+        async with checkpoint_transaction(agent_checkpoints, some_user()) as checkpoints:
+            is_locked_by_stranger = await lock_lease(checkpoints, claim)
+        async with checkpoint_transaction(agent_checkpoints, owner) as checkpoints:
+            is_locked_by_owner = await lock_lease(checkpoints, claim)
+
+        await agent.cancel(owner, started.run_id)
+    assert (is_locked_by_stranger, is_locked_by_owner) == (False, True)
 
 
 async def test_no_user_reads_or_writes_plans(agent: AgentUnderTest, agent_database: Database) -> None:

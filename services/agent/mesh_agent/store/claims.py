@@ -7,12 +7,9 @@ from asyncpg import Record
 from mesh_common.database.statements import Statement
 from mesh_common.ids import RunId
 from mesh_common.subject import Subject
-from sqlalchemy import select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim
-from mesh_agent.store import history
-from mesh_agent.tables import leases
+from mesh_agent.store import Connection, history
 
 CHANNEL = "agent_runs"
 """LISTEN/NOTIFY channel that notifies replicas of pending runs."""
@@ -88,13 +85,13 @@ _CLAIM_ONE = Statement(
 )
 
 
-async def claim_runs(connection: AsyncConnection, owner: Owner, *, limit: int, ttl_s: float) -> Sequence[Claim]:
+async def claim_runs(connection: Connection, owner: Owner, *, limit: int, ttl_s: float) -> Sequence[Claim]:
     """Claims the oldest claimable runs of all users. Needs the worker role."""
     parameters = {"limit": limit, "owner": owner.name, "address": owner.address, "ttl_s": ttl_s}
     return [_claim(row) for row in await _CLAIM_ANY.rows(connection, parameters)]
 
 
-async def claim_run(connection: AsyncConnection, owner: Owner, run_id: RunId, *, ttl_s: float) -> Claim | None:
+async def claim_run(connection: Connection, owner: Owner, run_id: RunId, *, ttl_s: float) -> Claim | None:
     """Claims this run and reads its history, if it is the thread's next run and has no owner.
 
     The history cannot change while the claim holds: reading it here saves a round trip, and later a transaction.
@@ -127,7 +124,7 @@ def _claim(row: Record) -> Claim:
 
 
 async def renew_leases(
-    connection: AsyncConnection, owner: Owner, run_ids: Sequence[RunId], *, ttl_s: float
+    connection: Connection, owner: Owner, run_ids: Sequence[RunId], *, ttl_s: float
 ) -> Sequence[LeaseState]:
     """The heartbeat: renews the replica's unexpired leases of these runs, in one statement.
 
@@ -159,13 +156,7 @@ _RENEW = Statement(
 )
 
 
-async def lock_lease(connection: AsyncConnection, claim: Claim) -> bool:
-    """Whether the claim still holds. If so, nobody can take it over before this transaction ends (fencing)."""
-    statement = select(leases.c.fence).where(leases.c.thread_id == claim.thread_id).with_for_update()
-    return bool((await connection.execute(statement)).scalar_one_or_none() == claim.fence)
-
-
-async def drop_lease(connection: AsyncConnection, claim: Claim) -> bool | None:
+async def drop_lease(connection: Connection, claim: Claim) -> bool | None:
     """Deletes the lease. Returns whether another run is pending on the thread; None if the fencing number is stale."""
     parameters = {"thread_id": claim.thread_id, "fence": claim.fence}
     row = await _DROP.row(connection, parameters)
@@ -181,25 +172,23 @@ _DROP = Statement(
 )
 
 
-async def release_run(connection: AsyncConnection, claim: Claim) -> None:
+async def release_run(connection: Connection, claim: Claim) -> None:
     """Releases an unfinished run, so that another replica can claim it at once."""
-    await connection.execute(_RELEASE, {"run_id": claim.run_id, "fence": claim.fence})
+    await _RELEASE.count(connection, {"run_id": claim.run_id, "fence": claim.fence})
     await notify_pending(connection)
 
 
-_RELEASE = text("""
+_RELEASE = Statement(
+    "agent.release_run",
+    """
     WITH released AS (DELETE FROM agent.leases WHERE run_id = :run_id AND fence = :fence RETURNING run_id)
     UPDATE agent.runs SET status = 'pending' FROM released WHERE runs.id = released.run_id AND status = 'running'
-""")
+""",
+)
 
 
-async def notify_pending(connection: AsyncConnection) -> None:
-    await connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+async def notify_pending(connection: Connection) -> None:
+    await _NOTIFY.row(connection, {"channel": CHANNEL})
 
 
-async def forget_lost_attempts(connection: AsyncConnection, claim: Claim) -> None:
-    """Resets the count of lost attempts: a new safe point shows that the run makes progress."""
-    await connection.execute(_FORGET_LOST, {"run_id": claim.run_id, "attempt": claim.attempt})
-
-
-_FORGET_LOST = text("UPDATE agent.runs SET lost_attempts = 0 WHERE id = :run_id AND attempt = :attempt")
+_NOTIFY = Statement("agent.notify_pending", "SELECT pg_notify(:channel, '')")

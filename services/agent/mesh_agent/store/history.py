@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from mesh_common.database.statements import Statement
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim, Role, Said
+from mesh_agent.store import Connection
 
 # A window of 2,000 tokens rarely holds more than 40 messages; the thread itself may have thousands.
 _MAX_MESSAGES: Final = 60
@@ -21,7 +21,7 @@ _HISTORY: Final = Statement("agent.history", _SQL.format(said="role, content", r
 _ROLES: Final = {role.value: role for role in (Role.USER, Role.ASSISTANT)}
 
 
-async def history_of(connection: AsyncConnection, claim: Claim) -> tuple[Said, ...]:
+async def history_of(connection: Connection, claim: Claim) -> tuple[Said, ...]:
     parameters = {"user_id": claim.user_id, "thread_id": claim.thread_id, "position": claim.position}
     return said(await _HISTORY.rows(connection, parameters))
 

@@ -1,12 +1,12 @@
 """SQL of plans. All of it needs the worker role, because a plan belongs to no user (docs/adr/0022)."""
 
 from mesh_common.database.statements import Statement
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim
+from mesh_agent.store import Connection
 
 
-async def keep_plan(connection: AsyncConnection, plan_hash: bytes, data: bytes) -> None:
+async def keep_plan(connection: Connection, plan_hash: bytes, data: bytes) -> None:
     """Stores the plan, or updates its time of last use."""
     await _KEEP.count(connection, {"hash": plan_hash, "plan": data})
 
@@ -20,7 +20,7 @@ _KEEP = Statement(
 )
 
 
-async def plan_of(connection: AsyncConnection, plan_hash: bytes) -> bytes | None:
+async def plan_of(connection: Connection, plan_hash: bytes) -> bytes | None:
     row = await _PLAN.row(connection, {"hash": plan_hash})
     return row["plan"] if row else None
 
@@ -28,7 +28,7 @@ async def plan_of(connection: AsyncConnection, plan_hash: bytes) -> bytes | None
 _PLAN = Statement("agent.plan_of", "SELECT plan FROM agent.plans WHERE hash = :hash")
 
 
-async def set_plan(connection: AsyncConnection, claim: Claim, plan_hash: bytes) -> None:
+async def set_plan(connection: Connection, claim: Claim, plan_hash: bytes) -> None:
     """For a run without a plan. Does nothing if another attempt of the run has begun."""
     await _SET.count(connection, {"run_id": claim.run_id, "attempt": claim.attempt, "hash": plan_hash})
 

@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from mesh_common.database.statements import Statement
+
+from mesh_agent.store import Connection
 
 # Locked rows are left for the next pass.
 _DROP: Final = """
@@ -11,27 +12,32 @@ _DROP: Final = """
         SELECT id FROM agent.{table} WHERE {column} IS NOT NULL AND {since} < now() - make_interval(secs => :keep_s)
         ORDER BY {since} LIMIT :limit FOR UPDATE SKIP LOCKED)
 """
-_BY_KIND: Final[dict[str, TextClause]] = {
-    "frames": text(_DROP.format(table="runs", column="frames", since="ended_at")),
-    "run_keys": text(_DROP.format(table="runs", column="idempotency_key", since="created_at")),
-    "thread_keys": text(_DROP.format(table="threads", column="idempotency_key", since="created_at")),
+_BY_KIND: Final = {
+    "frames": Statement("agent.drop_frames", _DROP.format(table="runs", column="frames", since="ended_at")),
+    "run_keys": Statement(
+        "agent.drop_run_keys", _DROP.format(table="runs", column="idempotency_key", since="created_at")
+    ),
+    "thread_keys": Statement(
+        "agent.drop_thread_keys", _DROP.format(table="threads", column="idempotency_key", since="created_at")
+    ),
     # A replica updates `used_at` again after half of this time (`KeptPlans`), so no plan of a starting run is deleted.
-    "plans": text("""
+    "plans": Statement(
+        "agent.drop_plans",
+        """
         DELETE FROM agent.plans WHERE hash IN (
             SELECT hash FROM agent.plans WHERE used_at < now() - make_interval(secs => :keep_s) AND NOT EXISTS (
                 SELECT 1 FROM agent.runs WHERE plan_hash = plans.hash AND status IN ('pending', 'running'))
             ORDER BY used_at LIMIT :limit FOR UPDATE SKIP LOCKED)
-    """),
+    """,
+    ),
 }
 
 
-async def drop_expired(connection: AsyncConnection, keep_s: float, *, limit: int) -> dict[str, int]:
+async def drop_expired(connection: Connection, keep_s: float, *, limit: int) -> dict[str, int]:
     """Deletes, oldest first and at most `limit` of each kind: events of runs that ended more than `keep_s` ago,
     idempotency keys of that age, and plans last used that long ago that no unended run refers to.
 
     Returns the number deleted of each kind.
     """
-    dropped = {}
-    for kind, statement in _BY_KIND.items():
-        dropped[kind] = (await connection.execute(statement, {"keep_s": keep_s, "limit": limit})).rowcount
-    return dropped
+    parameters = {"keep_s": keep_s, "limit": limit}
+    return {kind: await statement.count(connection, parameters) for kind, statement in _BY_KIND.items()}

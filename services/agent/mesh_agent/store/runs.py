@@ -1,77 +1,91 @@
 """SQL for reading, cancelling and ending runs. `starts` creates them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Final
 
+from asyncpg import Record
 from mesh_common.database.statements import Statement
 from mesh_common.ids import RunId, ThreadId, UserId
-from sqlalchemy import Row, exists, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim, FollowedRun, Outcome, Run, RunError, RunStatus, Usage
-from mesh_agent.tables import leases, runs
+from mesh_agent.store import Connection
 
-_RUN = (
-    runs.c.id,
-    runs.c.thread_id,
-    runs.c.status,
-    runs.c.attempt,
-    runs.c.model,
-    runs.c.created_at,
-    runs.c.started_at,
-    runs.c.ended_at,
-    runs.c.finish_reason,
-    runs.c.input_tokens,
-    runs.c.output_tokens,
-    runs.c.cost_micro_usd,
-    runs.c.error_reason,
-    runs.c.error_detail,
-    runs.c.error_is_retryable,
-    runs.c.metadata,
-)
-_UNENDED = (RunStatus.PENDING, RunStatus.RUNNING)
+_RUN: Final = """
+    runs.id, runs.thread_id, runs.status, runs.attempt, runs.model, runs.created_at, runs.started_at, runs.ended_at,
+    runs.finish_reason, runs.input_tokens, runs.output_tokens, runs.cost_micro_usd, runs.error_reason,
+    runs.error_detail, runs.error_is_retryable, runs.metadata
+"""
 
 
 async def run_by_id_or_key(
-    connection: AsyncConnection, user_id: UserId, run_id: RunId, key: str | None
+    connection: Connection, user_id: UserId, run_id: RunId, key: str | None
 ) -> tuple[RunId, ThreadId, bytes] | None:
     """The run that conflicts with a new one: its id, its thread and the hash of the request that created it."""
-    same = (runs.c.id == run_id) if key is None else (runs.c.id == run_id) | (runs.c.idempotency_key == key)
-    statement = select(runs.c.id, runs.c.thread_id, runs.c.request_hash).where(runs.c.user_id == user_id, same)
-    row = (await connection.execute(statement.limit(1))).one_or_none()
-    return (RunId(row.id), ThreadId(row.thread_id), bytes(row.request_hash)) if row else None
+    statement = _BY_ID if key is None else _BY_ID_OR_KEY
+    row = await statement.row(connection, {"user_id": user_id, "run_id": run_id, "key": key})
+    return (RunId(row["id"]), ThreadId(row["thread_id"]), row["request_hash"]) if row else None
 
 
-async def is_thread_busy(connection: AsyncConnection, thread_id: ThreadId, *, besides: RunId) -> bool:
+_CONFLICTING: Final = """
+    SELECT id, thread_id, request_hash FROM agent.runs WHERE user_id = :user_id AND {condition} LIMIT 1
+"""
+_BY_ID = Statement("agent.run_by_id", _CONFLICTING.format(condition="id = :run_id"))
+_BY_ID_OR_KEY = Statement(
+    "agent.run_by_id_or_key", _CONFLICTING.format(condition="(id = :run_id OR idempotency_key = :key)")
+)
+
+
+async def is_thread_busy(connection: Connection, thread_id: ThreadId, *, besides: RunId) -> bool:
     """Whether the thread has an unended run other than `besides`. Exact while the thread's row is locked."""
-    busy = (runs.c.thread_id == thread_id, runs.c.status.in_(_UNENDED), runs.c.id != besides)
-    statement = select(exists().where(*busy))
-    return bool((await connection.execute(statement)).scalar_one())
+    return bool(await _OTHER_UNENDED.rows(connection, {"thread_id": thread_id, "besides": besides}))
 
 
-async def count_by_status(connection: AsyncConnection, statuses: Sequence[RunStatus] = _UNENDED) -> dict[str, int]:
-    """Counts the runs of all users. Needs the worker role."""
-    statement = select(runs.c.status, func.count()).where(runs.c.status.in_(statuses)).group_by(runs.c.status)
-    counts: dict[str, int] = dict((await connection.execute(statement)).tuples().all())
-    return {status: counts.get(status, 0) for status in statuses}
+_OTHER_UNENDED = Statement(
+    "agent.is_thread_busy",
+    """
+    SELECT 1 FROM agent.runs WHERE thread_id = :thread_id AND status IN ('pending', 'running') AND id <> :besides
+    LIMIT 1
+""",
+)
 
 
-async def count_pending(connection: AsyncConnection, user_id: UserId, *, besides_thread: ThreadId | None = None) -> int:
+async def count_by_status(connection: Connection) -> dict[str, int]:
+    """Counts the unended runs of all users. Needs the worker role."""
+    counts = {row["status"]: row["runs"] for row in await _COUNT_BY_STATUS.rows(connection, {})}
+    return {status: counts.get(status, 0) for status in (RunStatus.PENDING, RunStatus.RUNNING)}
+
+
+_COUNT_BY_STATUS = Statement(
+    "agent.count_by_status",
+    "SELECT status, count(*) AS runs FROM agent.runs WHERE status IN ('pending', 'running') GROUP BY status",
+)
+
+
+async def count_pending(connection: Connection, user_id: UserId, *, besides_thread: ThreadId | None = None) -> int:
     """The number of the user's pending runs, except those of `besides_thread`."""
-    statement = select(func.count()).where(runs.c.user_id == user_id, runs.c.status == RunStatus.PENDING)
-    if besides_thread is not None:
-        statement = statement.where(runs.c.thread_id != besides_thread)
-    return int((await connection.execute(statement)).scalar_one())
+    statement = _COUNT_PENDING if besides_thread is None else _COUNT_PENDING_ELSEWHERE
+    (row,) = await statement.rows(connection, {"user_id": user_id, "besides_thread": besides_thread})
+    return int(row["runs"])
 
 
-async def get_run(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> Run | None:
-    statement = select(*_RUN).where(runs.c.id == run_id, runs.c.user_id == user_id)
-    row = (await connection.execute(statement)).one_or_none()
+_PENDING: Final = "SELECT count(*) AS runs FROM agent.runs WHERE user_id = :user_id AND status = 'pending' {condition}"
+_COUNT_PENDING = Statement("agent.count_pending", _PENDING.format(condition=""))
+_COUNT_PENDING_ELSEWHERE = Statement(
+    "agent.count_pending_elsewhere", _PENDING.format(condition="AND thread_id <> :besides_thread")
+)
+
+
+async def get_run(connection: Connection, user_id: UserId, run_id: RunId) -> Run | None:
+    row = await _GET.row(connection, {"run_id": run_id, "user_id": user_id})
     return _run(row) if row else None
 
 
+_ONE: Final = "SELECT {run} FROM agent.runs WHERE id = :run_id AND user_id = :user_id"
+_GET = Statement("agent.get_run", _ONE.format(run=_RUN))
+
+
 async def list_runs(
-    connection: AsyncConnection,
+    connection: Connection,
     user_id: UserId,
     thread_id: ThreadId,
     *,
@@ -80,67 +94,108 @@ async def list_runs(
     before: int | None,
 ) -> Sequence[tuple[Run, int]]:
     """Newest first, each with its position. All statuses if `status` is None."""
-    statement = select(*_RUN, runs.c.position).where(runs.c.thread_id == thread_id, runs.c.user_id == user_id)
-    if status is not None:
-        statement = statement.where(runs.c.status == status)
-    if before is not None:
-        statement = statement.where(runs.c.position < before)
-    ordered = statement.order_by(runs.c.position.desc()).limit(limit)
-    return [(_run(row), row.position) for row in await connection.execute(ordered)]
+    statement = _LISTS[status is not None, before is not None]
+    parameters = {"user_id": user_id, "thread_id": thread_id, "status": status, "limit": limit, "before": before}
+    return [(_run(row), row["position"]) for row in await statement.rows(connection, parameters)]
 
 
-async def is_there(connection: AsyncConnection, run_id: RunId) -> bool:
+_LIST: Final = """
+    SELECT {run}, runs.position FROM agent.runs
+    WHERE thread_id = :thread_id AND user_id = :user_id {conditions}
+    ORDER BY position DESC LIMIT :limit
+"""
+_STATUS: Final = "AND status = :status"
+_BEFORE: Final = "AND position < :before"
+# By (with a status, with a position).
+_LISTS: Final = {
+    (False, False): Statement("agent.list_runs", _LIST.format(run=_RUN, conditions="")),
+    (False, True): Statement("agent.list_runs_before", _LIST.format(run=_RUN, conditions=_BEFORE)),
+    (True, False): Statement("agent.list_runs_by_status", _LIST.format(run=_RUN, conditions=_STATUS)),
+    (True, True): Statement(
+        "agent.list_runs_by_status_before", _LIST.format(run=_RUN, conditions=f"{_STATUS} {_BEFORE}")
+    ),
+}
+
+
+async def is_there(connection: Connection, run_id: RunId) -> bool:
     """Whether the run exists: False if its thread was deleted."""
-    return bool((await connection.execute(select(exists().where(runs.c.id == run_id)))).scalar_one())
+    return await _IS_THERE.row(connection, {"run_id": run_id}) is not None
 
 
-async def followed_run(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> FollowedRun | None:
-    # An expired lease has no owner: the former owner may no longer exist, and its address may belong to another.
-    held = (leases.c.run_id == runs.c.id) & (leases.c.expires_at > func.clock_timestamp())
-    statement = (
-        select(runs.c.thread_id, runs.c.status, runs.c.frames, leases.c.owner, leases.c.owner_address)
-        .select_from(runs.outerjoin(leases, held))
-        .where(runs.c.id == run_id, runs.c.user_id == user_id)
-    )
-    row = (await connection.execute(statement)).one_or_none()
+_IS_THERE = Statement("agent.is_run_there", "SELECT 1 FROM agent.runs WHERE id = :run_id")
+
+
+async def followed_run(connection: Connection, user_id: UserId, run_id: RunId) -> FollowedRun | None:
+    row = await _FOLLOWED.row(connection, {"run_id": run_id, "user_id": user_id})
     if row is None:
         return None
-    frames = None if row.frames is None else bytes(row.frames)
-    is_ended = RunStatus(row.status).is_ended
-    return FollowedRun(ThreadId(row.thread_id), is_ended, frames, row.owner, row.owner_address)
+    is_ended = RunStatus(row["status"]).is_ended
+    return FollowedRun(ThreadId(row["thread_id"]), is_ended, row["frames"], row["owner"], row["owner_address"])
 
 
-async def request_cancel(connection: AsyncConnection, user_id: UserId, run_ids: Sequence[RunId]) -> None:
+# An expired lease has no owner: the former owner may no longer exist, and its address may belong to another.
+_FOLLOWED = Statement(
+    "agent.followed_run",
+    """
+    SELECT runs.thread_id, runs.status, runs.frames, leases.owner, leases.owner_address
+    FROM agent.runs
+    LEFT JOIN agent.leases ON leases.run_id = runs.id AND leases.expires_at > clock_timestamp()
+    WHERE runs.id = :run_id AND runs.user_id = :user_id
+""",
+)
+
+
+async def request_cancel(connection: Connection, user_id: UserId, run_ids: Sequence[RunId]) -> None:
     """Marks the runs for cancellation. The replica that executes such a run, or claims it next, ends it."""
-    statement = update(runs).where(runs.c.id.in_(run_ids), runs.c.user_id == user_id, runs.c.status.in_(_UNENDED))
-    await connection.execute(statement.values(is_cancel_requested=True))
+    await _REQUEST_CANCEL.count(connection, {"user_id": user_id, "run_ids": list(run_ids)})
 
 
-async def lock_unended_before(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> Sequence[Run]:
+_REQUEST_CANCEL = Statement(
+    "agent.request_cancel",
+    """
+    UPDATE agent.runs SET is_cancel_requested = true
+    WHERE id = ANY(:run_ids) AND user_id = :user_id AND status IN ('pending', 'running')
+""",
+)
+
+
+async def lock_unended_before(connection: Connection, user_id: UserId, run_id: RunId) -> Sequence[Run]:
     """The unended runs before this one on its thread, oldest first. They cannot end before this transaction does.
 
     Locks only rows of runs, oldest first, as every transaction does that locks several.
     """
-    mine = select(runs.c.thread_id, runs.c.position).where(runs.c.id == run_id, runs.c.user_id == user_id).subquery()
-    statement = (
-        select(*_RUN)
-        .join(mine, (runs.c.thread_id == mine.c.thread_id) & (runs.c.position < mine.c.position))
-        .where(runs.c.status.in_(_UNENDED))
-        .order_by(runs.c.position)
-        .with_for_update(of=runs)
-    )
-    return [_run(row) for row in await connection.execute(statement)]
+    rows = await _LOCK_UNENDED_BEFORE.rows(connection, {"run_id": run_id, "user_id": user_id})
+    return [_run(row) for row in rows]
 
 
-async def cancel_unclaimed(connection: AsyncConnection, user_id: UserId, run_id: RunId, *, frames: bytes) -> bool:
+_UNENDED_BEFORE: Final = """
+    SELECT {run}
+    FROM agent.runs
+    JOIN (SELECT thread_id, position FROM agent.runs WHERE id = :run_id AND user_id = :user_id) mine
+      ON runs.thread_id = mine.thread_id AND runs.position < mine.position
+    WHERE runs.status IN ('pending', 'running')
+    ORDER BY runs.position
+    FOR UPDATE OF runs
+"""
+_LOCK_UNENDED_BEFORE = Statement("agent.lock_unended_before", _UNENDED_BEFORE.format(run=_RUN))
+
+
+async def cancel_unclaimed(connection: Connection, user_id: UserId, run_id: RunId, *, frames: bytes) -> bool:
     """Ends a run that was never claimed, as its first attempt. False if it has been claimed."""
-    unclaimed = (runs.c.user_id == user_id, runs.c.status == RunStatus.PENDING, runs.c.attempt == 0)
-    statement = update(runs).where(runs.c.id == run_id, *unclaimed)
-    ended = statement.values(status=RunStatus.CANCELLED, attempt=1, ended_at=func.clock_timestamp(), frames=frames)
-    return (await connection.execute(ended)).rowcount == 1
+    parameters = {"run_id": run_id, "user_id": user_id, "frames": frames}
+    return await _CANCEL_UNCLAIMED.count(connection, parameters) == 1
 
 
-async def end_run(connection: AsyncConnection, claim: Claim, outcome: Outcome, frames: bytes) -> bool:
+_CANCEL_UNCLAIMED = Statement(
+    "agent.cancel_unclaimed",
+    """
+    UPDATE agent.runs SET status = 'cancelled', attempt = 1, ended_at = clock_timestamp(), frames = :frames
+    WHERE id = :run_id AND user_id = :user_id AND status = 'pending' AND attempt = 0
+""",
+)
+
+
+async def end_run(connection: Connection, claim: Claim, outcome: Outcome, frames: bytes) -> bool:
     """Stores the end and the answer, if any, and updates the thread, which is locked after the run.
 
     False, and nothing is stored, if the run was deleted or is in another attempt.
@@ -192,7 +247,7 @@ _END_RUN = Statement(
 
 
 async def input_and_frames(
-    connection: AsyncConnection, user_id: UserId, run_id: RunId
+    connection: Connection, user_id: UserId, run_id: RunId
 ) -> tuple[str, str, str, bytes | None] | None:
     """A succeeded run's input, answer, model and frames; None if the run was deleted."""
     row = await _INPUT_AND_FRAMES.row(connection, {"run_id": run_id, "user_id": user_id})
@@ -211,24 +266,26 @@ _INPUT_AND_FRAMES = Statement(
 )
 
 
-def _run(row: Row[Any]) -> Run:
-    usage = None if row.input_tokens is None else Usage(row.input_tokens, row.output_tokens, row.cost_micro_usd)
+def _run(row: Record) -> Run:
+    usage = (
+        None if row["input_tokens"] is None else Usage(row["input_tokens"], row["output_tokens"], row["cost_micro_usd"])
+    )
     error = (
         None
-        if row.error_reason is None
-        else RunError(row.error_reason, row.error_detail, is_retryable=row.error_is_retryable)
+        if row["error_reason"] is None
+        else RunError(row["error_reason"], row["error_detail"], is_retryable=row["error_is_retryable"])
     )
     return Run(
-        id=RunId(row.id),
-        thread_id=ThreadId(row.thread_id),
-        status=RunStatus(row.status),
-        attempt=row.attempt,
-        model=row.model or "",
-        created_at=row.created_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
+        id=RunId(row["id"]),
+        thread_id=ThreadId(row["thread_id"]),
+        status=RunStatus(row["status"]),
+        attempt=row["attempt"],
+        model=row["model"] or "",
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
         usage=usage,
         error=error,
-        metadata=row.metadata,
-        finish_reason=row.finish_reason,
+        metadata=row["metadata"],
+        finish_reason=row["finish_reason"],
     )

@@ -7,10 +7,9 @@ from mesh_common.database.statements import Statement, to_json
 from mesh_common.ids import ThreadId, new_id
 from mesh_common.process.telemetry import carried_context
 from mesh_common.subject import Subject
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim, RunInput
-from mesh_agent.store import history
+from mesh_agent.store import Connection, history
 from mesh_agent.store.claims import Owner
 
 
@@ -35,7 +34,7 @@ class InsertedRun:
 
 
 async def insert_run(
-    connection: AsyncConnection,
+    connection: Connection,
     subject: Subject,
     thread_id: ThreadId,
     run: RunInput,

@@ -2,33 +2,23 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Final
 from uuid import UUID
 
+from asyncpg import Record
 from mesh_common.database.statements import Statement, to_json
 from mesh_common.ids import RunId, ThreadId, UserId
-from sqlalchemy import Row, delete, func, select, text, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Message, Metadata, Role, Thread
+from mesh_agent.store import Connection
 from mesh_agent.store.checkpoints import forget_thread
-from mesh_agent.tables import leases, messages, threads
 
-_THREAD = (threads.c.id, threads.c.title, threads.c.metadata, threads.c.created_at, threads.c.updated_at)
-_MESSAGE = (
-    messages.c.id,
-    messages.c.role,
-    messages.c.content,
-    messages.c.created_at,
-    messages.c.run_id,
-    messages.c.is_partial,
-    messages.c.position,
-    messages.c.part,
-)
+_THREAD: Final = "id, title, metadata, created_at, updated_at"
+_MESSAGE: Final = "id, role, content, created_at, run_id, is_partial, position, part"
 
 
 async def insert_thread(
-    connection: AsyncConnection,
+    connection: Connection,
     user_id: UserId,
     thread_id: ThreadId,
     *,
@@ -61,22 +51,25 @@ _INSERT_THREAD = Statement(
 )
 
 
-async def thread_by_key(connection: AsyncConnection, user_id: UserId, key: str) -> tuple[Thread, bytes] | None:
+async def thread_by_key(connection: Connection, user_id: UserId, key: str) -> tuple[Thread, bytes] | None:
     """The thread created with an idempotency key, and the hash of the request that created it."""
-    statement = select(*_THREAD, threads.c.request_hash).where(
-        threads.c.user_id == user_id, threads.c.idempotency_key == key
-    )
-    row = (await connection.execute(statement)).one_or_none()
-    return (_thread(row), bytes(row.request_hash)) if row else None
+    row = await _BY_KEY.row(connection, {"user_id": user_id, "key": key})
+    return (_thread(row), row["request_hash"]) if row else None
 
 
-async def get_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> Thread | None:
-    statement = select(*_THREAD).where(threads.c.id == thread_id, threads.c.user_id == user_id)
-    row = (await connection.execute(statement)).one_or_none()
+async def get_thread(connection: Connection, user_id: UserId, thread_id: ThreadId) -> Thread | None:
+    row = await _GET.row(connection, {"thread_id": thread_id, "user_id": user_id})
     return _thread(row) if row else None
 
 
-async def lock_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> bool:
+_ONE: Final = "SELECT {columns} FROM agent.threads WHERE user_id = :user_id AND {condition}"
+_BY_KEY = Statement(
+    "agent.thread_by_key", _ONE.format(columns=f"{_THREAD}, request_hash", condition="idempotency_key = :key")
+)
+_GET = Statement("agent.get_thread", _ONE.format(columns=_THREAD, condition="id = :thread_id"))
+
+
+async def lock_thread(connection: Connection, user_id: UserId, thread_id: ThreadId) -> bool:
     """Whether the user has the thread. Other starts on it wait until this transaction ends."""
     mine = {"thread_id": thread_id, "user_id": user_id}
     return await _LOCK_THREAD.row(connection, mine) is not None
@@ -89,79 +82,130 @@ _LOCK_THREAD = Statement(
 
 
 async def list_threads(
-    connection: AsyncConnection, user_id: UserId, *, limit: int, after: tuple[datetime, UUID] | None, query: str | None
+    connection: Connection, user_id: UserId, *, limit: int, after: tuple[datetime, UUID] | None, query: str | None
 ) -> Sequence[Thread]:
     """Last used first. `query` selects those whose title contains it, ignoring case."""
-    statement = select(*_THREAD).where(threads.c.user_id == user_id)
-    if after:
-        statement = statement.where(tuple_(threads.c.updated_at, threads.c.id) < after)
-    if query:
-        statement = statement.where(threads.c.title.icontains(query, autoescape=True))
-    ordered = statement.order_by(threads.c.updated_at.desc(), threads.c.id.desc()).limit(limit)
-    return [_thread(row) for row in await connection.execute(ordered)]
+    updated_at, id_ = after or (None, None)
+    parameters = {
+        "user_id": user_id,
+        "limit": limit,
+        "updated_at": updated_at,
+        "id": id_,
+        "query": _escaped(query or ""),
+    }
+    statement = _LISTS[bool(after), bool(query)]
+    return [_thread(row) for row in await statement.rows(connection, parameters)]
+
+
+def _escaped(query: str) -> str:
+    """For LIKE with the escape character `/`."""
+    return query.replace("/", "//").replace("%", "/%").replace("_", "/_")
+
+
+_LIST: Final = """
+    SELECT {thread} FROM agent.threads
+    WHERE user_id = :user_id {conditions}
+    ORDER BY updated_at DESC, id DESC LIMIT :limit
+"""
+_AFTER: Final = "AND (updated_at, id) < (:updated_at, :id)"
+_MATCHING: Final = "AND lower(title) LIKE '%' || lower(:query::text) || '%' ESCAPE '/'"
+# By (with a position, with a query).
+_LISTS: Final = {
+    (False, False): Statement("agent.list_threads", _LIST.format(thread=_THREAD, conditions="")),
+    (True, False): Statement("agent.list_threads_after", _LIST.format(thread=_THREAD, conditions=_AFTER)),
+    (False, True): Statement("agent.list_threads_matching", _LIST.format(thread=_THREAD, conditions=_MATCHING)),
+    (True, True): Statement(
+        "agent.list_threads_matching_after", _LIST.format(thread=_THREAD, conditions=f"{_AFTER} {_MATCHING}")
+    ),
+}
 
 
 async def update_thread(
-    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, title: str | None, metadata: Metadata | None
+    connection: Connection, user_id: UserId, thread_id: ThreadId, *, title: str | None, metadata: Metadata | None
 ) -> Thread | None:
-    values: dict[str, Any] = {"updated_at": func.clock_timestamp()}
-    if title is not None:
-        values["title"] = title
-    if metadata is not None:
-        values["metadata"] = metadata
-    statement = (
-        update(threads)
-        .where(threads.c.id == thread_id, threads.c.user_id == user_id)
-        .values(values)
-        .returning(*_THREAD)
-    )
-    row = (await connection.execute(statement)).one_or_none()
+    """Keeps the title or the metadata if it is None."""
+    parameters = {
+        "thread_id": thread_id,
+        "user_id": user_id,
+        "title": title,
+        "metadata": None if metadata is None else to_json(metadata),
+    }
+    row = await _UPDATE.row(connection, parameters)
     return _thread(row) if row else None
 
 
-async def delete_thread(connection: AsyncConnection, user_id: UserId, thread_id: ThreadId) -> dict[RunId, str] | None:
+_UPDATED: Final = """
+    UPDATE agent.threads SET
+        title = coalesce(:title, title), metadata = coalesce(:metadata, metadata), updated_at = clock_timestamp()
+    WHERE id = :thread_id AND user_id = :user_id
+    RETURNING {thread}
+"""
+_UPDATE = Statement("agent.update_thread", _UPDATED.format(thread=_THREAD))
+
+
+async def delete_thread(connection: Connection, user_id: UserId, thread_id: ThreadId) -> dict[RunId, str] | None:
     """Deletes the thread with its messages, runs, leases, checkpoints and jobs. Returns the addresses of its runs'
     owners; None if the user has no such thread.
 
     Locks rows in the same order as the end of a run (run, thread, lease), so that the two cannot deadlock.
     """
-    await connection.execute(_LOCK_UNENDED, {"thread_id": thread_id})
+    thread = {"thread_id": thread_id}
+    await _LOCK_UNENDED.rows(connection, thread)
     if not await lock_thread(connection, user_id, thread_id):
         return None
     # Lock again, for runs that were added meanwhile. From here on no run is added, and none of these is claimed or
     # stores anything.
-    await connection.execute(_LOCK_UNENDED, {"thread_id": thread_id})
-    owned = select(leases.c.run_id, leases.c.owner_address).where(leases.c.thread_id == thread_id).with_for_update()
-    owners = {RunId(row.run_id): row.owner_address for row in await connection.execute(owned)}
+    await _LOCK_UNENDED.rows(connection, thread)
+    owners = {RunId(row["run_id"]): row["owner_address"] for row in await _LOCK_OWNERS.rows(connection, thread)}
     await forget_thread(connection, thread_id)
-    await connection.execute(_DELETE_OUTBOX, {"thread_id": str(thread_id)})
-    await connection.execute(delete(threads).where(threads.c.id == thread_id, threads.c.user_id == user_id))
+    await _DELETE_OUTBOX.count(connection, {"thread_id": str(thread_id)})
+    await _DELETE.count(connection, {"thread_id": thread_id, "user_id": user_id})
     return owners
 
 
-_LOCK_UNENDED = text("""
+_LOCK_UNENDED = Statement(
+    "agent.lock_unended",
+    """
     SELECT id FROM agent.runs WHERE thread_id = :thread_id AND status IN ('pending', 'running')
     ORDER BY position FOR UPDATE
-""")
+""",
+)
+_LOCK_OWNERS = Statement(
+    "agent.lock_owners", "SELECT run_id, owner_address FROM agent.leases WHERE thread_id = :thread_id FOR UPDATE"
+)
 # Usage is billed even if the thread is deleted. Jobs that would remember or judge it are deleted.
-_DELETE_OUTBOX = text("""
-    DELETE FROM agent.outbox WHERE kind <> 'record_usage' AND payload ->> 'thread_id' = :thread_id
-""")
+_DELETE_OUTBOX = Statement(
+    "agent.delete_outbox",
+    "DELETE FROM agent.outbox WHERE kind <> 'record_usage' AND payload ->> 'thread_id' = :thread_id",
+)
+_DELETE = Statement("agent.delete_thread", "DELETE FROM agent.threads WHERE id = :thread_id AND user_id = :user_id")
 
 
 async def list_messages(
-    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, limit: int, after: tuple[int, int] | None
+    connection: Connection, user_id: UserId, thread_id: ThreadId, *, limit: int, after: tuple[int, int] | None
 ) -> Sequence[tuple[Message, tuple[int, int]]]:
     """Oldest first, each with its (run's position, part), to pass as `after` for the next page."""
-    statement = select(*_MESSAGE).where(messages.c.thread_id == thread_id, messages.c.user_id == user_id)
-    if after:
-        statement = statement.where(tuple_(messages.c.position, messages.c.part) > after)
-    ordered = statement.order_by(messages.c.position, messages.c.part).limit(limit)
-    return [(_message(row), (row.position, row.part)) for row in await connection.execute(ordered)]
+    position, part = after or (None, None)
+    parameters = {"user_id": user_id, "thread_id": thread_id, "limit": limit, "position": position, "part": part}
+    statement = _MESSAGES_AFTER if after else _MESSAGES
+    rows = await statement.rows(connection, parameters)
+    return [(_message(row), (row["position"], row["part"])) for row in rows]
+
+
+_LIST_MESSAGES: Final = """
+    SELECT {message} FROM agent.messages
+    WHERE thread_id = :thread_id AND user_id = :user_id {condition}
+    ORDER BY position, part LIMIT :limit
+"""
+_MESSAGES = Statement("agent.list_messages", _LIST_MESSAGES.format(message=_MESSAGE, condition=""))
+_MESSAGES_AFTER = Statement(
+    "agent.list_messages_after",
+    _LIST_MESSAGES.format(message=_MESSAGE, condition="AND (position, part) > (:position, :part)"),
+)
 
 
 async def messages_to_remember(
-    connection: AsyncConnection, user_id: UserId, thread_id: ThreadId, *, limit: int
+    connection: Connection, user_id: UserId, thread_id: ThreadId, *, limit: int
 ) -> Sequence[tuple[Message, int]]:
     """Messages of succeeded runs that were not yet sent to memory, oldest first, each with its run's position."""
     parameters = {"user_id": user_id, "thread_id": thread_id, "limit": limit}
@@ -183,7 +227,7 @@ TO_REMEMBER = Statement(
 )
 
 
-async def set_remembered(connection: AsyncConnection, thread_id: ThreadId, position: int) -> None:
+async def set_remembered(connection: Connection, thread_id: ThreadId, position: int) -> None:
     await _SET_REMEMBERED.count(connection, {"thread_id": thread_id, "position": position})
 
 
@@ -196,17 +240,22 @@ _SET_REMEMBERED = Statement(
 )
 
 
-async def assistant_message(connection: AsyncConnection, user_id: UserId, run_id: RunId) -> Message | None:
-    statement = select(*_MESSAGE).where(
-        messages.c.run_id == run_id, messages.c.user_id == user_id, messages.c.role == Role.ASSISTANT
-    )
-    row = (await connection.execute(statement)).one_or_none()
+async def assistant_message(connection: Connection, user_id: UserId, run_id: RunId) -> Message | None:
+    row = await _ASSISTANT_MESSAGE.row(connection, {"run_id": run_id, "user_id": user_id})
     return _message(row) if row else None
 
 
-def _thread(row: Row[Any]) -> Thread:
-    return Thread(ThreadId(row.id), row.title, row.metadata, row.created_at, row.updated_at)
+_ANSWER: Final = """
+    SELECT {message} FROM agent.messages WHERE run_id = :run_id AND user_id = :user_id AND role = 'assistant'
+"""
+_ASSISTANT_MESSAGE = Statement("agent.assistant_message", _ANSWER.format(message=_MESSAGE))
 
 
-def _message(row: Row[Any]) -> Message:
-    return Message(row.id, Role(row.role), row.content, row.created_at, RunId(row.run_id), row.is_partial)
+def _thread(row: Record) -> Thread:
+    return Thread(ThreadId(row["id"]), row["title"], row["metadata"], row["created_at"], row["updated_at"])
+
+
+def _message(row: Record) -> Message:
+    return Message(
+        row["id"], Role(row["role"]), row["content"], row["created_at"], RunId(row["run_id"]), row["is_partial"]
+    )

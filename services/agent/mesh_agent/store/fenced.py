@@ -1,0 +1,58 @@
+"""SQL of a transaction that writes checkpoints, besides the checkpoints: it locks the lease and compares the fencing
+number, and records a call that may run only once (docs/adr/0011).
+
+These statements run on psycopg, because langgraph-checkpoint-postgres does. All others of the store run on asyncpg.
+"""
+
+from typing import Any, Final
+
+import psycopg
+from mesh_common.ids import RunId
+
+from mesh_agent.domain import Claim
+
+type CheckpointConnection = psycopg.AsyncConnection[Any]
+
+
+async def share_run(connection: CheckpointConnection, run_id: RunId) -> None:
+    """Keeps the run from being deleted until this transaction ends."""
+    await connection.execute(_SHARE, {"run_id": run_id})
+
+
+_SHARE: Final = "SELECT 1 FROM agent.runs WHERE id = %(run_id)s FOR KEY SHARE"
+
+
+async def forget_lost_attempts(connection: CheckpointConnection, claim: Claim) -> None:
+    """Resets the count of lost attempts: a new safe point shows that the run makes progress."""
+    await connection.execute(_FORGET_LOST, {"run_id": claim.run_id, "attempt": claim.attempt})
+
+
+_FORGET_LOST: Final = "UPDATE agent.runs SET lost_attempts = 0 WHERE id = %(run_id)s AND attempt = %(attempt)s"
+
+
+async def lock_lease(connection: CheckpointConnection, claim: Claim) -> bool:
+    """Whether the claim still holds. If so, nobody can take it over before this transaction ends (fencing)."""
+    cursor = await connection.execute(_LOCK_LEASE, {"thread_id": claim.thread_id})
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0] == claim.fence)
+
+
+_LOCK_LEASE: Final = "SELECT fence FROM agent.leases WHERE thread_id = %(thread_id)s FOR UPDATE"
+
+
+async def begin_call(connection: CheckpointConnection, claim: Claim, call_key: str) -> bool:
+    """Records that this attempt begins a call. False if an earlier attempt has begun it.
+
+    Repeating it in the same attempt returns True again: if the reply to a commit is lost, the transaction is repeated.
+    """
+    parameters = {"run_id": claim.run_id, "call_key": call_key, "user_id": claim.user_id, "fence": claim.fence}
+    cursor = await connection.execute(_BEGIN, parameters)
+    return await cursor.fetchone() is not None
+
+
+_BEGIN: Final = """
+    INSERT INTO agent.once_calls AS c (run_id, call_key, user_id, fence)
+    VALUES (%(run_id)s, %(call_key)s, %(user_id)s, %(fence)s)
+    ON CONFLICT (run_id, call_key) DO UPDATE SET fence = excluded.fence WHERE c.fence = excluded.fence
+    RETURNING 1
+"""
