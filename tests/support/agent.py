@@ -11,12 +11,13 @@ import pytest
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh_agent.bootstrap import open_agent, open_neighbours
 from mesh_agent.settings import AgentSettings
-from mesh_common.database.postgres import Database, with_driver
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_engine
 from mesh_common.grpc.client import ServiceCalls, open_channel
 from mesh_common.grpc.service import Drain
 from mesh_common.ids import UserId, new_id
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from support.mesh import TestMesh
 from support.net import free_port
@@ -190,7 +191,7 @@ async def running_agent(test_mesh: TestMesh, settings: AgentSettings, **fakes: o
 @asynccontextmanager
 async def owner_connection(mesh: TestMesh) -> AsyncIterator[AsyncConnection]:
     """One transaction as the schema's owner, for changes that no service may make."""
-    engine = create_async_engine(with_driver(mesh.database_url("agent", "owner"), "psycopg"))
+    engine = open_engine(mesh.database_url("agent", "owner"), {})
     async with engine.begin() as connection:
         yield connection
     await engine.dispose()

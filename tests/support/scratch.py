@@ -7,7 +7,8 @@ from typing import Any
 
 from mesh_admin.bootstrap_db import BootstrapSettings, bootstrap
 from mesh_admin.secrets import SecretSet
-from mesh_common.database.postgres import Database, Driver, open_database
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_common.jobs.table import job_table
 from mesh_common.process.settings import GrpcSettings
 from mesh_dev.postgres import EmbeddedPostgres
@@ -91,8 +92,6 @@ def settings_for(test_mesh: TestMesh, database: str, **changes: Any) -> GrpcSett
 
 
 @asynccontextmanager
-async def open_scratch(
-    test_mesh: TestMesh, database: str, driver: Driver = "asyncpg", **changes: Any
-) -> AsyncIterator[Database]:
-    async with open_database(settings_for(test_mesh, database, **changes), schema=SCHEMA, driver=driver) as opened:
+async def open_scratch(test_mesh: TestMesh, database: str, **changes: Any) -> AsyncIterator[Database]:
+    async with open_database(settings_for(test_mesh, database, **changes), schema=SCHEMA) as opened:
         yield opened

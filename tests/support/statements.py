@@ -1,14 +1,14 @@
 """Counts the statements that a user's requests and runs send to the database, in the process that sends them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import asyncpg
+import pytest
 from mesh_common import caller
+from mesh_common.database.asyncpg_pool import AsyncpgPool
 from mesh_common.ids import UserId
-from sqlalchemy import Connection, Engine, Pool, event
 
 type Note = Callable[[str], None]
 
@@ -21,10 +21,7 @@ class Counted:
 
 @contextmanager
 def counted(user_id: UserId) -> Iterator[Counted]:
-    """Counts what requests and runs of this user send, without the outbox and without the process's loops.
-
-    SQLAlchemy reports statements that go through it, asyncpg those that bypass it.
-    """
+    """Counts what requests and runs of this user send, without the outbox and without the process's loops."""
     counts = Counted()
 
     def note(statement: str) -> None:
@@ -41,37 +38,30 @@ def counted(user_id: UserId) -> Iterator[Counted]:
         else:
             counts.statements.append(" ".join(statement.split())[:80])
 
-    with ExitStack() as stack:
-        for target, name, hear in (*_through_sqlalchemy(note), *_past_it(note)):
-            event.listen(target, name, hear)
-            stack.callback(event.remove, target, name, hear)
+    with _heard_by(note):
         yield counts
 
 
-def _through_sqlalchemy(note: Note) -> Iterator[tuple[Any, str, Any]]:
-    def on_statement(_c: object, _cursor: object, statement: str, _p: object, _ctx: object, _many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's
-        note(statement)
+@contextmanager
+def _heard_by(note: Note) -> Iterator[None]:
+    """Statements on the pools of asyncpg. Checkpoints, which psycopg writes, are not counted."""
 
-    def on_commit(_: Connection) -> None:
-        note("COMMIT")
-
-    yield Engine, "before_cursor_execute", on_statement
-    yield Engine, "commit", on_commit
-
-
-def _past_it(note: Note) -> Iterator[tuple[Any, str, Any]]:
     def on_query(query: asyncpg.connection.LoggedQuery) -> None:
         note(query.query)
 
-    def on_checkout(dbapi_connection: Any, _record: object, _proxy: object) -> None:
-        driver = dbapi_connection.driver_connection
-        if isinstance(driver, asyncpg.Connection):
-            driver.add_query_logger(on_query)
+    take, release = AsyncpgPool.take, AsyncpgPool.release
 
-    def on_checkin(dbapi_connection: Any, _record: object) -> None:
-        driver = dbapi_connection and dbapi_connection.driver_connection
-        if isinstance(driver, asyncpg.Connection) and not driver.is_closed():
-            driver.remove_query_logger(on_query)
+    async def take_and_hear(pool: AsyncpgPool) -> asyncpg.Connection:
+        connection = await take(pool)
+        connection.add_query_logger(on_query)
+        return connection
 
-    yield Pool, "checkout", on_checkout
-    yield Pool, "checkin", on_checkin
+    async def release_unheard(pool: AsyncpgPool, connection: asyncpg.Connection, error: BaseException | None) -> None:
+        if not connection.is_closed():
+            connection.remove_query_logger(on_query)
+        await release(pool, connection, error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AsyncpgPool, "take", take_and_hear)
+        patch.setattr(AsyncpgPool, "release", release_unheard)
+        yield

@@ -17,7 +17,9 @@ from mesh.auth.v1 import auth_pb2_grpc
 from mesh.eval.v1 import eval_pb2_grpc
 from mesh.memory.v1 import memory_pb2_grpc
 from mesh_common.clock import Clock, SystemClock
-from mesh_common.database.postgres import Database, Pool, open_database
+from mesh_common.database.asyncpg_pool import open_database
+from mesh_common.database.listener import Listener
+from mesh_common.database.pool import Pool
 from mesh_common.database.revisions import newest_revision
 from mesh_common.grpc.client import ServiceCalls, open_channel
 from mesh_common.grpc.edges import ServiceName
@@ -42,7 +44,6 @@ from mesh_agent.execution.attempt import AttemptParts
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.execution.executor import Executor, ExecutorLimits
 from mesh_agent.execution.load import CpuShare
-from mesh_agent.execution.pending_listener import PendingListener
 from mesh_agent.execution.run_task import RunContext, RunTask
 from mesh_agent.graph.loop import AgentLoop
 from mesh_agent.kept_plans import KeptPlans
@@ -55,7 +56,9 @@ from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, Us
 from mesh_agent.prompts import default_instructions
 from mesh_agent.servicer import AgentServicer
 from mesh_agent.settings import AgentSettings, ModelSettings
-from mesh_agent.store.claims import Owner
+from mesh_agent.store import Database
+from mesh_agent.store.checkpoint_database import CheckpointDatabase, open_checkpoint_database
+from mesh_agent.store.claims import CHANNEL, Owner
 from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.http_tool import http_tool
@@ -130,11 +133,8 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
             open_database(settings, schema="agent", pool=Pool.share_of(settings, "main", 1 - _CHECKPOINTS_POOL_SHARE))
         )
         checkpoints = await stack.enter_async_context(
-            open_database(
-                settings,
-                schema="agent",
-                driver="psycopg",
-                pool=Pool.share_of(settings, "checkpoints", _CHECKPOINTS_POOL_SHARE),
+            open_checkpoint_database(
+                settings, schema="agent", pool=Pool.share_of(settings, "checkpoints", _CHECKPOINTS_POOL_SHARE)
             )
         )
         leases = await stack.enter_async_context(open_database(settings, schema="agent", pool=LEASES_POOL))
@@ -153,7 +153,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
             max_attempts=1_000,
         )
         executor.after_end = worker.wake
-        listener = PendingListener(settings.database_url.get_secret_value(), executor.wake)
+        listener = Listener(settings.database_url.get_secret_value(), CHANNEL, executor.wake)
         retention = Retention(database, settings.keep_events_s, settings.retention_interval_s)
         shared = _shared_streams(settings, executor.owner.address)
         servicer = _servicer(settings, database, executor, parts, neighbours.peers, shared)
@@ -175,7 +175,11 @@ async def _drain(shared: SharedStreams[SharedEvents], executor: Executor, drain_
 
 
 async def _run_parts(
-    stack: AsyncExitStack, settings: AgentSettings, database: Database, checkpoints: Database, neighbours: Neighbours
+    stack: AsyncExitStack,
+    settings: AgentSettings,
+    database: Database,
+    checkpoints: CheckpointDatabase,
+    neighbours: Neighbours,
 ) -> AttemptParts:
     clock = SystemClock()
     timeout = aiohttp.ClientTimeout(

@@ -10,9 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any
 
-import psycopg
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -24,13 +23,11 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from mesh_common.database.postgres import Database
-from mesh_common.database.unit_of_work import database_away
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_agent.domain import Claim
 from mesh_agent.events.log import LeaseLostError
 from mesh_agent.lease import while_lease_holds
+from mesh_agent.store.checkpoint_database import CheckpointConnection, CheckpointDatabase
 from mesh_agent.store.fenced import begin_call, forget_lost_attempts, lock_lease, share_run
 
 # Only LangChain's own messages and plain values: stored data can never name a class to construct.
@@ -38,16 +35,6 @@ _STRICT = JsonPlusSerializer(allowed_msgpack_modules=None)
 
 FENCE = "mesh_fence"
 """Key of the fencing number in a graph's `configurable`."""
-
-# As in the unit of work: the database is unavailable, or the next migration has not been applied yet.
-_UNAVAILABLE: Final = (
-    psycopg.InterfaceError,
-    psycopg.OperationalError,
-    psycopg.errors.IdleInTransactionSessionTimeout,
-    psycopg.errors.InvalidSchemaName,
-    psycopg.errors.UndefinedColumn,
-    psycopg.errors.UndefinedTable,
-)
 
 _Write = Callable[[AsyncPostgresSaver], Any]
 
@@ -58,7 +45,7 @@ class RunCheckpoints:
 
     claim: Claim
     holds_lease: Callable[[], bool]
-    database: Database
+    database: CheckpointDatabase
     waiting: list[_Write] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     has_written: bool = False
@@ -88,7 +75,7 @@ class RunCheckpoints:
             return may_begin
 
     async def _write(self, writes: Sequence[_Write], once_key: str | None) -> bool:
-        async with self.database.as_subject(self.claim.subject) as unit, _psycopg_of(unit) as connection:
+        async with self.database.as_subject(self.claim.subject) as connection:
             # Lock the run's row before the lease's, as everywhere: inserting the record of a call locks the run through
             # its foreign key.
             if once_key is not None:
@@ -97,7 +84,7 @@ class RunCheckpoints:
                 await forget_lost_attempts(connection, self.claim)
             if not await lock_lease(connection, self.claim):
                 raise LeaseLostError
-            saver = AsyncPostgresSaver(connection, serde=_STRICT)
+            saver = _saver_on(connection)
             for write in writes:
                 await write(saver)
             return once_key is None or await begin_call(connection, self.claim, once_key)
@@ -110,7 +97,7 @@ class BufferedSaver(BaseCheckpointSaver[str]):
     one starts.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: CheckpointDatabase) -> None:
         super().__init__(serde=_STRICT)
         self._database = database
         self._open: dict[int, RunCheckpoints] = {}
@@ -132,8 +119,8 @@ class BufferedSaver(BaseCheckpointSaver[str]):
         claim = self._checkpoints(config).claim
         if claim.opens_execution:
             return None
-        async with self._database.as_subject(claim.subject) as unit, _psycopg_of(unit) as connection:
-            return await AsyncPostgresSaver(connection, serde=_STRICT).aget_tuple(config)
+        async with self._database.as_subject(claim.subject) as connection:
+            return await _saver_on(connection).aget_tuple(config)
 
     async def aput(
         self,
@@ -170,18 +157,8 @@ class BufferedSaver(BaseCheckpointSaver[str]):
         return self._open[config["configurable"][FENCE]]
 
 
-@asynccontextmanager
-async def _psycopg_of(connection: AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    """psycopg's connection under the unit of work's.
-
-    Raises Unavailable itself: the saver and `store.fenced` call psycopg directly, and the unit of work translates only
-    SQLAlchemy's and asyncpg's errors.
-    """
-    raw = await connection.get_raw_connection()
-    try:
-        yield cast("psycopg.AsyncConnection[Any]", raw.driver_connection)
-    except _UNAVAILABLE as error:
-        raise database_away() from error
+def _saver_on(connection: CheckpointConnection) -> AsyncPostgresSaver:
+    return AsyncPostgresSaver(connection, serde=_STRICT)
 
 
 def _is_tool_result(value: Any) -> bool:

@@ -12,13 +12,12 @@ from typing import Final
 
 import structlog
 from mesh_common.clock import Clock
-from mesh_common.database.postgres import Database
 
 from mesh_agent.domain import Claim, Entitlements
 from mesh_agent.plans.plan import RunPlan
 from mesh_agent.plans.resolve import narrowed, resolved
 from mesh_agent.plans.stored import StoredPlan, loaded, stored
-from mesh_agent.store import plans
+from mesh_agent.store import Database, plans
 
 log = structlog.get_logger()
 

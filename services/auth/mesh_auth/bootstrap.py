@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from mesh_common.clock import Clock, SystemClock
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database
 from mesh_common.database.revisions import newest_revision
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_common.grpc.health import ReadinessCheck
 from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
 from mesh_common.jwt import SigningKey

@@ -8,8 +8,9 @@ from typing import Final
 import httpx
 from mesh.eval.v1 import eval_pb2, eval_pb2_grpc
 from mesh_common.clock import SystemClock
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database
 from mesh_common.database.revisions import newest_revision
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
 
 from mesh_eval.judges import load_judges

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
 from mesh_agent.bootstrap import MIGRATIONS
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_database
 from simulator.server import open_simulator
 from simulator.settings import SimulatorSettings
 from support.agent import AgentUnderTest, agent_settings, running_agent

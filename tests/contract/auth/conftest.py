@@ -6,7 +6,7 @@ import pytest
 from fakes.auth.store import InMemoryAuthDatabase
 from mesh_auth.ports import AuthDatabase
 from mesh_auth.store.accounts import PostgresAuthDatabase
-from mesh_common.database.postgres import open_database
+from mesh_common.database.sqlalchemy_engine import open_database
 from support.auth import settings_for
 from support.mesh import TestMesh
 

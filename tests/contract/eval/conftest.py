@@ -2,7 +2,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fakes.eval.store import FakeUnitOfWork
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_eval.ports import UnitOfWork
 from mesh_eval.store import PostgresUnitOfWork
 from support.eval import eval_settings

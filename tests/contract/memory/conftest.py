@@ -2,7 +2,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fakes.memory.store import FakeUnitOfWork
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_common.jobs.queue import JobQueue
 from mesh_memory.ports import UnitOfWork
 from mesh_memory.store import PostgresUnitOfWork

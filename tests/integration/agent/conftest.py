@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
-from mesh_common.database.postgres import Database, open_database
+from mesh_agent.store.checkpoint_database import CheckpointDatabase, open_checkpoint_database
+from mesh_common.database.pool import Pool
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_dev.postgres import EmbeddedPostgres
 from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, owner_connection, running_agent
@@ -81,16 +84,17 @@ async def agent_database(agent: AgentUnderTest) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(scope="session")
-async def agent_checkpoints(agent: AgentUnderTest) -> AsyncIterator[Database]:
+async def agent_checkpoints(agent: AgentUnderTest) -> AsyncIterator[CheckpointDatabase]:
     """The same database, opened as the agent opens it for checkpoints."""
-    async with open_database(agent.settings, schema="agent", driver="psycopg") as database:
+    async with open_checkpoint_database(agent.settings, schema="agent", pool=Pool("checkpoints", size=2)) as database:
         yield database
 
 
 @pytest.fixture
-async def own_checkpoints(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Database]:
+async def own_checkpoints(own_mesh: TestMesh, model_url: str) -> AsyncIterator[CheckpointDatabase]:
     """The same database, opened as the agent opens it for checkpoints."""
-    async with open_database(agent_settings(own_mesh, model_url), schema="agent", driver="psycopg") as database:
+    settings = agent_settings(own_mesh, model_url)
+    async with open_checkpoint_database(settings, schema="agent", pool=Pool("checkpoints", size=2)) as database:
         yield database
 
 

@@ -9,6 +9,7 @@ import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.checkpoint import BufferedSaver
 from mesh_agent.domain import Claim
+from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, UserId
 from simulator.client import SimulatorAdmin
@@ -157,7 +158,7 @@ async def records(database: Database) -> int:
 
 
 async def test_beginning_a_call_and_deleting_its_thread_wait_for_each_other(
-    own_mesh: TestMesh, model_url: str, tool: ToolServer, own_database: Database, own_checkpoints: Database
+    own_mesh: TestMesh, model_url: str, tool: ToolServer, own_database: Database, own_checkpoints: CheckpointDatabase
 ) -> None:
     """Both lock the run before the lease. Otherwise they would deadlock."""
     user_id = some_user()

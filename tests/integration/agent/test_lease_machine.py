@@ -14,6 +14,7 @@ from mesh_agent.events.log import LeaseLostError
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import claims, starts, threads
+from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_agent.store.claims import Owner
 from mesh_agent.store.fenced import lock_lease
 from mesh_agent.store.starts import Claimant
@@ -22,7 +23,6 @@ from mesh_common.ids import RunId, ThreadId, UserId, new_id
 from mesh_common.jobs.queue import JobQueue
 from sqlalchemy import text
 from support.agent import some_user
-from support.checkpoints import checkpoint_transaction
 from support.machines import LoopMachine, explore
 from support.subjects import personal
 
@@ -61,7 +61,7 @@ class Model:
 
 
 class Leases(LoopMachine):
-    def __init__(self, database: Database, checkpoints: Database) -> None:
+    def __init__(self, database: Database, checkpoints: CheckpointDatabase) -> None:
         super().__init__()
         self.database = database
         self.checkpoints = checkpoints
@@ -216,7 +216,7 @@ class Leases(LoopMachine):
         return True
 
     async def _holds(self, claim: Claim) -> bool:
-        async with checkpoint_transaction(self.checkpoints, self.user_id) as connection:
+        async with self.checkpoints.as_subject(personal(self.user_id)) as connection:
             return await lock_lease(connection, claim)
 
     async def _owner_of(self, run: ModelRun) -> str:
@@ -243,6 +243,6 @@ class Leases(LoopMachine):
 
 
 async def test_leases_keep_their_promises_in_any_order_of_events(
-    own_database: Database, own_checkpoints: Database
+    own_database: Database, own_checkpoints: CheckpointDatabase
 ) -> None:
     await explore(lambda: Leases(own_database, own_checkpoints), examples=25, steps=25)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.execution.backlog import Backlog
-from mesh_common.database.postgres import open_database
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_common.errors import Unavailable
 from mesh_common.ids import new_id
 from support.agent import agent_settings, rows_of, running_agent, some_user

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 from mesh_agent.background.retention import Retention
 from mesh_agent.store import retention
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_common.errors import PreconditionFailed
 from mesh_common.ids import new_id
 from sqlalchemy import text

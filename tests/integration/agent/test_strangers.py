@@ -9,6 +9,7 @@ import pytest
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.domain import Claim, RunInput
 from mesh_agent.store import claims, plans, runs, starts, threads
+from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_agent.store.fenced import begin_call, lock_lease
 from mesh_agent.store.history import history_of
 from mesh_common.database.postgres import Database
@@ -20,7 +21,6 @@ from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from support.agent import AgentUnderTest, Followed, Started, some_user
-from support.checkpoints import checkpoint_transaction
 from support.row_security import EXPECTED, tables_of, who_sees
 from support.subjects import personal
 
@@ -95,7 +95,7 @@ def a_claim(user_id: UserId, started: Started, fence: int = 1) -> Claim:
 
 
 async def test_a_row_of_any_table_is_its_organisations_and_its_users(
-    agent: AgentUnderTest, agent_database: Database, agent_checkpoints: Database, simulator: SimulatorAdmin
+    agent: AgentUnderTest, agent_database: Database, agent_checkpoints: CheckpointDatabase, simulator: SimulatorAdmin
 ) -> None:
     """With organisation, user, both and neither, while every table has rows of a user whose tool loop is running."""
     owner = some_user()
@@ -105,7 +105,7 @@ async def test_a_row_of_any_table_is_its_organisations_and_its_users(
     async with agent.starting(owner, TURN) as started:
         await started.until("tool_finished")
         await started.until("message_delta")
-        async with checkpoint_transaction(agent_checkpoints, owner) as checkpoints:
+        async with agent_checkpoints.as_subject(personal(owner)) as checkpoints:
             assert await begin_call(checkpoints, a_claim(owner, started), "1:0")
         later = NewJob("later", started.run_id, personal(owner), {}, delay_s=60)
         async with agent_database.as_subject(personal(owner)) as connection:
@@ -173,7 +173,7 @@ FENCE = Statement("fence", "SELECT fence FROM agent.leases WHERE run_id = :run_i
 
 
 async def test_lease_is_locked_by_its_user_alone(
-    agent: AgentUnderTest, agent_database: Database, agent_checkpoints: Database
+    agent: AgentUnderTest, agent_database: Database, agent_checkpoints: CheckpointDatabase
 ) -> None:
     owner = some_user()
     async with agent.starting(owner, "[[sim:itl=20000]]") as started:
@@ -182,9 +182,9 @@ async def test_lease_is_locked_by_its_user_alone(
             [row] = await FENCE.rows(connection, {"run_id": UUID(started.run_id)})
         claim = a_claim(owner, started, row["fence"])
 
-        async with checkpoint_transaction(agent_checkpoints, some_user()) as checkpoints:
+        async with agent_checkpoints.as_subject(personal(some_user())) as checkpoints:
             is_locked_by_stranger = await lock_lease(checkpoints, claim)
-        async with checkpoint_transaction(agent_checkpoints, owner) as checkpoints:
+        async with agent_checkpoints.as_subject(personal(owner)) as checkpoints:
             is_locked_by_owner = await lock_lease(checkpoints, claim)
 
         await agent.cancel(owner, started.run_id)

@@ -1,5 +1,6 @@
 """Runs whose owner is lost or presumed lost: takeover from the last safe point, fencing, and the limit of attempts."""
 
+import asyncpg
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from mesh.agent.v1 import agent_pb2
@@ -9,6 +10,7 @@ from mesh_agent.events.log import LeaseLostError
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import claims
+from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_common.database.postgres import Database
 from mesh_common.ids import UserId, new_id
 from mesh_common.jobs.queue import JobQueue
@@ -90,7 +92,9 @@ async def test_takeover_reuses_tool_results_of_the_last_safe_point(
     assert run.usage.output_tokens == sent[0]["tokens"] + sent[2]["tokens"]
 
 
-async def test_stale_owner_can_neither_end_nor_checkpoint(own_database: Database, own_checkpoints: Database) -> None:
+async def test_stale_owner_can_neither_end_nor_checkpoint(
+    own_database: Database, own_checkpoints: CheckpointDatabase
+) -> None:
     user_id = some_user()
     run_id = await insert_pending(own_database, user_id, "Hello")
     stale = await claimed_by_a_dead_owner(own_database, run_id)
@@ -111,7 +115,7 @@ async def test_stale_owner_can_neither_end_nor_checkpoint(own_database: Database
 
 
 async def test_safe_point_whose_connection_breaks_is_written_on_another(
-    own_database: Database, own_checkpoints: Database
+    own_mesh: TestMesh, own_database: Database, own_checkpoints: CheckpointDatabase
 ) -> None:
     run_id = await insert_pending(own_database, some_user(), "Hello")
     claim = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)
@@ -120,7 +124,7 @@ async def test_safe_point_whose_connection_breaks_is_written_on_another(
     async def write(saver: AsyncPostgresSaver) -> None:
         tries.append(saver)
         if len(tries) == 1:
-            await _break_connection(own_checkpoints, saver)
+            await _break_connection(own_mesh, saver)
         async with saver._cursor() as cursor:
             await cursor.execute("SELECT 1")
 
@@ -132,13 +136,14 @@ async def test_safe_point_whose_connection_breaks_is_written_on_another(
     assert checkpoints.waiting == []
 
 
-async def _break_connection(database: Database, saver: AsyncPostgresSaver) -> None:
+async def _break_connection(mesh: TestMesh, saver: AsyncPostgresSaver) -> None:
     """As a restart of PostgreSQL does."""
     async with saver._cursor() as cursor:
         found = await (await cursor.execute("SELECT pg_backend_pid() AS pid")).fetchone()
     assert found
-    async with database.engine.connect() as other:
-        await other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": found["pid"]})
+    other = await asyncpg.connect(mesh.database_url("agent"))
+    await other.fetchval("SELECT pg_terminate_backend($1, 5000)", found["pid"])
+    await other.close()
 
 
 async def test_run_that_loses_its_owners_again_and_again_fails(

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 from fakes.auth.hasher import CountingHasher
 from mesh_auth.settings import AuthSettings
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_database
 from support.auth import AuthUnderTest, opened, settings_for
 from support.mesh import TestMesh
 

@@ -1,17 +1,19 @@
 """A database with an unsuitable encoding, locale or pgvector is rejected in plain words and left unchanged."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import asyncpg
 import pytest
+from asyncpg import Record
 from mesh_admin.bootstrap_db import BootstrapSettings, bootstrap
 from mesh_common.database.migrate import migrate
-from mesh_common.database.postgres import Database
+from mesh_common.database.statements import AnyConnection, Statement
 from mesh_common.database.text_rules import TEXT_SQL, text_fault
 from mesh_common.errors import PreconditionFailed
 from mesh_dev.postgres import EmbeddedPostgres
 from pydantic import SecretStr
-from sqlalchemy import event
 from support.mesh import TestMesh
 from support.scratch import SCHEMA, bootstrapped, open_scratch, write_migrations
 
@@ -142,25 +144,31 @@ async def test_service_is_unready_where_text_would_differ(
 
 
 async def test_service_asks_for_the_locale_once(
-    postgres: EmbeddedPostgres, test_mesh: TestMesh, tmp_path_factory: pytest.TempPathFactory
+    postgres: EmbeddedPostgres,
+    test_mesh: TestMesh,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     database = await migrated(postgres, test_mesh, tmp_path_factory, "asked_once")
 
     async with open_scratch(test_mesh, database) as opened:
-        statements = heard(opened)
+        statements = heard(monkeypatch)
         reasons = [await opened.not_ready_reason("0001") for _ in range(3)]
 
     assert reasons == [None, None, None]
     assert len([statement for statement in statements if "datctype" in statement]) == 1
 
 
-def heard(database: Database) -> list[str]:
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of the statements from now on."""
     statements: list[str] = []
+    rows = Statement.rows
 
-    def hear(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
+    async def hear(statement: Statement, connection: AnyConnection, values: Mapping[str, Any]) -> list[Record]:
+        statements.append(statement.sql)
+        return await rows(statement, connection, values)
 
-    event.listen(database.engine.sync_engine, "before_cursor_execute", hear)
+    monkeypatch.setattr(Statement, "rows", hear)
     return statements
 
 

@@ -3,7 +3,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from mesh_common.database.migrate import migrate
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_dev.postgres import EmbeddedPostgres
 from mesh_eval.bootstrap import MIGRATIONS
 from mesh_eval.settings import EvalSettings

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from mesh.eval.v1 import eval_pb2
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_common.errors import InvalidInput, PermissionDenied, Unauthenticated, Unavailable
 from mesh_common.ids import new_id
 from mesh_common.process.telemetry import tracer

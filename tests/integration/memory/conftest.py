@@ -1,7 +1,8 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from mesh_common.database.postgres import Database, open_database
+from mesh_common.database.postgres import Database
+from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_memory.settings import MemorySettings
 from support.memory import MemoryClient, memory_settings, open_memory
 from support.mesh import TestMesh

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, assert_never
 from uuid import UUID
 
-from mesh_common.database.postgres import Database
 from mesh_common.events import model as events
 from mesh_common.events.model import EventBody, RunEvent
 from mesh_common.ids import RunId, ThreadId
@@ -19,7 +18,7 @@ from mesh_agent.domain import MAX_MESSAGE_CHARS, Message, ToolResult, Usage
 from mesh_agent.events.storage import decode_frames
 from mesh_agent.execution.ending import RECORD_USAGE, REMEMBER, SUBMIT_RUN
 from mesh_agent.ports import Judge, Memories, UsageSink
-from mesh_agent.store import runs, threads
+from mesh_agent.store import Database, runs, threads
 
 # Limit of MemoryService.Remember for one call.
 _MAX_MESSAGES = 50

@@ -4,11 +4,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from mesh_common.database.postgres import Database
 from mesh_common.errors import Unavailable
 
 from mesh_agent.metrics import RETENTION_ROWS
-from mesh_agent.store import retention
+from mesh_agent.store import Database, retention
 
 # At this size one pass is a transaction of about 20 ms. The frames of 1,000 runs take about 2 MB.
 _ROWS_PER_PASS: Final = 500

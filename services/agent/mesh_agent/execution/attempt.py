@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from mesh_common.database.postgres import Database
 from mesh_common.errors import MeshError
 
 from mesh_agent.domain import (
@@ -29,6 +28,7 @@ from mesh_agent.llm.registry import ModelRegistry
 from mesh_agent.metrics import RECALLS
 from mesh_agent.plans.plan import RunPlan
 from mesh_agent.ports import Memories
+from mesh_agent.store import Database
 from mesh_agent.store.history import history_of
 
 log = structlog.get_logger()

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mesh_common.database.postgres import Database
 from mesh_common.errors import Unavailable
 
 from mesh_agent.domain import RunStatus
 from mesh_agent.metrics import RUNS_UNENDED
-from mesh_agent.store import runs
+from mesh_agent.store import Database, runs
 
 # Counting unended runs reads an index of them: cheap, but too expensive for every pending run.
 _COUNT_EVERY_S = 5.0

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mesh_common.clock import utc_now
-from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId
 from mesh_common.jobs.queue import JobQueue, NewJob
 
 from mesh_agent.domain import Claim, Outcome, RunStatus
 from mesh_agent.events.log import LeaseLostError
-from mesh_agent.store import checkpoints, claims, runs
+from mesh_agent.store import Database, checkpoints, claims, runs
 
 RECORD_USAGE = "record_usage"
 REMEMBER = "remember"

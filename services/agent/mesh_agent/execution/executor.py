@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mesh_common.database.postgres import Database
 from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId
 from mesh_common.subject import Subject
@@ -25,7 +24,7 @@ from mesh_agent.execution.recorder import Recorder
 from mesh_agent.execution.run_task import RunTask, Stop
 from mesh_agent.lease import HeldLease
 from mesh_agent.metrics import RUNS_RUNNING
-from mesh_agent.store import claims
+from mesh_agent.store import Database, claims
 from mesh_agent.store.claims import Owner
 
 _POLL_S = 1.0

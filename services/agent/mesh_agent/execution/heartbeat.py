@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
-from mesh_common.database.postgres import Database
 from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId
 
 from mesh_agent.execution.run_task import RunTask, Stop
-from mesh_agent.store import claims
+from mesh_agent.store import Database, claims
 from mesh_agent.store.claims import Owner
 
 log = structlog.get_logger()

@@ -11,7 +11,6 @@ from enum import StrEnum
 
 import structlog
 from mesh_common.caller import Caller, acting
-from mesh_common.database.postgres import Database
 from mesh_common.events.model import RunEvent
 from mesh_common.process.telemetry import restored_context, tracer
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -26,7 +25,7 @@ from mesh_agent.execution.outcome import terminal_event
 from mesh_agent.execution.recorder import Recorder
 from mesh_agent.lease import HeldLease, while_lease_holds
 from mesh_agent.metrics import MODEL_COST, MODEL_TOKENS, RUNS_ENDED
-from mesh_agent.store import claims
+from mesh_agent.store import Database, claims
 
 log = structlog.get_logger()
 

@@ -10,7 +10,6 @@ from typing import Final, Protocol
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import RunnableConfig
-from mesh_common.database.postgres import Database
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
 from mesh_agent.domain import Claim, Progress, RecalledMemory, Said, ToolResult, Usage
@@ -21,6 +20,7 @@ from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
 from mesh_agent.llm.fallback import FallbackModel, ModelListener
 from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import PlannedTool, RunPlan
+from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_agent.tools.registry import ToolRegistry
 
 # Rounds have a limit of their own in the plan, so LangGraph's limit is reached only by a bug.
@@ -48,7 +48,7 @@ class LoopInput:
 class AgentLoop:
     """One per process."""
 
-    def __init__(self, database: Database, fallback: FallbackModel, tools: ToolRegistry) -> None:
+    def __init__(self, database: CheckpointDatabase, fallback: FallbackModel, tools: ToolRegistry) -> None:
         self.fallback = fallback
         self.tools = tools
         self._saver = BufferedSaver(database)

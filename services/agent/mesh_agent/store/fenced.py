@@ -4,14 +4,12 @@ number, and records a call that may run only once (docs/adr/0011).
 These statements run on psycopg, because langgraph-checkpoint-postgres does. All others of the store run on asyncpg.
 """
 
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 from mesh_common.ids import RunId
 
 from mesh_agent.domain import Claim
-
-type CheckpointConnection = psycopg.AsyncConnection[Any]
+from mesh_agent.store.checkpoint_database import CheckpointConnection
 
 
 async def share_run(connection: CheckpointConnection, run_id: RunId) -> None:
@@ -34,7 +32,7 @@ async def lock_lease(connection: CheckpointConnection, claim: Claim) -> bool:
     """Whether the claim still holds. If so, nobody can take it over before this transaction ends (fencing)."""
     cursor = await connection.execute(_LOCK_LEASE, {"thread_id": claim.thread_id})
     row = await cursor.fetchone()
-    return row is not None and bool(row[0] == claim.fence)
+    return row is not None and bool(row["fence"] == claim.fence)
 
 
 _LOCK_LEASE: Final = "SELECT fence FROM agent.leases WHERE thread_id = %(thread_id)s FOR UPDATE"

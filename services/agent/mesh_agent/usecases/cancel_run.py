@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from mesh_common.database.postgres import Database
 from mesh_common.errors import MeshError, NotFound
 from mesh_common.events.model import RunCancelled, RunEvent
 from mesh_common.ids import RunId
@@ -18,7 +17,7 @@ from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.executor import Executor
 from mesh_agent.metrics import RUNS_ENDED
 from mesh_agent.ports import PeerAgents
-from mesh_agent.store import Connection, claims, runs
+from mesh_agent.store import Connection, Database, claims, runs
 
 log = structlog.get_logger()
 

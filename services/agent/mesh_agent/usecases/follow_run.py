@@ -5,7 +5,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from mesh_common.database.postgres import Database
 from mesh_common.errors import NotFound, PreconditionFailed
 from mesh_common.events.model import Position, RunEvent
 from mesh_common.ids import RunId, ThreadId
@@ -17,7 +16,7 @@ from mesh_agent.events.storage import decode_frames
 from mesh_agent.execution.executor import Executor
 from mesh_agent.metrics import FOLLOWERS
 from mesh_agent.ports import PeerAgents
-from mesh_agent.store import runs
+from mesh_agent.store import Database, runs
 
 _NO_RUN: Final = "There is no such run."
 # A claim on this replica is noticed at once; a claim elsewhere by polling at this interval.

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mesh_common.cursor import decode_position_cursor, encode_position_cursor
-from mesh_common.database.postgres import Database
 from mesh_common.errors import NotFound
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.subject import Subject
@@ -12,7 +11,7 @@ from mesh_common.subject import Subject
 from mesh_agent.domain import Run, RunStatus
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.llm.registry import Model, ModelRegistry
-from mesh_agent.store import runs, threads
+from mesh_agent.store import Database, runs, threads
 from mesh_agent.usecases.threads import Page
 
 _NO_RUN: Final = "There is no such run."

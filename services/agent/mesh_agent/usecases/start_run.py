@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mesh_common.database.postgres import Database
 from mesh_common.errors import (
     Conflict,
     IdempotencyKeyReused,
@@ -30,7 +29,7 @@ from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.plans.plan import Instructions
 from mesh_agent.plans.stored import StoredPlan
 from mesh_agent.ports import Memories
-from mesh_agent.store import Connection, claims, runs, starts, threads
+from mesh_agent.store import Connection, Database, claims, runs, starts, threads
 from mesh_agent.store.starts import Claimant
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.threads import request_hash

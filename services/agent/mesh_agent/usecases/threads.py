@@ -11,13 +11,12 @@ from mesh_common.cursor import (
     encode_position_cursor,
     encode_time_cursor,
 )
-from mesh_common.database.postgres import Database
 from mesh_common.errors import Conflict, IdempotencyKeyReused, NotFound
 from mesh_common.ids import ThreadId, new_id
 from mesh_common.subject import Subject
 
 from mesh_agent.domain import Message, Metadata, Thread
-from mesh_agent.store import threads
+from mesh_agent.store import Database, threads
 from mesh_agent.usecases.cancel_run import CancelRun
 
 _NO_THREAD: Final = "There is no such thread."

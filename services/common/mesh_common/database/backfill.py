@@ -16,7 +16,7 @@ from sqlalchemy import CursorResult, TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh_common.database.unit_of_work import sqlstate
+from mesh_common.database.connections import sqlstate
 
 log = structlog.get_logger()
 

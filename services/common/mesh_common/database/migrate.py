@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from mesh_common.database.backfill import run_backfill
 from mesh_common.database.faults import reported_in_one_line
 from mesh_common.database.online import OnlineStep, run_online
-from mesh_common.database.postgres import open_engine
+from mesh_common.database.sqlalchemy_engine import open_engine
 
 log = structlog.get_logger()
 
@@ -84,7 +84,7 @@ class _Run:
 
 async def _migrate(url: str, run: _Run) -> None:
     timeouts = {"timeout": run.at_most(_CONNECT_TIMEOUT_S), "command_timeout": run.timeout_s}
-    engine = open_engine(url, "asyncpg", timeouts, poolclass=NullPool)
+    engine = open_engine(url, timeouts, poolclass=NullPool)
     until_s = time.monotonic() + run.timeout_s
     async with asyncio.timeout(run.timeout_s), _exclusively(engine, run):
         is_ahead = await _change_schema(engine, run, until_s)

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh_common.database.unit_of_work import sqlstate
+from mesh_common.database.connections import sqlstate
 
 log = structlog.get_logger()
 

@@ -9,15 +9,19 @@ that are assembled from parts (filters, pages).
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import orjson
 from asyncpg import Record
 from opentelemetry.trace import NonRecordingSpan, SpanKind, get_current_span
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh_common.process.telemetry import tracer
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+type AnyConnection = asyncpg.Connection | AsyncConnection
 
 # `:name`, and not the `::` of a cast.
 _PLACEHOLDER: Final = re.compile(r"(?<![:\w]):([a-z]\w*)")
@@ -27,7 +31,7 @@ class Statement:
     """SQL with `:name` placeholders. Created once, executed inside a unit of work on asyncpg.
 
     Values must have the column's own Python type: asyncpg converts nothing. Pass JSON as `to_json` encodes it; results
-    contain decoded values (SQLAlchemy's codecs). Raises asyncpg's errors; the unit of work turns those that mean that
+    contain decoded values. Raises asyncpg's errors; the unit of work turns those that mean that
     the database is unavailable into Unavailable.
     """
 
@@ -44,20 +48,20 @@ class Statement:
             self._names.append(name)
         return f"${self._names.index(name) + 1}"
 
-    async def rows(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[Record]:
+    async def rows(self, connection: AnyConnection, values: Mapping[str, Any]) -> list[Record]:
         driver = driver_of(connection)
         with self._span():
             rows: list[Record] = await driver.fetch(self.sql, *self._ordered(values))
         return rows
 
-    async def row(self, connection: AsyncConnection, values: Mapping[str, Any]) -> Record | None:
+    async def row(self, connection: AnyConnection, values: Mapping[str, Any]) -> Record | None:
         """The only row, or None."""
         found = await self.rows(connection, values)
         if len(found) > 1:
             raise AssertionError(f"{self.name} returned {len(found)} rows")
         return found[0] if found else None
 
-    async def count(self, connection: AsyncConnection, values: Mapping[str, Any]) -> int:
+    async def count(self, connection: AnyConnection, values: Mapping[str, Any]) -> int:
         """The number of rows written."""
         driver = driver_of(connection)
         with self._span():
@@ -65,7 +69,7 @@ class Statement:
             tag: str = await driver.execute(self.sql, *self._ordered(values))
         return int(tag.rpartition(" ")[2])
 
-    async def rows_of_each(self, connection: AsyncConnection, values: Sequence[Mapping[str, Any]]) -> list[Record]:
+    async def rows_of_each(self, connection: AnyConnection, values: Sequence[Mapping[str, Any]]) -> list[Record]:
         """Executes the statement once for each of `values`, in one round trip, and returns all rows."""
         driver = driver_of(connection)
         with self._span():
@@ -85,8 +89,10 @@ class Statement:
         )
 
 
-def driver_of(connection: AsyncConnection) -> asyncpg.Connection:
-    """asyncpg's connection under SQLAlchemy's. `get_raw_connection` returns the same but creates a greenlet for it."""
+def driver_of(connection: AnyConnection) -> asyncpg.Connection:
+    """asyncpg's connection, also under SQLAlchemy's. `get_raw_connection` returns the same but creates a greenlet."""
+    if isinstance(connection, asyncpg.Connection):
+        return connection
     proxied = connection.sync_connection
     driver = proxied.connection.driver_connection if proxied else None
     if not isinstance(driver, asyncpg.Connection):

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from mesh_common.database.statements import to_json
+from mesh_common.database.statements import AnyConnection, to_json
 from mesh_common.ids import new_id
 from mesh_common.jobs.queue_sql import JobStatements
 from mesh_common.process.telemetry import carried_context
@@ -58,11 +56,11 @@ class JobQueue:
         """`table` is the table's name with its schema."""
         self._sql = JobStatements.of(table)
 
-    async def add(self, connection: AsyncConnection, job: NewJob) -> bool:
+    async def add(self, connection: AnyConnection, job: NewJob) -> bool:
         """Queues a job. False, without any change, if one with this (kind, key) is already queued."""
         return await self._sql.add.count(connection, _parameters(job)) == 1
 
-    async def renew(self, connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+    async def renew(self, connection: AnyConnection, jobs: Sequence[NewJob]) -> None:
         """Queues jobs, or postpones queued ones to `delay_s` from now (debounce), in one round trip.
 
         A job is postponed until at most ten delays after its creation. A job renewed while it is being processed is
@@ -72,12 +70,12 @@ class JobQueue:
             connection, [{**_parameters(job), "longest_s": job.delay_s * _MAX_DELAYS} for job in jobs]
         )
 
-    async def claim(self, connection: AsyncConnection, *, limit: int, lease_s: float) -> Sequence[Job]:
+    async def claim(self, connection: AnyConnection, *, limit: int, lease_s: float) -> Sequence[Job]:
         """Up to `limit` due jobs, oldest first, leased to the caller. Needs the worker role."""
         rows = await self._sql.claim.rows(connection, {"limit": limit, "lease_s": lease_s})
         return [Job(id_, kind, Subject(org, user), *others) for id_, kind, org, user, *others in rows]
 
-    async def finish(self, connection: AsyncConnection, jobs: Sequence[Job]) -> int:
+    async def finish(self, connection: AnyConnection, jobs: Sequence[Job]) -> int:
         """Deletes jobs from the queue, or makes them due again if they were renewed meanwhile. Returns how many were.
 
         Ignores a job that was deleted or whose lease another worker has taken over.
@@ -91,13 +89,13 @@ class JobQueue:
         remaining = [each for each in done if each["id"] not in deleted]
         return len(await self._sql.begin_anew.rows_of_each(connection, remaining)) if remaining else 0
 
-    async def retry_later(self, connection: AsyncConnection, job: Job) -> None:
+    async def retry_later(self, connection: AnyConnection, job: Job) -> None:
         """Releases the job, due after a back-off that doubles with each attempt."""
         delay_s = min(_BACKOFF_BASE_S * 2 ** min(job.attempt - 1, _MAX_DOUBLINGS), _BACKOFF_MAX_S)
         parameters = {"id": job.id, "attempt": job.attempt, "delay_s": delay_s}
         await self._sql.retry_later.count(connection, parameters)
 
-    async def oldest_due_age_s(self, connection: AsyncConnection) -> float:
+    async def oldest_due_age_s(self, connection: AnyConnection) -> float:
         """How long the oldest unfinished job has been due, in seconds; 0.0 if no job is due.
 
         Counted from the time it was first due, because an alert must also cover jobs in back-off.

@@ -7,6 +7,7 @@ from typing import Final, Literal
 import structlog
 
 from mesh_common.database.postgres import Database
+from mesh_common.database.statements import AnyConnection
 from mesh_common.errors import Unavailable
 from mesh_common.jobs.queue import Job, JobQueue
 from mesh_common.process.metrics import QUEUE_JOBS
@@ -21,7 +22,7 @@ _LINGER_S: Final = 0.1
 class Settling:
     """Buffers the outcomes. The buffer is bounded by the claimed jobs: no job is claimed while the database is down."""
 
-    def __init__(self, database: Database, queue: JobQueue, name: str) -> None:
+    def __init__(self, database: Database[AnyConnection], queue: JobQueue, name: str) -> None:
         self._database = database
         self._queue = queue
         self._name = name

@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from mesh_common.caller import Caller, acting
 from mesh_common.database.postgres import Database
+from mesh_common.database.statements import AnyConnection
 from mesh_common.errors import MeshError, Unavailable
 from mesh_common.jobs.queue import Job, JobQueue
 from mesh_common.jobs.settling import Outcome, Settling
@@ -35,7 +36,7 @@ class JobWorker:
 
     def __init__(
         self,
-        database: Database,
+        database: Database[AnyConnection],
         queue: JobQueue,
         handler: JobHandler,
         *,
