@@ -43,7 +43,6 @@ from mesh_agent.events.fan_out import SharedStreams
 from mesh_agent.execution.attempt import AttemptParts
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.execution.executor import Executor, ExecutorLimits
-from mesh_agent.execution.load import CpuShare
 from mesh_agent.execution.run_task import RunContext, RunTask
 from mesh_agent.graph.loop import AgentLoop
 from mesh_agent.kept_plans import KeptPlans
@@ -247,7 +246,7 @@ def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
 def _executor(settings: AgentSettings, leases: Database, context: RunContext) -> Executor:
     address = settings.advertised_address or f"{settings.grpc_host}:{settings.grpc_port}"
     limits = ExecutorLimits(settings.max_runs, settings.max_pending_runs, settings.lease_ttl_s)
-    return Executor(leases, Owner(str(new_id()), address), partial(RunTask, context=context), limits, CpuShare())
+    return Executor(leases, Owner(str(new_id()), address), partial(RunTask, context=context), limits)
 
 
 def _shared_streams(settings: AgentSettings, address: str) -> SharedStreams[SharedEvents]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
-from mesh_agent.events.coalescing import TextWindow
 from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel
 from mesh_agent.llm.completion_stream import Completion, TextListener
 from mesh_agent.llm.provider_errors import ProviderError
@@ -20,7 +19,7 @@ class Heard:
     texts: list[str] = field(default_factory=list)
     chunks: int = 0
     models: list[str] = field(default_factory=list)
-    window: TextWindow = field(default_factory=lambda: TextWindow(0.0, is_busy=False))
+    window: float = 0.0
     windows: int = 0
 
     def on_model(self, model: Model) -> None:
@@ -30,7 +29,7 @@ class Heard:
         self.texts.append(text)
         self.chunks += chunks
 
-    def next_window(self) -> TextWindow:
+    def next_window(self) -> float:
         self.windows += 1
         return self.window
 

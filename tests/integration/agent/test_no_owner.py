@@ -68,7 +68,7 @@ async def test_only_an_owner_whose_lease_holds_is_told_to_stop(
         await lease_runs_out(own_database, run_id)
     peers = FakePeers()
     nothing: Any = None
-    idle = Executor(own_database, Owner("me", "here:1"), nothing, ExecutorLimits(1, 1, 6.0), lambda: 0.0)
+    idle = Executor(own_database, Owner("me", "here:1"), nothing, ExecutorLimits(1, 1, 6.0))
     cancel = CancelRun(own_database, idle, cast("PeerAgents", peers))
 
     await cancel.stop(personal(user_id), [claim.run_id])

@@ -14,7 +14,6 @@ from aiohttp.test_utils import TestServer
 from fakes.agent.chat_models import Heard
 from fakes.agent.runs import a_model
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from mesh_agent.events.coalescing import TextWindow
 from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel
 from mesh_agent.llm.provider_errors import ProviderError
 from simulator.server import open_simulator
@@ -193,17 +192,17 @@ async def test_cancelling_closes_the_providers_connection() -> None:
 class Pausing(Heard):
     """Signals when the model begins to collect text."""
 
-    def __init__(self, window: TextWindow) -> None:
+    def __init__(self, window: float) -> None:
         super().__init__(window=window)
         self.is_gathering = asyncio.Event()
 
-    def next_window(self) -> TextWindow:
+    def next_window(self) -> float:
         self.is_gathering.set()
         return super().next_window()
 
 
 async def test_what_comes_while_text_gathers_is_heard_at_once_afterwards() -> None:
-    listener = Pausing(TextWindow(0.2, is_busy=True))
+    listener = Pausing(0.2)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -223,27 +222,8 @@ async def test_what_comes_while_text_gathers_is_heard_at_once_afterwards() -> No
     assert listener.windows <= 2
 
 
-async def test_an_answer_that_has_ended_waits_for_no_window_where_nothing_is_busy() -> None:
-    listener = Pausing(TextWindow(60.0, is_busy=False))
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(_line({"content": "Well"}))
-        await listener.is_gathering.wait()
-        await response.write(_line({"content": "."}) + _line({}, "stop"))
-        return response
-
-    async with _provider(answer) as provider, asyncio.timeout(10):
-        provider.listener = listener
-        message = await provider.ask()
-
-    assert message.content == "Well."
-
-
-@pytest.mark.parametrize("is_busy", [True, False])
-async def test_cancelling_while_text_gathers_closes_the_providers_connection(is_busy: bool) -> None:  # noqa: FBT001 - a parameter of pytest
-    listener, closed = Pausing(TextWindow(60.0, is_busy=is_busy)), asyncio.Event()
+async def test_cancelling_while_text_gathers_closes_the_providers_connection() -> None:
+    listener, closed = Pausing(60.0), asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

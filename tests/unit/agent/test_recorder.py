@@ -9,7 +9,7 @@ from fakes.agent.runs import a_model, an_owned_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
-from mesh_agent.events.coalescing import text_window
+from mesh_agent.events.coalescing import TICK_S
 from mesh_agent.events.log import LeaseLostError
 from mesh_agent.execution.recorder import Recorder
 from mesh_agent.tools.call import ToolCall
@@ -30,7 +30,7 @@ ERROR = RunError("MODEL_TIMEOUT", "Try again.", is_retryable=True)
 
 
 def _recorder(number: int = 1) -> Recorder:
-    return Recorder(an_owned_log(attempt=number), lambda: 0.0, time.monotonic())
+    return Recorder(an_owned_log(attempt=number), time.monotonic())
 
 
 def _bodies(recorder: Recorder) -> list[EventBody]:
@@ -197,7 +197,7 @@ def _first_tokens() -> tuple[float, float]:
 
 @in_jumping_time
 async def test_the_first_new_token_is_timed_from_the_claim_and_what_is_repeated_is_not() -> None:
-    recorder = Recorder(an_owned_log(attempt=2), lambda: 0.0, time.monotonic() - 100)
+    recorder = Recorder(an_owned_log(attempt=2), time.monotonic() - 100)
     count, total = _first_tokens()
 
     recorder.start(Progress(texts=("Well",), usage=Usage(10, 20, 50)))
@@ -230,9 +230,8 @@ async def test_an_attempt_that_lost_its_lease_cannot_end() -> None:
         recorder.succeeded("stop")
 
 
-@pytest.mark.parametrize("load", [0.0, 1.0])
-def test_text_that_was_heard_is_told_before_more_gathers(load: float) -> None:
-    recorder = Recorder(an_owned_log(), lambda: load, time.monotonic())
+def test_text_that_was_heard_is_told_before_more_gathers() -> None:
+    recorder = _recorder()
     for text in ("I", " look", " it up"):
         recorder.on_text(text)
 
@@ -240,7 +239,7 @@ def test_text_that_was_heard_is_told_before_more_gathers(load: float) -> None:
 
     message_id = str(recorder.message_id)
     assert _bodies(recorder) == [MessageDelta(message_id, "I"), MessageDelta(message_id, " look it up")]
-    assert window == text_window(load)
+    assert 0 < window <= TICK_S
 
 
 def test_a_lease_lost_while_text_gathers_is_noticed_before_more_is_heard() -> None:

@@ -46,14 +46,12 @@ class Executor:
         owner: Owner,
         new_run_task: Callable[[Claim, Recorder, HeldLease], RunTask],
         limits: ExecutorLimits,
-        cpu_share: Callable[[], float],
     ) -> None:
         self.owner = owner
         self.limits = limits
         self.backlog = Backlog(leases, limits.max_pending_runs)
         self._leases = leases
         self._new_run_task = new_run_task
-        self._cpu_share = cpu_share
         self._run_tasks: dict[RunId, RunTask] = {}
         self._reserved = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -64,10 +62,6 @@ class Executor:
         self.after_end: Callable[[], None] = lambda: None
 
     # --- for requests
-
-    def load(self) -> float:
-        """How busy the replica is, 0..1: by its runs, or by the CPU its event loop uses, whichever is more."""
-        return max(len(self._run_tasks) / self.limits.max_runs, self._cpu_share())
 
     def is_mine(self, run: FollowedRun) -> bool:
         """Whether this replica owns it, or a predecessor at the same address whose lease has not expired yet."""
@@ -214,7 +208,7 @@ class Executor:
 
     def _run_task(self, claim: Claim, claimed_at_s: float, prefetched_recall: PrefetchedRecall | None) -> RunTask:
         lease = HeldLease.asked_for(claimed_at_s, self.limits.lease_ttl_s)
-        recorder = Recorder(EventLog(claim, lease.holds), self.load, claimed_at_s, prefetched_recall)
+        recorder = Recorder(EventLog(claim, lease.holds), claimed_at_s, prefetched_recall)
         return self._new_run_task(claim, recorder, lease)
 
     async def _execute(self, run_task: RunTask) -> None:

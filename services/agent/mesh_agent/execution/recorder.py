@@ -17,7 +17,7 @@ from mesh_common.ids import new_id
 
 from mesh_agent.checkpoint import RunCheckpoints
 from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
-from mesh_agent.events.coalescing import TextWindow, text_window
+from mesh_agent.events.coalescing import until_tick_s
 from mesh_agent.events.log import EventLog
 from mesh_agent.execution.bill import Bill
 from mesh_agent.execution.prefetch import PrefetchedRecall
@@ -35,7 +35,6 @@ class Recorder:
     def __init__(
         self,
         log: EventLog,
-        load: Callable[[], float],
         claimed_at_s: float,
         prefetched_recall: PrefetchedRecall | None = None,
     ) -> None:
@@ -45,7 +44,6 @@ class Recorder:
         self.prefetched_recall = prefetched_recall
         self.message_id = new_id()
         self._message_id = str(self.message_id)
-        self._load = load
         self._parts: list[str] = []
         self._pending_text: list[str] = []
         self._round_has_text = False
@@ -97,10 +95,10 @@ class Recorder:
         self._bill.on_text(chunks)
         self._add_text(text)
 
-    def next_window(self) -> TextWindow:
-        """Emits the text so far, and returns how long to collect more."""
+    def next_window(self) -> float:
+        """Emits the text so far, and returns the seconds until the next tick."""
         self._emit_text()
-        return text_window(self._load())
+        return until_tick_s(time.monotonic())
 
     def on_model(self, model: Model) -> None:
         self._bill.on_model(model)

@@ -7,14 +7,13 @@ the SDK's models cost as much again (docs/adr/0003).
 import asyncio
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import aiohttp
 import orjson
 
-from mesh_agent.events.coalescing import TextWindow
 from mesh_agent.llm.provider_errors import ProviderError
 
 # A line is one chunk, usually of some hundred bytes. A longer line than this is not a valid answer.
@@ -59,8 +58,8 @@ class TextListener(Protocol):
     def on_text(self, text: str, chunks: int = 1) -> None:
         """Receives a piece of the answer, made of `chunks` chunks that were read together."""
 
-    def next_window(self) -> TextWindow:
-        """After each read that was reported: how long further text may be collected."""
+    def next_window(self) -> float:
+        """After each read that was reported: for how many seconds to collect further text."""
 
 
 type OnText = Callable[[str, int], None]
@@ -111,26 +110,14 @@ async def _in_windows(
     response: aiohttp.ClientResponse, completion: Completion, listener: TextListener
 ) -> AsyncIterator[bytes]:
     """The data received: the first token immediately, later data collected per window."""
-    has_ended = asyncio.Event()
-    response.content.on_eof(has_ended.set)
     async for data in response.content.iter_any():
         yield data
-        if completion.has_spoken and not has_ended.is_set():
-            await _gather(response, listener.next_window(), has_ended)
+        if completion.has_spoken and not response.content.is_eof():
+            with _reading_paused(response):
+                await asyncio.sleep(listener.next_window())
         else:
             # iter_any never yields to the loop while data is buffered; a burst must not starve other runs.
             await asyncio.sleep(0)
-
-
-async def _gather(response: aiohttp.ClientResponse, window: TextWindow, has_ended: asyncio.Event) -> None:
-    """Waits until the window or the answer ends. A busy process ignores the latter, because each read is a wake-up."""
-    if window.is_busy:
-        with _reading_paused(response):
-            await asyncio.sleep(window.wait_s(asyncio.get_running_loop().time()))
-        return
-    with suppress(TimeoutError):
-        async with asyncio.timeout(window.length_s):
-            await has_ended.wait()
 
 
 @contextmanager
