@@ -43,7 +43,7 @@ from mesh_agent.events.fan_out import SharedStreams
 from mesh_agent.execution.attempt import AttemptParts
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.execution.executor import Executor, ExecutorLimits
-from mesh_agent.execution.run_task import RunContext, RunTask
+from mesh_agent.execution.run_task import RunTask, RunTaskParts
 from mesh_agent.graph.loop import AgentLoop
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.llm.breaker import Breaker
@@ -140,7 +140,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         parts = await _run_parts(stack, settings, database, checkpoints, neighbours)
         queue = JobQueue("agent.outbox")
         end_run = EndRun(database, queue, settings.remember_delay_s, settings.eval_sample_ratio)
-        executor = _executor(settings, leases, RunContext(database, parts, end_run))
+        executor = _executor(settings, leases, RunTaskParts(database, parts, end_run))
         delivery = DeliverOutbox(database, neighbours.usage, neighbours.memories, neighbours.judge)
         worker = JobWorker(
             database,
@@ -243,10 +243,10 @@ def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
     )
 
 
-def _executor(settings: AgentSettings, leases: Database, context: RunContext) -> Executor:
+def _executor(settings: AgentSettings, leases: Database, parts: RunTaskParts) -> Executor:
     address = settings.advertised_address or f"{settings.grpc_host}:{settings.grpc_port}"
     limits = ExecutorLimits(settings.max_runs, settings.max_pending_runs, settings.lease_ttl_s)
-    return Executor(leases, Owner(str(new_id()), address), partial(RunTask, context=context), limits)
+    return Executor(leases, Owner(str(new_id()), address), partial(RunTask, parts=parts), limits)
 
 
 def _shared_streams(settings: AgentSettings, address: str) -> SharedStreams[SharedEvents]:

@@ -24,8 +24,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from mesh_agent.domain import Claim
-from mesh_agent.events.log import LeaseLostError
+from mesh_agent.domain import Claim, LeaseLostError
 from mesh_agent.lease import while_lease_holds
 from mesh_agent.store.checkpoint_database import CheckpointConnection, CheckpointDatabase
 from mesh_agent.store.fenced import begin_call, forget_lost_attempts, lock_lease, share_run

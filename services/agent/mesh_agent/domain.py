@@ -241,3 +241,7 @@ class Outcome:
     usage: Usage
     finish_reason: str | None = None
     error: RunError | None = None
+
+
+class LeaseLostError(Exception):
+    """Another replica may own the run by now, so nothing more may be sent or stored."""

@@ -13,7 +13,8 @@ from mesh_common.events.model import RunError, Usage
 from mesh_common.ids import RunId
 
 from mesh_gateway import domain
-from mesh_gateway.runs.events import EventPosition, Multitask, RunOrder
+from mesh_gateway.runs.order import Multitask, RunOrder
+from mesh_gateway.runs.position import EventPosition
 
 _STATUS_NUMBER: Final[dict[domain.KnownRunStatus, agent_pb2.RunStatus.ValueType]] = {
     "pending": agent_pb2.RUN_STATUS_PENDING,

@@ -21,9 +21,9 @@ from mesh_common.events.model import MessageDelta, Position, RunEvent, RunFinish
 from mesh_common.events.wire import event_from_pb, event_pb
 from mesh_common.ids import RunId, ThreadId, new_id
 from mesh_common.subject import Subject
-from mesh_gateway.runs.events import EventPosition
 from mesh_gateway.runs.follow import follow_to_end
 from mesh_gateway.runs.ports import EventSource, OpenedRun
+from mesh_gateway.runs.position import EventPosition
 from support.subjects import some_subject
 
 RUN, THREAD, USER = RunId(new_id()), ThreadId(new_id()), some_subject()

@@ -13,8 +13,9 @@ from mesh_gateway.domain import Run
 from mesh_gateway.limits.rate_limit import Limit
 from mesh_gateway.limits.stream_slots import OpenStreams
 from mesh_gateway.request_record import Refusal, RequestRecord
-from mesh_gateway.runs.events import EventPosition, RunOrder
+from mesh_gateway.runs.order import RunOrder
 from mesh_gateway.runs.ports import EventSource, OpenedRun, StreamEnd
+from mesh_gateway.runs.position import EventPosition
 from mesh_gateway.runs.turn import TurnBounds, Turns
 
 RUN = RunId(new_id())

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator, Awaitable
 from uuid import UUID
 
 import pytest
-from mesh_agent.domain import Outcome, RunStatus, Usage
-from mesh_agent.events.log import LeaseLostError
+from mesh_agent.domain import LeaseLostError, Outcome, RunStatus, Usage
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import threads
 from mesh_common.database.postgres import Database

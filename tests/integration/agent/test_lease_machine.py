@@ -9,8 +9,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
-from mesh_agent.domain import Claim, Outcome, RunInput, RunStatus, Usage
-from mesh_agent.events.log import LeaseLostError
+from mesh_agent.domain import Claim, LeaseLostError, Outcome, RunInput, RunStatus, Usage
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import claims, starts, threads

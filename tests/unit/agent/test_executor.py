@@ -44,7 +44,7 @@ def no_stops() -> None:
 
 def executor() -> Executor:
     """An executor whose runs wait until they are stopped."""
-    new_run_task = partial(UntilStopped, context=cast("Any", None))
+    new_run_task = partial(UntilStopped, parts=cast("Any", None))
     return Executor(cast("Any", None), Owner("me", "here:1"), new_run_task, ExecutorLimits(10, 10, 6.0))
 
 

@@ -8,9 +8,8 @@ from fakes.agent.loop_time import in_jumping_time
 from fakes.agent.runs import a_model, an_owned_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
+from mesh_agent.domain import LeaseLostError, Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
 from mesh_agent.events.coalescing import TICK_S
-from mesh_agent.events.log import LeaseLostError
 from mesh_agent.execution.recorder import Recorder
 from mesh_agent.tools.call import ToolCall
 from mesh_common.events.model import (

@@ -15,7 +15,7 @@ from mesh_common.ids import RunId, new_id
 from mesh_common.jwt import SigningKey
 from mesh_gateway.clients.agent import AgentClient
 from mesh_gateway.clients.started_runs import StartedRuns
-from mesh_gateway.runs.events import RunOrder
+from mesh_gateway.runs.order import RunOrder
 from support.subjects import some_subject
 
 RUN = RunId(new_id())

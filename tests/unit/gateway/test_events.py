@@ -18,7 +18,7 @@ from mesh_common.ids import RunId, new_id
 from mesh_gateway.protocols.native.events import ENDS, NAMES, event_data, event_schemas
 from mesh_gateway.protocols.native.sse import SSEEncoder
 from mesh_gateway.runs.answer import AnswerBuilder
-from mesh_gateway.runs.events import EventPosition
+from mesh_gateway.runs.position import EventPosition
 
 RUN = RunId(new_id())
 frame = SSEEncoder().encode

@@ -11,9 +11,9 @@ from mesh_common.errors import Internal, MeshError, NotFound, Unavailable
 from mesh_common.events.model import MessageDelta, RunCancelled, RunEvent, Usage
 from mesh_common.ids import RunId, new_id
 from mesh_common.subject import Subject
-from mesh_gateway.runs.events import EventPosition
 from mesh_gateway.runs.follow import follow_to_end
 from mesh_gateway.runs.ports import EventSource, OpenedRun
+from mesh_gateway.runs.position import EventPosition
 from support.cycles import cycles_left_by
 from support.subjects import some_subject
 

@@ -10,7 +10,8 @@ from fakes.gateway.turns import RUN, WHOLE, CountedLimits, LineEncoder, ListedAg
 from mesh_common.errors import Conflict, NotFound, PreconditionFailed, RateLimited
 from mesh_common.ids import RunId, new_id
 from mesh_gateway.identity.access_tokens import Principal
-from mesh_gateway.runs.events import EventPosition, RunOrder
+from mesh_gateway.runs.order import RunOrder
+from mesh_gateway.runs.position import EventPosition
 from mesh_gateway.runs.pump import Pump
 from mesh_gateway.runs.turn import Turn
 from support.subjects import some_subject

@@ -19,7 +19,7 @@ from mesh_gateway.edge.connections import until_left
 from mesh_gateway.edge.deps import CallerDep, Gateway, GatewayDep, RecordDep
 from mesh_gateway.identity.access_tokens import MISSING_TOKEN, Principal
 from mesh_gateway.metrics import HTTP_REQUESTS
-from mesh_gateway.runs.events import RunOrder
+from mesh_gateway.runs.order import RunOrder
 from mesh_gateway.runs.pump import Pump
 from mesh_gateway.settings import GatewaySettings
 from support.subjects import some_subject

@@ -6,11 +6,7 @@ from contextlib import contextmanager
 
 from mesh_common.events.model import EventBody, RunEvent
 
-from mesh_agent.domain import Claim
-
-
-class LeaseLostError(Exception):
-    """Another replica may own the run by now, so nothing more may be sent or stored."""
+from mesh_agent.domain import Claim, LeaseLostError
 
 
 class EventLog:

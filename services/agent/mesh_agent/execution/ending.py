@@ -7,8 +7,7 @@ from mesh_common.clock import utc_now
 from mesh_common.ids import RunId
 from mesh_common.jobs.queue import JobQueue, NewJob
 
-from mesh_agent.domain import Claim, Outcome, RunStatus
-from mesh_agent.events.log import LeaseLostError
+from mesh_agent.domain import Claim, LeaseLostError, Outcome, RunStatus
 from mesh_agent.store import Database, checkpoints, claims, runs
 
 RECORD_USAGE = "record_usage"

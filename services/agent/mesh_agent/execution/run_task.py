@@ -16,8 +16,7 @@ from mesh_common.process.telemetry import restored_context, tracer
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from structlog.contextvars import bound_contextvars
 
-from mesh_agent.domain import Claim, Outcome, RunError, RunStatus
-from mesh_agent.events.log import LeaseLostError
+from mesh_agent.domain import Claim, LeaseLostError, Outcome, RunError, RunStatus
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.attempt import AttemptParts, cancel_attempt, run_attempt
 from mesh_agent.execution.ending import EndRun
@@ -47,11 +46,11 @@ class Stop(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class RunContext:
+class RunTaskParts:
     """What every run task uses; one per process."""
 
     database: Database
-    parts: AttemptParts
+    attempt: AttemptParts
     end_run: EndRun
 
 
@@ -62,7 +61,7 @@ class RunTask:
     claim: Claim
     recorder: Recorder
     lease: HeldLease
-    context: RunContext
+    parts: RunTaskParts
     task: asyncio.Task[None] | None = None
     stop: Stop | None = None
     has_begun: bool = False
@@ -120,7 +119,7 @@ class RunTask:
     async def _outcome(self) -> Outcome | None:
         """How the attempt ended; None when this replica must not end the run."""
         try:
-            return await run_attempt(self.recorder, self.context.parts)
+            return await run_attempt(self.recorder, self.parts.attempt)
         except asyncio.CancelledError:
             return await self._stopped()
         except LeaseLostError:
@@ -138,11 +137,11 @@ class RunTask:
         self.task.uncancel()
         match self.stop:
             case Stop.CANCELLED:
-                return await cancel_attempt(self.recorder, self.context.parts)
+                return await cancel_attempt(self.recorder, self.parts.attempt)
             case Stop.DISCARDED | Stop.LEASE_LOST:
                 await self._lost()
             case Stop.RELEASED:
-                async with self.context.database.as_worker() as connection:
+                async with self.parts.database.as_worker() as connection:
                     await claims.release_run(connection, self.claim)
         return None
 
@@ -153,7 +152,7 @@ class RunTask:
         if not self.lease.holds():
             raise LeaseLostError
         ended = outcome or self.recorder.cancelled()
-        discard = self.context.end_run.discard
+        discard = self.parts.end_run.discard
         await while_lease_holds(self.lease.holds, lambda: discard(self.claim, ended, self.lease.holds))
         self.recorder.log.finish(self._terminal(ended))
         _count(ended)
@@ -165,7 +164,7 @@ class RunTask:
         claim, event_log = self.claim, self.recorder.log
         terminal = self._terminal(outcome)
         frames = encode_frames([*event_log.events, terminal])
-        end_run, has_checkpoints = self.context.end_run, self.recorder.has_checkpoints
+        end_run, has_checkpoints = self.parts.end_run, self.recorder.has_checkpoints
         try:
             has_waiting = await while_lease_holds(
                 self.lease.holds, lambda: end_run(claim, outcome, frames, has_checkpoints=has_checkpoints)

@@ -17,8 +17,9 @@ from mesh_gateway.clients.acknowledgement import Acknowledgement, Response, RunS
 from mesh_gateway.clients.backend import Backend
 from mesh_gateway.clients.started_runs import ExpectedRun, StartedRuns
 from mesh_gateway.domain import KnownRunStatus, Message, Model, Page, Run, Thread
-from mesh_gateway.runs.events import EventPosition, RunOrder
+from mesh_gateway.runs.order import RunOrder
 from mesh_gateway.runs.ports import EventSource, OpenedRun
+from mesh_gateway.runs.position import EventPosition
 
 
 class AgentClient:

@@ -12,8 +12,8 @@ from mesh_common.events.model import RunEvent
 from mesh_common.subject import Subject
 
 from mesh_gateway.metrics import REFOLLOWS
-from mesh_gateway.runs.events import EventPosition
 from mesh_gateway.runs.ports import Follower, OpenedRun
+from mesh_gateway.runs.position import EventPosition
 
 log = structlog.get_logger()
 

@@ -13,7 +13,8 @@ from mesh_common.subject import Subject
 from mesh_gateway.domain import Run
 from mesh_gateway.limits.rate_limit import Limit
 from mesh_gateway.request_record import RequestRecord
-from mesh_gateway.runs.events import EventPosition, RunOrder
+from mesh_gateway.runs.order import RunOrder
+from mesh_gateway.runs.position import EventPosition
 
 
 class EventSource:

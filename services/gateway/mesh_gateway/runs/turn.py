@@ -20,9 +20,10 @@ from mesh_gateway.limits.stream_slots import OpenStreams, StreamSlot, UntilLeft,
 from mesh_gateway.metrics import FIRST_TOKEN_SECONDS
 from mesh_gateway.request_record import RequestRecord
 from mesh_gateway.runs.answer import Answer, AnswerBuilder
-from mesh_gateway.runs.events import EventPosition, RunOrder
 from mesh_gateway.runs.follow import follow_to_end
+from mesh_gateway.runs.order import RunOrder
 from mesh_gateway.runs.ports import Agent, Limits, OpenedRun
+from mesh_gateway.runs.position import EventPosition
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from mesh_gateway.edge.deps import AccessTokenDep, GatewayDep, TicketDep, authen
 from mesh_gateway.edge.patterns import VISIBLE_ASCII
 from mesh_gateway.identity.access_tokens import Principal
 from mesh_gateway.protocols.native.schemas.common import Cursor
-from mesh_gateway.runs.events import EventPosition
+from mesh_gateway.runs.position import EventPosition
 
 
 async def _follower(run_id: UUID, gateway: GatewayDep, token: AccessTokenDep, ticket: TicketDep) -> Principal:

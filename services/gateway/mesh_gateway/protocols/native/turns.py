@@ -14,7 +14,8 @@ from mesh_gateway.protocols.native import answers
 from mesh_gateway.protocols.native.schemas.runs import ChatAnswer, Run, StartedRun
 from mesh_gateway.protocols.native.sse import SSEEncoder
 from mesh_gateway.request_record import record_of
-from mesh_gateway.runs.events import EventPosition, RunOrder
+from mesh_gateway.runs.order import RunOrder
+from mesh_gateway.runs.position import EventPosition
 from mesh_gateway.runs.turn import Turn
 
 

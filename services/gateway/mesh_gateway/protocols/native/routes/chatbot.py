@@ -11,7 +11,7 @@ from mesh_gateway.protocols.native import turns
 from mesh_gateway.protocols.native.params import IdempotencyKey, LastEventIdDep
 from mesh_gateway.protocols.native.routes.docs import problems, stream
 from mesh_gateway.protocols.native.schemas.runs import ChatAnswer, OneCallBody
-from mesh_gateway.runs.events import RunOrder
+from mesh_gateway.runs.order import RunOrder
 
 router = APIRouter(prefix="/api/v1/chatbot", tags=["chatbot"])
 

@@ -15,7 +15,7 @@ from mesh_gateway.protocols.native.params import IdempotencyKey, LastEventIdDep,
 from mesh_gateway.protocols.native.routes.docs import NO_MORE_EVENTS, problems, stream
 from mesh_gateway.protocols.native.schemas.common import Page
 from mesh_gateway.protocols.native.schemas.runs import BackgroundRunBody, ChatAnswer, Run, RunBody, StartedRun
-from mesh_gateway.runs.events import RunOrder
+from mesh_gateway.runs.order import RunOrder
 
 router = APIRouter(prefix="/api/v1/threads/{thread_id}/runs", tags=["runs"])
 

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from mesh_gateway.domain import RunStatus
 from mesh_gateway.protocols.native.schemas.common import Answer, Body, CleanText, Metadata
 from mesh_gateway.protocols.native.schemas.threads import Message
-from mesh_gateway.runs.events import Multitask
+from mesh_gateway.runs.order import Multitask
 
 
 class ChatBody(Body):
