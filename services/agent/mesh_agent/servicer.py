@@ -44,17 +44,14 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> AsyncGenerator[pb.StartRunResponse]:
         subject, follower_id = require_subject(), convert.follower_id(request)
         started = await self._start_run(subject, convert.run_input(request))
-        acknowledged = pb.RunAcknowledged(run_id=str(started.run_id), thread_id=str(started.thread_id))
-        stream = self._shared.of(follower_id) if follower_id else None
-        # A shared stream carries a run once. A repeated request for it gets the events on its own call.
-        live = self._follow.live(subject, started.run_id) if stream and started.is_new else None
-        if follower_id and (live or not stream):
-            # Even if there is a stream: the follower may have closed it and know that before this replica does.
-            for address in self._shared.invitation():
-                acknowledged.follow_at = address
-        if stream and live:
-            acknowledged.events_on = str(stream.id)
-            with stream.carrying(live) as is_over:
+        live = self._follow.live(subject, started.run_id) if started.is_new else None
+        delivery = self._shared.delivery(follower_id, live)
+        acknowledged = pb.RunAcknowledged(
+            run_id=str(started.run_id), thread_id=str(started.thread_id), follow_at=delivery.follow_at
+        )
+        if delivery.stream and live:
+            acknowledged.events_on = str(delivery.stream.id)
+            with delivery.stream.carrying(live) as is_over:
                 await _acknowledge(context, acknowledged)
                 if request.is_acknowledged_by_message:
                     yield pb.StartRunResponse(acknowledged=acknowledged)

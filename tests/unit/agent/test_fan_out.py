@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from fakes.agent.runs import an_owned_log
 from mesh_agent.domain import Usage
-from mesh_agent.events.fan_out import SharedStream, SharedStreams
+from mesh_agent.events.fan_out import Delivery, SharedStream, SharedStreams
 from mesh_agent.events.log import EventLog
 from mesh_common.events.model import MessageDelta, RunEvent, RunFinished
 from mesh_common.ids import RunId, new_id
@@ -175,8 +175,18 @@ async def test_stream_takes_no_runs_when_it_is_old() -> None:
     with streams.open(FOLLOWER, new_id()) as stream:
         assert [message async for message in stream.messages()] == []
 
-        assert streams.of(FOLLOWER) is None
-        assert streams.invitation() == (ADDRESS,)
+        assert streams.delivery(FOLLOWER, an_owned_log()) == Delivery(None, ADDRESS)
+
+
+def test_new_run_is_carried_on_the_stream_and_a_repeated_request_is_not(
+    streams: SharedStreams[FewEvents], stream: SharedStream[FewEvents]
+) -> None:
+    assert streams.delivery(FOLLOWER, an_owned_log()) == Delivery(stream, ADDRESS)
+    assert streams.delivery(FOLLOWER, None) == Delivery(None, None)
+
+
+def test_caller_that_follows_no_stream_gets_the_events_on_its_call(streams: SharedStreams[FewEvents]) -> None:
+    assert streams.delivery(None, an_owned_log()) == Delivery(None, None)
 
 
 async def test_replica_that_stops_takes_no_runs_and_invites_nobody(
@@ -191,7 +201,7 @@ async def test_replica_that_stops_takes_no_runs_and_invites_nobody(
         carried = [message async for message in stream.messages()]
 
     assert [_seqs(message, log) for message in carried] == [[1]]
-    assert (streams.of(FOLLOWER), streams.invitation()) == (None, ())
+    assert streams.delivery(FOLLOWER, log) == Delivery(None, None)
     with streams.open(new_id(), new_id()) as late:
         assert not late.takes_runs
 
@@ -283,4 +293,6 @@ async def test_run_leaves_before_an_event_that_fits_into_no_message_and_the_othe
 
 
 def test_replica_whose_address_nobody_knows_invites_nobody() -> None:
-    assert SharedStreams(FewEvents, address=None, takes_runs_for_s=60).invitation() == ()
+    streams = SharedStreams(FewEvents, address=None, takes_runs_for_s=60)
+
+    assert streams.delivery(FOLLOWER, an_owned_log()) == Delivery(None, None)

@@ -1,13 +1,14 @@
 """Streams that carry the events of many runs to one follower (a gateway). Each message holds all events so far.
 
-A gRPC message wakes three threads on either side, and a busy replica sends events of dozens of runs within one tick of
-25 ms (`text_window`). A stream reads its runs when it can send a message; runs push nothing. So only the runs' own logs
+A gRPC message wakes three threads on either side, and a busy replica sends events of dozens of runs at one tick
+(`coalescing`). A stream reads its runs when it can send a message; runs push nothing. So only the runs' own logs
 buffer events, and the lease is checked at the last moment, as for a stream of one run.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
@@ -139,6 +140,16 @@ class SharedStream[M: SharedMessage]:
             self._changed.set()
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery[M: SharedMessage]:
+    """How the events of a started run reach its follower."""
+
+    stream: SharedStream[M] | None
+    """The stream that carries them; if None, they come on the call that started the run."""
+    follow_at: str | None
+    """Where the follower can open a stream for the runs that it starts from now on."""
+
+
 class SharedStreams[M: SharedMessage]:
     """The open streams of this replica, by follower."""
 
@@ -173,14 +184,27 @@ class SharedStreams[M: SharedMessage]:
             if self._newest.get(follower_id) is stream:
                 del self._newest[follower_id]
 
+    def delivery(self, follower_id: UUID | None, live: EventLog | None) -> Delivery[M]:
+        """`live`: the events of a run that is new and executes here.
+
+        Only those are carried. A stream carries a run once, so a repeated request for it gets the events on its own
+        call.
+        """
+        stream = self.of(follower_id) if follower_id else None
+        carrying = stream if live else None
+        # Even if there is a stream: the follower may have closed it and know that before this replica does.
+        is_invited = follower_id and (carrying or not stream)
+        return Delivery(carrying, self._invitation if is_invited else None)
+
     def of(self, follower_id: UUID) -> SharedStream[M] | None:
         """The follower's stream that accepts new runs."""
         stream = self._newest.get(follower_id)
         return stream if stream and stream.takes_runs else None
 
-    def invitation(self) -> tuple[str, ...]:
-        """The address at which to open a stream; empty while this replica stops."""
-        return () if self._is_stopping or self._address is None else (self._address,)
+    @property
+    def _invitation(self) -> str | None:
+        """The address at which to open a stream; None while this replica stops."""
+        return None if self._is_stopping else self._address
 
     def stop(self) -> None:
         """Accepts no new runs. Every stream ends with its last run."""
