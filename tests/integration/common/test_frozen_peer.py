@@ -68,7 +68,6 @@ async def test_stream_of_a_peer_that_only_thinks_is_left_alone(secrets: SecretSe
                 await anext(events)
 
 
-@pytest.mark.nightly
 async def test_peer_that_freezes_after_a_long_silence_is_noticed_as_well(secrets: SecretSet, tmp_path: Path) -> None:
     async with (
         open_peer(secrets, tmp_path) as peer,
