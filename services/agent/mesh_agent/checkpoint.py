@@ -109,9 +109,6 @@ class BufferedSaver(BaseCheckpointSaver[str]):
             yield checkpoints
         finally:
             del self._open[claim.fence]
-            # Pending writes refer to the graph's context, which refers to the attempt and so to these checkpoints: a
-            # reference cycle.
-            checkpoints.waiting.clear()
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The last safe point of the earlier attempts. The first attempt of an execution has none and runs no query."""

@@ -17,10 +17,7 @@ _MARGIN: Final = 0.85
 
 @dataclass(slots=True)
 class HeldLease:
-    """A lease from its owner's point of view: valid until `valid_until_s` of the monotonic clock.
-
-    It does not refer to its run. The run refers to objects that call the lease, so that would be a reference cycle.
-    """
+    """A lease from its owner's point of view: valid until `valid_until_s` of the monotonic clock."""
 
     valid_until_s: float
 

@@ -50,8 +50,6 @@ async def redis_call[T](call: Awaitable[T]) -> T:
         raise
     except (RedisError, OSError, TimeoutError) as error:
         raise Unavailable("Redis is not reachable.", reason="REDIS_UNAVAILABLE") from error
-    finally:
-        del running  # it refers to its error, whose traceback refers to this frame: a reference cycle
 
 
 def _retrieve_error(running: "asyncio.Future[Any]") -> None:

@@ -1,7 +1,6 @@
 """Retries by tenacity, which is used only after the first try has failed."""
 
 from collections.abc import Awaitable, Callable
-from traceback import clear_frames
 
 from tenacity import AsyncRetrying
 
@@ -25,11 +24,4 @@ async def with_retries[T](
             raise failures.pop()
         return await action()
 
-    try:
-        result: T = await retrying()(again)
-    except BaseException as error:
-        # tenacity stores the error in frames that its traceback refers to: a reference cycle that keeps the action's
-        # objects alive.
-        clear_frames(error.__traceback__)
-        raise
-    return result
+    return await retrying()(again)

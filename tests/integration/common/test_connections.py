@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
@@ -14,10 +14,8 @@ from mesh_common.errors import NotFound, Unavailable
 from mesh_common.subject import Subject
 from mesh_dev.postgres import EmbeddedPostgres
 from prometheus_client import REGISTRY
-from support.cycles import cycles_left_by
 from support.databases import KINDS, Kind, Opened, opened, rows
 from support.mesh import TestMesh
-from support.net import free_port
 from support.scratch import SCHEMA, settings_for
 from support.subjects import elsewhere, personal, some_subject
 
@@ -258,17 +256,6 @@ async def test_a_login_has_no_privileges_of_its_own(scratch_mesh: TestMesh) -> N
 
 def _url(scratch_mesh: TestMesh, parameters: str = "") -> str:
     return scratch_mesh.database_url(SCHEMA).replace("/mesh", f"/scratch{parameters}")
-
-
-async def test_an_unavailable_database_leaves_no_cycle(kind: Kind, scratch_mesh: TestMesh) -> None:
-    url = f"postgresql://nobody@127.0.0.1:{free_port()}/scratch"
-    async with opened(kind, narrow(scratch_mesh, database_url=url, database_timeout_s=0.2)) as away:
-
-        async def ask() -> None:
-            with suppress(Unavailable):
-                await away.rows(some_subject(), COUNT)
-
-        assert not await cycles_left_by(ask)
 
 
 async def test_a_password_that_is_refused_is_unavailable(kind: Kind, scratch_mesh: TestMesh) -> None:

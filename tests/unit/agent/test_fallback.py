@@ -18,7 +18,6 @@ from mesh_agent.llm.fallback import FallbackModel, ModelAnswer
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import ToolSchema
-from support.cycles import cycles_left_by
 
 LARGE, SMALL = a_model("large"), a_model("small", capabilities=())
 QUESTION: list[BaseMessage] = [HumanMessage("How are you?")]
@@ -203,17 +202,6 @@ async def test_refusals_say_nothing_about_a_model() -> None:
     run.large.script.append("Fine.")
 
     assert (await run.answer()).model == LARGE
-
-
-async def test_an_answer_after_a_failure_leaves_no_cycle() -> None:
-    run = Run()
-
-    async def ask() -> None:
-        run.large.script.append(_refused())
-        run.small.script.append("Fine.")
-        await run.answer()
-
-    assert not await cycles_left_by(ask)
 
 
 async def test_a_refusal_shows_that_a_broken_model_is_back() -> None:

@@ -14,7 +14,6 @@ from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.ids import RunId, new_id
 from mesh_common.jwt import SigningKey
 from mesh_gateway.clients.started_runs import MAX_UNREAD, ExpectedRun, StartedRuns
-from support.cycles import cycles_left_by
 
 RUN = RunId(new_id())
 
@@ -53,16 +52,6 @@ async def test_what_came_before_a_cut_is_given_and_what_came_after_is_not() -> N
     expected.put(_event(2))
 
     assert await _until_cut(expected.events()) == [1]
-
-
-async def test_a_run_that_was_cut_leaves_no_cycle() -> None:
-    async def read_cut() -> None:
-        expected = ExpectedRun(RUN)
-        expected.put(_event(1))
-        expected.cut("stream")
-        await _until_cut(expected.events())
-
-    assert not await cycles_left_by(read_cut)
 
 
 async def test_reader_that_is_too_far_behind_is_cut_where_it_has_no_gap() -> None:

@@ -1,12 +1,10 @@
 """Work for a client that may leave."""
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 from mesh_common.errors import NotFound, Unavailable
 from mesh_gateway.limits.stream_slots import StreamSlot, while_connected
-from support.cycles import cycles_left_by
 
 
 async def _stays() -> None:
@@ -43,10 +41,6 @@ async def test_replica_that_stops_ends_the_work_and_says_so() -> None:
     assert raised.value.reason == "REPLICA_STOPS"
 
 
-async def test_work_that_fails_leaves_no_cycle() -> None:
-    async def wait() -> None:
-        slot = StreamSlot()
-        with suppress(NotFound):
-            await while_connected(_stays, slot, _fails())
-
-    assert not await cycles_left_by(wait)
+async def test_error_of_the_work_comes_out_as_it_is() -> None:
+    with pytest.raises(NotFound):
+        await while_connected(_stays, StreamSlot(), _fails())

@@ -20,8 +20,6 @@ async def await_detached[T](work: "asyncio.Task[T]", what: str) -> T:
     except asyncio.CancelledError:
         work.add_done_callback(partial(_log_failure, what))
         raise
-    finally:
-        del work  # The task holds its error, whose traceback holds this frame: a reference cycle.
 
 
 def _log_failure(what: str, work: "asyncio.Task[Any]") -> None:

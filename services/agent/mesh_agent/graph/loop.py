@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from traceback import clear_frames
 from typing import Final, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -86,17 +85,12 @@ class AttemptLoop:
 
         Raises ProviderError, MeshError, LeaseLostError, and unexpected errors.
         """
-        try:
-            state = await self._graph.ainvoke(
-                None if self._has_progress else {"rounds": 0},
-                {**self._config, "recursion_limit": _STEPS_PER_ROUND * (attempt.plan.limits.rounds + 1)},
-                context=self._context(attempt, listener),
-                durability="sync",
-            )
-        except BaseException as error:
-            # LangGraph stores it in frames that its traceback refers to: a reference cycle that holds the history.
-            clear_frames(error.__traceback__)
-            raise
+        state = await self._graph.ainvoke(
+            None if self._has_progress else {"rounds": 0},
+            {**self._config, "recursion_limit": _STEPS_PER_ROUND * (attempt.plan.limits.rounds + 1)},
+            context=self._context(attempt, listener),
+            durability="sync",
+        )
         finish_reason: str = state["finish_reason"]
         return finish_reason
 

@@ -59,20 +59,16 @@ class FallbackModel:
     ) -> ModelAnswer:
         """The first complete answer of a model. Raises the last ProviderError if no model gives one."""
         failure: ProviderError | None = None
-        try:
-            for model in self._candidates(models):
-                listener.on_model(model)
-                try:
-                    return await self._ask(model, messages, tools, listener)
-                except ProviderError as error:
-                    log.warning("model.failed", model=model.name, reason=error.reason, spoke=error.has_spoken)
-                    if error.has_spoken:
-                        raise
-                    failure = error
-            raise failure or AssertionError("no model to call")
-        finally:
-            # Its traceback refers to this frame: a reference cycle that would keep the run and its history alive.
-            del failure
+        for model in self._candidates(models):
+            listener.on_model(model)
+            try:
+                return await self._ask(model, messages, tools, listener)
+            except ProviderError as error:
+                log.warning("model.failed", model=model.name, reason=error.reason, spoke=error.has_spoken)
+                if error.has_spoken:
+                    raise
+                failure = error
+        raise failure or AssertionError("no model to call")
 
     def _candidates(self, models: Sequence[Model]) -> Iterator[Model]:
         """The models whose breaker is closed, or all models if none is.

@@ -8,7 +8,7 @@ these two, only the agent's execution and the job worker do, so that a failing r
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any, Final
 from uuid import UUID
 
@@ -150,8 +150,7 @@ class _Call:
     def failed(self, error: Exception) -> None:
         """Keeps a MeshError. Logs any other error with its text, which never leaves the process."""
         if isinstance(error, MeshError):
-            # Its traceback refers to frames that refer to this call: a reference cycle that would keep the request.
-            self.error = error.with_traceback(None)
+            self.error = error
         else:
             log.error("rpc.crashed", rpc=self._rpc, exc_info=error)
             self.error = Internal("Something went wrong on our side.")
@@ -160,13 +159,10 @@ class _Call:
 
     async def abort(self) -> None:
         """Ends the call with its error. gRPC raises the AbortError again when the servicer's coroutine has returned."""
-        try:
+        with suppress(grpc.aio.AbortError):
             await self._context.abort_with_status(
                 to_status(self.error or Internal("Something went wrong on our side."))
             )
-        except grpc.aio.AbortError as aborted:
-            # gRPC stores it with the context, to which frames of its traceback refer: a cycle, as above.
-            aborted.__traceback__ = None
 
     def _log(self, code: str, seconds: float) -> None:
         level = log.warning if code in _SERVER_FAULTS else log.info

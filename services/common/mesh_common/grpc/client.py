@@ -194,11 +194,7 @@ class ServiceCalls:
 
 
 class _Observed:
-    """The span and the metric of one outgoing call. Raises the callee's error as a MeshError.
-
-    Not a generator: contextlib would keep an error that another is raised from in a frame to which that error refers, a
-    reference cycle that would keep everything in the caller's request.
-    """
+    """The span and the metric of one outgoing call. Raises the callee's error as a MeshError."""
 
     def __init__(self, rpc: str) -> None:
         self._rpc = rpc

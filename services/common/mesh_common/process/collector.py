@@ -9,8 +9,9 @@ from typing import Final
 
 # A young collection runs after 50,000 net allocations of containers, one of an older generation after 20 and 100 of the
 # younger. With Python's default of 2,000, nearly all objects are still alive while a hundred turns are active:
-# collections took 8 % of the agent's CPU under load, and take 3 % with these values. Uncollected cycles hold about
-# 10 MiB.
+# collections took 8 % of the agent's CPU under load, and take 3 % with these values. Errors leave cycles (an exception
+# refers to its traceback, and frames in it to the exception), and only the collector frees those: some 10 MiB, in
+# pauses of about 40 ms in a storm of errors (docs/performance.md).
 _THRESHOLDS: Final = (50_000, 20, 100)
 
 

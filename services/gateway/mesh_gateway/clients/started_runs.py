@@ -71,7 +71,7 @@ class ExpectedRun:
         self._end(Unavailable("The stream that carried the run was cut."))
 
     def _end(self, error: MeshError) -> None:
-        self._cut = error.with_traceback(None)
+        self._cut = error
         self._changed.set()
 
     async def events(self) -> AsyncGenerator[RunEvent]:

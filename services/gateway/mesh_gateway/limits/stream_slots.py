@@ -109,11 +109,8 @@ async def while_connected[T](until_left: UntilLeft, slot: StreamSlot, work: Coro
     Raises the work's MeshError; Unavailable when the replica stops first.
     """
     result, error = await _raced(until_left, slot, work)
-    try:
-        if error:
-            raise error
-    finally:
-        del error  # its traceback holds this frame: a cycle
+    if error:
+        raise error
     return result
 
 

@@ -49,9 +49,7 @@ async def follow_to_end(
             else:
                 cut = Unavailable("The stream ended before the run.")
             outage = outage or _Outage()
-            may_try_again = await outage.may_try_again(cut)
-            del cut  # its traceback holds this frame: a cycle
-            if not may_try_again:
+            if not await outage.may_try_again(cut):
                 return
             await stack.aclose()
             after = EventPosition.of(last) if last else after
