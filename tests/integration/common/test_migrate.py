@@ -175,7 +175,8 @@ async def test_a_backfill_passes_over_a_locked_row_and_comes_back_for_it(
 ) -> None:
     await migrated(write_migrations(tmp_path / "old"))
     folder = _with_online(tmp_path / "new")
-    async with open_scratch(test_mesh, name) as database:
+    # The holder's transaction is idle during a whole migration, on a machine that does other work.
+    async with open_scratch(test_mesh, name, database_timeout_s=60.0) as database:
         async with database.as_worker() as connection:
             nine = "INSERT INTO eval.notes (user_id, text) SELECT gen_random_uuid(), n FROM generate_series(1, 9) n"
             await connection.execute(text(nine))
