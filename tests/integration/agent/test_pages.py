@@ -148,8 +148,11 @@ async def test_messages_are_paged_oldest_first(agent_database: Database) -> None
         while page := await threads.list_messages(connection, user_id, thread_id, limit=2, after=after):
             pages.append(page)
             after = page[-1][1]
+        # A cursor that a client made up: no message has such a part, and no column could hold it.
+        beyond = await threads.list_messages(connection, user_id, thread_id, limit=2, after=(0, 2**40))
         await threads.delete_thread(connection, user_id, thread_id)
 
+    assert [message.content for message, _ in beyond] == ["message 0", "message 1"]
     contents = [[message.content for message, _ in page] for page in pages]
     assert contents == [["message 0", "message 1"], ["message 2"]]
 

@@ -1,15 +1,18 @@
 """What every driver and pool does for a unit of work: subjects, roll-back, deadlines, and connections that break."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import asyncpg
 import pytest
 from mesh_common.database.asyncpg_pool import AsyncpgPool
 from mesh_common.database.postgres import Database
-from mesh_common.database.statements import driver_of
+from mesh_common.database.statements import Statement, driver_of, to_json
 from mesh_common.errors import NotFound, Unavailable
 from mesh_common.subject import Subject
 from mesh_dev.postgres import EmbeddedPostgres
@@ -243,6 +246,85 @@ async def test_a_connection_that_expects_another_answer_is_replaced(scratch_mesh
         async with Database(connections, SCHEMA).as_subject(some_subject()) as connection:
             assert await rows(connection, COUNT) == [(0,)]
             assert len(connections.begun) == 2
+
+
+async def test_an_error_comes_out_as_it_is_from_a_connection_that_was_lost_before(
+    pool: Opened, postgres: EmbeddedPostgres
+) -> None:
+    """The error of the block decides what the caller does, and a cancelled task must stay cancelled."""
+    for error in (NotFound("Not there."), asyncio.CancelledError()):
+        with pytest.raises(type(error)):
+            await _fail_after_a_loss(pool, postgres, error)
+
+
+async def _fail_after_a_loss(pool: Opened, postgres: EmbeddedPostgres, error: BaseException) -> None:
+    async with pool.as_subject(some_subject()) as connection:
+        [(backend,)] = await rows(connection, "SELECT pg_backend_pid()")
+        await _terminate(postgres, [backend])
+        with suppress(Exception):
+            await rows(connection, COUNT)
+        raise error
+
+
+class LostAfterCommit(AsyncpgPool):
+    async def commit(self, connection: asyncpg.Connection) -> None:
+        await super().commit(connection)
+        connection.terminate()
+        await asyncio.sleep(0.01)  # the loop reports the loss
+
+
+async def test_a_transaction_that_was_committed_is_not_reported_as_failed(scratch_mesh: TestMesh) -> None:
+    subject = some_subject()
+    async with asyncpg.create_pool(_url(scratch_mesh), min_size=0, max_size=1) as pool:
+        async with Database(LostAfterCommit(pool, timeout_s=5.0), SCHEMA).as_subject(subject) as connection:
+            await rows(connection, note_of(subject))
+
+        async with Database(AsyncpgPool(pool, timeout_s=5.0), SCHEMA).as_subject(subject) as connection:
+            assert await rows(connection, COUNT) == [(1,)]
+
+
+async def test_a_server_that_hangs_ends_the_transaction_in_time(kind: Kind, scratch_mesh: TestMesh) -> None:
+    """Its kernel still acknowledges what it is sent, so neither TCP nor the server's own timeouts notice."""
+    async with opened(kind, narrow(scratch_mesh, database_timeout_s=0.5)) as pool:
+        [(backend,)] = await pool.rows(some_subject(), "SELECT pg_backend_pid()")
+        try:
+            async with asyncio.timeout(20):
+                with pytest.raises(Unavailable):
+                    await _ask_after(pool, lambda: os.kill(backend, signal.SIGSTOP))
+        finally:
+            os.kill(backend, signal.SIGCONT)
+
+        assert await pool.rows(some_subject(), COUNT) == [(0,)]
+
+
+async def _ask_after(pool: Opened, happening: Callable[[], None]) -> None:
+    """It happens after the transaction has begun."""
+    async with pool.as_subject(some_subject()) as connection:
+        happening()
+        await rows(connection, COUNT)
+
+
+async def test_pools_own_tasks_do_not_belong_to_its_first_caller(kind: Kind, scratch_mesh: TestMesh) -> None:
+    """They live as long as the pool, and what they log would name the caller's run."""
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+    async with opened(kind, narrow(scratch_mesh)) as pool:
+        caller.set("first")
+        await pool.rows(some_subject(), COUNT)
+
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert {task.get_context().get(caller, "nobody") for task in others} <= {"nobody"}
+
+
+async def test_json_goes_in_as_text_and_comes_out_as_a_value(scratch_mesh: TestMesh) -> None:
+    value = {"a": [1, "ä", 1.5], "b": None}
+    echo = Statement("json", "SELECT :value::jsonb AS value, :value::json AS same")
+
+    for kind in ("sqlalchemy", "asyncpg"):
+        async with opened(kind, narrow(scratch_mesh)) as pool, pool.as_subject(some_subject()) as connection:
+            row = await echo.row(connection, {"value": to_json(value)})
+
+        assert row
+        assert dict(row) == {"value": value, "same": value}
 
 
 async def test_a_login_has_no_privileges_of_its_own(scratch_mesh: TestMesh) -> None:

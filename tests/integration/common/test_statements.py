@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 from mesh_common.database.postgres import Database
-from mesh_common.database.statements import Statement, to_json
+from mesh_common.database.statements import Statement
 from mesh_common.ids import UserId, new_id
 from sqlalchemy import text
 from support.subjects import personal
@@ -62,16 +62,6 @@ async def test_a_user_can_neither_write_nor_read_anothers_rows(database: Databas
 async def _add(database: Database, actor: UserId, owner: UserId) -> None:
     async with database.as_subject(personal(actor)) as connection:
         await ADD.count(connection, {"user_id": owner, "text": "note"})
-
-
-async def test_json_goes_in_as_text_and_comes_out_as_a_value(database: Database) -> None:
-    value = {"a": [1, "ä"], "b": None}
-
-    async with database.as_worker() as connection:
-        row = await Statement("json", "SELECT :value::jsonb AS value").row(connection, {"value": to_json(value)})
-
-    assert row
-    assert row["value"] == value
 
 
 async def test_one_row_was_asked_for_and_two_are_a_fault(database: Database) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh_agent.events.coalescing import TICK_S, until_tick_s
+from mesh_agent.events.coalescing import EARLY_S, TICK_S, until_tick_s
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6))
@@ -15,8 +15,9 @@ def test_all_runs_wait_for_the_same_ticks(one_s: float, other_s: float) -> None:
 
 @given(st.floats(0, 1e6))
 def test_no_text_waits_longer_than_a_tick(now_s: float) -> None:
-    assert -1e-6 <= until_tick_s(now_s) <= TICK_S + 1e-6
+    assert EARLY_S - 1e-6 <= until_tick_s(now_s) <= EARLY_S + TICK_S + 1e-6
 
 
-def test_a_tick_that_has_just_passed_is_over() -> None:
-    assert until_tick_s(0.0) == TICK_S
+@pytest.mark.parametrize("now_s", [1.0, 1.0 - EARLY_S / 2])
+def test_a_timer_that_fires_at_its_tick_or_just_before_waits_for_the_next(now_s: float) -> None:
+    assert now_s + until_tick_s(now_s) == pytest.approx(1.0 + TICK_S)

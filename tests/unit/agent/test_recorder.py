@@ -9,7 +9,7 @@ from fakes.agent.runs import a_model, an_owned_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_agent.domain import LeaseLostError, Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
-from mesh_agent.events.coalescing import TICK_S
+from mesh_agent.events.coalescing import EARLY_S, TICK_S
 from mesh_agent.execution.recorder import Recorder
 from mesh_agent.tools.call import ToolCall
 from mesh_common.events.model import (
@@ -238,7 +238,7 @@ def test_text_that_was_heard_is_told_before_more_gathers() -> None:
 
     message_id = str(recorder.message_id)
     assert _bodies(recorder) == [MessageDelta(message_id, "I"), MessageDelta(message_id, " look it up")]
-    assert 0 < window <= TICK_S
+    assert 0 < window <= EARLY_S + TICK_S
 
 
 def test_a_lease_lost_while_text_gathers_is_noticed_before_more_is_heard() -> None:

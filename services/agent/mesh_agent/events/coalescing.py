@@ -9,8 +9,10 @@ and one write serve them all (docs/adr/0025).
 from typing import Final
 
 TICK_S: Final = 0.05
+# uvloop's timers have a resolution of a millisecond and may fire just before their tick.
+EARLY_S: Final = 0.002
 
 
 def until_tick_s(now_s: float) -> float:
-    """Seconds from `now_s` to the next tick, at most 0.05. `now_s` is of any clock that all runs share."""
-    return (now_s // TICK_S + 1) * TICK_S - now_s
+    """Seconds from `now_s` to the next tick that is not just due. `now_s` is of any clock that all runs share."""
+    return ((now_s + EARLY_S) // TICK_S + 1) * TICK_S - now_s

@@ -200,7 +200,7 @@ _LIST_MESSAGES: Final = """
 _MESSAGES = Statement("agent.list_messages", _LIST_MESSAGES.format(message=_MESSAGE, condition=""))
 _MESSAGES_AFTER = Statement(
     "agent.list_messages_after",
-    _LIST_MESSAGES.format(message=_MESSAGE, condition="AND (position, part) > (:position, :part)"),
+    _LIST_MESSAGES.format(message=_MESSAGE, condition="AND (position, part) > (:position::bigint, :part::bigint)"),
 )
 
 

@@ -32,7 +32,9 @@ class AsyncpgPool:
         await asyncpg_driver.commit(connection)
 
     async def release(self, connection: asyncpg.Connection, error: BaseException | None) -> None:
-        await asyncpg_driver.leave_transaction(connection, error)
+        # The pool's proxy of a connection that was lost raises this, also for the test whether it is in a transaction.
+        with suppress(asyncpg.InterfaceError):
+            await asyncpg_driver.leave_transaction(connection, error)
         await self._pool.release(connection)
 
     def is_dead(self, error: BaseException) -> bool:
@@ -62,7 +64,7 @@ async def open_database(
         yield Database(AsyncpgPool(await opened, timeout_s), schema)
     finally:
         # Waits for the connections in use, and then terminates them.
-        with suppress(TimeoutError):
+        with suppress(OSError, TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await opened.close()
 
