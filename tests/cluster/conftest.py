@@ -18,6 +18,7 @@ _STORY: Final = (
     "test_policies",
     "test_usage",
     "test_upgrade",
+    "test_upgrade_from_before",
     "test_faults",
     "test_nodes",
     "test_rotation",

@@ -20,6 +20,7 @@ class Helm:
 
     release: str
     namespace: str
+    chart: Path = CHART
 
     async def install(self, values: Values, timeout_s: float = 300.0) -> None:
         await self._deploy("install", values, (), timeout_s)
@@ -48,7 +49,7 @@ class Helm:
     async def _deploy(self, verb: str, values: Values, more: Sequence[str], timeout_s: float) -> None:
         # JSON is YAML.
         given = orjson.dumps(dict(values)).decode()
-        argv = (verb, self.release, str(CHART), "--values", "-", *_waiting(timeout_s), *more)
+        argv = (verb, self.release, str(self.chart), "--values", "-", *_waiting(timeout_s), *more)
         await self._run(*argv, stdin=given, timeout_s=timeout_s)
 
     async def _run(self, *argv: str, stdin: str | None = None, timeout_s: float) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -13,7 +14,7 @@ from mesh_dev.ports import PortPlan
 from mesh_dev.settings import DevSettings
 from mesh_dev.wait import LOOPBACK
 
-from cluster.helm import Helm
+from cluster.helm import CHART, Helm
 from cluster.kubectl import Kubectl, Object, eventually, name_of
 from cluster.marks import MarkClient
 from cluster.settings import ClusterSettings
@@ -90,11 +91,13 @@ async def open_release(
     changes: Values | None = None,
     *,
     manifests: str | None = None,
+    chart: Path = CHART,
     timeout_s: float = 300.0,
 ) -> AsyncIterator[Release]:
     """Applies `manifests`, installs the release and waits until it is ready. Deletes the namespace at the end."""
     kubectl = Kubectl(namespace)
-    release = Release(kubectl, Helm(RELEASE, namespace), settings, merged(base_values(settings), changes or {}))
+    helm = Helm(RELEASE, namespace, chart)
+    release = Release(kubectl, helm, settings, merged(base_values(settings), changes or {}))
     try:
         await apply_surroundings(kubectl, settings)
         if manifests:

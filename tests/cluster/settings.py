@@ -35,6 +35,10 @@ class ClusterSettings(BaseSettings):
     """Command that reconnects the node."""
     cut_node: str = "node2"
     """The node that is disconnected. It runs agents, and nothing that the test needs throughout."""
+    before_tag: str = ""
+    """Tag of the images of the release before, to upgrade from. Empty: the test that needs them is skipped."""
+    before_chart: Path | None = None
+    """Folder of its chart."""
     upgrade_streams: int = Field(default=100, ge=1, le=1_000)
     """Number of streams that are open while the release is upgraded and rolled back."""
     keep_namespaces: bool = False
