@@ -84,7 +84,7 @@ def _call(call_id: str | None, name: str = "calculate", **arguments: object) -> 
 
 
 def _broken(call_id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
-    return {"type": "invalid_tool_call", "id": call_id, "name": name, "args": arguments, "error": None}
+    return {"type": "invalid_tool_call", "id": call_id, "name": name, "args": arguments, "error": "Not JSON."}
 
 
 async def test_first_round_asks_with_memories_best_first_history_and_message() -> None:
@@ -186,8 +186,8 @@ def test_calls_that_cannot_be_read_come_last_with_what_was_written() -> None:
 
     assert tool_calls(message) == [
         ToolCall("a", "calculate", {}),
-        ToolCall("b", "calculate", {"unreadable": '{"expression": "1'}),
-        ToolCall("invalid_1", "", {"unreadable": None}),
+        ToolCall("b", "calculate", {"unreadable": '{"expression": "1'}, fault="Not JSON."),
+        ToolCall("invalid_1", "", {"unreadable": None}, fault="Not JSON."),
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from fakes.agent.loop_time import in_jumping_time, loop_time_ms
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_core.tools import BaseTool, ToolException, tool
+from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
 from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, Effect, ToolResult
 from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.call import ToolCall, UnknownOutcomeError
@@ -234,3 +234,75 @@ def test_arguments_can_be_told_whatever_a_model_wrote(argument: object, expected
 def test_two_tools_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="the same name"):
         ToolRegistry([MeshTool(count, Effect.NONE), MeshTool(count, Effect.ONCE)])
+
+
+_ROOM = {
+    "type": "object",
+    "properties": {"room": {"type": "string"}, "seats": {"type": "integer", "minimum": 1}},
+    "required": ["room"],
+    "additionalProperties": False,
+}
+
+
+def _of_json_schema(schema: dict[str, object], booked: list[dict[str, object]]) -> MeshTool:
+    """A tool as operators configure them: LangChain does not validate what such a tool is called with."""
+
+    async def run(**arguments: object) -> str:
+        booked.append(arguments)
+        return "Booked."
+
+    made = StructuredTool(name="book_room", description="Books a room.", args_schema=schema, coroutine=run)
+    return MeshTool(made, Effect.ONCE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({}, "room: "),
+        ({"room": 5}, "room: "),
+        ({"room": "blue", "seats": 0}, "seats: "),
+        ({"room": "blue", "seats": "two"}, "seats: "),
+        ({"room": "blue", "at": "noon"}, "'at' was unexpected"),
+        ({"unreadable": '{"room": "bl'}, "room: "),
+    ],
+)
+async def test_tool_of_a_json_schema_is_not_called_with_other_arguments(
+    arguments: dict[str, object], fault: str
+) -> None:
+    booked: list[dict[str, object]] = []
+    registry = ToolRegistry([_of_json_schema(_ROOM, booked)])
+
+    refused = await registry.call(ToolCall("c", "book_room", arguments), registry.planned)
+    accepted = await registry.call(ToolCall("c", "book_room", {"room": "blue", "seats": 2}), registry.planned)
+
+    assert (refused.is_error, refused.is_unknown) == (True, False)
+    assert refused.content.startswith("The arguments are not valid: ")
+    assert fault in refused.content
+    assert (accepted.is_error, booked) == (False, [{"room": "blue", "seats": 2}])
+
+
+async def test_arguments_are_checked_by_the_schema_that_the_model_has_seen() -> None:
+    booked: list[dict[str, object]] = []
+    seen = ToolRegistry([_of_json_schema(_ROOM | {"required": ["room", "seats"]}, [])])
+    registry = ToolRegistry([_of_json_schema(_ROOM, booked)])
+
+    result = await registry.call(ToolCall("c", "book_room", {"room": "blue"}), seen.planned)
+
+    assert (result.is_error, booked) == (True, [])
+
+
+async def test_call_with_a_fault_is_not_made() -> None:
+    booked: list[dict[str, object]] = []
+    registry = ToolRegistry([_of_json_schema(_ROOM, booked)])
+
+    result = await registry.call(ToolCall("c", "book_room", {"room": "blue"}, fault="Cut off."), registry.planned)
+
+    assert (result.content, result.is_error, booked) == ("Cut off.", True, [])
+
+
+@pytest.mark.parametrize("broken", [{"type": "text"}, {"pattern": "("}])
+def test_schema_that_is_not_valid_is_refused_at_the_start(broken: dict[str, object]) -> None:
+    schema: dict[str, object] = {"type": "object", "properties": {"room": broken}}
+
+    with pytest.raises(ValueError, match="the schema of the tool 'book_room' is not valid"):
+        ToolRegistry([_of_json_schema(schema, [])])

@@ -13,6 +13,7 @@ LAST_ROUND = "tool_rounds"
 """The finish reason of an answer after which the model is not asked again, whatever tools it calls."""
 MAX_CALLS = 8
 """Maximum number of tool calls in one answer; more at once do not help a model."""
+_UNREADABLE = "The arguments cannot be read, and the call was not made."
 _FINISH_REASONS = ("stop", "length", "content_filter")
 
 
@@ -58,7 +59,7 @@ async def tools(state: ToolTask, *, runtime: Runtime[RunContext]) -> dict[str, A
 
 
 def tool_calls(message: Any) -> list[ToolCall]:
-    """The calls that the model requests, including those with invalid arguments: the tool reports them to the model."""
+    """The calls that the model requests, including those that must not be made: the model is told why."""
     if not isinstance(message, AIMessage):
         return []
     valid = [
@@ -66,7 +67,12 @@ def tool_calls(message: Any) -> list[ToolCall]:
         for index, call in enumerate(message.tool_calls)
     ]
     broken = [
-        ToolCall(call["id"] or f"invalid_{index}", call["name"] or "", {"unreadable": call["args"]})
+        ToolCall(
+            call["id"] or f"invalid_{index}",
+            call["name"] or "",
+            {"unreadable": call["args"]},
+            fault=call["error"] or _UNREADABLE,
+        )
         for index, call in enumerate(message.invalid_tool_calls)
     ]
     return [*valid, *broken]

@@ -14,11 +14,15 @@ from mesh_common.ids import UserId
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model requests. `arguments` are the model's, not validated yet."""
+    """A call that the model requests. `arguments` are the model's, not validated yet.
+
+    `fault` says why the call must not be made: it was cut, or its arguments cannot be read. Empty if it may be.
+    """
 
     id: str
     name: str
     arguments: dict[str, Any]
+    fault: str = ""
 
     @property
     def arguments_json(self) -> str:

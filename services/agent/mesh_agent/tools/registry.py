@@ -15,6 +15,7 @@ from mesh_agent.domain import Effect, ToolResult
 from mesh_agent.metrics import TOOL_CALLS
 from mesh_agent.plans.plan import PlannedTool
 from mesh_agent.tools.call import ToolCall, UnknownOutcomeError
+from mesh_agent.tools.schema import ArgumentSchemas
 
 log = structlog.get_logger()
 
@@ -46,12 +47,13 @@ class _Outcome:
 
 class ToolRegistry:
     def __init__(self, tools: Sequence[MeshTool]) -> None:
-        """Raises ValueError when two tools have the same name."""
+        """Raises ValueError when two tools have the same name or a schema is not valid."""
         self._tools = {tool.tool.name: tool.tool for tool in tools}
         # Building the schemas costs 3 % of a turn, so runs get them with their plans.
         self.planned = tuple(tool.planned() for tool in tools)
         if len(self._tools) != len(tools):
             raise ValueError("two tools have the same name")
+        self._schemas = ArgumentSchemas(self.planned)
 
     async def call(self, call: ToolCall, planned: Sequence[PlannedTool]) -> ToolResult:
         """The tool's result, or an explanation that the model can act on.
@@ -77,13 +79,19 @@ class ToolRegistry:
         )
 
     async def _outcome(self, call: ToolCall, policy: PlannedTool | None) -> _Outcome:
+        if call.fault:
+            return _Outcome(call.fault, is_error=True)
         if policy is None:
             return _Outcome(f"There is no tool {call.name!r}.", is_error=True)
         tool = self._tools.get(policy.name)
         if tool is None:
             # The run began on a replica with other settings.
             return _Outcome(f"The tool {call.name!r} is not available any more.", is_error=True)
-        outcome = await _called(tool, call, policy)
+        faults = self._schemas.faults(policy, call.arguments)
+        if faults:
+            outcome = _Outcome(f"The arguments are not valid: {faults}".replace("\x00", "\ufffd"), is_error=True)
+        else:
+            outcome = await _called(tool, call, policy)
         return replace(outcome, content=outcome.content[: policy.max_result_chars])
 
 

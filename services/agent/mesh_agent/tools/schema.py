@@ -1,0 +1,50 @@
+"""Checks the arguments of calls against the tools' JSON Schemas, before anything is called."""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, Final
+
+import jsonschema_rs
+
+from mesh_agent.plans.plan import PlannedTool
+
+# A pattern of an operator's schema may look around, but may not occupy the process.
+_PATTERNS: Final = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
+# A model corrects the first faults; the rest only costs tokens.
+_MAX_FAULTS: Final = 5
+
+
+class ArgumentSchemas:
+    """The schemas of this process's tools. Building a validator costs 20 times as much as using it."""
+
+    def __init__(self, planned: tuple[PlannedTool, ...]) -> None:
+        """Raises ValueError if a tool's schema is not valid."""
+        self._own = {tool.name: (tool.schema, _validator(tool)) for tool in planned}
+
+    def faults(self, tool: PlannedTool, arguments: Mapping[str, Any]) -> str:
+        """What is wrong with the arguments, empty if nothing is.
+
+        The plan's schema counts, because the model has seen that one.
+        """
+        schema, validator = self._own.get(tool.name, (None, None))
+        if validator is None or schema != tool.schema:
+            try:
+                validator = _validator(tool)
+            except ValueError as error:
+                return str(error)
+        return "; ".join(map(_described, islice(validator.iter_errors(dict(arguments)), _MAX_FAULTS)))
+
+
+def _validator(tool: PlannedTool) -> jsonschema_rs.Validator:
+    parameters = tool.schema.get("function", {}).get("parameters", {})
+    try:
+        return jsonschema_rs.validator_for(parameters, offline=True, pattern_options=_PATTERNS)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+        raise ValueError(f"the schema of the tool {tool.name!r} is not valid: {error}") from error
+
+
+def _described(error: jsonschema_rs.ValidationError) -> str:
+    path = [str(step) for step in error.instance_path]
+    if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
+        path.append(str(error.kind.property))
+    return f"{'.'.join(path)}: {error.message}" if path else error.message
