@@ -47,8 +47,9 @@ from mesh_agent.execution.run_task import RunTask, RunTaskParts
 from mesh_agent.graph.loop import AgentLoop
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.llm.breaker import Breaker
-from mesh_agent.llm.chat_model import StreamingChatModel
 from mesh_agent.llm.fallback import FallbackModel
+from mesh_agent.llm.openai_compatible import OpenAICompatible
+from mesh_agent.llm.provider import ChatProvider
 from mesh_agent.llm.registry import Model, ModelRegistry
 from mesh_agent.plans.plan import Limits, RunPlan
 from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, UsageSink
@@ -191,7 +192,7 @@ async def _run_parts(
         aiohttp.ClientSession(timeout=timeout, connector=connector, cookie_jar=cookies)
     )
     models = [_model(entry, settings) for entry in settings.models]
-    chat_models = {model.name: StreamingChatModel.of(model, session) for model in models}
+    chat_models: dict[str, ChatProvider] = {model.name: OpenAICompatible(model, session) for model in models}
     default = Entitlements(context_tokens=settings.default_context_tokens)
     tools = ToolRegistry(await _tools(stack, settings, clock))
     return AttemptParts(

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
-from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel
-from mesh_agent.llm.completion_stream import Completion, TextListener
+from mesh_agent.llm.completion import Completion, TextListener
+from mesh_agent.llm.finish_reasons import Finish
+from mesh_agent.llm.provider import ChatAnswer, ChatProvider
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import ToolSchema
@@ -52,7 +52,7 @@ class ScriptedChatModel:
 
     async def ask(
         self,
-        _messages: list[BaseMessage],
+        messages: list[BaseMessage],  # noqa: ARG002 - the port's name
         listener: TextListener,
         tools: Sequence[ToolSchema] = (),
         max_output_tokens: int | None = None,
@@ -73,8 +73,8 @@ class ScriptedChatModel:
                 "output_tokens": written,
                 "total_tokens": read + written,
             }
-        return ChatAnswer(message, Completion(parts=[step], finish_reason="stop", chunks=1))
+        return ChatAnswer(message, Completion(parts=[step], finish_reason=Finish.END, chunks=1))
 
 
-def by_name(**models: ScriptedChatModel) -> dict[str, StreamingChatModel]:
-    return cast("dict[str, Any]", models)
+def by_name(**models: ScriptedChatModel) -> dict[str, ChatProvider]:
+    return {**models}

@@ -9,7 +9,10 @@ import pytest
 from fakes.agent.chat_models import Heard
 from hypothesis import example, given
 from hypothesis import strategies as st
-from mesh_agent.llm.completion_stream import Completion, read_chunks
+from mesh_agent.llm.completion import Completion
+from mesh_agent.llm.completion_stream import read_chunks
+from mesh_agent.llm.finish_reasons import Finish
+from mesh_agent.llm.openai_messages import message_of
 from mesh_agent.llm.provider_errors import ProviderError
 
 Delta = dict[str, Any]
@@ -40,6 +43,10 @@ async def pieces(data: bytes, cuts: Sequence[int]) -> AsyncIterator[bytes]:
         yield data[start:stop]
 
 
+def calls_of(completion: Completion) -> list[tuple[str | None, str, dict[str, Any]]]:
+    return [(call["id"], call["name"], call["args"]) for call in message_of(completion, [], "here").tool_calls]
+
+
 async def read(data: bytes, cuts: Sequence[int] = ()) -> tuple[Completion, Heard]:
     completion, heard = Completion(), Heard()
     await read_chunks(pieces(data, cuts), completion, heard.on_text)
@@ -49,17 +56,18 @@ async def read(data: bytes, cuts: Sequence[int] = ()) -> tuple[Completion, Heard
 @given(
     st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1), max_size=6),
     st.lists(st.integers(0, 5_000), max_size=12),
-    st.sampled_from([b"\n\n", b"\r\n\r\n"]),
+    st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\r", b"\n"]),
 )
 @example(["h\u00e9 \U0001f375"], EVERYWHERE, b"\n\n")
 @example(["h\u00e9 \U0001f375"], EVERYWHERE, b"\r\n\r\n")
+@example(["h\u00e9 \U0001f375"], EVERYWHERE, b"\r\r")
 async def test_cuts_change_nothing(texts: list[str], cuts: Sequence[int], end: bytes) -> None:
     completion, heard = await read(body(texts, end), cuts)
 
     assert ("".join(heard.texts), heard.chunks) == ("".join(texts), len(texts))
-    assert completion.as_response()["choices"][0]["message"]["content"] == "".join(texts)
-    assert completion.tool_calls[0]["function"] == {"name": "calculate", "arguments": '{"expression": "1"}'}
-    assert completion.finish_reason == "stop"
+    assert completion.text == "".join(texts)
+    assert calls_of(completion) == [("a", "calculate", {"expression": "1"})]
+    assert completion.finish_reason is Finish.END
     assert completion.chunks == len(texts)
     assert completion.usage == {"prompt_tokens": 7, "completion_tokens": len(texts), "total_tokens": 9}
 
@@ -82,11 +90,7 @@ async def test_tool_calls_are_joined_by_their_index() -> None:
 
     completion, _ = await read(b"".join(map(line, deltas)) + line({}, "tool_calls"))
 
-    calls = completion.as_response()["choices"][0]["message"]["tool_calls"]
-    assert [(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls] == [
-        ("a", "calculate", '{"expression": "1+1"}'),
-        ("b", "current_time", "{}"),
-    ]
+    assert calls_of(completion) == [("a", "calculate", {"expression": "1+1"}), ("b", "current_time", {})]
 
 
 @pytest.mark.parametrize("has_spoken", [True, False])
@@ -94,16 +98,17 @@ async def test_tool_calls_are_joined_by_their_index() -> None:
     ("data", "reason"),
     [
         (b"", "MODEL_CUT_OFF"),
-        (b"data: [DONE]\n\n", "MODEL_CUT_OFF"),
-        (b"<html>busy</html>\n", "MODEL_CUT_OFF"),
+        (b": only a comment\n\n", "MODEL_CUT_OFF"),
         (b'data: {"error": {"message": "overloaded"}}\n\n', "MODEL_CUT_OFF"),
         (b"data: {nonsense\n\n", "MODEL_INVALID_ANSWER"),
         (b"data: [1]\n\n", "MODEL_INVALID_ANSWER"),
-        (b'data: {"choices": [1]}\n\n', "MODEL_INVALID_ANSWER"),
-        (b'data: {"choices": [{"delta": {"content": 5}}]}\n\n', "MODEL_INVALID_ANSWER"),
-        (b'data: {"choices": [{"delta": {"content": ["a"]}}]}\n\n', "MODEL_INVALID_ANSWER"),
-        (b'data: {"choices": [{"delta": {"tool_calls": [1]}}]}\n\n', "MODEL_INVALID_ANSWER"),
-        (b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n', "MODEL_INVALID_ANSWER"),
+        (b"data: 5\n\n", "MODEL_INVALID_ANSWER"),
+        (b'data: [{"error": {"code": 503}}]\n\n', "MODEL_CUT_OFF"),
+        (b'data: {"object": "error", "message": "overloaded"}\n\n', "MODEL_CUT_OFF"),
+        (b"event: error\ndata: overloaded\n\n", "MODEL_CUT_OFF"),
+        (b'event: error\ndata: {"message": "overloaded"}\n\n', "MODEL_CUT_OFF"),
+        (b'data: {"x_groq": {"error": "over_capacity"}}\n\n', "MODEL_CUT_OFF"),
+        (b'data: {"choices": [{"finish_reason": "error"}]}\n\n', "MODEL_CUT_OFF"),
         (b"data: " + b"x" * 1_100_000, "MODEL_INVALID_ANSWER"),
     ],
 )
@@ -130,6 +135,15 @@ async def test_usage_that_is_none_is_passed_over(usage: object) -> None:
     completion, _ = await read(line({"content": "Hi"}) + line({}, "stop") + usage_line)
 
     assert completion.usage is None
+
+
+async def test_usage_of_zeros_does_not_replace_a_real_one() -> None:
+    usages = [{"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}, {"prompt_tokens": 0}, None]
+    lines = [b"data: " + orjson.dumps({"choices": [], "usage": usage}) + b"\n\n" for usage in usages]
+
+    completion, _ = await read(line({"content": "Hi"}) + line({}, "stop") + b"".join(lines))
+
+    assert completion.usage == usages[0]
 
 
 async def test_nul_is_replaced() -> None:

@@ -16,8 +16,9 @@ from tenacity.wait import wait_base
 
 from mesh_agent.domain import Usage
 from mesh_agent.llm.breaker import Breaker
-from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel
-from mesh_agent.llm.completion_stream import TextListener
+from mesh_agent.llm.completion import TextListener
+from mesh_agent.llm.finish_reasons import Finish
+from mesh_agent.llm.provider import ChatAnswer, ChatProvider
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import MODEL_CALLS
@@ -46,7 +47,7 @@ class ModelListener(TextListener, Protocol):
 class FallbackModel:
     """The chat models by name, with their breakers. One per process."""
 
-    def __init__(self, chat_models: dict[str, StreamingChatModel], breaker: Breaker) -> None:
+    def __init__(self, chat_models: dict[str, ChatProvider], breaker: Breaker) -> None:
         self._chat_models = chat_models
         self._breaker = breaker
 
@@ -130,7 +131,8 @@ def _answer(model: Model, messages: list[BaseMessage], reply: ChatAnswer) -> Mod
     usage = reply.message.usage_metadata
     input_tokens = usage["input_tokens"] if usage else count_tokens_approximately(messages)
     output_tokens = usage["output_tokens"] if usage else reply.completion.chunks
-    finish_reason = reply.completion.finish_reason or "stop"
+    # Plain text, because it becomes part of a checkpoint.
+    finish_reason = (reply.completion.finish_reason or Finish.END).value
     return ModelAnswer(reply.message, model, model.usage(input_tokens, output_tokens), finish_reason)
 
 

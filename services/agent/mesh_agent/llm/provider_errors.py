@@ -27,6 +27,7 @@ _DETAILS = {
     "MODEL_RATE_LIMITED": "The model accepts no more requests right now. Try again later.",
     "MODEL_CUT_OFF": "The model stopped in the middle of its answer. Try again.",
     "MODEL_INVALID_ANSWER": "The model gave an answer that is not valid. Try again.",
+    "EMPTY_ANSWER": "The model gave no answer. Try again, or put it differently.",
     "MODEL_REFUSED": "The model refused the request.",
 }
 

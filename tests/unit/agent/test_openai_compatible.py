@@ -14,7 +14,8 @@ from aiohttp.test_utils import TestServer
 from fakes.agent.chat_models import Heard
 from fakes.agent.runs import a_model
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from mesh_agent.llm.chat_model import ChatAnswer, StreamingChatModel
+from mesh_agent.llm.openai_compatible import OpenAICompatible
+from mesh_agent.llm.provider import ChatAnswer
 from mesh_agent.llm.provider_errors import ProviderError
 from simulator.server import open_simulator
 from simulator.settings import SimulatorSettings
@@ -32,7 +33,7 @@ def _line(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
 class Provider:
     """A provider whose responses a test sets, and the chat model that calls it."""
 
-    chat_model: StreamingChatModel
+    chat_model: OpenAICompatible
     listener: Heard = field(default_factory=Heard)
 
     async def ask(self, messages: list[BaseMessage] = QUESTION) -> AIMessage:
@@ -54,7 +55,7 @@ async def _provider(handler: Handler, *, read_timeout_s: float = 10.0) -> AsyncI
     timeout = aiohttp.ClientTimeout(total=None, sock_read=read_timeout_s)
     async with TestServer(app) as server, aiohttp.ClientSession(timeout=timeout) as session:
         model = a_model(base_url=str(server.make_url("/v1/")))
-        yield Provider(StreamingChatModel.of(model, session))
+        yield Provider(OpenAICompatible(model, session))
 
 
 def _answering(body: bytes, status: int = 200, **headers: str) -> Handler:
@@ -132,7 +133,7 @@ async def test_a_status_is_taken_for_what_it_means(
 async def test_a_provider_nobody_listens_for_is_unavailable(unused_tcp_port: int) -> None:
     async with aiohttp.ClientSession() as session:
         model = a_model(base_url=f"http://127.0.0.1:{unused_tcp_port}/v1")
-        failure = await Provider(StreamingChatModel.of(model, session)).failure()
+        failure = await Provider(OpenAICompatible(model, session)).failure()
 
     assert (failure.reason, failure.is_retryable, failure.has_spoken) == ("MODEL_UNAVAILABLE", True, False)
 
@@ -261,7 +262,7 @@ async def test_cancelling_while_text_gathers_closes_the_providers_connection() -
 async def test_faults_of_the_simulator_are_known(fault: str, reason: str, has_spoken: bool) -> None:  # noqa: FBT001 - a parameter of pytest
     timeout = aiohttp.ClientTimeout(total=None, sock_read=0.3)
     async with open_simulator(SimulatorSettings(port=0)) as url, aiohttp.ClientSession(timeout=timeout) as session:
-        chat_model = StreamingChatModel.of(a_model(base_url=f"{url}/v1"), session)
+        chat_model = OpenAICompatible(a_model(base_url=f"{url}/v1"), session)
         with pytest.raises(ProviderError) as caught:
             await chat_model.ask([HumanMessage(f"[[sim:fault={fault}]]")], Heard())
 

@@ -1,0 +1,122 @@
+"""Merges the chunks of OpenAI's chat completions into a completion, as the servers that speak it write them.
+
+A key that is missing, null or of another type is absent. Only an error that the server reports is raised.
+"""
+
+from typing import Any, Final
+
+from mesh_agent.llm.completion import Completion
+from mesh_agent.llm.finish_reasons import finish_of
+
+# No model reads or writes so many tokens. A larger number is wrong, and might not even fit PostgreSQL's bigint.
+_MAX_TOKENS: Final = 1_000_000_000
+_USAGE_FIELDS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
+# Types of content parts that are not part of the answer's text.
+_TEXT_PARTS: Final = ("text", "output_text")
+
+
+class StreamedError(Exception):
+    """The provider reports an error in its answer."""
+
+
+def merge(completion: Completion, chunk: dict[str, Any]) -> str:
+    """Adds a chunk to the completion and returns its text. Runs once per token.
+
+    Raises StreamedError.
+    """
+    if chunk.get("error") or chunk.get("usage") or chunk.get("x_groq"):
+        _merge_rare(completion, chunk)
+    if not completion.id and isinstance(answer_id := chunk.get("id"), str):
+        completion.id = answer_id
+    if not completion.model and isinstance(model := chunk.get("model"), str):
+        completion.model = model
+    choices = chunk.get("choices")
+    if choices and type(choices) is list and type(choice := choices[0]) is dict:
+        return _merge_choice(completion, choice)
+    if not choices and chunk.get("object") == "error":
+        raise StreamedError
+    return ""
+
+
+def _merge_rare(completion: Completion, chunk: dict[str, Any]) -> None:
+    if chunk.get("error"):
+        raise StreamedError
+    _take_usage(completion, chunk.get("usage"))
+    groq = chunk.get("x_groq")
+    if isinstance(groq, dict):
+        if groq.get("error"):
+            raise StreamedError
+        _take_usage(completion, groq.get("usage"))
+
+
+def _merge_choice(completion: Completion, choice: dict[str, Any]) -> str:
+    delta = choice.get("delta")
+    reason = choice.get("finish_reason")
+    if not reason and type(delta) is dict and len(delta) == 1 and type(content := delta.get("content")) is str:
+        # Nearly every chunk.
+        return content
+    if choice.get("error"):
+        raise StreamedError
+    if isinstance(reason, str) and reason:
+        completion.finish_reason = finish_of(reason)
+    _take_usage(completion, choice.get("usage"))
+    if isinstance(delta, dict):
+        return _merge_delta(completion, delta)
+    # A whole message: the answer was not streamed, or the server sends it once more at the end.
+    message = choice.get("message")
+    return _merge_delta(completion, message) if isinstance(message, dict) and not completion.has_spoken else ""
+
+
+def _merge_delta(completion: Completion, delta: dict[str, Any]) -> str:
+    if (calls := delta.get("tool_calls")) and isinstance(calls, list):
+        completion.tool_calls.add(calls)
+    elif (call := delta.get("function_call")) and isinstance(call, dict):
+        # The form before tools, which some servers still send.
+        completion.tool_calls.add([{"index": 0, "function": call}])
+    _merge_silent(completion, delta)
+    content = delta.get("content")
+    return content if isinstance(content, str) else _text_of_parts(content)
+
+
+# Sent back to the model that sent them, unchanged (docs/providers.md). Other servers refuse `reasoning` in a message.
+_REASONING_TEXT: Final = "reasoning_content"
+_REASONING_ITEMS: Final = "reasoning_details"
+
+
+def _merge_silent(completion: Completion, delta: dict[str, Any]) -> None:
+    """What is not text for the user."""
+    if (refusal := delta.get("refusal")) and isinstance(refusal, str):
+        completion.refusal.append(refusal)
+    reasoning = delta.get(_REASONING_TEXT)
+    if isinstance(reasoning, str):
+        completion.reasoning.setdefault(_REASONING_TEXT, []).append(reasoning)
+    details = delta.get(_REASONING_ITEMS)
+    if details and isinstance(details, list):
+        completion.reasoning.setdefault(_REASONING_ITEMS, []).extend(details)
+
+
+def _text_of_parts(content: Any) -> str:
+    """The text of a list of parts (Mistral); parts of thinking, references and images have none for the user."""
+    parts = content if isinstance(content, list) else [content]
+    return "".join(map(_text_of_part, parts))
+
+
+def _text_of_part(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("type", "text") not in _TEXT_PARTS:
+        return ""
+    text = part.get("text")
+    if isinstance(text, dict):
+        text = text.get("value")
+    return text if isinstance(text, str) else ""
+
+
+def _take_usage(completion: Completion, reported: Any) -> None:
+    """Keeps the last usage that says something: some servers end with zeros."""
+    if not isinstance(reported, dict):
+        return
+    numbers = {name: reported.get(name) or 0 for name in _USAGE_FIELDS}
+    is_valid = all(type(number) is int and 0 <= number <= _MAX_TOKENS for number in numbers.values())
+    if is_valid and any(numbers.values()):
+        completion.usage = numbers

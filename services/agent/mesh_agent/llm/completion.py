@@ -1,0 +1,46 @@
+"""A chat completion in progress: what a provider has said so far."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mesh_agent.llm.broken_text import TextJoiner
+from mesh_agent.llm.finish_reasons import Finish
+from mesh_agent.llm.tool_call_deltas import ToolCallDeltas
+
+
+@dataclass(slots=True)
+class Completion:
+    """`chunks` is the number of text chunks received; a provider sends one per token."""
+
+    id: str = ""
+    model: str = ""
+    parts: list[str] = field(default_factory=list)
+    tool_calls: ToolCallDeltas = field(default_factory=ToolCallDeltas)
+    finish_reason: Finish | None = None
+    usage: dict[str, int] | None = None
+    chunks: int = 0
+    refusal: list[str] = field(default_factory=list)
+    reasoning: dict[str, Any] = field(default_factory=dict)
+    """The fields that the same model wants back with the message, by name."""
+    joiner: TextJoiner = field(default_factory=TextJoiner)
+
+    @property
+    def has_spoken(self) -> bool:
+        return bool(self.parts)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the answer ended before the model had finished it: its last tool call may be cut."""
+        return self.finish_reason in (Finish.LENGTH, Finish.FILTERED)
+
+
+class TextListener(Protocol):
+    def on_text(self, text: str, chunks: int = 1) -> None:
+        """Receives a piece of the answer, made of `chunks` chunks that were read together."""
+
+    def next_window(self) -> float:
+        """After each read that was reported: for how many seconds to collect further text."""

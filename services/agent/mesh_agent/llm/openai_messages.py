@@ -1,0 +1,142 @@
+"""LangChain's messages as OpenAI's chat completions have them, in both directions."""
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolCall
+from langchain_core.messages.utils import convert_to_openai_messages
+
+from mesh_agent.llm.broken_text import mended, mended_json
+from mesh_agent.llm.completion import Completion
+from mesh_agent.llm.tool_arguments import read_arguments
+from mesh_agent.llm.tool_call_deltas import DeltaCall
+
+CUT: Final = (
+    "The call was cut off when the answer ended, and it was not made. Repeat it with complete arguments, and keep the "
+    "answer short."
+)
+UNREADABLE: Final = "The arguments are not a JSON object, and the call was not made. Repeat it with valid arguments."
+_OPAQUE: Final = "opaque"
+"""Where a message keeps what only the model that wrote it understands: its reasoning and the signatures of calls."""
+# OpenAI's and Mistral's forms of a name and of an id.
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_ID: Final = re.compile(r"[\x21-\x7e]{1,64}")
+_ID_CHARS: Final = 9
+
+
+def message_of(completion: Completion, asked: Sequence[BaseMessage], source: str) -> AIMessage:
+    """The answer to the messages `asked`. `source` names who gets opaque data back (`request_messages`).
+
+    Calls that are cut or unreadable are `invalid_tool_calls`, with an `error` for the model. Each call has an id of its
+    own, which no call before it has.
+    """
+    usage = completion.usage
+    message = AIMessage(
+        completion.text,
+        usage_metadata={
+            "input_tokens": usage["prompt_tokens"],
+            "output_tokens": usage["completion_tokens"],
+            "total_tokens": usage["total_tokens"] or usage["prompt_tokens"] + usage["completion_tokens"],
+        }
+        if usage
+        else None,
+    )
+    new_id = _ids(asked)
+    extras: dict[str, Any] = {}
+    for call in completion.tool_calls.calls:
+        call_id = new_id(call.id)
+        _add_call(message, call, call_id, is_cut=completion.is_interrupted and call is completion.tool_calls.last)
+        if call.extra_content:
+            extras[call_id] = mended_json(call.extra_content)
+    if reasoning := _reasoning(completion):
+        message.additional_kwargs[_OPAQUE] = {"source": source, "fields": reasoning, "calls": extras}
+    elif extras:
+        message.additional_kwargs[_OPAQUE] = {"source": source, "fields": {}, "calls": extras}
+    return message
+
+
+def _add_call(message: AIMessage, call: DeltaCall, call_id: str, *, is_cut: bool) -> None:
+    name = mended(call.name)
+    arguments = read_arguments(call.pieces)
+    if arguments is None or is_cut:
+        text = mended("".join(call.pieces))
+        error = CUT if is_cut else UNREADABLE
+        message.invalid_tool_calls.append(
+            InvalidToolCall(name=name, args=text, id=call_id, error=error, type="invalid_tool_call")
+        )
+    else:
+        message.tool_calls.append(ToolCall(name=name, args=arguments.value, id=call_id, type="tool_call"))
+
+
+def _reasoning(completion: Completion) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, pieces in completion.reasoning.items():
+        is_text = all(isinstance(piece, str) for piece in pieces)
+        fields[name] = mended("".join(pieces)) if is_text else mended_json(pieces)
+    return fields
+
+
+def _ids(asked: Sequence[BaseMessage]) -> Callable[[str], str]:
+    """Gives each call an id: the provider's, or a made-up one if that is missing, odd or taken."""
+    taken = {
+        call["id"]
+        for message in asked
+        if isinstance(message, AIMessage)
+        for call in (*message.tool_calls, *message.invalid_tool_calls)
+    }
+
+    def new_id(call_id: str) -> str:
+        while call_id in taken or not _ID.fullmatch(call_id):
+            # Mistral accepts only ids of nine letters and digits; everybody else accepts them too.
+            call_id = secrets.token_hex(_ID_CHARS)[:_ID_CHARS]
+        taken.add(call_id)
+        return call_id
+
+    return new_id
+
+
+def request_messages(messages: Sequence[BaseMessage], source: str) -> list[dict[str, Any]]:
+    """The messages of a request to `source`, in a form that strict servers accept.
+
+    Arguments are always a JSON object; a tool's message has no `name`, which Groq refuses; a message with calls and
+    without text has null as its content.
+    """
+    converted: list[dict[str, Any]] = convert_to_openai_messages(messages)
+    for message, entry in zip(messages, converted, strict=True):
+        if isinstance(message, AIMessage):
+            _complete(entry, message, source)
+        elif entry["role"] == "tool":
+            entry.pop("name", None)
+    return converted
+
+
+def _complete(entry: dict[str, Any], message: AIMessage, source: str) -> None:
+    opaque = message.additional_kwargs.get(_OPAQUE) or {}
+    is_ours = opaque.get("source") == source
+    extras = opaque["calls"] if is_ours else {}
+    calls = [_call_entry(call["id"], call["name"], call["args"], extras) for call in message.tool_calls]
+    calls += [
+        _call_entry(call["id"], call["name"], {"unreadable": call["args"]}, extras)
+        for call in message.invalid_tool_calls
+    ]
+    if is_ours:
+        entry.update(opaque["fields"])
+    if calls:
+        entry["tool_calls"] = calls
+        entry["content"] = entry.get("content") or None
+
+
+def _call_entry(call_id: str | None, name: str | None, arguments: Any, extras: dict[str, Any]) -> dict[str, Any]:
+    name = name or ""
+    if not _NAME.fullmatch(name):
+        # A model may invent a name that servers refuse in a request.
+        name = _NOT_IN_NAME.sub("_", name)[:64] or "unknown"
+    function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+    entry: dict[str, Any] = {"id": call_id, "type": "function", "function": function}
+    if call_id in extras:
+        entry["extra_content"] = extras[call_id]
+    return entry
