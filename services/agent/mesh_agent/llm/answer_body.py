@@ -11,7 +11,7 @@ import orjson
 import structlog
 
 from mesh_agent.llm.broken_text import loads, mended
-from mesh_agent.llm.chunks import StreamedError, merge
+from mesh_agent.llm.chunks import StreamedError, merge, merge_whole_message
 from mesh_agent.llm.completion import Completion
 from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.provider_errors import ProviderError
@@ -120,9 +120,13 @@ class AnswerReader:
 
     def _read_end(self, _data: bytes, texts: list[str]) -> bool:
         if self._read == self._read_json:
-            self._merge_whole(texts)
-            return True
-        return self._merge_events(self._events.close(), texts)
+            self._merge_json(texts)
+        else:
+            self._merge_events(self._events.close(), texts)
+        completion = self._completion
+        if not texts and not completion.has_spoken and not completion.tool_calls:
+            texts.append(completion.joiner.add(merge_whole_message(completion)))
+        return True
 
     def _merge_events(self, events: list[bytes], texts: list[str]) -> bool:
         """Returns whether the answer is over. Runs once per token, so the usual chunk takes the shortest way."""
@@ -181,7 +185,7 @@ class AnswerReader:
         if text:
             texts.append(self._completion.joiner.add(text))
 
-    def _merge_whole(self, texts: list[str]) -> None:
+    def _merge_json(self, texts: list[str]) -> None:
         try:
             answer = loads(self._before)
         except ValueError as error:

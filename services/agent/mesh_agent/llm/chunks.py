@@ -62,9 +62,15 @@ def _merge_choice(completion: Completion, choice: dict[str, Any]) -> str:
     _take_usage(completion, choice.get("usage"))
     if isinstance(delta, dict):
         return _merge_delta(completion, delta)
-    # A whole message: the answer was not streamed, or the server sends it once more at the end.
-    message = choice.get("message")
-    return _merge_delta(completion, message) if isinstance(message, dict) and not completion.has_spoken else ""
+    if isinstance(message := choice.get("message"), dict):
+        completion.whole_message = message
+    return ""
+
+
+def merge_whole_message(completion: Completion) -> str:
+    """Adds the message that the server sent whole, unless it had sent it in deltas before; returns its text."""
+    message, completion.whole_message = completion.whole_message, None
+    return _merge_delta(completion, message) if message else ""
 
 
 def _merge_delta(completion: Completion, delta: dict[str, Any]) -> str:

@@ -22,6 +22,8 @@ class Completion:
     refusal: list[str] = field(default_factory=list)
     reasoning: dict[str, Any] = field(default_factory=dict)
     """The fields that the same model wants back with the message, by name."""
+    whole_message: dict[str, Any] | None = None
+    """A message that came whole: the answer was not streamed, or the server repeats it at the end."""
     joiner: TextJoiner = field(default_factory=TextJoiner)
 
     @property

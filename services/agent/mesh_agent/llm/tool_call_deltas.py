@@ -105,7 +105,7 @@ def _extend(call: DeltaCall, part: _Part, extra_content: Any) -> None:
     call.id = call.id or part.id
     if call.index is None:
         call.index = part.index
-    if not call.pieces:
+    if not call.pieces or not call.name:
         # A name is complete when the arguments begin.
         call.name = _joined_name(call.name, part.name)
     if part.piece:
