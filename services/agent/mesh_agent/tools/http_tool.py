@@ -1,8 +1,8 @@
 """Tools on the operator's own HTTP servers, by setting: `POST` the arguments, and return the body of the answer.
 
 `Idempotency-Key` is the same whenever a call is repeated, so that the server can recognize it (an `idempotent` tool
-must). `Mesh-On-Behalf-Of` is the user's id. The server validates the arguments: a 4xx answer goes to the model, which
-can correct them.
+must). `Mesh-On-Behalf-Of` is the user's id. The arguments fit the tool's schema; what the server finds wrong with them
+beyond that goes to the model as its 4xx answer.
 """
 
 from collections.abc import Mapping
