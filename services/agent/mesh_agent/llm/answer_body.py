@@ -83,12 +83,10 @@ class AnswerReader:
         if failure:
             reason, cause = failure
             raise self._error(reason) from cause
-        if self._completion.finish_reason is Finish.FAILED:
-            raise self._error("MODEL_CUT_OFF")
         return is_over
 
     def _report(self, texts: list[str]) -> None:
-        if any(texts):
+        if texts:
             self._completion.chunks += len(texts)
             self._completion.parts += texts
             self._on_text("".join(texts), len(texts))
@@ -125,7 +123,8 @@ class AnswerReader:
             self._merge_events(self._events.close(), texts)
         completion = self._completion
         if not texts and not completion.has_spoken and not completion.tool_calls:
-            texts.append(completion.joiner.add(merge_whole_message(completion)))
+            text = completion.joiner.add(merge_whole_message(completion))
+            texts += [text] if text else []
         return True
 
     def _merge_events(self, events: list[bytes], texts: list[str]) -> bool:
@@ -143,7 +142,8 @@ class AnswerReader:
             elif text := merge(completion, chunk):
                 if joiner.held or not text.isascii() or "\x00" in text:
                     text = joiner.add(text)
-                texts.append(text)
+                if text:
+                    texts.append(text)
         if self._events.pending_bytes > _MAX_EVENT_BYTES:
             raise NotAnAnswerError("an event without end")
         return False
@@ -182,8 +182,8 @@ class AnswerReader:
         if not isinstance(chunk, dict):
             raise NotAnAnswerError("an event that is not a JSON object")
         text = merge(self._completion, chunk)
-        if text:
-            texts.append(self._completion.joiner.add(text))
+        if text and (text := self._completion.joiner.add(text)):
+            texts.append(text)
 
     def _merge_json(self, texts: list[str]) -> None:
         try:

@@ -6,7 +6,7 @@ A key that is missing, null or of another type is absent. Only an error that the
 from typing import Any, Final
 
 from mesh_agent.llm.completion import Completion
-from mesh_agent.llm.finish_reasons import finish_of
+from mesh_agent.llm.finish_reasons import Finish, finish_of
 
 # No model reads or writes so many tokens. A larger number is wrong, and might not even fit PostgreSQL's bigint.
 _MAX_TOKENS: Final = 1_000_000_000
@@ -16,7 +16,7 @@ _TEXT_PARTS: Final = ("text", "output_text")
 
 
 class StreamedError(Exception):
-    """The provider reports an error in its answer."""
+    """The provider reports an error in its answer, or as the reason for its end."""
 
 
 def merge(completion: Completion, chunk: dict[str, Any]) -> str:
@@ -59,6 +59,8 @@ def _merge_choice(completion: Completion, choice: dict[str, Any]) -> str:
         raise StreamedError
     if isinstance(reason, str) and reason:
         completion.finish_reason = finish_of(reason)
+        if completion.finish_reason is Finish.FAILED:
+            raise StreamedError
     _take_usage(completion, choice.get("usage"))
     if isinstance(delta, dict):
         return _merge_delta(completion, delta)
