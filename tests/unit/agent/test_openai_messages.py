@@ -41,7 +41,7 @@ def ids_of(message: AIMessage) -> list[str | None]:
 
 
 @pytest.mark.parametrize(
-    "ids", [[None, None], ["", ""], ["a", "a"], ["old", "a"], ["a b", "\x00"], ["x" * 65, "é"], [None, "a"], [[1], {}]]
+    "ids", [[None, None], ["", ""], ["a", "a"], ["old", "a"], ["a b", "\x00"], ["x" * 41, "é"], [None, "a"], [[1], {}]]
 )
 def test_each_call_has_an_id_of_its_own(ids: list[object]) -> None:
     calls = [call(call_id=each, index=index) for index, each in enumerate(ids)]

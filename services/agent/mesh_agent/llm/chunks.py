@@ -86,7 +86,7 @@ def _merge_delta(completion: Completion, delta: dict[str, Any]) -> str:
     return content if isinstance(content, str) else _text_of_parts(content)
 
 
-# Sent back to the model that sent them, unchanged (docs/providers.md). Other servers refuse `reasoning` in a message.
+# Sent back to the model that sent them, unchanged. Other servers refuse `reasoning` in a message.
 _REASONING_TEXT: Final = "reasoning_content"
 _REASONING_ITEMS: Final = "reasoning_details"
 

@@ -21,10 +21,10 @@ CUT: Final = (
 UNREADABLE: Final = "The arguments are not a JSON object, and the call was not made. Repeat it with valid arguments."
 _OPAQUE: Final = "opaque"
 """Where a message keeps what only the model that wrote it understands: its reasoning and the signatures of calls."""
-# OpenAI's and Mistral's forms of a name and of an id.
+# OpenAI's forms of a name and of an id; vLLM makes longer ids, which OpenAI as the next model would refuse.
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
-_ID: Final = re.compile(r"[\x21-\x7e]{1,64}")
+_ID: Final = re.compile(r"[\x21-\x7e]{1,40}")
 _ID_CHARS: Final = 9
 
 
