@@ -9,7 +9,10 @@ from typing import Any
 
 import aiohttp
 from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableBinding
+from langchain_openai import ChatOpenAI
 from opentelemetry import propagate
+from pydantic import SecretStr
 
 from mesh_agent.llm.completion import TextListener
 from mesh_agent.llm.completion_stream import read_completion
@@ -25,6 +28,10 @@ class OpenAICompatible:
     def __init__(self, model: Model, session: aiohttp.ClientSession) -> None:
         self._model = model
         self._session = session
+        # Only describes the tools of requests. It never connects.
+        self._chat = ChatOpenAI(
+            model=model.provider_model, base_url=model.base_url, api_key=SecretStr("none"), max_retries=0
+        )
         base_url = model.base_url.rstrip("/")
         self._url = f"{base_url}/chat/completions"
         self._source = f"{base_url} {model.provider_model}"
@@ -57,4 +64,10 @@ class OpenAICompatible:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        return payload | ({"tools": list(tools)} if tools else {})
+        return payload | (self._offer(tools) if tools else {})
+
+    def _offer(self, tools: Sequence[ToolSchema]) -> dict[str, Any]:
+        bound = self._chat.bind_tools([dict(tool) for tool in tools])
+        if not isinstance(bound, RunnableBinding):
+            raise TypeError("langchain-openai binds tools by a RunnableBinding")
+        return dict(bound.kwargs)
