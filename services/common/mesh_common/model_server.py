@@ -1,0 +1,156 @@
+"""What the answers of a model server mean for its caller, for chat completions and embeddings alike.
+
+The agent, memory and eval call such servers through three HTTP clients. This module decides for all of them from plain
+values, so that they agree on which refusals are repeated, for how long, and which are an operator's matter.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any, Final
+
+MAX_REFUSAL_BYTES: Final = 65_536
+"""As much of an error's body as `refusal_of` needs. Some servers repeat the whole request in it."""
+MAX_WAIT_S: Final = 3_600.0
+"""Longer requested waits count as this."""
+
+_TOO_MANY_REQUESTS: Final = 429
+_SERVER_ERRORS: Final = 500
+# Timeout, conflict with another request for the same resource, and early data: the same request may succeed.
+_TEMPORARY: Final = frozenset({408, 409, 425})
+# 402 is a used-up balance.
+_MISCONFIGURED: Final = frozenset({401, 402, 403, 404})
+# Together answers 403, Groq and Anthropic 413, early llama.cpp and sometimes Gemini 500.
+_MAY_BE_TOO_LONG: Final = frozenset({400, 403, 413, 422, 500})
+# A wrong key: Gemini and xAI answer 400. A used-up budget: OpenAI, Anthropic and Gemini answer 429.
+_MISCONFIGURED_CODES: Final = frozenset(
+    {
+        "api_key_invalid",
+        "credit_balance_exhausted",
+        "enforced_spend_limit_reached",
+        "insufficient_quota",
+        "invalid_api_key",
+        "model_not_found",
+    }
+)
+# OpenRouter and Azure refuse a user's text with 403. That says nothing about the model.
+_CONTENT_REFUSED: Final = re.compile(rb"moderation|flagged|guardrail|content_filter|content_policy", re.IGNORECASE)
+_TOO_LONG_CODES: Final = frozenset(
+    {
+        "context_length_exceeded",  # OpenAI, Azure, Groq, OpenRouter
+        "contextwindowexceedederror",  # LiteLLM
+        "exceed_context_size_error",  # llama.cpp
+        "request_too_large",  # Anthropic
+        "string_above_max_length",  # OpenAI, for a single message
+    }
+)
+# Each provider's words, as regular expressions.
+_TOO_LONG_WORDINGS: Final = (
+    r"context[_ ]length[_ ]exceeded",
+    r"maximum context length",  # OpenAI, vLLM, Mistral, OpenRouter
+    r"exceeds? the (available )?context (window|size)",  # OpenAI, llama.cpp
+    r"prompt is too long",  # Anthropic
+    r"input token count .{0,40}exceeds the maximum",  # Gemini
+    r"maximum prompt length is",  # xAI
+    r"reduce the length of the (messages|input)",  # Groq, vLLM
+    r"greater than the context length",  # LM Studio
+    r"context size has been exceeded",  # LM Studio
+    r"context window exceeds limit",  # MiniMax
+    r"exceeded model token limit",  # Kimi
+    r"input is too long for",  # Bedrock
+)
+_TOO_LONG: Final = re.compile("|".join(_TOO_LONG_WORDINGS), re.IGNORECASE)
+_CODE_FIELDS: Final = ("code", "type", "status", "reason", "error_type", "error_code")
+# Deep enough for Gemini, which sends a list of objects with `error.details[].reason`.
+_MAX_DEPTH: Final = 5
+_NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?", re.ASCII)
+
+
+class Refusal(StrEnum):
+    """Why a server gave no answer."""
+
+    RATE_LIMITED = "rate_limited"
+    """Repeat after a pause."""
+    UNAVAILABLE = "unavailable"
+    """Repeat after a pause."""
+    MISCONFIGURED = "misconfigured"
+    """The key, the account, the address or the model's name is wrong. Every call fails until an operator acts."""
+    CONTEXT_TOO_LONG = "context_too_long"
+    """The input does not fit the model. A shorter one may."""
+    REFUSED = "refused"
+    """This request is wrong, or its content is rejected."""
+
+    @property
+    def is_temporary(self) -> bool:
+        return self in {Refusal.RATE_LIMITED, Refusal.UNAVAILABLE}
+
+
+def refusal_of(status: int, body: bytes = b"") -> Refusal:
+    """The meaning of an error status of 400 or more. `body` may be cut or of any form."""
+    body = body[:MAX_REFUSAL_BYTES]
+    codes = set(_codes(_parsed(body)))
+    if status in _MAY_BE_TOO_LONG and (codes & _TOO_LONG_CODES or _TOO_LONG.search(body.decode(errors="replace"))):
+        return Refusal.CONTEXT_TOO_LONG
+    if codes & _MISCONFIGURED_CODES and status < _SERVER_ERRORS:
+        return Refusal.MISCONFIGURED
+    if status == _TOO_MANY_REQUESTS:
+        return Refusal.RATE_LIMITED
+    if status >= _SERVER_ERRORS or status in _TEMPORARY:
+        return Refusal.UNAVAILABLE
+    if status in _MISCONFIGURED and not _CONTENT_REFUSED.search(body):
+        return Refusal.MISCONFIGURED
+    return Refusal.REFUSED
+
+
+def requested_wait_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """The wait that the server requests, from 0 to `MAX_WAIT_S`; None if it requests none that can be read.
+
+    `headers` must ignore case, as those of HTTP clients do. The order follows OpenAI's SDK: `retry-after-ms`, then
+    `Retry-After` as a number, fractions included, then as an HTTP date (RFC 9110, section 10.2.3). A date in the past
+    means 0.
+    """
+    if (wait_ms := _number(headers.get("retry-after-ms"))) is not None:
+        return min(wait_ms / 1_000, MAX_WAIT_S)
+    text = headers.get("retry-after")
+    if (wait_s := _number(text)) is not None:
+        return min(wait_s, MAX_WAIT_S)
+    until = _date(text)
+    return None if until is None else min(max((until - now).total_seconds(), 0.0), MAX_WAIT_S)
+
+
+def _number(text: str | None) -> float | None:
+    """Only ASCII digits with at most one point: float() also takes `nan`, `1e9`, `1_0` and digits of other scripts."""
+    text = (text or "").strip(" \t")
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text or "")
+        # An HTTP date is in GMT, whatever zone is missing from it.
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _codes(value: Any, depth: int = 0) -> Iterator[str]:
+    """The machine-readable words of an error, in lower case. Texts are left out, because some repeat the request."""
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(value, list):
+        for entry in value:
+            yield from _codes(entry, depth + 1)
+    if isinstance(value, dict):
+        yield from (str(value[name]).lower() for name in _CODE_FIELDS if isinstance(value.get(name), str))
+        for entry in value.values():
+            yield from _codes(entry, depth + 1)

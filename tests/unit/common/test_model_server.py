@@ -1,0 +1,135 @@
+"""What the statuses, headers and error bodies of model servers mean."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from mesh_common.model_server import MAX_REFUSAL_BYTES, MAX_WAIT_S, Refusal, refusal_of, requested_wait_s
+
+NOW = datetime(2026, 12, 1, 9, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "refusal"),
+    [
+        *((status, Refusal.UNAVAILABLE) for status in (408, 409, 425, 500, 502, 503, 504, 520, 529, 599)),
+        (429, Refusal.RATE_LIMITED),
+        *((status, Refusal.MISCONFIGURED) for status in (401, 402, 403, 404)),
+        *((status, Refusal.REFUSED) for status in (400, 405, 413, 415, 422, 451)),
+    ],
+)
+@pytest.mark.parametrize("body", [b"", b"<html>busy</html>", b"\xff\xfe", b'{"error": "of yours"}', b'{"error": nul'])
+def test_status_alone_decides_when_the_body_says_nothing(status: int, refusal: Refusal, body: bytes) -> None:
+    assert refusal_of(status, body) is refusal
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"code": "context_length_exceeded", "message": "Too many tokens."}),
+        (400, {"message": "This model's maximum context length is 8192 tokens. However, you requested 9000."}),
+        (400, {"message": "Your input exceeds the context window of this model."}),
+        (400, {"type": "invalid_request_error", "message": "prompt is too long: 210000 tokens > 200000 maximum"}),
+        (413, {"type": "request_too_large", "message": "Request exceeds the maximum size."}),
+        (400, {"message": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."}),
+        (500, {"message": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."}),
+        (400, {"message": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length"}),
+        (400, {"message": "This model's maximum prompt length is 131072 but the request contains 140000 tokens."}),
+        (413, {"message": "Please reduce the length of the messages or completion."}),
+        (403, {"message": "Input exceeds: maximum context length is 4096"}),
+        (400, {"type": "exceed_context_size_error", "message": "too big", "n_ctx": 4096}),
+        (500, {"message": "the request exceeds the available context size, try increasing it"}),
+        (400, {"message": "The number of tokens is greater than the context length."}),
+        (400, {"message": "Context size has been exceeded."}),
+        (400, {"message": "invalid params, context window exceeds limit"}),
+        (400, {"message": "Invalid request: Your request exceeded model token limit: 262144"}),
+        (400, {"type": "ContextWindowExceededError", "message": "litellm.BadRequestError"}),
+        (400, {"message": "Input is too long for requested model."}),
+        (400, {"code": 400, "message": "no", "metadata": {"error_type": "context_length_exceeded"}}),
+    ],
+)
+def test_input_that_is_too_long_is_recognized_in_each_providers_words(status: int, error: dict[str, object]) -> None:
+    forms = ({"error": error}, [{"error": error}], {"type": "error", "error": error}, {"object": "error", **error})
+
+    assert {refusal_of(status, json.dumps(form).encode()) for form in forms} == {Refusal.CONTEXT_TOO_LONG}
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"error": {"status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}}),
+        (400, {"error": {"code": "invalid_api_key", "message": "Incorrect API key provided."}}),
+        (429, {"error": {"code": "insufficient_quota", "message": "You exceeded your current quota."}}),
+        (429, {"error": {"type": "rate_limit_error", "details": {"error_code": "enforced_spend_limit_reached"}}}),
+    ],
+)
+def test_wrong_key_and_used_up_account_are_an_operators_matter(status: int, body: object) -> None:
+    assert refusal_of(status, json.dumps(body).encode()) is Refusal.MISCONFIGURED
+
+
+def test_text_of_a_user_in_an_error_does_not_accuse_the_operator() -> None:
+    """Otherwise one user could switch a model off for everybody, by servers that repeat the request in an error."""
+    repeated = {"error": {"message": "invalid: insufficient_quota invalid_api_key", "input": ["model_not_found"]}}
+    flagged = {"error": {"code": 403, "message": "Your input was flagged", "metadata": {"reasons": ["violence"]}}}
+
+    assert refusal_of(400, json.dumps(repeated).encode()) is Refusal.REFUSED
+    assert refusal_of(403, json.dumps(flagged).encode()) is Refusal.REFUSED
+
+
+@given(st.integers(400, 599), st.binary(max_size=300))
+@example(400, b"[" * MAX_REFUSAL_BYTES)
+@example(400, b'{"error": ' * 5_000)
+def test_any_body_is_taken(status: int, body: bytes) -> None:
+    assert refusal_of(status, body) in Refusal
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": " 7 "}, 7.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "2."}, 2.0),
+        ({"retry-after": "999999"}, MAX_WAIT_S),
+        ({"retry-after": "Tue, 01 Dec 2026 09:00:04 GMT"}, 4.0),
+        ({"retry-after": "Tue, 01 Dec 2026 10:00:04 +0100"}, 4.0),
+        ({"retry-after": "Tue, 01 Dec 2026 08:59:00 GMT"}, 0.0),
+        ({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}, MAX_WAIT_S),
+        ({"retry-after": "Tuesday, 01-Dec-26 09:00:04 GMT"}, 4.0),
+        ({"retry-after": "Tue Dec  1 09:00:04 2026"}, 4.0),
+        ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "1"}, 1.0),
+        ({"retry-after-ms": "9" * 15}, MAX_WAIT_S),
+        *(
+            ({"retry-after": text}, None)
+            for text in ("", "²", "٣", "-5", "+5", "nan", "inf", "1e3", "0x5", "1_0", "7s", "soon", ".5", "9" * 400)
+        ),
+        *(
+            ({"retry-after": text}, None)
+            for text in ("Tue, 99 Dec 2026 09:00:04 GMT", "Tue, 01 Dec 99999 09:00:04 GMT")
+        ),
+    ],
+)
+def test_wait_is_read_in_every_form_that_servers_send(headers: dict[str, str], wait_s: float | None) -> None:
+    assert requested_wait_s(headers, NOW) == wait_s
+
+
+@given(st.one_of(st.text(), st.integers().map(str), st.floats().map(str), st.text("0123456789.²-+eE ", max_size=12)))
+def test_wait_is_none_or_within_bounds(text: str) -> None:
+    wait_s = requested_wait_s({"retry-after": text}, NOW)
+
+    assert wait_s is None or 0.0 <= wait_s <= MAX_WAIT_S
+
+
+@given(st.integers(0, 3_600))
+def test_number_and_date_say_the_same(seconds: int) -> None:
+    date = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
+
+    assert (
+        requested_wait_s({"retry-after": date}, NOW) == requested_wait_s({"retry-after": str(seconds)}, NOW) == seconds
+    )
