@@ -19,10 +19,12 @@ MAX_WAIT_S: Final = 3_600.0
 
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERRORS: Final = 500
-# Timeout, conflict with another request for the same resource, and early data: the same request may succeed.
-_TEMPORARY: Final = frozenset({408, 409, 425})
-# 402 is a used-up balance.
-_MISCONFIGURED: Final = frozenset({401, 402, 403, 404})
+# Timeout, conflict with another request for the same resource, a model that failed (Bedrock), early data, and no
+# capacity (Groq): the same request may succeed.
+_TEMPORARY: Final = frozenset({408, 409, 424, 425, 498})
+# 402 is a used-up balance; 405 and 410 come from a wrong address and from a model that was retired.
+_MISCONFIGURED: Final = frozenset({401, 402, 403, 404, 405, 410})
+_CLIENT_ERRORS: Final = 400
 # Together answers 403, Groq and Anthropic 413, early llama.cpp and sometimes Gemini 500.
 _MAY_BE_TOO_LONG: Final = frozenset({400, 403, 413, 422, 500})
 # A wrong key: Gemini and xAI answer 400. A used-up budget: OpenAI, Anthropic and Gemini answer 429.
@@ -89,7 +91,7 @@ class Refusal(StrEnum):
 
 
 def refusal_of(status: int, body: bytes = b"") -> Refusal:
-    """The meaning of an error status of 400 or more. `body` may be cut or of any form."""
+    """The meaning of any status but a success. `body` may be cut and of any form."""
     body = body[:MAX_REFUSAL_BYTES]
     codes = set(_codes(_parsed(body)))
     if status in _MAY_BE_TOO_LONG and (codes & _TOO_LONG_CODES or _TOO_LONG.search(body.decode(errors="replace"))):
@@ -100,7 +102,8 @@ def refusal_of(status: int, body: bytes = b"") -> Refusal:
         return Refusal.RATE_LIMITED
     if status >= _SERVER_ERRORS or status in _TEMPORARY:
         return Refusal.UNAVAILABLE
-    if status in _MISCONFIGURED and not _CONTENT_REFUSED.search(body):
+    # A redirect comes from a wrong address.
+    if status < _CLIENT_ERRORS or (status in _MISCONFIGURED and not _CONTENT_REFUSED.search(body)):
         return Refusal.MISCONFIGURED
     return Refusal.REFUSED
 

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
+from mesh_common.clock import utc_now
 from mesh_common.errors import Unavailable
+from mesh_common.model_server import MAX_REFUSAL_BYTES, Refusal, refusal_of, requested_wait_s
 from mesh_common.process.telemetry import tracer
 from mesh_common.retrying import with_retries
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -78,6 +80,9 @@ class HttpEmbedder:
                 async with asyncio.timeout(timeout_s):
                     answer = await self._post({"model": model, "input": texts, "encoding_format": "float"})
                 vectors = _vectors_of(answer, len(texts), self._settings.embedding_dimensions)
+            except Unavailable as error:
+                span.set_status(Status(StatusCode.ERROR, error.reason))
+                raise
             except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError) as error:
                 span.set_status(Status(StatusCode.ERROR, type(error).__name__))
                 raise Unavailable("The embedding server returns no vectors.", retry_after_s=_RETRY_AFTER_S) from error
@@ -91,7 +96,8 @@ class HttpEmbedder:
 
     async def _post_once(self, content: bytes) -> bytes:
         async with self._session.post(self._url, data=content, allow_redirects=False) as response:
-            response.raise_for_status()
+            if not response.ok:
+                raise await _refusal(response)
             return await response.read()
 
     def _retrying(self) -> AsyncRetrying:
@@ -116,6 +122,19 @@ async def open_embedder(settings: MemorySettings) -> AsyncIterator[HttpEmbedder]
         headers=headers, connector=connector, timeout=timeout, cookie_jar=cookies
     ) as session:
         yield HttpEmbedder(session, settings)
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> Unavailable:
+    """Never retried here: a server that is busy gets no more load, and for recall the caller waits."""
+    refusal = refusal_of(response.status, await response.content.read(MAX_REFUSAL_BYTES))
+    if refusal is Refusal.MISCONFIGURED:
+        return Unavailable(
+            f"The embedding server refused the call with {response.status}.",
+            reason="EMBEDDING_MISCONFIGURED",
+            retry_after_s=_RETRY_AFTER_S,
+        )
+    wait_s = requested_wait_s(response.headers, utc_now()) if refusal.is_temporary else None
+    return Unavailable("The embedding server returns no vectors.", retry_after_s=wait_s or _RETRY_AFTER_S)
 
 
 @contextmanager

@@ -15,10 +15,10 @@ NOW = datetime(2026, 12, 1, 9, 0, 0, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("status", "refusal"),
     [
-        *((status, Refusal.UNAVAILABLE) for status in (408, 409, 425, 500, 502, 503, 504, 520, 529, 599)),
+        *((status, Refusal.UNAVAILABLE) for status in (408, 409, 424, 425, 498, 500, 502, 503, 504, 520, 529, 599)),
         (429, Refusal.RATE_LIMITED),
-        *((status, Refusal.MISCONFIGURED) for status in (401, 402, 403, 404)),
-        *((status, Refusal.REFUSED) for status in (400, 405, 413, 415, 422, 451)),
+        *((status, Refusal.MISCONFIGURED) for status in (307, 401, 402, 403, 404, 405, 410)),
+        *((status, Refusal.REFUSED) for status in (400, 413, 415, 422, 451)),
     ],
 )
 @pytest.mark.parametrize("body", [b"", b"<html>busy</html>", b"\xff\xfe", b'{"error": "of yours"}', b'{"error": nul'])

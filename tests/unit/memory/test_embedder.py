@@ -143,6 +143,26 @@ async def test_anything_but_the_vectors_asked_for_is_unavailable(serve: Serve, s
     assert raised.value.retry_after_s
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "reason", "retry_after_s"),
+    [
+        (503, {"Retry-After": "7.5"}, "UNAVAILABLE", 7.5),
+        (429, {"Retry-After": "\u00b2"}, "UNAVAILABLE", 1.0),
+        (401, {"Retry-After": "7"}, "EMBEDDING_MISCONFIGURED", 1.0),
+        (404, {}, "EMBEDDING_MISCONFIGURED", 1.0),
+    ],
+)
+async def test_refusal_says_when_to_come_back_or_that_an_operator_must_act(
+    serve: Serve, status: int, headers: dict[str, str], reason: str, retry_after_s: float
+) -> None:
+    embedder = await serve(_always(lambda: web.Response(status=status, headers=headers)))
+
+    with pytest.raises(Unavailable) as raised:
+        await embedder.query("tea", timeout_s=5.0)
+
+    assert (raised.value.reason, raised.value.retry_after_s) == (reason, retry_after_s)
+
+
 async def test_server_that_says_nothing_is_given_up_in_time(serve: Serve) -> None:
     is_over = asyncio.Event()
 

@@ -6,7 +6,9 @@ from typing import Any, Final
 
 import httpx
 import orjson
+from mesh_common.clock import utc_now
 from mesh_common.errors import Unavailable
+from mesh_common.model_server import Refusal, refusal_of, requested_wait_s
 from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -21,9 +23,6 @@ _TRIES: Final = 3
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=5.0)
 # If a provider requests a longer wait, the job is retried later instead of blocking a worker.
 _MAX_RETRY_AFTER_S: Final = 10.0
-_OVERLOADED: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
-# The request itself is at fault: it is too long for the model, or its content is rejected.
-_REFUSED: Final = frozenset({400, 413, 422})
 
 
 class _ProviderUnavailable(Unavailable):
@@ -119,22 +118,20 @@ def _response_format(max_reasoning_chars: int | None) -> dict[str, Any]:
 
 
 def _raise_for(response: httpx.Response) -> None:
-    status = response.status_code
     if response.is_success:
         return
-    if status in _REFUSED:
-        raise InvalidAnswer(f"the provider rejected the request with {status}", is_final=True)
-    if status in _OVERLOADED:
-        raise _ProviderUnavailable(
-            "The judge is overloaded.", reason="JUDGE_UNAVAILABLE", retry_after_s=_retry_after_s(response)
-        )
-    # A wrong key, model or address. Retrying now would not help; the job waits until the operator has fixed it.
-    raise Unavailable(f"The judge refused the call with {status}.", reason="JUDGE_MISCONFIGURED")
-
-
-def _retry_after_s(response: httpx.Response) -> float | None:
-    text = response.headers.get("retry-after", "")
-    return float(text) if text.isdecimal() else None
+    status = response.status_code
+    match refusal_of(status, response.content):
+        case Refusal.RATE_LIMITED | Refusal.UNAVAILABLE:
+            wait_s = requested_wait_s(response.headers, utc_now())
+            raise _ProviderUnavailable("The judge is overloaded.", reason="JUDGE_UNAVAILABLE", retry_after_s=wait_s)
+        case Refusal.CONTEXT_TOO_LONG:
+            raise InvalidAnswer(f"the texts are too long for the judge ({status})", is_final=True)
+        case Refusal.REFUSED:
+            raise InvalidAnswer(f"the provider rejected the request with {status}", is_final=True)
+        case Refusal.MISCONFIGURED:
+            # A wrong key, model or address. Retrying now would not help; the job waits until the operator has fixed it.
+            raise Unavailable(f"The judge refused the call with {status}.", reason="JUDGE_MISCONFIGURED")
 
 
 def _is_retryable(error: BaseException) -> bool:

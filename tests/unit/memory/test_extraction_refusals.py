@@ -1,0 +1,104 @@
+"""What the extraction makes of a model server's refusals."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from mesh_admin.secrets import make_secrets
+from mesh_common.errors import InvalidInput, Unavailable
+from mesh_memory.domain import Message, Speaker
+from mesh_memory.extractor import Mem0Extractor, open_extractor
+from mesh_memory.settings import MemorySettings
+
+TURN = [Message(Speaker.USER, "I like tea.")]
+FACTS = json.dumps({"memory": [{"text": "The user likes tea."}]})
+
+
+class Server:
+    """Refuses the first call, and answers the others."""
+
+    def __init__(self, status: int, headers: dict[str, str], error: dict[str, str]) -> None:
+        self._status, self._headers, self._error = status, headers, error
+        self.calls = 0
+
+    async def respond(self, _: web.Request) -> web.Response:
+        self.calls += 1
+        if self.calls == 1:
+            return web.json_response({"error": self._error}, status=self._status, headers=self._headers)
+        message = {"role": "assistant", "content": FACTS}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        body = {"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+        return web.json_response(body)
+
+
+@asynccontextmanager
+async def _extractor(server: Server, tmp_path: Path) -> AsyncIterator[Mem0Extractor]:
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", server.respond)
+    secrets = make_secrets()
+    jwks_file = tmp_path / "jwks.json"
+    jwks_file.write_text(secrets.service_jwks())
+    async with TestServer(app) as listening:
+        values: dict[str, Any] = {
+            "service_key": secrets.service_keys["memory"],
+            "service_jwks_file": jwks_file,
+            "database_url": "postgresql://memory_login_a:secret@localhost:5432/mesh",
+            "extraction_model": "m",
+            "openai_base_url": str(listening.make_url("/v1")),
+        }
+        async with open_extractor(MemorySettings(**values)) as extractor:
+            yield extractor
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        *((status, {}) for status in (408, 409, 425, 429, 500, 529)),
+        (503, {"Retry-After": "0.1"}),
+        (503, {"Retry-After": "\u00b2"}),
+    ],
+)
+async def test_temporary_refusal_is_retried(tmp_path: Path, status: int, headers: dict[str, str]) -> None:
+    server = Server(status, headers, {})
+
+    async with _extractor(server, tmp_path) as extractor:
+        facts = await extractor.facts(TURN, [])
+
+    assert (facts, server.calls) == (["The user likes tea."], 2)
+
+
+async def test_long_wait_is_left_to_the_queue(tmp_path: Path) -> None:
+    server = Server(429, {"Retry-After": "60"}, {})
+
+    async with _extractor(server, tmp_path) as extractor:
+        with pytest.raises(Unavailable) as raised:
+            await extractor.facts(TURN, [])
+
+    assert (raised.value.retry_after_s, server.calls) == (60.0, 1)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_wrong_key_or_address_waits_for_an_operator(tmp_path: Path, status: int) -> None:
+    server = Server(status, {}, {})
+
+    async with _extractor(server, tmp_path) as extractor:
+        with pytest.raises(Unavailable) as raised:
+            await extractor.facts(TURN, [])
+
+    assert (raised.value.reason, server.calls) == ("EXTRACTION_MISCONFIGURED", 1)
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, "x"), (413, "x"), (500, "context_length_exceeded")])
+async def test_turn_that_is_refused_or_too_long_is_final(tmp_path: Path, status: int, code: str) -> None:
+    server = Server(status, {}, {"code": code})
+
+    async with _extractor(server, tmp_path) as extractor:
+        with pytest.raises(InvalidInput) as raised:
+            await extractor.facts(TURN, [])
+
+    assert (raised.value.reason, server.calls) == ("EXTRACTION_REFUSED", 1)
