@@ -241,6 +241,7 @@ def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
         output_usd_per_mtok=entry.output_usd_per_mtok,
         base_url=entry.base_url or settings.openai_base_url,
         api_key=key.get_secret_value() if key else "",
+        first_token_timeout_s=entry.first_token_timeout_s,
     )
 
 

@@ -17,6 +17,11 @@ FIRST_TOKEN_SECONDS: Final = Histogram(
     buckets=LATENCY_BUCKETS_S,
 )
 MODEL_CALLS: Final = Counter("mesh_agent_model_calls_total", "Calls to models, by result.", ("model", "result"))
+MODEL_MISCONFIGURED: Final = Gauge(
+    "mesh_agent_model_misconfigured",
+    "1 while the provider refuses every call to the model for its key, account, address or name; an operator must act.",
+    ("model",),
+)
 MODEL_TOKENS: Final = Counter(
     "mesh_agent_model_tokens_total", "Tokens billed to users, by the run's model and direction.", ("model", "direction")
 )

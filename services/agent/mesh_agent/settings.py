@@ -29,6 +29,9 @@ class ModelSettings(BaseModel, frozen=True):
     """OpenAI-compatible API of this model, with `/v1`; AGENT_OPENAI_BASE_URL if absent."""
     api_key: SecretStr | None = None
     """Key for this API; AGENT_OPENAI_API_KEY if absent."""
+    first_token_timeout_s: Seconds | None = None
+    """How long it may take until its first token. Then the next model is called. 20 s if absent, or
+    AGENT_MODEL_READ_TIMEOUT_S if that is shorter. Models that reason without showing it need minutes."""
 
 
 class HttpToolSettings(BaseModel, frozen=True):
@@ -71,7 +74,7 @@ class AgentSettings(GrpcSettings):
     model_connect_timeout_s: Seconds = 5.0
     """Timeout for connecting to a provider."""
     model_read_timeout_s: Seconds = 30.0
-    """How long a provider may send nothing, before the first token and between tokens."""
+    """How long a provider may send nothing after the first token."""
     auth_target: str = "dns:///auth:50051"
     """gRPC target of auth."""
     memory_target: str = "dns:///memory:50051"

@@ -17,6 +17,8 @@ OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_CAPABILITIES = ("tools", "json_schema", "extraction")
 # At 70 tokens/s on one core this is 4 s; the embedded model rambles up to the limit.
 EMBEDDED_MAX_OUTPUT_TOKENS = 256
+# It answers one request at a time, and has no other model beside it.
+EMBEDDED_FIRST_TOKEN_TIMEOUT_S = 120.0
 # Only the score: its reasoning was "BEGIN" or "adad". Judging one run at a time leaves one core to the chat.
 EMBEDDED_JUDGE: Mapping[str, str] = {"EVAL_JUDGE_MAX_REASONING_CHARS": "0", "EVAL_RUNS_AT_ONCE": "1"}
 EMBEDDED_PURPOSE = (
@@ -41,6 +43,7 @@ class ModelEntry:
     capabilities: tuple[str, ...] = ()
     input_usd_per_mtok: float = 0.0
     output_usd_per_mtok: float = 0.0
+    first_token_timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,7 @@ def _embedded(ports: PortPlan) -> ModelChoice:
         provider_model=local_models.CHAT_MODEL,
         context_tokens=local_models.CHAT_CONTEXT_TOKENS,
         max_output_tokens=EMBEDDED_MAX_OUTPUT_TOKENS,
+        first_token_timeout_s=EMBEDDED_FIRST_TOKEN_TIMEOUT_S,
     )
     return ModelChoice(
         entries=(entry,),

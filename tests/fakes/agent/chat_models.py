@@ -29,7 +29,7 @@ class Heard:
         self.texts.append(text)
         self.chunks += chunks
 
-    def next_window(self) -> float:
+    def until_tick_s(self) -> float:
         self.windows += 1
         return self.window
 
@@ -44,6 +44,7 @@ class ScriptedChatModel:
     script: list[str | ProviderError] = field(default_factory=list)
     usage: tuple[int, int] | None = (10, 20)
     asked_at: list[float] = field(default_factory=list)
+    received: list[list[BaseMessage]] = field(default_factory=list)
     asked_with: Sequence[ToolSchema] = ()
     """The tools of the last call."""
     max_output_tokens: int | None = None
@@ -52,12 +53,13 @@ class ScriptedChatModel:
 
     async def ask(
         self,
-        messages: list[BaseMessage],  # noqa: ARG002 - the port's name
+        messages: list[BaseMessage],
         listener: TextListener,
         tools: Sequence[ToolSchema] = (),
         max_output_tokens: int | None = None,
     ) -> ChatAnswer:
         self.asked_at.append(self.now())
+        self.received.append(messages)
         self.asked_with, self.max_output_tokens = tools, max_output_tokens
         step = self.script.pop(0)
         if isinstance(step, ProviderError):

@@ -117,7 +117,7 @@ async def test_nothing_is_asked_for_a_start_that_is_to_be_refused(
     with pytest.raises(QuotaExceeded):
         await recalling.run(spent, "Hello")
     with pytest.raises(InvalidInput):
-        await recalling.run(some_user(), "word " * 6_200)
+        await recalling.run(some_user(), "word, " * 5_200)
 
     assert memories.asked.empty()
 

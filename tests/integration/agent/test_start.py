@@ -50,7 +50,7 @@ async def test_message_longer_than_the_models_context_names_its_field_and_stores
     user_id = some_user()
 
     with pytest.raises(InvalidInput) as refused:
-        await agent.run(user_id, "word " * 6_200)
+        await agent.run(user_id, "word, " * 5_200)
 
     assert [fault.field for fault in refused.value.fields] == ["message"]
     assert await rows_of(agent_database, user_id) == 0
@@ -60,7 +60,7 @@ async def test_long_history_is_trimmed_and_the_new_message_stays_whole(
     agent: AgentUnderTest, simulator: SimulatorAdmin
 ) -> None:
     user_id = some_user()
-    thread_id = (await agent.run(user_id, "old " * 2_500 + "[[sim:reply=a]]")).thread_id
+    thread_id = (await agent.run(user_id, "old, " * 2_500 + "[[sim:reply=a]]")).thread_id
     await agent.run(user_id, "recent [[sim:reply=b]]", thread_id=thread_id)
     message = "new " * 3_000
 

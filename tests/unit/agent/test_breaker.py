@@ -64,3 +64,21 @@ def test_try_after_the_pause_decides(
     tell("a")
 
     assert broken.is_open("a") == is_open
+
+
+def test_misconfigured_model_is_skipped_at_once_and_tried_after_a_minute(clock: FakeClock) -> None:
+    breaker = Breaker(clock)
+    breaker.misconfigured("a")
+    is_open_at_once = breaker.is_open("a")
+    clock.advance(timedelta(seconds=60))
+
+    assert is_open_at_once
+    assert [breaker.is_open("a") for _ in range(2)] == [False, True]
+
+
+def test_asking_whether_a_model_is_skipped_does_not_use_up_its_try(broken: Breaker, clock: FakeClock) -> None:
+    is_skipped_before = broken.skips("a")
+    clock.advance(timedelta(seconds=15))
+
+    assert is_skipped_before
+    assert [broken.skips("a"), broken.skips("b"), broken.is_open("a")] == [False, False, False]

@@ -1,78 +1,14 @@
 """Which model answers: models are called in order, and retried or skipped only before the first token."""
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 
-import pytest
-from fakes.agent.chat_models import Heard, ScriptedChatModel, by_name
+from fakes.agent.chat_models import ScriptedChatModel
+from fakes.agent.fallback_run import LARGE, QUESTION, SMALL, Run, a_schema, away, cut_off, refused
 from fakes.agent.loop_time import in_jumping_time
-from fakes.agent.runs import a_model
-from fakes.clock import FakeClock
-from langchain_core.messages import BaseMessage, HumanMessage
-from langchain_core.messages.utils import count_tokens_approximately
 from mesh_agent.domain import Usage
-from mesh_agent.llm.breaker import Breaker
-from mesh_agent.llm.fallback import FallbackModel, ModelAnswer
-from mesh_agent.llm.provider_errors import ProviderError
-from mesh_agent.llm.registry import Model
+from mesh_agent.llm.token_estimate import messages_tokens
 from mesh_agent.plans.plan import ToolSchema
-
-LARGE, SMALL = a_model("large"), a_model("small", capabilities=())
-QUESTION: list[BaseMessage] = [HumanMessage("How are you?")]
-
-
-def _away(retry_after_s: float | None = None) -> ProviderError:
-    return ProviderError("MODEL_UNAVAILABLE", is_retryable=True, retry_after_s=retry_after_s)
-
-
-def _refused() -> ProviderError:
-    return ProviderError("MODEL_REFUSED", is_retryable=False)
-
-
-def _cut_off() -> ProviderError:
-    return ProviderError("MODEL_CUT_OFF", is_retryable=True, has_spoken=True)
-
-
-@dataclass
-class Run:
-    """Two models and the events of a run on them."""
-
-    large: ScriptedChatModel = field(default_factory=ScriptedChatModel)
-    small: ScriptedChatModel = field(default_factory=ScriptedChatModel)
-    clock: FakeClock = field(default_factory=FakeClock)
-    listener: Heard = field(default_factory=Heard)
-
-    def __post_init__(self) -> None:
-        for model in (self.large, self.small):
-            model.now = lambda: asyncio.get_running_loop().time()
-        self.fallback = FallbackModel(by_name(large=self.large, small=self.small), Breaker(self.clock))
-
-    async def answer(
-        self, *, models: Sequence[Model] = (LARGE, SMALL), tools: Sequence[ToolSchema] = ()
-    ) -> ModelAnswer:
-        return await self.fallback.answer(models, QUESTION, tools, self.listener)
-
-    @property
-    def asked(self) -> list[str]:
-        return self.listener.models
-
-    @property
-    def heard(self) -> list[str]:
-        return self.listener.texts
-
-    async def failure(self, *, models: Sequence[Model] = (LARGE, SMALL)) -> ProviderError:
-        with pytest.raises(ProviderError) as caught:
-            await self.answer(models=models)
-        return caught.value
-
-    async def break_large(self) -> None:
-        """Lets five runs on this model alone fail."""
-        for _ in range(5):
-            self.large.script.append(_away(retry_after_s=60.0))
-            await self.failure(models=(LARGE,))
-        self.asked.clear()
 
 
 async def test_the_first_model_answers_and_no_other_is_asked() -> None:
@@ -86,7 +22,7 @@ async def test_the_first_model_answers_and_no_other_is_asked() -> None:
 
 @in_jumping_time
 async def test_the_next_model_answers_when_the_first_stays_away() -> None:
-    run = Run(large=ScriptedChatModel([_away(), _away(), _away()]), small=ScriptedChatModel(["Fine."]))
+    run = Run(large=ScriptedChatModel([away(), away(), away()]), small=ScriptedChatModel(["Fine."]))
 
     answer = await run.answer()
 
@@ -96,7 +32,7 @@ async def test_the_next_model_answers_when_the_first_stays_away() -> None:
 
 @in_jumping_time
 async def test_a_model_is_tried_three_times_with_pauses() -> None:
-    run = Run(large=ScriptedChatModel([_away(), _away(), "Fine."]))
+    run = Run(large=ScriptedChatModel([away(), away(), "Fine."]))
 
     answer = await run.answer()
 
@@ -109,7 +45,7 @@ async def test_a_model_is_tried_three_times_with_pauses() -> None:
 
 @in_jumping_time
 async def test_a_provider_that_says_when_to_come_back_is_obeyed() -> None:
-    run = Run(large=ScriptedChatModel([_away(retry_after_s=2.0), _away(retry_after_s=0.0), "Fine."]))
+    run = Run(large=ScriptedChatModel([away(retry_after_s=2.0), away(retry_after_s=0.0), "Fine."]))
 
     await run.answer()
 
@@ -117,7 +53,7 @@ async def test_a_provider_that_says_when_to_come_back_is_obeyed() -> None:
 
 
 async def test_a_provider_that_asks_for_much_patience_is_passed_over_at_once() -> None:
-    run = Run(large=ScriptedChatModel([_away(retry_after_s=2.1)]), small=ScriptedChatModel(["Fine."]))
+    run = Run(large=ScriptedChatModel([away(retry_after_s=2.1)]), small=ScriptedChatModel(["Fine."]))
 
     answer = await run.answer()
 
@@ -126,7 +62,7 @@ async def test_a_provider_that_asks_for_much_patience_is_passed_over_at_once() -
 
 
 async def test_a_refusal_is_not_repeated_to_the_same_model() -> None:
-    run = Run(large=ScriptedChatModel([_refused()]), small=ScriptedChatModel(["Fine."]))
+    run = Run(large=ScriptedChatModel([refused()]), small=ScriptedChatModel(["Fine."]))
 
     answer = await run.answer()
 
@@ -135,7 +71,7 @@ async def test_a_refusal_is_not_repeated_to_the_same_model() -> None:
 
 
 async def test_an_answer_that_began_is_never_mixed_with_another() -> None:
-    run = Run(large=ScriptedChatModel([_cut_off(), "Fine."]), small=ScriptedChatModel(["Fine."]))
+    run = Run(large=ScriptedChatModel([cut_off(), "Fine."]), small=ScriptedChatModel(["Fine."]))
 
     failure = await run.failure()
 
@@ -144,7 +80,7 @@ async def test_an_answer_that_began_is_never_mixed_with_another() -> None:
 
 
 async def test_when_all_fail_the_last_failure_is_told() -> None:
-    run = Run(large=ScriptedChatModel([_away(retry_after_s=9.0)]), small=ScriptedChatModel([_refused()]))
+    run = Run(large=ScriptedChatModel([away(retry_after_s=9.0)]), small=ScriptedChatModel([refused()]))
 
     assert (await run.failure()).reason == "MODEL_REFUSED"
     assert run.asked == ["large", "small"]
@@ -177,7 +113,7 @@ async def test_a_broken_model_nobody_needed_is_not_taken_for_tried() -> None:
     run = Run()
     await run.break_large()
     run.clock.advance(timedelta(seconds=15))
-    run.small.script += ["Fine.", _refused()]
+    run.small.script += ["Fine.", refused()]
     run.large.script.append("Better.")
     await run.answer(models=(SMALL, LARGE))
 
@@ -196,7 +132,7 @@ async def test_when_every_model_is_broken_they_are_asked_all_the_same() -> None:
 
 async def test_refusals_say_nothing_about_a_model() -> None:
     """A refusal concerns one request, possibly of one user. Others must still get the model."""
-    run = Run(large=ScriptedChatModel([_refused() for _ in range(10)]))
+    run = Run(large=ScriptedChatModel([refused() for _ in range(10)]))
     for _ in range(10):
         await run.failure(models=(LARGE,))
     run.large.script.append("Fine.")
@@ -208,28 +144,28 @@ async def test_a_refusal_shows_that_a_broken_model_is_back() -> None:
     run = Run()
     await run.break_large()
     run.clock.advance(timedelta(seconds=15))
-    run.large.script += [_refused(), "Fine."]
+    run.large.script += [refused(), "Fine."]
     await run.failure(models=(LARGE,))
 
     assert (await run.answer()).model == LARGE
 
 
 async def test_tools_are_offered_to_models_that_can_use_them() -> None:
-    run = Run(large=ScriptedChatModel([_refused()]), small=ScriptedChatModel(["Fine."]))
+    run = Run(large=ScriptedChatModel([refused()]), small=ScriptedChatModel(["Fine."]))
 
-    await run.answer(tools=(_schema("calculate"),))
+    await run.answer(tools=(a_schema("calculate"),))
 
-    assert (run.large.asked_with, run.small.asked_with) == ((_schema("calculate"),), ())
+    assert (run.large.asked_with, run.small.asked_with) == ((a_schema("calculate"),), ())
 
 
 async def test_tools_of_one_name_are_offered_by_their_content() -> None:
     """Two runs may have started with different tools of the same name."""
     run = Run(large=ScriptedChatModel(["One."] * 4))
     sets: list[tuple[ToolSchema, ...]] = [
-        (_schema("look_up", "In the old index."),),
-        (_schema("look_up", "In the new index."),),
+        (a_schema("look_up", "In the old index."),),
+        (a_schema("look_up", "In the new index."),),
         (),
-        (_schema("look_up", "In the old index."),),
+        (a_schema("look_up", "In the old index."),),
     ]
     offered = []
 
@@ -248,10 +184,6 @@ async def test_an_answer_is_bounded_as_the_plan_says() -> None:
     assert run.large.max_output_tokens == 50
 
 
-def _schema(name: str, description: str = "") -> ToolSchema:
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": {}}}
-
-
 async def test_usage_is_what_the_provider_tells_at_the_models_prices() -> None:
     run = Run(large=ScriptedChatModel(["Fine."], usage=(10, 20)))
 
@@ -261,7 +193,7 @@ async def test_usage_is_what_the_provider_tells_at_the_models_prices() -> None:
 async def test_usage_nobody_told_is_estimated_and_never_free() -> None:
     run = Run(large=ScriptedChatModel(["Fine."], usage=None))
 
-    read = count_tokens_approximately(QUESTION)
+    read = messages_tokens(QUESTION)
 
     assert read > 0
     assert (await run.answer()).usage == Usage(read, 1, read + 2)

@@ -104,14 +104,14 @@ async def test_first_round_asks_with_memories_best_first_history_and_message() -
     assert state["messages"] == [*window, around.answer]
 
 
-async def test_first_round_fits_the_smallest_model_that_may_be_asked() -> None:
+async def test_first_round_fits_the_largest_model_that_may_be_asked() -> None:
     history = [Said(Role.USER, "x" * 200)]
     models = (a_model(), a_model("tiny", context_tokens=60, max_output_tokens=30))
     around = Surroundings(history=history, models=models)
 
     await nodes.model({"messages": [], "rounds": 0}, runtime=around.runtime)
 
-    assert around.asked == [[SystemMessage("Be brief."), HumanMessage("Now")]]
+    assert around.asked == [[SystemMessage("Be brief."), HumanMessage("x" * 200), HumanMessage("Now")]]
 
 
 async def test_later_round_asks_with_what_the_rounds_before_left() -> None:

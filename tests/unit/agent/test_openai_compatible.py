@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import aiohttp
@@ -17,6 +19,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from mesh_agent.llm.openai_compatible import OpenAICompatible
 from mesh_agent.llm.provider import ChatAnswer
 from mesh_agent.llm.provider_errors import ProviderError
+from mesh_common.clock import utc_now
 from simulator.server import open_simulator
 from simulator.settings import SimulatorSettings
 
@@ -49,12 +52,14 @@ class Provider:
 
 
 @asynccontextmanager
-async def _provider(handler: Handler, *, read_timeout_s: float = 10.0) -> AsyncIterator[Provider]:
+async def _provider(
+    handler: Handler, *, read_timeout_s: float = 10.0, first_token_timeout_s: float | None = None
+) -> AsyncIterator[Provider]:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", handler)
     timeout = aiohttp.ClientTimeout(total=None, sock_read=read_timeout_s)
     async with TestServer(app) as server, aiohttp.ClientSession(timeout=timeout) as session:
-        model = a_model(base_url=str(server.make_url("/v1/")))
+        model = replace(a_model(base_url=str(server.make_url("/v1/"))), first_token_timeout_s=first_token_timeout_s)
         yield Provider(OpenAICompatible(model, session))
 
 
@@ -108,12 +113,16 @@ async def test_an_answer_tells_its_text_usage_and_why_it_ended() -> None:
         (429, {"Retry-After": "7"}, "MODEL_RATE_LIMITED", True, 7.0),
         (429, {"Retry-After": "999999"}, "MODEL_RATE_LIMITED", True, 3_600.0),
         (503, {"Retry-After": "0"}, "MODEL_UNAVAILABLE", True, 0.0),
-        (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, "MODEL_UNAVAILABLE", True, None),
+        (503, {"Retry-After": "0.5"}, "MODEL_UNAVAILABLE", True, 0.5),
+        (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, "MODEL_UNAVAILABLE", True, 0.0),
+        (503, {"Retry-After": "\u00b2"}, "MODEL_UNAVAILABLE", True, None),
+        (429, {"retry-after-ms": "250"}, "MODEL_RATE_LIMITED", True, 0.25),
         (503, {"Retry-After": "-5"}, "MODEL_UNAVAILABLE", True, None),
         (500, {}, "MODEL_UNAVAILABLE", True, None),
         (400, {}, "MODEL_REFUSED", False, None),
-        (401, {}, "MODEL_REFUSED", False, None),
-        (404, {"Retry-After": "7"}, "MODEL_REFUSED", False, None),
+        *((status, {}, "MODEL_UNAVAILABLE", True, None) for status in (408, 409, 425, 529)),
+        *((status, {}, "MODEL_MISCONFIGURED", False, None) for status in (401, 403)),
+        (404, {"Retry-After": "7"}, "MODEL_MISCONFIGURED", False, None),
     ],
 )
 async def test_a_status_is_taken_for_what_it_means(
@@ -128,6 +137,39 @@ async def test_a_status_is_taken_for_what_it_means(
 
     assert (failure.reason, failure.is_retryable, failure.retry_after_s) == (reason, is_retryable, retry_after_s)
     assert not failure.has_spoken
+
+
+async def test_wait_until_a_date_is_counted_from_now() -> None:
+    date = format_datetime(utc_now() + timedelta(seconds=60), usegmt=True)
+    async with _provider(_answering(b"", 503, **{"Retry-After": date})) as provider:
+        failure = await provider.failure()
+
+    assert failure.retry_after_s == pytest.approx(60.0, abs=10.0)
+
+
+async def test_context_that_is_too_long_is_reported_as_such() -> None:
+    body = b'{"error": {"message": "Too many tokens.", "code": "context_length_exceeded"}}'
+    async with _provider(_answering(body, 400)) as provider:
+        failure = await provider.failure()
+
+    assert (failure.reason, failure.is_retryable) == ("CONTEXT_TOO_LONG", False)
+
+
+@pytest.mark.parametrize("body", [b"x" * 1_000_000, b'{"error": {"code": "context_length_exceeded"'])
+async def test_status_counts_even_if_its_body_is_endless_or_breaks_off(body: bytes) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        response = web.StreamResponse(status=401)
+        await response.prepare(request)
+        await response.write(body)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with _provider(answer) as provider:
+        failure = await provider.failure()
+
+    assert failure.reason == "MODEL_MISCONFIGURED"
 
 
 async def test_a_provider_nobody_listens_for_is_unavailable(unused_tcp_port: int) -> None:
@@ -164,6 +206,51 @@ async def test_a_stream_that_breaks_says_whether_it_spoke(
     assert (failure.reason, failure.is_retryable, failure.has_spoken) == (reason, True, has_spoken)
 
 
+def _beginning_late(*pieces: bytes, pause_s: float) -> Handler:
+    """Sends the pieces with pauses between them, then ends."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+            await asyncio.sleep(pause_s)
+        return response
+
+    return answer
+
+
+async def test_comments_are_no_first_token() -> None:
+    handler = _beginning_late(*[b": keep-alive\n\n"] * 50, pause_s=0.02)
+    async with _provider(handler, first_token_timeout_s=0.1) as provider:
+        failure = await provider.failure()
+
+    assert (failure.reason, failure.has_spoken) == ("MODEL_TIMEOUT", False)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        {"content": "Well"},
+        {"reasoning_content": "Hm"},
+        {"reasoning": "Hm"},
+        {"tool_calls": [{"index": 0, "function": {"name": "look_up"}}]},
+    ],
+)
+async def test_after_the_first_token_only_silence_counts(token: dict[str, Any]) -> None:
+    handler = _beginning_late(_line(token), *[b": keep-alive\n\n"] * 15, _line({"content": "."}, "stop"), pause_s=0.02)
+    async with _provider(handler, first_token_timeout_s=0.15) as provider:
+        answer = await provider.answer()
+
+    assert answer.completion.finish_reason == "stop"
+
+
+async def test_model_that_may_begin_late_is_not_cut_by_the_timeout_for_silence() -> None:
+    handler = _beginning_late(b"", _line({"content": "42"}, "stop") + b"data: [DONE]\n\n", pause_s=0.2)
+    async with _provider(handler, read_timeout_s=0.1, first_token_timeout_s=10.0) as provider:
+        assert (await provider.ask()).content == "42"
+
+
 async def test_cancelling_closes_the_providers_connection() -> None:
     began, closed = asyncio.Event(), asyncio.Event()
 
@@ -197,9 +284,9 @@ class Pausing(Heard):
         super().__init__(window=window)
         self.is_gathering = asyncio.Event()
 
-    def next_window(self) -> float:
+    def until_tick_s(self) -> float:
         self.is_gathering.set()
-        return super().next_window()
+        return super().until_tick_s()
 
 
 async def test_what_comes_while_text_gathers_is_heard_at_once_afterwards() -> None:

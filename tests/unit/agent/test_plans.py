@@ -180,7 +180,7 @@ def test_effect_that_is_not_known_is_taken_for_the_strictest() -> None:
     assert loaded(orjson.dumps(written)).tools[0].effect is Effect.ONCE
 
 
-def test_input_budget_is_that_of_the_smallest_model() -> None:
+def test_input_budget_is_that_of_the_largest_model() -> None:
     models = (PlannedModel("large", 8_000, 1_000), PlannedModel("tiny", 1_000, 4_000))
 
-    assert RunPlan(Instructions(""), models).input_budget_tokens == 500
+    assert RunPlan(Instructions(""), models).input_budget_tokens == 7_000

@@ -234,7 +234,7 @@ def test_text_that_was_heard_is_told_before_more_gathers() -> None:
     for text in ("I", " look", " it up"):
         recorder.on_text(text)
 
-    window = recorder.next_window()
+    window = recorder.until_tick_s()
 
     message_id = str(recorder.message_id)
     assert _bodies(recorder) == [MessageDelta(message_id, "I"), MessageDelta(message_id, " look it up")]
@@ -248,4 +248,4 @@ def test_a_lease_lost_while_text_gathers_is_noticed_before_more_is_heard() -> No
     recorder.log.holds_lease = lambda: False
 
     with pytest.raises(LeaseLostError):
-        recorder.next_window()
+        recorder.until_tick_s()

@@ -34,6 +34,7 @@ def test_defaults_let_a_replica_start() -> None:
 
     [model] = settings.models
     assert (model.name, model.capabilities, model.api_key) == ("large", (), None)
+    assert model.first_token_timeout_s is None
     assert (settings.max_runs, settings.drain_s, settings.lease_ttl_s) == (200, 60.0, 6.0)
     assert settings.eval_sample_ratio == 0.1
 
@@ -47,6 +48,7 @@ def test_models_keep_their_order_which_is_that_of_fallback(environment: pytest.M
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("AGENT_MODELS", _models({"first_token_timeout_s": 0})),
         ("AGENT_MODELS", _models()),
         ("AGENT_MODELS", _models({}, {})),
         ("AGENT_MODELS", _models({"name": ""})),

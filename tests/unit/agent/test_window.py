@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from langchain_core.messages import BaseMessage, ChatMessage, HumanMessage, SystemMessage
-from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from mesh_agent.domain import Role, Said
-from mesh_agent.graph.window import fitting_prompt, window
+from mesh_agent.graph.window import RunWindow, fitting_prompt, window
+from mesh_agent.llm.token_estimate import messages_tokens
 
 # Failed runs leave questions without answers, so the roles need not alternate.
 _histories = st.lists(st.builds(Said, st.sampled_from(Role), st.text(max_size=60)), max_size=8)
@@ -35,13 +35,11 @@ def test_window_is_the_longest_history_that_fits_and_starts_with_the_user(
 
     head, *history, tail = shown
     assert (head, tail) == (SystemMessage("Be brief."), HumanMessage(message))
-    least_tokens = count_tokens_approximately([head, tail])
-    assert count_tokens_approximately(shown) <= max(budget_tokens, least_tokens)
+    least_tokens = messages_tokens([head, tail])
+    assert messages_tokens(shown) <= max(budget_tokens, least_tokens)
     left_tokens = min(history_tokens, budget_tokens - least_tokens)
     parts = [list(map(_spoken, oldest_first[start:])) for start in range(len(oldest_first))]
-    fitting = [
-        part for part in parts if isinstance(part[0], HumanMessage) and count_tokens_approximately(part) <= left_tokens
-    ]
+    fitting = [part for part in parts if isinstance(part[0], HumanMessage) and messages_tokens(part) <= left_tokens]
     assert history == (fitting[0] if fitting else [])
 
 
@@ -70,6 +68,71 @@ def test_memories_that_do_not_fit_are_left_out_worst_first(memories: list[str], 
     fitting = [
         count
         for count in range(len(memories) + 1)
-        if count_tokens_approximately([SystemMessage(prompt(memories[:count])), HumanMessage("Hello")]) <= budget
+        if messages_tokens([SystemMessage(prompt(memories[:count])), HumanMessage("Hello")]) <= budget
     ]
     assert chosen == prompt(memories[: max(fitting, default=0)])
+
+
+def _rendered(memories: Sequence[str]) -> str:
+    return " ".join(["Be brief.", *memories])
+
+
+SYSTEM = SystemMessage(_rendered(["The user likes tea."] * 10))
+HISTORY = [_spoken(said) for said in LONG_HISTORY]
+CALL = AIMessage("", tool_calls=[{"name": "look_up", "args": {"word": "tea"}, "id": "c1"}])
+OLD_RESULT, NEW_RESULT = ToolMessage("old " * 400, tool_call_id="c1"), ToolMessage("new " * 400, tool_call_id="c2")
+RUN: list[BaseMessage] = [HumanMessage("Now"), CALL, OLD_RESULT, NEW_RESULT]
+
+
+def test_model_that_can_read_everything_receives_everything() -> None:
+    messages = [SYSTEM, *HISTORY, *RUN]
+
+    assert RunWindow(messages, _rendered).fitted(messages_tokens(messages)) == messages
+
+
+def test_smaller_model_receives_less_history() -> None:
+    messages = [SYSTEM, *HISTORY, *RUN]
+    budget_tokens = messages_tokens([SYSTEM, *HISTORY[4:], *RUN]) + 1
+
+    assert RunWindow(messages, _rendered).fitted(budget_tokens) == [SYSTEM, *HISTORY[4:], *RUN]
+
+
+def test_memories_are_left_out_after_the_history_and_before_results_of_tools() -> None:
+    messages = [SYSTEM, *HISTORY, *RUN]
+    bare = [SystemMessage("Be brief."), *RUN]
+
+    assert RunWindow(messages, _rendered).fitted(messages_tokens(bare)) == bare
+
+
+def test_oldest_result_of_a_tool_is_shortened_first() -> None:
+    window = RunWindow([SYSTEM, *HISTORY, *RUN], _rendered)
+
+    *_, call, old, new = window.fitted(messages_tokens([SystemMessage("Be brief."), *RUN]) - 1)
+
+    assert (call, new) == (CALL, NEW_RESULT)
+    assert str(old.content).startswith("old old")
+    assert str(old.content).endswith("[shortened: the result is too long for the model]")
+    assert isinstance(old, ToolMessage)
+    assert old.tool_call_id == "c1"
+
+
+def test_message_of_the_user_remains_even_if_it_does_not_fit() -> None:
+    window = RunWindow([SYSTEM, *HISTORY, HumanMessage("Now " * 100)], _rendered)
+
+    assert not window.fits(50)
+    assert window.fitted(50) == [SystemMessage("Be brief."), HumanMessage("Now " * 100)]
+
+
+@given(_histories, st.text(max_size=40), st.integers(0, 400))
+def test_what_a_model_receives_fits_unless_nothing_can_be_left_out(
+    oldest_first: list[Said], message: str, budget_tokens: int
+) -> None:
+    messages = [SYSTEM, *map(_spoken, oldest_first), HumanMessage(message)]
+    window = RunWindow(messages, _rendered)
+    least = [SystemMessage("Be brief."), HumanMessage(message)]
+
+    fitted = window.fitted(budget_tokens)
+
+    assert messages_tokens(fitted) <= max(budget_tokens, messages_tokens(least))
+    assert window.fits(budget_tokens) == (messages_tokens(fitted) <= budget_tokens)
+    assert fitted[-1] == messages[-1]

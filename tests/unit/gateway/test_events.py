@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from mesh.agent.v1 import agent_pb2
-from mesh_common.errors import Conflict, Internal, InvalidInput, Unavailable
+from mesh_common.errors import Conflict, Internal, InvalidInput, TooLarge, Unavailable
 from mesh_common.events import model
 from mesh_common.events.model import EventBody, KnownEvent, RunError, RunEvent, UnknownEvent, Usage
 from mesh_common.ids import RunId, new_id
@@ -150,6 +150,12 @@ def test_answer_has_the_last_message_of_the_current_attempt() -> None:
         (model.RunStarted("t"), Unavailable, "RUN_NOT_FOLLOWED", None),
         (model.RunFailed(RunError("X", "", is_retryable=True), Usage()), Unavailable, "X", "failed"),
         (model.RunFailed(RunError("Y", "", is_retryable=False), Usage()), Internal, "Y", "failed"),
+        (
+            model.RunFailed(RunError("CONTEXT_TOO_LONG", "", is_retryable=False), Usage()),
+            TooLarge,
+            "CONTEXT_TOO_LONG",
+            "failed",
+        ),
         (UnknownEvent("run_interrupted", is_terminal=True, wire=b""), Internal, "UNKNOWN_END", "unknown"),
     ],
 )

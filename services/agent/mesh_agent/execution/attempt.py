@@ -64,8 +64,9 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
             if claim.lost_attempts >= MAX_LOST_ATTEMPTS:
                 return recorder.failed(_TOO_MANY)
             plan = await _plan(recorder, parts)
-            timeout.reschedule(began_at_s + plan.limits.seconds)
-            finish_reason = await loop.run(_loop_input(recorder, parts, plan), recorder)
+            deadline_s = began_at_s + plan.limits.seconds
+            timeout.reschedule(deadline_s)
+            finish_reason = await loop.run(_loop_input(recorder, parts, plan, deadline_s), recorder)
         return recorder.succeeded(finish_reason)
     except ProviderError as error:
         recorder.fail_round()
@@ -99,7 +100,7 @@ async def _plan(recorder: Recorder, parts: AttemptParts) -> RunPlan:
     return await while_lease_holds(recorder.log.holds_lease, lambda: parts.plans.of(recorder.claim, entitlements))
 
 
-def _loop_input(recorder: Recorder, parts: AttemptParts, plan: RunPlan) -> LoopInput:
+def _loop_input(recorder: Recorder, parts: AttemptParts, plan: RunPlan, deadline_s: float) -> LoopInput:
     claim = recorder.claim
     return LoopInput(
         message=claim.message,
@@ -107,6 +108,7 @@ def _loop_input(recorder: Recorder, parts: AttemptParts, plan: RunPlan) -> LoopI
         models=parts.models.of_plan(plan.models),
         recall=partial(_recall, recorder, parts.memories) if plan.memory.recalls else _recall_nothing,
         recent_messages=partial(_recent_messages, claim, parts.database),
+        deadline_s=deadline_s,
     )
 
 

@@ -95,7 +95,7 @@ class Recorder:
         self._bill.on_text(chunks)
         self._add_text(text)
 
-    def next_window(self) -> float:
+    def until_tick_s(self) -> float:
         """Emits the text so far, and returns the seconds until the next tick."""
         self._emit_text()
         return until_tick_s(time.monotonic())

@@ -1,5 +1,6 @@
 """The agent's interface to the graph: opens it for one attempt, reports earlier attempts' progress, and runs it."""
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -7,7 +8,6 @@ from functools import partial
 from typing import Final, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
-from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import RunnableConfig
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
@@ -16,7 +16,8 @@ from mesh_agent.graph.build import AgentGraph, build_graph
 from mesh_agent.graph.nodes import MAX_CALLS
 from mesh_agent.graph.state import RunContext
 from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
-from mesh_agent.llm.fallback import FallbackModel, ModelListener
+from mesh_agent.graph.window import RunWindow
+from mesh_agent.llm.fallback import FallbackModel, ModelListener, Round
 from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import PlannedTool, RunPlan
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
@@ -35,13 +36,17 @@ class Listener(ToolListener, ModelListener, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoopInput:
-    """The input of one attempt. `models` are the plan's models that this replica has, in the order they are tried."""
+    """The input of one attempt. `models` are the plan's models that this replica has, in the order they are tried.
+
+    `deadline_s` is the end of the attempt in the event loop's time.
+    """
 
     message: str
     plan: RunPlan
     models: tuple[Model, ...]
     recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
     recent_messages: Callable[[], Awaitable[Sequence[Said]]]
+    deadline_s: float = math.inf
 
 
 class AgentLoop:
@@ -101,21 +106,23 @@ class AttemptLoop:
             models=attempt.models,
             recall=attempt.recall,
             recent_messages=attempt.recent_messages,
-            ask=partial(_ask, self._loop.fallback, attempt.models, listener),
+            ask=partial(_ask, self._loop.fallback, attempt, listener),
             call_tool=partial(call_at_safe_point, self._loop.tools, attempt.plan.tools, self.checkpoints, listener),
         )
 
 
 async def _ask(
     fallback: FallbackModel,
-    models: Sequence[Model],
+    attempt: LoopInput,
     listener: Listener,
     messages: list[BaseMessage],
     tools: Sequence[PlannedTool],
 ) -> AIMessage:
     """One round. Its cost is stored with the answer, for an attempt that may continue from here."""
-    listener.begin_round(partial(count_tokens_approximately, messages))
-    answer = await fallback.answer(models, messages, [tool.schema for tool in tools], listener)
+    window = RunWindow(messages, attempt.plan.instructions.prompt)
+    asked = Round(window, [tool.schema for tool in tools], listener, attempt.deadline_s)
+    listener.begin_round(asked.input_tokens)
+    answer = await fallback.answer(attempt.models, asked)
     listener.end_round(answer.usage)
     message = answer.message
     usage = answer.usage

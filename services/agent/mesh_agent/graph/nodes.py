@@ -31,7 +31,7 @@ async def model(state: State, *, runtime: Runtime[RunContext]) -> State:
 
 async def _window(context: RunContext) -> list[BaseMessage]:
     memories = [memory.text for memory in await context.recall()]
-    budget_tokens = min(model.input_budget_tokens for model in context.models)
+    budget_tokens = max(model.input_budget_tokens for model in context.models)
     return window(
         fitting_prompt(context.plan.instructions.prompt, memories, context.message, budget_tokens),
         await context.recent_messages(),

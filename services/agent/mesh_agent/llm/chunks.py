@@ -89,12 +89,18 @@ def _merge_delta(completion: Completion, delta: dict[str, Any]) -> str:
 # Sent back to the model that sent them, unchanged. Other servers refuse `reasoning` in a message.
 _REASONING_TEXT: Final = "reasoning_content"
 _REASONING_ITEMS: Final = "reasoning_details"
+# Names under which servers show a model's reasoning.
+_REASONING_FIELDS: Final = (_REASONING_TEXT, _REASONING_ITEMS, "reasoning", "reasoning_text", "thinking")
 
 
 def _merge_silent(completion: Completion, delta: dict[str, Any]) -> None:
     """What is not text for the user."""
     if (refusal := delta.get("refusal")) and isinstance(refusal, str):
         completion.refusal.append(refusal)
+    if not completion.has_reasoned:
+        # A list of content parts may consist of thinking alone.
+        shown = (*(delta.get(name) for name in _REASONING_FIELDS), isinstance(delta.get("content"), list))
+        completion.has_reasoned = any(shown)
     reasoning = delta.get(_REASONING_TEXT)
     if isinstance(reasoning, str):
         completion.reasoning.setdefault(_REASONING_TEXT, []).append(reasoning)

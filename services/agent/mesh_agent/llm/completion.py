@@ -24,11 +24,17 @@ class Completion:
     """The fields that the same model wants back with the message, by name."""
     whole_message: dict[str, Any] | None = None
     """A message that came whole: the answer was not streamed, or the server repeats it at the end."""
+    has_reasoned: bool = False
     joiner: TextJoiner = field(default_factory=TextJoiner)
 
     @property
     def has_spoken(self) -> bool:
         return bool(self.parts)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a first token has come, of whatever the model says first."""
+        return bool(self.parts or self.has_reasoned or self.refusal or self.tool_calls)
 
     @property
     def text(self) -> str:
@@ -44,5 +50,5 @@ class TextListener(Protocol):
     def on_text(self, text: str, chunks: int = 1) -> None:
         """Receives a piece of the answer, made of `chunks` chunks that were read together."""
 
-    def next_window(self) -> float:
+    def until_tick_s(self) -> float:
         """After each read that was reported: for how many seconds to collect further text."""

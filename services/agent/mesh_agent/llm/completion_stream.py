@@ -15,10 +15,9 @@ import orjson
 from mesh_agent.llm.answer_body import AnswerReader
 from mesh_agent.llm.completion import Completion, TextListener
 from mesh_agent.llm.provider_errors import ProviderError
+from mesh_agent.llm.refusals import check_status
+from mesh_agent.llm.silence import Silence, first_token_timeout_s, without_silence
 
-_TOO_MANY_REQUESTS = 429
-_SERVER_ERRORS = 500
-_MAX_RETRY_AFTER_S = 3_600.0
 # After the finish reason only usage follows. A connection that stays open must not hold the answer back.
 _AFTER_FINISH_S: Final = 1.0
 
@@ -32,16 +31,27 @@ async def read_completion(
     headers: dict[str, str],
     payload: dict[str, Any],
     listener: TextListener,
+    first_token_within_s: float | None = None,
 ) -> Completion:
     """The complete completion. The listener receives each piece. Raises ProviderError.
+
+    The first token must come within `first_token_within_s` (20 s if absent, or the session's `sock_read` if that is
+    shorter), whatever else the provider sends until then. After it, `sock_read` limits how long it may send nothing.
 
     Cancelling it closes the provider's connection, so that the provider stops generating.
     """
     completion = Completion()
+    silence_s = session.timeout.sock_read
     try:
-        async with session.post(url, headers=headers, data=orjson.dumps(payload)) as response:
-            _check_status(response)
-            await read_chunks(_in_windows(response, completion, listener), completion, listener.on_text)
+        async with (
+            asyncio.timeout(first_token_timeout_s(first_token_within_s, silence_s)) as timeout,
+            session.post(
+                url, headers=headers, data=orjson.dumps(payload), timeout=without_silence(session.timeout)
+            ) as response,
+        ):
+            await check_status(response)
+            received = _by_ticks(response, completion, listener, Silence(timeout, silence_s))
+            await read_chunks(received, completion, listener.on_text)
     except TimeoutError as error:
         raise ProviderError("MODEL_TIMEOUT", is_retryable=True, has_spoken=completion.has_spoken) from error
     except (aiohttp.ClientError, OSError) as error:
@@ -70,15 +80,16 @@ async def read_chunks(received: AsyncIterable[bytes], completion: Completion, on
     reader.close()
 
 
-async def _in_windows(
-    response: aiohttp.ClientResponse, completion: Completion, listener: TextListener
+async def _by_ticks(
+    response: aiohttp.ClientResponse, completion: Completion, listener: TextListener, silence: Silence
 ) -> AsyncIterator[bytes]:
-    """The data received: the first token immediately, later data collected per window."""
+    """The data received: the first token immediately, later data at the listener's ticks."""
     async for data in response.content.iter_any():
         yield data
+        silence.received(completion)
         if completion.has_spoken and not response.content.is_eof():
             with _reading_paused(response):
-                await asyncio.sleep(listener.next_window())
+                await asyncio.sleep(listener.until_tick_s())
         else:
             # iter_any never yields to the loop while data is buffered; a burst must not starve other runs.
             await asyncio.sleep(0)
@@ -97,18 +108,3 @@ def _reading_paused(response: aiohttp.ClientResponse) -> Iterator[None]:
     finally:
         if not transport.is_closing():
             transport.resume_reading()
-
-
-def _check_status(response: aiohttp.ClientResponse) -> None:
-    if response.status < 400:  # noqa: PLR2004 - HTTP's own border
-        return
-    if response.status == _TOO_MANY_REQUESTS:
-        raise ProviderError("MODEL_RATE_LIMITED", is_retryable=True, retry_after_s=_retry_after_s(response))
-    if response.status >= _SERVER_ERRORS:
-        raise ProviderError("MODEL_UNAVAILABLE", is_retryable=True, retry_after_s=_retry_after_s(response))
-    raise ProviderError("MODEL_REFUSED", is_retryable=False)
-
-
-def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), _MAX_RETRY_AFTER_S) if text.isdigit() else None

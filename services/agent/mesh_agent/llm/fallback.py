@@ -1,17 +1,26 @@
 """Calls models in order until one answers. Retries and falls back only before the first token: never a mixed answer."""
 
+import asyncio
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.messages.utils import count_tokens_approximately
 from mesh_common.process.telemetry import tracer
 from mesh_common.retrying import with_retries
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_any,
+    wait_exponential_jitter,
+)
+from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
 from mesh_agent.domain import Usage
@@ -19,9 +28,10 @@ from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.completion import TextListener
 from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.provider import ChatAnswer, ChatProvider
-from mesh_agent.llm.provider_errors import ProviderError
+from mesh_agent.llm.provider_errors import CONTEXT_TOO_LONG, MISCONFIGURED, TIMED_OUT, ProviderError
 from mesh_agent.llm.registry import Model
-from mesh_agent.metrics import MODEL_CALLS
+from mesh_agent.llm.token_estimate import messages_tokens, tools_tokens
+from mesh_agent.metrics import MODEL_CALLS, MODEL_MISCONFIGURED
 from mesh_agent.plans.plan import ToolSchema
 
 log = structlog.get_logger()
@@ -29,6 +39,11 @@ log = structlog.get_logger()
 _TRIES = 3
 # If a provider requests a longer wait, the next model is called instead.
 _MAX_RETRY_AFTER_S = 2.0
+# The same if there is no other model. A longer wait is the client's.
+_MAX_RETRY_AFTER_ALONE_S = 10.0
+# Errors that concern one model only. If another model fails for another reason, that reason is reported.
+_RANKS: Final = {MISCONFIGURED: 0, CONTEXT_TOO_LONG: 1}
+_HIGHEST_RANK: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +59,68 @@ class ModelListener(TextListener, Protocol):
         """This model is called now and has sent nothing yet."""
 
 
+class Window(Protocol):
+    """The messages of a round, for models of different sizes."""
+
+    def fits(self, budget_tokens: int) -> bool:
+        """Whether a model with this input budget can read what must not be left out."""
+
+    def fitted(self, budget_tokens: int) -> list[BaseMessage]:
+        """As much as fits; what must not be left out remains even if it does not fit."""
+
+
+@dataclass(slots=True)
+class Round:
+    """What any model is asked in one round. `deadline_s` is the end of the attempt in the event loop's time."""
+
+    window: Window
+    tools: Sequence[ToolSchema]
+    listener: ModelListener
+    deadline_s: float = math.inf
+    sent: list[BaseMessage] = field(default_factory=list)
+    """What the last model was sent."""
+    tools_tokens: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tools_tokens = tools_tokens(self.tools)
+
+    def input_tokens(self) -> int:
+        return messages_tokens(self.sent)
+
+    def offered(self, model: Model) -> Sequence[ToolSchema]:
+        return self.tools if "tools" in model.capabilities else ()
+
+    def budget_tokens(self, model: Model) -> int:
+        return model.input_budget_tokens - (self.tools_tokens if self.offered(model) else 0)
+
+
 class FallbackModel:
     """The chat models by name, with their breakers. One per process."""
 
     def __init__(self, chat_models: dict[str, ChatProvider], breaker: Breaker) -> None:
         self._chat_models = chat_models
         self._breaker = breaker
+        self._misconfigured: set[str] = set()
 
-    async def answer(
-        self,
-        models: Sequence[Model],
-        messages: list[BaseMessage],
-        tools: Sequence[ToolSchema],
-        listener: ModelListener,
-    ) -> ModelAnswer:
-        """The first complete answer of a model. Raises the last ProviderError if no model gives one."""
+    async def answer(self, models: Sequence[Model], asked: Round) -> ModelAnswer:
+        """The first complete answer of a model.
+
+        Raises ProviderError if no model gives one: the last error, except that an error of the set-up or of the length
+        does not hide another model's.
+        """
+        # Models that cannot read the run at all are not called, unless there is no other.
+        able = [model for model in models if asked.window.fits(asked.budget_tokens(model))] or models
         failure: ProviderError | None = None
-        for model in self._candidates(models):
-            listener.on_model(model)
+        for model in self._candidates(able):
+            asked.listener.on_model(model)
             try:
-                return await self._ask(model, messages, tools, listener)
+                return await self._ask(model, asked, is_alone=self._is_alone(model, able))
             except ProviderError as error:
                 log.warning("model.failed", model=model.name, reason=error.reason, spoke=error.has_spoken)
                 if error.has_spoken:
                     raise
-                failure = error
+                if failure is None or _rank(error) >= _rank(failure):
+                    failure = error
         raise failure or AssertionError("no model to call")
 
     def _candidates(self, models: Sequence[Model]) -> Iterator[Model]:
@@ -85,51 +137,74 @@ class FallbackModel:
         if not is_any_asked:
             yield from models
 
-    async def _ask(
-        self,
-        model: Model,
-        messages: list[BaseMessage],
-        tools: Sequence[ToolSchema],
-        listener: ModelListener,
-    ) -> ModelAnswer:
-        ask_once = partial(self._ask_once, model, messages, tools, listener)
+    def _is_alone(self, model: Model, models: Sequence[Model]) -> bool:
+        return all(other.name == model.name or self._breaker.skips(other.name) for other in models)
+
+    async def _ask(self, model: Model, asked: Round, *, is_alone: bool) -> ModelAnswer:
+        retrying = partial(_retrying, is_alone=is_alone, deadline_s=asked.deadline_s)
         try:
-            answer = await with_retries(ask_once, _retrying, on=ProviderError)
+            answer = await with_retries(partial(self._ask_fitted, model, asked), retrying, on=ProviderError)
         except ProviderError as error:
-            # A rejection concerns only this request, perhaps of a single user; the model itself works.
-            note = self._breaker.failed if error.is_retryable else self._breaker.succeeded
-            note(model.name)
+            self._note(model, error)
             raise
-        self._breaker.succeeded(model.name)
+        self._works(model)
         return answer
 
-    async def _ask_once(
-        self,
-        model: Model,
-        messages: list[BaseMessage],
-        tools: Sequence[ToolSchema],
-        listener: ModelListener,
-    ) -> ModelAnswer:
+    def _note(self, model: Model, error: ProviderError) -> None:
+        if error.reason == MISCONFIGURED:
+            self._breaker.misconfigured(model.name)
+            if model.name not in self._misconfigured:
+                # Once, not for each run: the metric says how long it lasts.
+                self._misconfigured.add(model.name)
+                MODEL_MISCONFIGURED.labels(model.name).set(1)
+                log.error("model.misconfigured", model=model.name, status=error.status)
+        elif error.is_retryable:
+            self._breaker.failed(model.name)
+        else:
+            # A rejection concerns only this request, perhaps of a single user; the model itself works.
+            self._works(model)
+
+    def _works(self, model: Model) -> None:
+        self._breaker.succeeded(model.name)
+        if model.name in self._misconfigured:
+            self._misconfigured.remove(model.name)
+            MODEL_MISCONFIGURED.labels(model.name).set(0)
+            log.info("model.works_again", model=model.name)
+
+    async def _ask_fitted(self, model: Model, asked: Round) -> ModelAnswer:
+        """Asks with what fits by our estimate, and once more with half of that if the provider counts more."""
+        asked.sent = asked.window.fitted(asked.budget_tokens(model))
+        try:
+            return await self._ask_once(model, asked)
+        except ProviderError as error:
+            sent_tokens = asked.input_tokens()
+            smaller = asked.window.fitted(sent_tokens // 2)
+            if error.reason != CONTEXT_TOO_LONG or messages_tokens(smaller) >= sent_tokens:
+                raise
+            log.info("model.window_halved", model=model.name, estimated_tokens=sent_tokens)
+            asked.sent = smaller
+        return await self._ask_once(model, asked)
+
+    async def _ask_once(self, model: Model, asked: Round) -> ModelAnswer:
         chat_model = self._chat_models[model.name]
-        offered = tools if "tools" in model.capabilities else ()
         with tracer.start_as_current_span(
             f"chat {model.provider_model}", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
         ) as span:
             _describe_request(span, model)
             try:
-                reply = await chat_model.ask(messages, listener, offered, model.max_output_tokens)
+                reply = await chat_model.ask(asked.sent, asked.listener, asked.offered(model), model.max_output_tokens)
             except ProviderError as error:
                 span.set_status(Status(StatusCode.ERROR, error.reason))
                 MODEL_CALLS.labels(model.name, error.reason).inc()
                 raise
-            answer = _answer(model, messages, reply)
+            answer = _answer(model, asked, reply)
             _observe(span, answer, reply.completion.model or model.provider_model)
             return answer
 
 
-def _answer(model: Model, messages: list[BaseMessage], reply: ChatAnswer) -> ModelAnswer:
+def _answer(model: Model, asked: Round, reply: ChatAnswer) -> ModelAnswer:
     usage = reply.message.usage_metadata
-    input_tokens = usage["input_tokens"] if usage else count_tokens_approximately(messages)
+    input_tokens = usage["input_tokens"] if usage else asked.input_tokens()
     output_tokens = usage["output_tokens"] if usage else reply.completion.chunks
     # Plain text, because it becomes part of a checkpoint.
     finish_reason = (reply.completion.finish_reason or Finish.END).value
@@ -161,22 +236,42 @@ def _observe(span: Span, answer: ModelAnswer, response_model: str) -> None:
     MODEL_CALLS.labels(answer.model.name, "OK").inc()
 
 
-def _retrying() -> AsyncRetrying:
+def _rank(error: ProviderError) -> int:
+    return _RANKS.get(error.reason, _HIGHEST_RANK)
+
+
+def _retrying(*, is_alone: bool, deadline_s: float) -> AsyncRetrying:
+    """Retries of one model, within the attempt's deadline. `is_alone`: no other model can be called instead."""
+
+    def is_retryable(error: BaseException) -> bool:
+        return isinstance(error, ProviderError) and _may_repeat(error, is_alone=is_alone)
+
     return AsyncRetrying(
-        stop=stop_after_attempt(_TRIES),
+        stop=stop_any(stop_after_attempt(_TRIES), _stop_before(deadline_s)),
         wait=_WAIT,
-        retry=retry_if_exception(_is_retryable),
+        retry=retry_if_exception(is_retryable),
         reraise=True,
     )
 
 
-def _is_retryable(error: BaseException) -> bool:
-    return (
-        isinstance(error, ProviderError)
-        and error.is_retryable
-        and not error.has_spoken
-        and (error.retry_after_s or 0.0) <= _MAX_RETRY_AFTER_S
-    )
+class _stop_before(stop_base):  # noqa: N801 - tenacity's naming of stops
+    """Stops when the next try would begin at the deadline or later."""
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return asyncio.get_running_loop().time() + retry_state.upcoming_sleep >= self._deadline_s
+
+
+def _may_repeat(error: ProviderError, *, is_alone: bool) -> bool:
+    if not error.is_retryable or error.has_spoken:
+        return False
+    if error.reason == TIMED_OUT and not is_alone:
+        # A user has waited for seconds already, and a silent model mostly stays silent.
+        return False
+    max_wait_s = _MAX_RETRY_AFTER_ALONE_S if is_alone else _MAX_RETRY_AFTER_S
+    return (error.retry_after_s or 0.0) <= max_wait_s
 
 
 class _wait_as_requested(wait_base):  # noqa: N801 - tenacity's naming of waits

@@ -50,7 +50,12 @@ class OpenAICompatible:
         propagate.inject(headers)
         payload = self.payload(messages, tools, max_output_tokens)
         completion = await read_completion(
-            self._session, self._url, headers=headers, payload=payload, listener=listener
+            self._session,
+            self._url,
+            headers=headers,
+            payload=payload,
+            listener=listener,
+            first_token_within_s=self._model.first_token_timeout_s,
         )
         return ChatAnswer(message_of(completion, messages, self._source), completion)
 

@@ -1,10 +1,21 @@
 """Errors of providers, classified for retry and fallback."""
 
+from typing import Final
+
+from mesh_common.model_server import Refusal
+
 from mesh_agent.domain import RunError
+
+TIMED_OUT: Final = "MODEL_TIMEOUT"
+MISCONFIGURED: Final = "MODEL_MISCONFIGURED"
+CONTEXT_TOO_LONG: Final = "CONTEXT_TOO_LONG"
 
 
 class ProviderError(Exception):
-    """`is_retryable`: the same model may answer if called again. `has_spoken`: it sent tokens before it failed."""
+    """`is_retryable`: the same model may answer if called again. `has_spoken`: it sent tokens before it failed.
+
+    `status` is that of HTTP, for the operator.
+    """
 
     def __init__(
         self,
@@ -13,25 +24,44 @@ class ProviderError(Exception):
         is_retryable: bool,
         has_spoken: bool = False,
         retry_after_s: float | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.is_retryable = is_retryable
         self.has_spoken = has_spoken
         self.retry_after_s = retry_after_s
+        self.status = status
 
 
-_DETAILS = {
+_REASONS: Final = {
+    Refusal.RATE_LIMITED: "MODEL_RATE_LIMITED",
+    Refusal.UNAVAILABLE: "MODEL_UNAVAILABLE",
+    Refusal.MISCONFIGURED: MISCONFIGURED,
+    Refusal.CONTEXT_TOO_LONG: CONTEXT_TOO_LONG,
+    Refusal.REFUSED: "MODEL_REFUSED",
+}
+_DETAILS: Final = {
     "MODEL_UNAVAILABLE": "The model cannot be reached right now. Try again.",
-    "MODEL_TIMEOUT": "The model did not answer in time. Try again.",
+    TIMED_OUT: "The model did not answer in time. Try again.",
     "MODEL_RATE_LIMITED": "The model accepts no more requests right now. Try again later.",
     "MODEL_CUT_OFF": "The model stopped in the middle of its answer. Try again.",
     "MODEL_INVALID_ANSWER": "The model gave an answer that is not valid. Try again.",
     "EMPTY_ANSWER": "The model gave no answer. Try again, or put it differently.",
     "MODEL_REFUSED": "The model refused the request.",
+    MISCONFIGURED: "The model is not set up correctly. The operator of this service must correct it.",
+    CONTEXT_TOO_LONG: "The conversation is too long for the model. Shorten the message or start a new thread.",
 }
+# The same run would end in the same way.
+_FINAL: Final = frozenset({"MODEL_REFUSED", MISCONFIGURED, CONTEXT_TOO_LONG})
+
+
+def refused(refusal: Refusal, status: int, retry_after_s: float | None) -> ProviderError:
+    """The error for a model server's refusal. It comes before the first token."""
+    wait_s = retry_after_s if refusal.is_temporary else None
+    return ProviderError(_REASONS[refusal], is_retryable=refusal.is_temporary, retry_after_s=wait_s, status=status)
 
 
 def run_error_of(error: ProviderError) -> RunError:
-    """The error that is shown to the user. All reasons except a rejection may be temporary."""
-    return RunError(error.reason, _DETAILS[error.reason], is_retryable=error.reason != "MODEL_REFUSED")
+    """The error that is shown to the user."""
+    return RunError(error.reason, _DETAILS[error.reason], is_retryable=error.reason not in _FINAL)

@@ -22,6 +22,8 @@ class Model:
     output_usd_per_mtok: float
     base_url: str
     api_key: str = field(repr=False)
+    first_token_timeout_s: float | None = None
+    """How long it may take until its first token; 20 s if absent, or the timeout for silence if that is shorter."""
 
     def usage(self, input_tokens: int, output_tokens: int) -> Usage:
         cost = input_tokens * self.input_usd_per_mtok + output_tokens * self.output_usd_per_mtok

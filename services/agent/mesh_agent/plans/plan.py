@@ -96,8 +96,8 @@ class RunPlan:
 
     @property
     def input_budget_tokens(self) -> int:
-        """The input budget that fits all of its models."""
-        return min(model.input_budget_tokens for model in self.models)
+        """The input that the largest of its models can read. Each model receives what fits its own budget."""
+        return max(model.input_budget_tokens for model in self.models)
 
 
 def input_budget_tokens(context_tokens: int, max_output_tokens: int) -> int:

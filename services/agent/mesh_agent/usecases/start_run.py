@@ -24,7 +24,7 @@ from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.execution.detached import await_detached
 from mesh_agent.execution.executor import Executor
 from mesh_agent.execution.prefetch import prefetch_recall
-from mesh_agent.graph.window import message_tokens
+from mesh_agent.graph.window import user_tokens
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.plans.plan import Instructions
 from mesh_agent.plans.stored import StoredPlan
@@ -97,7 +97,7 @@ class StartRun:
         if entitlements.is_used_up:
             raise QuotaExceeded("Your token budget for this month is used up.", retry_after_s=_QUOTA_RETRY_AFTER_S)
         budget_tokens = plan.plan.input_budget_tokens - _prompt_tokens(plan.plan.instructions)
-        if message_tokens(run.message) > budget_tokens:
+        if user_tokens(run.message) > budget_tokens:
             raise InvalidInput.of_field("message", f"is longer than the model can read ({budget_tokens} tokens)")
         return plan
 
@@ -221,7 +221,7 @@ def _run_id_taken() -> Conflict:
 @lru_cache(maxsize=100)
 def _prompt_tokens(instructions: Instructions) -> int:
     """Tokens of the system prompt without memories."""
-    return message_tokens(instructions.prompt(()))
+    return user_tokens(instructions.prompt(()))
 
 
 def request_digest(run: RunInput) -> bytes:

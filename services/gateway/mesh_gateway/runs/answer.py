@@ -1,11 +1,14 @@
 """Builds the answer of a run from its events."""
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
-from mesh_common.errors import Conflict, Internal, MeshError, Unavailable
+from mesh_common.errors import Conflict, Internal, MeshError, TooLarge, Unavailable
 from mesh_common.events import model as events
 from mesh_common.events.model import RecalledMemory, RunEvent, Usage
+
+# Permanent failures that the client can correct. All others are ours.
+_PERMANENT: Final[dict[str, type[MeshError]]] = {"CONTEXT_TOO_LONG": TooLarge}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,8 @@ class AnswerBuilder:
             case events.RunFinished():
                 return Internal("The run ended without an answer.", reason="EMPTY_ANSWER")
             case events.RunFailed(error):
-                cls = Unavailable if error.is_retryable else Internal
+                permanent = _PERMANENT.get(error.reason, Internal)
+                cls = Unavailable if error.is_retryable else permanent
                 return cls(error.detail, reason=error.reason)
             case events.RunCancelled():
                 return Conflict("The run was cancelled.", reason="RUN_CANCELLED")

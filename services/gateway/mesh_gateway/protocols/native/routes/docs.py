@@ -27,7 +27,11 @@ _EXAMPLES: Final[Mapping[int, tuple[str, str, str]]] = {
     403: ("Your account may not do that.", "PERMISSION_DENIED", "Your account may not use this model."),
     404: ("It does not exist or is not yours.", "NOT_FOUND", "There is no such thread."),
     409: ("Its state does not allow it, or the name is taken.", "CONFLICT", "The thread has a run that has not ended."),
-    413: ("The body is too large.", "TOO_LARGE", "The body is larger than this service takes."),
+    413: (
+        "The body is too large, or the conversation is too long for every model (CONTEXT_TOO_LONG).",
+        "TOO_LARGE",
+        "The body is larger than this service takes.",
+    ),
     422: ("The request is not valid; `errors` names the fields.", "INVALID_INPUT", "message: should not be empty"),
     429: ("A limit is reached; wait for `Retry-After` seconds.", "RATE_LIMITED", "Too many requests. Wait a moment."),
     431: ("Too many or too large headers.", "HEADERS_TOO_LARGE", "There are too many or too large headers."),

@@ -1,0 +1,34 @@
+"""What a provider's refusal means, from the status of its response and what it says in the body."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+import aiohttp
+from mesh_common.clock import utc_now
+from mesh_common.model_server import MAX_REFUSAL_BYTES, refusal_of, requested_wait_s
+
+from mesh_agent.llm.provider_errors import refused
+
+# An error's body comes with its status. A server that trickles it must not delay the next model.
+_TIMEOUT_S: Final = 2.0
+
+
+async def check_status(response: aiohttp.ClientResponse) -> None:
+    """Raises ProviderError for a status that is no success."""
+    if response.status < 400:  # noqa: PLR2004 - HTTP's own border
+        return
+    refusal = refusal_of(response.status, await _beginning(response))
+    raise refused(refusal, response.status, requested_wait_s(response.headers, utc_now()))
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """The error's body, or what arrives of it. The status counts even if the body breaks off or hangs."""
+    body = b""
+    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+        async with asyncio.timeout(_TIMEOUT_S):
+            async for data in response.content.iter_any():
+                body += data
+                if len(body) >= MAX_REFUSAL_BYTES:
+                    break
+    return body
