@@ -182,6 +182,9 @@ async def running_agent(test_mesh: TestMesh, settings: AgentSettings, **fakes: o
     """`fakes` replace neighbours by name: entitlements, usage, memories, judge."""
     async with open_neighbours(settings) as real, open_agent(settings, replace(real, **fakes)) as drain:  # type: ignore[arg-type] # by name
         channel = open_channel(f"ipv4:127.0.0.1:{settings.grpc_port}")
+        # gRPC may still be in the back-off of an earlier attempt, by another test that had the same port.
+        async with asyncio.timeout(_TIMEOUT_S):
+            await channel.channel_ready()
         stub = agent_pb2_grpc.AgentServiceStub(channel)
         yield AgentUnderTest(stub, test_mesh.calls_as("gateway", "agent"), settings, drain)
         await channel.close()
