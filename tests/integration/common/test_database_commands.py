@@ -131,6 +131,23 @@ async def test_migration_that_waits_for_a_lock_gives_up_soon(own_url: str, tmp_p
     assert took_s < 20
 
 
+async def test_migration_waits_for_a_transaction_that_ends(own_url: str, tmp_path: Path) -> None:
+    """Never for long at a time: each wait is shorter than the transaction that it is for."""
+    old = write_migrations(tmp_path / "old")
+    new = write_migrations(tmp_path / "new", "ALTER TABLE eval.notes ADD COLUMN more int")
+    await asyncio.to_thread(migrate, own_url, schema=SCHEMA, migrations=old)
+    reader = await asyncpg.connect(own_url)
+    try:
+        async with asyncio.TaskGroup() as group, reader.transaction():
+            await reader.fetch("SELECT text FROM eval.notes")
+            migrating = group.create_task(asyncio.to_thread(migrate, own_url, schema=SCHEMA, migrations=new))
+            await reader.fetch("SELECT pg_sleep(2)")
+            assert not migrating.done()
+        assert await reader.fetchval("SELECT count(more) FROM eval.notes") == 0
+    finally:
+        await reader.close()
+
+
 async def test_migration_that_takes_too_long_is_undone(own_url: str, tmp_path: Path) -> None:
     slow = write_migrations(tmp_path / "slow", "SELECT pg_sleep(60)")
 

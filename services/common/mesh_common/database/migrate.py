@@ -19,18 +19,25 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from mesh_common.database.backfill import run_backfill
+from mesh_common.database.connections import sqlstate
 from mesh_common.database.faults import reported_in_one_line
 from mesh_common.database.online import OnlineStep, run_online
 from mesh_common.database.sqlalchemy_engine import open_engine
 
 log = structlog.get_logger()
 
-# A migration that waits longer than this for a lock would itself block the running release.
-_LOCK_TIMEOUT_S = 5.0
+# While a migration waits for a lock, statements of the running release queue behind it. Below PostgreSQL's
+# deadlock_timeout (1 s), as in the module `online`.
+_LOCK_TIMEOUT_S = 0.8
+_BETWEEN_TRIES_S = 0.2
+# A transaction of the running release that stays open for longer has to be looked at by the operator.
+_LOCKS_WITHIN_S = 10.0
+_LOCK_NOT_AVAILABLE = "55P03"
 _CONNECT_TIMEOUT_S = 10.0
 # The most that one service's rows delay the schemas of the services that are migrated after it. All four together stay
 # far below the 15 min that the chart and the manual allow for an upgrade, so a long backfill never leaves a schema
@@ -150,8 +157,21 @@ async def _fill(engine: AsyncEngine, run: _Run, until_s: float) -> None:
 
 
 async def _upgrade(engine: AsyncEngine, run: _Run, target: str | None) -> None:
+    """One transaction. If it has to wait for a lock, it is rolled back and tried again."""
     if target is None:
-        return
+        return None
+    until_s = time.monotonic() + _LOCKS_WITHIN_S
+    while True:
+        try:
+            return await _upgrade_once(engine, run, target)
+        except DBAPIError as error:
+            if sqlstate(error) != _LOCK_NOT_AVAILABLE or time.monotonic() >= until_s:
+                raise
+        log.info("migrate.waits_for_lock", schema=run.schema, revision=run.revision)
+        await asyncio.sleep(_BETWEEN_TRIES_S)
+
+
+async def _upgrade_once(engine: AsyncEngine, run: _Run, target: str) -> None:
     async with engine.begin() as connection:
         await connection.run_sync(
             _set_local, lock_timeout=run.at_most(_LOCK_TIMEOUT_S), statement_timeout=run.timeout_s
