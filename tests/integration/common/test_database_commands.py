@@ -114,11 +114,17 @@ async def failed(url: str, migrations: Path, timeout_s: float) -> tuple[str, flo
     return fault.value.message, time.monotonic() - started_s
 
 
-async def test_migration_that_waits_for_a_lock_gives_up_soon(own_url: str, tmp_path: Path) -> None:
-    """A pending lock blocks every later statement, including those of the running release."""
+async def _one_column_to_add(own_url: str, tmp_path: Path) -> Path:
+    """Migrates to the revision before, and returns the migrations."""
     old = write_migrations(tmp_path / "old")
     new = write_migrations(tmp_path / "new", "ALTER TABLE eval.notes ADD COLUMN more int")
     await asyncio.to_thread(migrate, own_url, schema=SCHEMA, migrations=old)
+    return new
+
+
+async def test_migration_that_waits_for_a_lock_gives_up_soon(own_url: str, tmp_path: Path) -> None:
+    """A pending lock blocks every later statement, including those of the running release."""
+    new = await _one_column_to_add(own_url, tmp_path)
     reader = await asyncpg.connect(own_url)
     try:
         async with reader.transaction():
@@ -133,9 +139,7 @@ async def test_migration_that_waits_for_a_lock_gives_up_soon(own_url: str, tmp_p
 
 async def test_migration_waits_for_a_transaction_that_ends(own_url: str, tmp_path: Path) -> None:
     """Never for long at a time: each wait is shorter than the transaction that it is for."""
-    old = write_migrations(tmp_path / "old")
-    new = write_migrations(tmp_path / "new", "ALTER TABLE eval.notes ADD COLUMN more int")
-    await asyncio.to_thread(migrate, own_url, schema=SCHEMA, migrations=old)
+    new = await _one_column_to_add(own_url, tmp_path)
     reader = await asyncpg.connect(own_url)
     try:
         async with asyncio.TaskGroup() as group, reader.transaction():
