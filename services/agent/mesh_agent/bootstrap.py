@@ -48,7 +48,7 @@ from mesh_agent.graph.loop import AgentLoop
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.fallback import FallbackModel
-from mesh_agent.llm.openai_compatible import OpenAICompatible
+from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
 from mesh_agent.llm.provider import ChatProvider
 from mesh_agent.llm.registry import Model, ModelRegistry
 from mesh_agent.plans.plan import Limits, RunPlan

@@ -12,9 +12,9 @@ from fakes.agent.loop_time import in_jumping_time, loop_time_ms
 from fakes.agent.runs import a_model
 from langchain_core.messages import HumanMessage
 from mesh_agent.llm.completion import Completion
-from mesh_agent.llm.completion_stream import read_chunks
 from mesh_agent.llm.finish_reasons import Finish
-from mesh_agent.llm.openai_compatible import OpenAICompatible
+from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
+from mesh_agent.llm.openai_compatible.stream import read_chunks
 from mesh_agent.llm.provider import ChatAnswer
 from mesh_agent.llm.provider_errors import ProviderError
 from support.odd_provider import Piece, odd_provider

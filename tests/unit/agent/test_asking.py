@@ -20,7 +20,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from mesh_agent.graph.window import RunWindow
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.fallback import FallbackModel, ModelAnswer, Round
-from mesh_agent.llm.openai_compatible import OpenAICompatible
+from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
 from mesh_agent.llm.provider import ChatProvider
 from mesh_agent.llm.provider_errors import ProviderError, run_error_of
 from mesh_common.clock import utc_now

@@ -10,9 +10,9 @@ from fakes.agent.chat_models import Heard
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mesh_agent.llm.completion import Completion
-from mesh_agent.llm.completion_stream import read_chunks
 from mesh_agent.llm.finish_reasons import Finish
-from mesh_agent.llm.openai_messages import message_of
+from mesh_agent.llm.openai_compatible.messages import message_of
+from mesh_agent.llm.openai_compatible.stream import read_chunks
 from mesh_agent.llm.provider_errors import ProviderError
 
 Delta = dict[str, Any]

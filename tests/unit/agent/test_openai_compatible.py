@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from fakes.agent.chat_models import Heard
 from fakes.agent.runs import a_model
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from mesh_agent.llm.openai_compatible import OpenAICompatible
+from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
 from mesh_agent.llm.provider import ChatAnswer
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_common.clock import utc_now

@@ -15,10 +15,10 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_openai import ChatOpenAI
-from mesh_agent.llm.chunks import merge
 from mesh_agent.llm.completion import Completion
 from mesh_agent.llm.finish_reasons import Finish
-from mesh_agent.llm.openai_messages import CUT, UNREADABLE, message_of, request_messages
+from mesh_agent.llm.openai_compatible.chunks import merge
+from mesh_agent.llm.openai_compatible.messages import CUT, UNREADABLE, message_of, request_messages
 from pydantic import SecretStr
 
 

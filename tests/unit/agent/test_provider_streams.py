@@ -18,7 +18,7 @@ from mesh_agent.graph.build import build_graph
 from mesh_agent.graph.loop import AgentLoop, AttemptLoop, LoopInput
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.fallback import FallbackModel
-from mesh_agent.llm.openai_compatible import OpenAICompatible
+from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.plans.plan import Instructions, RunPlan
 from mesh_agent.tools.calculate import calculate_tool

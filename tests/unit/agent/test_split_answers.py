@@ -11,7 +11,7 @@ from fakes.agent.chat_models import Heard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_agent.llm.completion import Completion
-from mesh_agent.llm.completion_stream import read_chunks
+from mesh_agent.llm.openai_compatible.stream import read_chunks
 from mesh_agent.llm.provider_errors import ProviderError
 
 CASES = [json.loads(line) for line in Path("tests/cases/provider-streams.jsonl").read_text("utf-8").splitlines()]

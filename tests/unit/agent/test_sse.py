@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from mesh_agent.llm.sse import EventParser, NamedData
+from mesh_agent.llm.openai_compatible.sse import EventParser, NamedData
 
 
 def events(text: bytes, cuts: Sequence[int] = ()) -> list[tuple[bytes, bytes]]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from mesh_agent.graph.nodes import tool_calls
 from mesh_agent.llm.completion import Completion
-from mesh_agent.llm.completion_stream import read_chunks
-from mesh_agent.llm.openai_messages import UNREADABLE, message_of, request_messages
+from mesh_agent.llm.openai_compatible.messages import UNREADABLE, message_of, request_messages
+from mesh_agent.llm.openai_compatible.stream import read_chunks
 
 
 async def _read(*calls: object) -> AIMessage:

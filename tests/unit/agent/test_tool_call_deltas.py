@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh_agent.llm.tool_arguments import read_arguments
+from mesh_agent.llm.openai_compatible.tool_arguments import read_arguments
 from mesh_agent.llm.tool_call_deltas import ToolCallDeltas
 
 type Delta = list[dict[str, Any]]

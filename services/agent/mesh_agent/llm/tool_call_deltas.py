@@ -9,14 +9,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mesh_agent.llm.tool_arguments import as_piece, is_whole
+from mesh_agent.llm.openai_compatible.tool_arguments import as_piece, is_whole
 
 _INDEX: Final = re.compile(r"[0-9]{1,4}")
 
 
 @dataclass(slots=True)
 class DeltaCall:
-    """One call. `pieces` are its arguments as received; `mesh_agent.llm.tool_arguments` reads them."""
+    """One call. `pieces` are its arguments as received; `openai_compatible.tool_arguments` reads them."""
 
     id: str = ""
     index: int | None = None

@@ -11,11 +11,11 @@ import orjson
 import structlog
 
 from mesh_agent.llm.broken_text import loads, mended
-from mesh_agent.llm.chunks import StreamedError, merge, merge_whole_message
 from mesh_agent.llm.completion import Completion
 from mesh_agent.llm.finish_reasons import Finish
+from mesh_agent.llm.openai_compatible.chunks import StreamedError, merge, merge_whole_message
+from mesh_agent.llm.openai_compatible.sse import EventParser, NamedData
 from mesh_agent.llm.provider_errors import ProviderError
-from mesh_agent.llm.sse import EventParser, NamedData
 
 log = structlog.get_logger()
 

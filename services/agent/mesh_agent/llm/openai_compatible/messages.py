@@ -11,7 +11,7 @@ from langchain_core.messages.utils import convert_to_openai_messages
 
 from mesh_agent.llm.broken_text import mended, mended_json
 from mesh_agent.llm.completion import Completion
-from mesh_agent.llm.tool_arguments import read_arguments
+from mesh_agent.llm.openai_compatible.tool_arguments import read_arguments
 from mesh_agent.llm.tool_call_deltas import DeltaCall
 
 CUT: Final = (

@@ -12,11 +12,11 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from mesh_agent.llm.answer_body import AnswerReader
 from mesh_agent.llm.completion import Completion, TextListener
+from mesh_agent.llm.openai_compatible.answer_body import AnswerReader
+from mesh_agent.llm.openai_compatible.refusals import check_status
+from mesh_agent.llm.openai_compatible.silence import Silence, first_token_timeout_s, without_silence
 from mesh_agent.llm.provider_errors import ProviderError
-from mesh_agent.llm.refusals import check_status
-from mesh_agent.llm.silence import Silence, first_token_timeout_s, without_silence
 
 # After the finish reason only usage follows. A connection that stays open must not hold the answer back.
 _AFTER_FINISH_S: Final = 1.0

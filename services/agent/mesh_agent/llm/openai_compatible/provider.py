@@ -15,8 +15,8 @@ from opentelemetry import propagate
 from pydantic import SecretStr
 
 from mesh_agent.llm.completion import TextListener
-from mesh_agent.llm.completion_stream import read_completion
-from mesh_agent.llm.openai_messages import message_of, request_messages
+from mesh_agent.llm.openai_compatible.messages import message_of, request_messages
+from mesh_agent.llm.openai_compatible.stream import read_completion
 from mesh_agent.llm.provider import ChatAnswer
 from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import ToolSchema

@@ -1,0 +1,1 @@
+"""How servers with OpenAI's chat completions are asked, and how their answers are read."""
