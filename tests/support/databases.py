@@ -14,9 +14,11 @@ from mesh_common.process.settings import GrpcSettings
 from mesh_common.subject import Subject
 from sqlalchemy import text
 
-from support.scratch import SCHEMA
+from support.mesh import TestMesh
+from support.scratch import SCHEMA, settings_for
 
 Kind = Literal["sqlalchemy", "asyncpg", "psycopg"]
+COUNT: Final = "SELECT count(*) FROM eval.notes"
 KINDS: Final[Sequence[Kind]] = ("sqlalchemy", "asyncpg", "psycopg")
 
 
@@ -63,3 +65,17 @@ async def opened(kind: Kind, settings: GrpcSettings, name: str = "main") -> Asyn
             opening = open_checkpoint_database(settings, schema=SCHEMA, pool=pool)
     async with opening as database:
         yield Opened(database)
+
+
+def note_of(subject: Subject) -> str:
+    """SQL that writes a note of the user."""
+    return f"INSERT INTO eval.notes (user_id, text) VALUES ('{subject.user_id}', 'note')"  # noqa: S608 - an id
+
+
+def narrow(scratch_mesh: TestMesh, **changes: Any) -> GrpcSettings:
+    """Settings of a pool with one connection."""
+    return settings_for(scratch_mesh, "scratch", database_pool_size=1, database_max_overflow=0, **changes)
+
+
+def scratch_url(scratch_mesh: TestMesh, parameters: str = "") -> str:
+    return scratch_mesh.database_url(SCHEMA).replace("/mesh", f"/scratch{parameters}")

@@ -19,16 +19,15 @@ from importlib import resources
 from typing import Any, Final
 
 import openai
-from mesh_common.clock import utc_now
-from mesh_common.errors import InvalidInput, MeshError, Unavailable
-from mesh_common.model_server import Refusal, refusal_of, requested_wait_s
+from mesh_common.errors import MeshError
 from mesh_common.process.telemetry import tracer
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from mesh_memory import mem0_environment
 from mesh_memory.domain import Message, Origin, own_statements, shortened, text_hash
+from mesh_memory.extraction_errors import error_of, is_retryable, wait_s
 from mesh_memory.metrics import EXTRACTION_SECONDS
 from mesh_memory.settings import MemorySettings
 
@@ -47,12 +46,8 @@ _SCOPE: Final = {"user_id": "user"}
 # About 8,000 tokens. Limits the cost of a turn, and fits the context of every model that can extract.
 _MAX_TURN_CHARACTERS: Final = 32_000
 _MAX_FACTS: Final = 20
-_BACKOFF: Final = wait_random_exponential(0.2, 2.0)
-_RETRY_AFTER_S: Final = 5.0
 # How long after the deadline a thread still waits for the event loop to enforce it.
 _DEADLINE_MARGIN_S: Final = 5.0
-# If a provider requests a longer wait, the job is retried later instead of blocking a worker.
-_MAX_WAIT_S: Final = 10.0
 _PROMPT: Final = resources.files("mesh_memory").joinpath("prompts/extract_facts.md")
 
 
@@ -111,8 +106,8 @@ class Mem0Extractor:
     async def _retried(self, llm: "_StrictLLM", turns: list[dict[str, str]], known: Sequence[str]) -> list[str]:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._tries),
-            wait=_wait_s,
-            retry=retry_if_exception(_is_retryable),
+            wait=wait_s,
+            retry=retry_if_exception(is_retryable),
             reraise=True,
         )
         texts: list[str] = []
@@ -128,7 +123,7 @@ class Mem0Extractor:
         try:
             return await loop.run_in_executor(self._executor, context.run, pipeline.run, turns)
         except LLMError as error:
-            raise _translated(error) from error
+            raise error_of(error.__cause__) from error
 
 
 @asynccontextmanager
@@ -273,43 +268,6 @@ def _storable(text: object) -> str:
     if not isinstance(text, str):
         raise ValueError("a fact is not a string")  # noqa: TRY004 - the answer is wrong, not the caller
     return text.replace("\x00", "").encode(errors="ignore").decode()
-
-
-class _ModelUnavailable(Unavailable):
-    """Another try may succeed, after `wait_s` if the provider requests a wait."""
-
-    def __init__(self, wait_s: float | None = None) -> None:
-        super().__init__("The extraction model gives no valid answer.", retry_after_s=wait_s or _RETRY_AFTER_S)
-        self.wait_s = wait_s
-
-
-def _translated(error: LLMError) -> MeshError:
-    cause = error.__cause__
-    if not isinstance(cause, openai.APIStatusError):
-        return _ModelUnavailable()
-    match refusal_of(cause.status_code, cause.response.content):
-        case Refusal.RATE_LIMITED | Refusal.UNAVAILABLE:
-            return _ModelUnavailable(requested_wait_s(cause.response.headers, utc_now()))
-        case Refusal.CONTEXT_TOO_LONG | Refusal.REFUSED:
-            # The provider rejects the request itself, so a retry would be rejected too.
-            return InvalidInput("The model rejects this turn.", reason="EXTRACTION_REFUSED")
-        case Refusal.MISCONFIGURED:
-            # A wrong key, model or address. The job waits until the operator has fixed it.
-            return Unavailable(
-                f"The extraction model refused the call with {cause.status_code}.",
-                reason="EXTRACTION_MISCONFIGURED",
-                retry_after_s=_RETRY_AFTER_S,
-            )
-
-
-def _is_retryable(error: BaseException) -> bool:
-    return isinstance(error, _ModelUnavailable) and (error.wait_s or 0.0) <= _MAX_WAIT_S
-
-
-def _wait_s(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    requested_s = error.wait_s if isinstance(error, _ModelUnavailable) else None
-    return max(requested_s or 0.0, _BACKOFF(state))
 
 
 def _note_usage(completion: openai.types.chat.ChatCompletion) -> None:

@@ -8,9 +8,10 @@ from mesh_common.database.migrate import migrate
 from mesh_common.database.postgres import Database
 from mesh_dev.postgres import EmbeddedPostgres
 from sqlalchemy import delete
+from support.databases import KINDS, Kind, Opened, opened
 from support.grpc_echo import Echo, open_echo
 from support.mesh import TestMesh
-from support.scratch import SCHEMA, bootstrapped, jobs, open_scratch, write_migrations
+from support.scratch import SCHEMA, bootstrapped, jobs, open_scratch, settings_for, write_migrations
 from support.spans import spans
 
 __all__ = ["spans"]
@@ -54,8 +55,8 @@ async def database(
     """The pool of a service whose schema has the tables notes and jobs."""
     migrations: Path = write_migrations(tmp_path_factory.mktemp("migrations"))
     await asyncio.to_thread(migrate, owner_url, schema=SCHEMA, migrations=migrations)
-    async with open_scratch(scratch_mesh, "scratch") as opened:
-        yield opened
+    async with open_scratch(scratch_mesh, "scratch") as scratch:
+        yield scratch
 
 
 @pytest.fixture
@@ -65,3 +66,15 @@ async def empty_queue(database: Database) -> AsyncIterator[None]:
     yield
     async with database.as_worker() as connection:
         await connection.execute(delete(jobs))
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    found: Kind = request.param
+    return found
+
+
+@pytest.fixture
+async def pool(kind: Kind, scratch_mesh: TestMesh) -> AsyncIterator[Opened]:
+    async with opened(kind, settings_for(scratch_mesh, "scratch")) as it:
+        yield it

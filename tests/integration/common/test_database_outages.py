@@ -14,13 +14,11 @@ from mesh_common.database.migrate import migrate
 from mesh_common.errors import Unavailable
 from mesh_common.subject import Subject
 from mesh_dev.postgres import EmbeddedPostgres
-from support.databases import KINDS, Opened, opened, rows
+from support.databases import COUNT, KINDS, Opened, opened, rows
 from support.mesh import TestMesh
 from support.net import free_port
 from support.scratch import SCHEMA, bootstrapped, settings_for, write_migrations
 from support.subjects import some_subject
-
-COUNT = "SELECT count(*) FROM eval.notes"
 
 
 @pytest.fixture

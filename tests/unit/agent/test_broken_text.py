@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh_agent.llm.broken_text import TextJoiner, loads, mended
+from mesh_agent.llm.broken_text import TextJoiner, loads, repaired
 
 
 def joined(pieces: Sequence[str]) -> str:
@@ -49,7 +49,7 @@ def test_anything_becomes_text_that_can_be_stored(texts: list[str], broken: list
 
     assert text.encode().decode() == text
     assert "\x00" not in text
-    assert mended("".join(pieces)).encode().decode() == mended("".join(pieces))
+    assert repaired("".join(pieces)).encode().decode() == repaired("".join(pieces))
 
 
 @pytest.mark.parametrize(

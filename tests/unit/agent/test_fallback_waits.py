@@ -1,8 +1,10 @@
 """After a timeout the next model is called at once, and no wait reaches the deadline."""
 
+import pytest
 from fakes.agent.chat_models import ScriptedChatModel
-from fakes.agent.fallback_run import LARGE, SMALL, Run, away, silent
+from fakes.agent.fallback_run import LARGE, SMALL, Run, away, misconfigured, silent
 from fakes.agent.loop_time import in_jumping_time
+from mesh_agent.llm.provider_errors import ProviderError
 
 
 @in_jumping_time
@@ -29,6 +31,19 @@ async def test_after_a_timeout_a_model_is_asked_again_if_all_others_are_broken()
 
     assert (await run.answer()).model == SMALL
     assert run.asked == ["small"]
+
+
+@in_jumping_time
+async def test_after_a_timeout_the_next_model_is_asked_at_once_if_all_are_broken() -> None:
+    """All are tried then, so each has another after it or before it."""
+    run = Run(large=ScriptedChatModel([misconfigured(), silent()]), small=ScriptedChatModel([misconfigured(), "Fine."]))
+    with pytest.raises(ProviderError):
+        await run.answer()
+
+    answer = await run.answer()
+
+    assert answer.model == SMALL
+    assert run.asked == ["large", "small", "large", "small"]
 
 
 @in_jumping_time

@@ -59,7 +59,7 @@ async def tools(state: ToolTask, *, runtime: Runtime[RunContext]) -> dict[str, A
 
 
 def tool_calls(message: Any) -> list[ToolCall]:
-    """The calls that the model requests, including those that must not be made: the model is told why."""
+    """The calls that the model requests, including those that must not be made. Their result is the reason."""
     if not isinstance(message, AIMessage):
         return []
     valid = [

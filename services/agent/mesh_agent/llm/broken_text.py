@@ -32,7 +32,7 @@ codecs.register_error("mesh_escape", _escape)
 def loads(data: bytes) -> Any:
     """Parses JSON as servers write it, with halves of characters, NaN and numbers of any size.
 
-    Strings may hold halves, which `mended` and `TextJoiner` resolve. Raises ValueError.
+    Its strings may contain halves of surrogate pairs, which `repaired` and `TextJoiner` resolve. Raises ValueError.
     """
     try:
         return orjson.loads(data)
@@ -43,7 +43,7 @@ def loads(data: bytes) -> Any:
             raise ValueError("nested too deeply") from error
 
 
-def mended(text: str) -> str:
+def repaired(text: str) -> str:
     """The text with all halves joined, or replaced by U+FFFD. NUL is replaced as well.
 
     PostgreSQL cannot store NUL, and an answer that cannot be stored would be retried again and again.
@@ -55,15 +55,15 @@ def mended(text: str) -> str:
     return text.replace("\x00", _REPLACEMENT)
 
 
-def mended_json(value: Any) -> Any:
-    """The JSON value with `mended` applied to every string in it. Raises RecursionError or ValueError."""
+def repaired_json(value: Any) -> Any:
+    """The JSON value with `repaired` applied to every string in it. Raises RecursionError or ValueError."""
     match value:
         case str():
-            return mended(value)
+            return repaired(value)
         case list():
-            return [mended_json(item) for item in value]
+            return [repaired_json(item) for item in value]
         case dict():
-            return {mended(name): mended_json(item) for name, item in value.items()}
+            return {repaired(name): repaired_json(item) for name, item in value.items()}
     return value
 
 
@@ -80,11 +80,11 @@ class TextJoiner:
             return piece
         text = self.held + piece
         self.held = _half_at_end(text)
-        return mended(text[: len(text) - len(self.held)])
+        return repaired(text[: len(text) - len(self.held)])
 
     def close(self) -> str:
         """What was held back, replaced: its other half never came."""
-        text, self.held = mended(self.held), ""
+        text, self.held = repaired(self.held), ""
         return text
 
 

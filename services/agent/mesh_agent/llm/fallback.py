@@ -138,7 +138,10 @@ class FallbackModel:
             yield from models
 
     def _is_alone(self, model: Model, models: Sequence[Model]) -> bool:
-        return all(other.name == model.name or self._breaker.skips(other.name) for other in models)
+        """Whether no other model is called. If this one is broken too, all of them are (`_candidates`)."""
+        others = [other for other in models if other.name != model.name]
+        are_skipped = all(self._breaker.skips(other.name) for other in others)
+        return not others or (are_skipped and not self._breaker.skips(model.name))
 
     async def _ask(self, model: Model, asked: Round, *, is_alone: bool) -> ModelAnswer:
         retrying = partial(_retrying, is_alone=is_alone, deadline_s=asked.deadline_s)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from mesh_agent.llm.broken_text import loads, mended
+from mesh_agent.llm.broken_text import loads, repaired
 from mesh_agent.llm.completion import Completion
 from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.openai_compatible.chunks import StreamedError, merge, merge_whole_message
@@ -59,7 +59,7 @@ class AnswerReader:
             raise self._error("MODEL_CUT_OFF")
         if not f"{completion.text}{rest}".strip() and not completion.tool_calls:
             # A refusal is an answer if nothing else is said.
-            rest = mended("".join(completion.refusal))
+            rest = repaired("".join(completion.refusal))
         self._report([rest] if rest else [])
         if not completion.text.strip() and not completion.tool_calls:
             # What was filtered or used up its tokens would be so again; another model may answer.

@@ -9,7 +9,7 @@ from typing import Any, Final
 from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolCall
 from langchain_core.messages.utils import convert_to_openai_messages
 
-from mesh_agent.llm.broken_text import mended, mended_json
+from mesh_agent.llm.broken_text import repaired, repaired_json
 from mesh_agent.llm.completion import Completion
 from mesh_agent.llm.openai_compatible.tool_arguments import read_arguments
 from mesh_agent.llm.tool_call_deltas import DeltaCall
@@ -51,7 +51,7 @@ def message_of(completion: Completion, asked: Sequence[BaseMessage], source: str
         call_id = new_id(call.id)
         _add_call(message, call, call_id, is_cut=completion.is_interrupted and call is completion.tool_calls.last)
         if call.extra_content:
-            extras[call_id] = mended_json(call.extra_content)
+            extras[call_id] = repaired_json(call.extra_content)
     if reasoning := _reasoning(completion):
         message.additional_kwargs[_OPAQUE] = {"source": source, "fields": reasoning, "calls": extras}
     elif extras:
@@ -60,10 +60,10 @@ def message_of(completion: Completion, asked: Sequence[BaseMessage], source: str
 
 
 def _add_call(message: AIMessage, call: DeltaCall, call_id: str, *, is_cut: bool) -> None:
-    name = mended(call.name)
+    name = repaired(call.name)
     arguments = read_arguments(call.pieces)
     if arguments is None or is_cut:
-        text = mended("".join(call.pieces))
+        text = repaired("".join(call.pieces))
         error = CUT if is_cut else UNREADABLE
         message.invalid_tool_calls.append(
             InvalidToolCall(name=name, args=text, id=call_id, error=error, type="invalid_tool_call")
@@ -76,7 +76,7 @@ def _reasoning(completion: Completion) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, pieces in completion.reasoning.items():
         is_text = all(isinstance(piece, str) for piece in pieces)
-        fields[name] = mended("".join(pieces)) if is_text else mended_json(pieces)
+        fields[name] = repaired("".join(pieces)) if is_text else repaired_json(pieces)
     return fields
 
 

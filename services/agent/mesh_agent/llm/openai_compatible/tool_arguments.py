@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from mesh_agent.llm.broken_text import mended, mended_json
+from mesh_agent.llm.broken_text import repaired, repaired_json
 
 # `[]` is how PHP writes an empty object.
 _PLACEHOLDERS: Final = ("{}", "null", "[]", '""')
@@ -67,11 +67,11 @@ def _object(text: str) -> dict[str, Any] | None:
     A model may write lone surrogates, or numbers beyond 64 bits, which orjson rejects.
     """
     try:
-        value = json.loads(mended(text), strict=False)
+        value = json.loads(repaired(text), strict=False)
         if isinstance(value, str):
             # Encoded twice.
             value = json.loads(value, strict=False)
-        value = mended_json(value)
+        value = repaired_json(value)
         return orjson.loads(json.dumps(value, allow_nan=False)) if isinstance(value, dict) else None
     except (ValueError, RecursionError):
         return None
