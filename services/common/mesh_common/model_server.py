@@ -39,7 +39,10 @@ _MISCONFIGURED_CODES: Final = frozenset(
     }
 )
 # OpenRouter and Azure refuse a user's text with 403. That says nothing about the model.
-_CONTENT_REFUSED: Final = re.compile(rb"moderation|flagged|guardrail|content_filter|content_policy", re.IGNORECASE)
+_CONTENT_REFUSED: Final = re.compile(
+    rb"moderation|flagged|guardrail|content[_ ]filter|content[_ ]policy|content management policy|usage policies",
+    re.IGNORECASE,
+)
 _TOO_LONG_CODES: Final = frozenset(
     {
         "context_length_exceeded",  # OpenAI, Azure, Groq, OpenRouter

@@ -220,3 +220,64 @@ async def test_notices_of_the_server_are_passed_over() -> None:
     )
 
     assert answer.message.content == "Hello."
+
+
+@pytest.mark.parametrize("body", ['[{"choices": []}]', '[{"x": 1}]', "[[]]", "[{}, {}]"])
+async def test_json_that_is_no_completion_is_an_invalid_answer_in_any_form(body: str) -> None:
+    assert (await failure([{"text": body}])).reason == "MODEL_INVALID_ANSWER"
+
+
+@pytest.mark.parametrize(("reason", "finish"), [("length", Finish.LENGTH), ("content_filter", Finish.FILTERED)])
+async def test_what_was_cut_stays_cut_if_a_closing_chunk_says_stop(reason: str, finish: Finish) -> None:
+    answer = await ask([SAID, delta(reason), delta("stop"), DONE])
+
+    assert answer.completion.finish_reason is finish
+
+
+async def test_calls_in_a_whole_message_after_deltas_of_text_are_read() -> None:
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    closing = {"choices": [{"message": {"content": "Hello.", "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+
+    answer = await ask([SAID, {"text": f"data: {json.dumps(closing)}\n\n"}, DONE])
+
+    assert answer.message.content == "Hello."
+    assert [found["args"] for found in answer.message.tool_calls] == [{"a": 1}]
+
+
+async def test_placeholder_of_a_call_in_a_cut_answer_is_not_taken_for_its_arguments() -> None:
+    first, second = (
+        {"index": index, "id": str(index), "function": {"name": "f", "arguments": "{}"}} for index in range(2)
+    )
+
+    answer = await ask([delta(tool_calls=[first]), delta(tool_calls=[second]), delta("length"), DONE])
+
+    assert answer.message.tool_calls == []
+    assert len(answer.message.invalid_tool_calls) == 2
+
+
+async def test_entry_that_says_nothing_is_no_call() -> None:
+    answer = await ask([SAID, delta(tool_calls=[{}]), delta(function_call={"name": "", "arguments": ""}), FINISH, DONE])
+
+    assert (answer.message.content, answer.message.tool_calls) == ("Hello.", [])
+
+
+async def test_more_calls_than_any_round_makes_are_an_invalid_answer() -> None:
+    calls = [{"index": index, "id": str(index), "function": {"name": "f"}} for index in range(1_000)]
+
+    assert (await failure([delta(tool_calls=calls), DONE])).reason == "MODEL_INVALID_ANSWER"
+
+
+async def test_answer_without_end_is_an_invalid_answer() -> None:
+    piece = delta(content="x" * 500_000)
+
+    assert (await failure([piece] * 20)).reason == "MODEL_INVALID_ANSWER"
+
+
+async def test_opaque_data_that_no_request_can_carry_is_dropped() -> None:
+    nested: Any = {}
+    for _ in range(600):
+        nested = {"n": nested}
+
+    answer = await ask([delta(content="Hello.", reasoning_details=[nested]), FINISH, DONE])
+
+    assert answer.message.additional_kwargs == {}

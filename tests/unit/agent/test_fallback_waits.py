@@ -73,3 +73,15 @@ async def test_wait_that_ends_before_the_deadline_is_kept() -> None:
     await run.answer(deadline_s=2.1)
 
     assert run.large.asked_at == [0.0, 2.0]
+
+
+@in_jumping_time
+async def test_runs_that_get_no_answer_do_not_switch_a_model_off_for_others() -> None:
+    """The reason may be what one user asks."""
+    nothing = [ProviderError("EMPTY_ANSWER", is_retryable=True) for _ in range(18)]
+    run = Run(large=ScriptedChatModel([*nothing, "Fine."]))
+    for _ in range(6):
+        with pytest.raises(ProviderError):
+            await run.answer(models=(LARGE,))
+
+    assert (await run.answer()).model == LARGE

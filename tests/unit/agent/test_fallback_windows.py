@@ -1,7 +1,7 @@
 """Each model receives what fits its budget, and less if the provider still finds it too long."""
 
 from fakes.agent.chat_models import ScriptedChatModel
-from fakes.agent.fallback_run import LARGE, Run, a_schema, refused, too_long
+from fakes.agent.fallback_run import LARGE, Run, a_schema, away, refused, too_long
 from fakes.agent.runs import a_model
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from mesh_agent.llm.token_estimate import messages_tokens
@@ -22,6 +22,16 @@ async def test_a_context_that_the_provider_finds_too_long_is_halved_once() -> No
     assert answer.model == LARGE
     assert 0.4 < half / whole <= 0.5
     assert run.large.received[1][-1] == HumanMessage("Now")
+
+
+async def test_a_context_that_was_halved_stays_so_when_the_model_is_asked_again() -> None:
+    run = Run(large=ScriptedChatModel([too_long(), away(0.0), "Fine."]))
+
+    await run.answer(models=(LARGE,), messages=TALK)
+
+    whole, *others = map(messages_tokens, run.large.received)
+    assert len(others) == 2
+    assert all(tokens <= whole / 2 for tokens in others)
 
 
 async def test_a_context_that_stays_too_long_is_reported_when_no_model_can_read_it() -> None:

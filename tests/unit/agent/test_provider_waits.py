@@ -120,3 +120,11 @@ async def test_model_that_may_begin_late_is_not_cut_by_the_timeout_for_silence()
     handler = _beginning_late(b"", line({"content": "42"}, "stop") + b"data: [DONE]\n\n", pause_s=0.2)
     async with open_provider(handler, read_timeout_s=0.1, first_token_timeout_s=10.0) as provider:
         assert (await provider.ask()).content == "42"
+
+
+@pytest.mark.parametrize("status", [302, 308])
+async def test_redirect_that_is_not_followed_comes_from_a_wrong_address(status: int) -> None:
+    async with open_provider(answering(b"<html>", status)) as provider:
+        failure = await provider.failure()
+
+    assert failure.reason == "MODEL_MISCONFIGURED"

@@ -133,3 +133,8 @@ def test_number_and_date_say_the_same(seconds: int) -> None:
     assert (
         requested_wait_s({"retry-after": date}, NOW) == requested_wait_s({"retry-after": str(seconds)}, NOW) == seconds
     )
+
+
+@pytest.mark.parametrize("message", ["It violates our usage policies.", "Azure's content management policy"])
+def test_refusal_of_a_users_content_says_nothing_about_the_model(message: str) -> None:
+    assert refusal_of(403, json.dumps({"error": {"message": message}}).encode()) is Refusal.REFUSED

@@ -28,7 +28,7 @@ from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.completion import TextListener
 from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.provider import ChatAnswer, ChatProvider
-from mesh_agent.llm.provider_errors import CONTEXT_TOO_LONG, MISCONFIGURED, TIMED_OUT, ProviderError
+from mesh_agent.llm.provider_errors import CONTEXT_TOO_LONG, EMPTY_ANSWER, MISCONFIGURED, TIMED_OUT, ProviderError
 from mesh_agent.llm.registry import Model
 from mesh_agent.llm.token_estimate import messages_tokens, tools_tokens
 from mesh_agent.metrics import MODEL_CALLS, MODEL_MISCONFIGURED
@@ -79,6 +79,8 @@ class Round:
     deadline_s: float = math.inf
     sent: list[BaseMessage] = field(default_factory=list)
     """What the last model was sent."""
+    halved: dict[str, int] = field(default_factory=dict)
+    """Budgets of models whose provider counted more tokens than we did."""
     tools_tokens: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +93,8 @@ class Round:
         return self.tools if "tools" in model.capabilities else ()
 
     def budget_tokens(self, model: Model) -> int:
-        return model.input_budget_tokens - (self.tools_tokens if self.offered(model) else 0)
+        budget = model.input_budget_tokens - (self.tools_tokens if self.offered(model) else 0)
+        return self.halved.get(model.name, budget)
 
 
 class FallbackModel:
@@ -161,10 +164,10 @@ class FallbackModel:
                 self._misconfigured.add(model.name)
                 MODEL_MISCONFIGURED.labels(model.name).set(1)
                 log.error("model.misconfigured", model=model.name, status=error.status)
-        elif error.is_retryable:
+        elif error.is_retryable and error.reason != EMPTY_ANSWER:
             self._breaker.failed(model.name)
         else:
-            # A rejection concerns only this request, perhaps of a single user; the model itself works.
+            # A rejection or silence concerns only this request, perhaps of a single user; the model itself works.
             self._works(model)
 
     def _works(self, model: Model) -> None:
@@ -180,12 +183,14 @@ class FallbackModel:
         try:
             return await self._ask_once(model, asked)
         except ProviderError as error:
+            if error.reason != CONTEXT_TOO_LONG or model.name in asked.halved:
+                raise
             sent_tokens = asked.input_tokens()
             smaller = asked.window.fitted(sent_tokens // 2)
-            if error.reason != CONTEXT_TOO_LONG or messages_tokens(smaller) >= sent_tokens:
+            if messages_tokens(smaller) >= sent_tokens:
                 raise
             log.info("model.window_halved", model=model.name, estimated_tokens=sent_tokens)
-            asked.sent = smaller
+            asked.halved[model.name], asked.sent = sent_tokens // 2, smaller
         return await self._ask_once(model, asked)
 
     async def _ask_once(self, model: Model, asked: Round) -> ModelAnswer:

@@ -9,6 +9,7 @@ from mesh_agent.domain import RunError
 TIMED_OUT: Final = "MODEL_TIMEOUT"
 MISCONFIGURED: Final = "MODEL_MISCONFIGURED"
 CONTEXT_TOO_LONG: Final = "CONTEXT_TOO_LONG"
+EMPTY_ANSWER: Final = "EMPTY_ANSWER"
 
 
 class ProviderError(Exception):
@@ -47,7 +48,7 @@ _DETAILS: Final = {
     "MODEL_RATE_LIMITED": "The model accepts no more requests right now. Try again later.",
     "MODEL_CUT_OFF": "The model stopped in the middle of its answer. Try again.",
     "MODEL_INVALID_ANSWER": "The model gave an answer that is not valid. Try again.",
-    "EMPTY_ANSWER": "The model gave no answer. Try again, or put it differently.",
+    EMPTY_ANSWER: "The model gave no answer. Try again, or put it differently.",
     "MODEL_REFUSED": "The model refused the request.",
     MISCONFIGURED: "The model is not set up correctly. The operator of this service must correct it.",
     CONTEXT_TOO_LONG: "The conversation is too long for the model. Shorten the message or start a new thread.",

@@ -12,6 +12,15 @@ from typing import Any, Final
 from mesh_agent.llm.openai_compatible.tool_arguments import as_piece, is_whole
 
 _INDEX: Final = re.compile(r"[0-9]{1,4}")
+# Far more than any tool round may make.
+_MAX_CALLS: Final = 128
+
+
+class TooManyCallsError(Exception):
+    """Each delta is compared with all calls, so their number has to be bounded."""
+
+    def __init__(self) -> None:
+        super().__init__(f"more than {_MAX_CALLS} tool calls")
 
 
 @dataclass(slots=True)
@@ -46,11 +55,13 @@ class ToolCallDeltas:
         return bool(self.calls)
 
     def add(self, deltas: list[Any]) -> None:
-        """Adds the entries of one delta. What is no call is ignored."""
+        """Adds the entries of one delta. What is no call is ignored. Raises TooManyCallsError."""
         continued: list[DeltaCall] = []
         for delta in deltas:
             if isinstance(delta, dict):
                 part = _part(delta)
+                if not (part.id or part.name or part.piece or delta.get("extra_content")):
+                    continue
                 call = self._call_of(part, continued)
                 _extend(call, part, delta.get("extra_content"))
                 continued.append(call)
@@ -63,6 +74,8 @@ class ToolCallDeltas:
             is_next_entry = part.index is None and bool(part.name) and any(call is other for other in continued)
             if not is_next_entry and not _begins_another(call, part):
                 return call
+        if len(self.calls) == _MAX_CALLS:
+            raise TooManyCallsError
         call = DeltaCall()
         self.calls.append(call)
         return call

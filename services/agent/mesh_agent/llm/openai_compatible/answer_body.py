@@ -13,16 +13,17 @@ import structlog
 from mesh_agent.llm.broken_text import loads, repaired
 from mesh_agent.llm.completion import Completion
 from mesh_agent.llm.finish_reasons import Finish
-from mesh_agent.llm.openai_compatible.chunks import StreamedError, merge, merge_whole_message
+from mesh_agent.llm.openai_compatible.chunks import StreamedError, merge, merge_whole_calls, merge_whole_message
 from mesh_agent.llm.openai_compatible.sse import EventParser, NamedData
-from mesh_agent.llm.provider_errors import ProviderError
+from mesh_agent.llm.provider_errors import EMPTY_ANSWER, ProviderError
+from mesh_agent.llm.tool_call_deltas import TooManyCallsError
 
 log = structlog.get_logger()
 
 # An event is one chunk, usually of some hundred bytes. A longer event than this is not a valid answer.
 _MAX_EVENT_BYTES: Final = 1_048_576
-# A whole completion, which may hold the log probabilities of each token.
-_MAX_JSON_BYTES: Final = 8 * 1_048_576
+# A whole answer, which may hold the log probabilities of each token.
+_MAX_BYTES: Final = 8 * 1_048_576
 _DONE: Final = b"[DONE]"
 
 
@@ -37,6 +38,7 @@ class AnswerReader:
         self._completion = completion
         self._on_text = on_text
         self._events = EventParser()
+        self._received_bytes = 0
         self._before = b""
         """White space before the first character, or all of a JSON body."""
         self._read: Callable[[bytes, list[str]], bool] = self._read_start
@@ -46,6 +48,7 @@ class AnswerReader:
 
         Returns whether the answer is over. Raises ProviderError.
         """
+        self._received_bytes += len(data)
         return self._reporting(self._read, data)
 
     def close(self) -> None:
@@ -63,7 +66,7 @@ class AnswerReader:
         self._report([rest] if rest else [])
         if not completion.text.strip() and not completion.tool_calls:
             # What was filtered or used up its tokens would be so again; another model may answer.
-            raise self._error("EMPTY_ANSWER", is_retryable=completion.finish_reason is Finish.END)
+            raise self._error(EMPTY_ANSWER, is_retryable=completion.finish_reason is Finish.END)
 
     def _reporting(self, read: Callable[[bytes, list[str]], bool], data: bytes) -> bool:
         texts: list[str] = []
@@ -73,7 +76,7 @@ class AnswerReader:
             is_over = read(data, texts)
         except StreamedError as error:
             failure = "MODEL_CUT_OFF", error
-        except NotAnAnswerError as error:
+        except (NotAnAnswerError, TooManyCallsError) as error:
             # A close may cut what follows a complete answer.
             is_over = self._completion.finish_reason is not None
             if not is_over:
@@ -94,11 +97,15 @@ class AnswerReader:
     def _error(self, reason: str, *, is_retryable: bool = True) -> ProviderError:
         return ProviderError(reason, is_retryable=is_retryable, has_spoken=self._completion.has_spoken)
 
+    def _check_size(self) -> None:
+        if self._received_bytes > _MAX_BYTES:
+            raise NotAnAnswerError("a body without end")
+
     def _read_start(self, data: bytes, texts: list[str]) -> bool:
         self._before += data
         start = self._before.removeprefix(b"\xef\xbb\xbf").lstrip()
         if not start:
-            _check_size(self._before, _MAX_EVENT_BYTES)
+            self._check_size()
             return False
         if start[:1] in (b"{", b"["):
             self._before, self._read = b"", self._read_json
@@ -109,11 +116,12 @@ class AnswerReader:
         return self._read_events(self._before, texts)
 
     def _read_json(self, data: bytes, _texts: list[str]) -> bool:
+        self._check_size()
         self._before += data
-        _check_size(self._before, _MAX_JSON_BYTES)
         return False
 
     def _read_events(self, data: bytes, texts: list[str]) -> bool:
+        self._check_size()
         return self._merge_events(self._events.feed(data), texts)
 
     def _read_end(self, _data: bytes, texts: list[str]) -> bool:
@@ -125,6 +133,8 @@ class AnswerReader:
         if not texts and not completion.has_spoken and not completion.tool_calls:
             text = completion.joiner.add(merge_whole_message(completion))
             texts += [text] if text else []
+        elif not completion.tool_calls:
+            merge_whole_calls(completion)
         return True
 
     def _merge_events(self, events: list[bytes], texts: list[str]) -> bool:
@@ -176,9 +186,7 @@ class AnswerReader:
     def _merge(self, chunk: Any, name: bytes, texts: list[str]) -> None:
         if name == b"error":
             raise StreamedError
-        if isinstance(chunk, list) and len(chunk) == 1:
-            # Gemini's endpoint sends errors so.
-            [chunk] = chunk
+        chunk = _unwrapped(chunk)
         if not isinstance(chunk, dict):
             raise NotAnAnswerError("an event that is not a JSON object")
         text = merge(self._completion, chunk)
@@ -190,6 +198,7 @@ class AnswerReader:
             answer = loads(self._before)
         except ValueError as error:
             raise NotAnAnswerError("JSON that is not complete") from error
+        answer = _unwrapped(answer)
         self._merge(answer, b"", texts)
         is_answer = self._completion.finish_reason or texts or self._completion.tool_calls
         if not is_answer and not answer.get("choices"):
@@ -197,13 +206,13 @@ class AnswerReader:
         self._completion.finish_reason = self._completion.finish_reason or Finish.END
 
 
+def _unwrapped(value: Any) -> Any:
+    """Gemini's endpoint sends errors as a list of one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
 def _name(event: bytes) -> bytes:
     return event.name if isinstance(event, NamedData) else b""
 
 
 _NAMES_OF_CHUNKS: Final = (b"", b"message", b"data", b"chunk", b"completion", b"chat.completion.chunk")
-
-
-def _check_size(body: bytes, max_bytes: int) -> None:
-    if len(body) > max_bytes:
-        raise NotAnAnswerError("a body without end")

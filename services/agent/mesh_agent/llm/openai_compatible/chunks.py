@@ -58,8 +58,11 @@ def _merge_choice(completion: Completion, choice: dict[str, Any]) -> str:
     if choice.get("error"):
         raise StreamedError
     if isinstance(reason, str) and reason:
-        completion.finish_reason = finish_of(reason)
-        if completion.finish_reason is Finish.FAILED:
+        found = finish_of(reason)
+        # A closing chunk may say `stop` once more. What was cut stays cut.
+        if not (found is Finish.END and completion.is_interrupted):
+            completion.finish_reason = found
+        if found is Finish.FAILED:
             raise StreamedError
     _take_usage(completion, choice.get("usage"))
     if isinstance(delta, dict):
@@ -73,6 +76,13 @@ def merge_whole_message(completion: Completion) -> str:
     """Adds the message that the server sent whole, unless it had sent it in deltas before; returns its text."""
     message, completion.whole_message = completion.whole_message, None
     return _merge_delta(completion, message) if message else ""
+
+
+def merge_whole_calls(completion: Completion) -> None:
+    """Adds the calls of a message that the server sent whole after deltas of text alone."""
+    calls = completion.whole_message and completion.whole_message.get("tool_calls")
+    if isinstance(calls, list):
+        completion.tool_calls.add(calls)
 
 
 def _merge_delta(completion: Completion, delta: dict[str, Any]) -> str:
@@ -118,7 +128,7 @@ def _text_of_parts(content: Any) -> str:
 def _text_of_part(part: Any) -> str:
     if isinstance(part, str):
         return part
-    if not isinstance(part, dict) or part.get("type", "text") not in _TEXT_PARTS:
+    if not isinstance(part, dict) or (part.get("type") or "text") not in _TEXT_PARTS:
         return ""
     text = part.get("text")
     if isinstance(text, dict):

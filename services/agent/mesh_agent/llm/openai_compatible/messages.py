@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import orjson
 from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolCall
 from langchain_core.messages.utils import convert_to_openai_messages
 
@@ -45,13 +46,13 @@ def message_of(completion: Completion, asked: Sequence[BaseMessage], source: str
         if usage
         else None,
     )
-    new_id = _ids(asked)
+    new_id, last = _ids(asked), completion.tool_calls.last
     extras: dict[str, Any] = {}
     for call in completion.tool_calls.calls:
         call_id = new_id(call.id)
-        _add_call(message, call, call_id, is_cut=completion.is_interrupted and call is completion.tool_calls.last)
-        if call.extra_content:
-            extras[call_id] = repaired_json(call.extra_content)
+        _add_call(message, call, call_id, is_interrupted=completion.is_interrupted, is_last=call is last)
+        if extra := _opaque(call.extra_content):
+            extras[call_id] = extra
     if reasoning := _reasoning(completion):
         message.additional_kwargs[_OPAQUE] = {"source": source, "fields": reasoning, "calls": extras}
     elif extras:
@@ -59,9 +60,11 @@ def message_of(completion: Completion, asked: Sequence[BaseMessage], source: str
     return message
 
 
-def _add_call(message: AIMessage, call: DeltaCall, call_id: str, *, is_cut: bool) -> None:
+def _add_call(message: AIMessage, call: DeltaCall, call_id: str, *, is_interrupted: bool, is_last: bool) -> None:
     name = repaired(call.name)
     arguments = read_arguments(call.pieces)
+    # A placeholder may stand for arguments that the end of the answer has cut.
+    is_cut = is_interrupted and (is_last or (arguments is not None and not arguments.is_stated))
     if arguments is None or is_cut:
         text = repaired("".join(call.pieces))
         error = CUT if is_cut else UNREADABLE
@@ -76,8 +79,20 @@ def _reasoning(completion: Completion) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, pieces in completion.reasoning.items():
         is_text = all(isinstance(piece, str) for piece in pieces)
-        fields[name] = repaired("".join(pieces)) if is_text else repaired_json(pieces)
+        value = repaired("".join(pieces)) if is_text else _opaque(pieces)
+        if value is not None:
+            fields[name] = value
     return fields
+
+
+def _opaque(value: Any) -> Any:
+    """The value as a later request can carry it; None if none can, such as one that is nested too deep."""
+    try:
+        value = repaired_json(value)
+        orjson.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return value
 
 
 def _ids(asked: Sequence[BaseMessage]) -> Callable[[str], str]:

@@ -12,11 +12,12 @@ from mesh_agent.llm.provider_errors import refused
 
 # An error's body comes with its status. A server that trickles it must not delay the next model.
 _TIMEOUT_S: Final = 2.0
+_REDIRECTS: Final = 300
 
 
 async def check_status(response: aiohttp.ClientResponse) -> None:
     """Raises ProviderError for a status that is no success."""
-    if response.status < 400:  # noqa: PLR2004 - HTTP's own border
+    if response.status < _REDIRECTS:
         return
     refusal = refusal_of(response.status, await _beginning(response))
     raise refused(refusal, response.status, requested_wait_s(response.headers, utc_now()))
