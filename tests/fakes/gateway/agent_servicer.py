@@ -63,6 +63,10 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         run = self._run_of(request, user_id)
         is_new = run.id == request.run_id
         shared = self._shared.get(request.follower_id) if is_new and self.address else None
+        self._note_end(context)
+        if is_new:
+            # Outside of the request, as in the real agent: a follower that disconnects does not end the run.
+            self._writers.append(asyncio.ensure_future(self.plan(run)))
         acknowledged = agent_pb2.RunAcknowledged(run_id=run.id, thread_id=run.thread_id)
         if shared:
             acknowledged.events_on = shared[0]
@@ -70,18 +74,12 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
             acknowledged.follow_at = self.address
         if await self._acknowledge(request, context, acknowledged):
             yield agent_pb2.StartRunResponse(acknowledged=acknowledged)
-        if is_new:
-            # Outside of the request, as in the real agent: a follower that disconnects does not end the run.
-            self._writers.append(asyncio.ensure_future(self.plan(run)))
-        try:
-            async for event in self._follow(run, 0):
-                if shared:
-                    shared[1].put_nowait(_SharedMessage(events=[event]))
-                else:
-                    yield agent_pb2.StartRunResponse(event=event)
-                    self._cut(event)
-        finally:
-            self.follow_ended.set()
+        async for event in self._follow(run, 0):
+            if shared:
+                shared[1].put_nowait(_SharedMessage(events=[event]))
+            else:
+                yield agent_pb2.StartRunResponse(event=event)
+                self._cut(event)
 
     async def FollowStartedRuns(
         self, request: agent_pb2.FollowStartedRunsRequest, context: Any
@@ -133,17 +131,19 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         run = self._owned_run(request.run_id)
         if run.is_expired:
             raise PreconditionFailed("The events are kept no longer.", reason="EVENTS_EXPIRED")
+        self._note_end(context)
         acknowledged = agent_pb2.RunAcknowledged(run_id=run.id, thread_id=run.thread_id)
         if self.says_has_ended:
             acknowledged.has_ended = run.has_ended
         if await self._acknowledge(request, context, acknowledged):
             yield agent_pb2.FollowRunResponse(acknowledged=acknowledged)
         after = request.after_seq if request.after_attempt == run.attempt else 0
-        try:
-            async for event in self._follow(run, after):
-                yield agent_pb2.FollowRunResponse(event=event)
-        finally:
-            self.follow_ended.set()
+        async for event in self._follow(run, after):
+            yield agent_pb2.FollowRunResponse(event=event)
+
+    def _note_end(self, context: Any) -> None:
+        """The stream may be cancelled at any await, also before its first event: only its call knows when it ended."""
+        context.add_done_callback(lambda _: self.follow_ended.set())
 
     async def CancelRun(self, request: agent_pb2.CancelRunRequest, context: Any) -> agent_pb2.CancelRunResponse:
         run = self._owned_run(request.run_id)
