@@ -8,7 +8,7 @@ and one write serve them all (docs/adr/0025).
 
 from typing import Final
 
-TICK_S: Final = 0.05
+TICK_S: Final = 0.06
 # uvloop's timers have a resolution of a millisecond and may fire just before their tick.
 EARLY_S: Final = 0.002
 

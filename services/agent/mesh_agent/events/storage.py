@@ -48,7 +48,7 @@ def decode_frames(run_id: RunId, frames: bytes) -> list[RunEvent]:
     return [_event(run_id, *orjson.loads(line)) for line in content.split(b"\n") if line]
 
 
-# TODO(#3): remove JSON lines in the release after next: frames are kept for 24 h.
+# JSON lines are of releases up to 0.1.0. The release after next can drop them: frames are kept for 24 h.
 def _event(run_id: RunId, attempt: int, seq: int, name: str, fields: dict[str, Any]) -> RunEvent:
     if name not in _TYPES:
         raise Unavailable("This replica is older than the run's events. Try again.", reason="EVENTS_OF_NEWER_RELEASE")
