@@ -44,6 +44,9 @@ _TRANSPORT_MESSAGES = {
 _RETRY_AFTER_UNAVAILABLE_S = 1.0
 # "Received message larger than max (…)", "Sent message larger than max (…)".
 _MESSAGE_TOO_LARGE = "message larger than max"
+# Tells the caller's channel not to repeat the call (gRFC A6, "pushback"): the wait is longer than a channel's back-off,
+# and an overloaded service would otherwise serve every refused call three times.
+_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
 
 def to_status(error: MeshError) -> rpc_status._Status:
@@ -60,7 +63,10 @@ def to_status(error: MeshError) -> rpc_status._Status:
             for fault in error.fields
         ]
         details.append(_packed(error_details_pb2.BadRequest(field_violations=faults)))
-    return rpc_status.to_status(status_pb2.Status(code=code, message=error.message, details=details))
+    status = rpc_status.to_status(status_pb2.Status(code=code, message=error.message, details=details))
+    if error.retry_after_s is None:
+        return status
+    return status._replace(trailing_metadata=(*status.trailing_metadata, _NO_RETRY))
 
 
 def code_of(error: MeshError) -> grpc.StatusCode:
