@@ -44,6 +44,7 @@ from mesh_agent.execution.attempt import AttemptParts
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.execution.executor import Executor, ExecutorLimits
 from mesh_agent.execution.run_task import RunTask, RunTaskParts
+from mesh_agent.execution.waiting import WaitingFollowers
 from mesh_agent.graph.loop import AgentLoop
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.llm.breaker import Breaker
@@ -141,7 +142,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         parts = await _run_parts(stack, settings, database, checkpoints, neighbours)
         queue = JobQueue("agent.outbox")
         end_run = EndRun(database, queue, settings.remember_delay_s, settings.eval_sample_ratio)
-        executor = _executor(settings, leases, RunTaskParts(database, parts, end_run))
+        executor = _executor(settings, leases, database, RunTaskParts(database, parts, end_run))
         delivery = DeliverOutbox(database, neighbours.usage, neighbours.memories, neighbours.judge)
         worker = JobWorker(
             database,
@@ -163,7 +164,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
             proto_services=("mesh.agent.v1.AgentService",),
             register=lambda server: agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server),
             readiness=(lambda: database.not_ready_reason(revision),),
-            background=(executor.run, worker.run, listener.run, retention.run),
+            background=(executor.run, executor.waiting.run, worker.run, listener.run, retention.run),
             before_stop=lambda: _drain(shared, executor, settings.drain_s),
         )
         yield await stack.enter_async_context(open_grpc_service(settings, service))
@@ -245,10 +246,11 @@ def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
     )
 
 
-def _executor(settings: AgentSettings, leases: Database, parts: RunTaskParts) -> Executor:
+def _executor(settings: AgentSettings, leases: Database, database: Database, parts: RunTaskParts) -> Executor:
     address = settings.advertised_address or f"{settings.grpc_host}:{settings.grpc_port}"
     limits = ExecutorLimits(settings.max_runs, settings.max_pending_runs, settings.lease_ttl_s)
-    return Executor(leases, Owner(str(new_id()), address), partial(RunTask, parts=parts), limits)
+    owner = Owner(str(new_id()), address)
+    return Executor(leases, owner, partial(RunTask, parts=parts), limits, WaitingFollowers(database, owner))
 
 
 def _shared_streams(settings: AgentSettings, address: str) -> SharedStreams[SharedEvents]:

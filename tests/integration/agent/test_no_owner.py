@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.execution.executor import Executor, ExecutorLimits
+from mesh_agent.execution.waiting import WaitingFollowers
 from mesh_agent.ports import PeerAgents
 from mesh_agent.store.claims import Owner
 from mesh_agent.usecases.cancel_run import CancelRun
@@ -68,7 +69,8 @@ async def test_only_an_owner_whose_lease_holds_is_told_to_stop(
         await lease_runs_out(own_database, run_id)
     peers = FakePeers()
     nothing: Any = None
-    idle = Executor(own_database, Owner("me", "here:1"), nothing, ExecutorLimits(1, 1, 6.0))
+    owner = Owner("me", "here:1")
+    idle = Executor(own_database, owner, nothing, ExecutorLimits(1, 1, 6.0), WaitingFollowers(own_database, owner))
     cancel = CancelRun(own_database, idle, cast("PeerAgents", peers))
 
     await cancel.stop(personal(user_id), [claim.run_id])

@@ -39,11 +39,15 @@ async def _list_scores(echo: Echo) -> None:
 
 
 async def _follow(echo: Echo) -> None:
-    calls = echo.calls("agent")
     with pytest.raises(Unavailable):
-        async with calls.stream(echo.agents.FollowRun, agent_pb2.FollowRunRequest(), timeout_s=5.0) as stream:
-            async for _ in stream:
-                pass
+        await _read(echo)
+
+
+async def _read(echo: Echo) -> None:
+    calls = echo.calls("agent")
+    async with calls.stream(echo.agents.FollowRun, agent_pb2.FollowRunRequest(), timeout_s=5.0) as stream:
+        async for _ in stream:
+            pass
 
 
 def _full() -> MeshError:

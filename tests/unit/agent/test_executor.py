@@ -11,6 +11,7 @@ from mesh_agent.domain import Claim
 from mesh_agent.execution.executor import Executor, ExecutorLimits
 from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_agent.execution.run_task import RunTask, Stop
+from mesh_agent.execution.waiting import WaitingFollowers
 from mesh_agent.store.claims import Owner
 from mesh_common.ids import RunId, ThreadId, new_id
 from support.subjects import some_subject
@@ -45,7 +46,8 @@ def no_stops() -> None:
 def executor() -> Executor:
     """An executor whose runs wait until they are stopped."""
     new_run_task = partial(UntilStopped, parts=cast("Any", None))
-    return Executor(cast("Any", None), Owner("me", "here:1"), new_run_task, ExecutorLimits(10, 10, 6.0))
+    owner, database = Owner("me", "here:1"), cast("Any", None)
+    return Executor(database, owner, new_run_task, ExecutorLimits(10, 10, 6.0), WaitingFollowers(database, owner))
 
 
 async def drained(runs: Executor, drain_s: float = 0.0) -> asyncio.Task[None]:

@@ -12,4 +12,5 @@ The states of a run. Those in capitals are stored (`domain.RunStatus`); the othe
 Each step has one object. The `Executor` decides which runs execute on this replica. A `RunTask` is one of them, from
 its claim to its stored end, and records why it was stopped. Its `Recorder` holds the attempt's answer, events and cost.
 `run_attempt` executes the attempt. `Heartbeat` renews the leases of all run tasks, and `EndRun` stores the end.
+`WaitingFollowers` wakes those who follow a run that no replica executes yet.
 """

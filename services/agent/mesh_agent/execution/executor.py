@@ -22,6 +22,7 @@ from mesh_agent.execution.heartbeat import Heartbeat
 from mesh_agent.execution.prefetch import PrefetchedRecall
 from mesh_agent.execution.recorder import Recorder
 from mesh_agent.execution.run_task import RunTask, Stop
+from mesh_agent.execution.waiting import WaitingFollowers
 from mesh_agent.lease import HeldLease
 from mesh_agent.metrics import RUNS_RUNNING
 from mesh_agent.store import Database, claims
@@ -46,9 +47,11 @@ class Executor:
         owner: Owner,
         new_run_task: Callable[[Claim, Recorder, HeldLease], RunTask],
         limits: ExecutorLimits,
+        waiting: WaitingFollowers,
     ) -> None:
         self.owner = owner
         self.limits = limits
+        self.waiting = waiting
         self.backlog = Backlog(leases, limits.max_pending_runs)
         self._leases = leases
         self._new_run_task = new_run_task
@@ -71,10 +74,6 @@ class Executor:
         """The live events of a run that executes here; None when another replica may have voided its attempt."""
         run_task = self._run_tasks.get(run_id)
         return run_task.recorder.log if run_task and run_task.recorder.log.may_be_told else None
-
-    async def wait_until_here(self, run_id: RunId, timeout_s: float) -> None:
-        """Returns when the run starts here, when the replica is drained, or after `timeout_s`."""
-        await self._wait_until(lambda: self.log_of(run_id) is not None or self.is_drained, timeout_s)
 
     async def wait_for_end(self, run_id: RunId, timeout_s: float) -> None:
         """Returns when a run of this replica has ended and its end is stored, or after `timeout_s`."""
@@ -130,7 +129,8 @@ class Executor:
         run_task.task = self.spawn(self._execute(run_task))
         # Not in a `finally` of the task: a task that is cancelled before its first step never reaches it.
         run_task.task.add_done_callback(lambda _: self._forget(run_task))
-        self._notify_change()
+        self.waiting.started_here(claim.run_id)
+        self._notify_drain()
 
     def cancel(self, run_id: RunId) -> bool:
         """Stops a run for its user and keeps the partial answer. False when it is not running here."""
@@ -164,7 +164,7 @@ class Executor:
         await self._wait_until(lambda: not self._run_tasks and not self._reserved, drain_s)
         await self._wait_until(self._release_all, self.limits.lease_ttl_s)
         self.is_drained = True
-        self._notify_change()
+        self.waiting.wake_all()
 
     def _release_all(self) -> bool:
         """Releases every run, including those a claim has just returned. True when none is left."""
@@ -224,7 +224,7 @@ class Executor:
             del self._run_tasks[run_task.claim.run_id]
         run_task.ended.set()
         RUNS_RUNNING.set(len(self._run_tasks))
-        self._notify_change()
+        self._notify_drain()
 
     async def _wait_until(self, holds: Callable[[], bool], timeout_s: float) -> None:
         """Returns when `holds()` is true, checked after each change, or after `timeout_s`."""

@@ -1,6 +1,6 @@
 """SQL for reading, cancelling and ending runs. `starts` creates them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from asyncpg import Record
@@ -9,6 +9,7 @@ from mesh_common.ids import RunId, ThreadId, UserId
 
 from mesh_agent.domain import Claim, FollowedRun, Outcome, Run, RunError, RunStatus, Usage
 from mesh_agent.store import Connection
+from mesh_agent.store.claims import Owner
 
 _RUN: Final = """
     runs.id, runs.thread_id, runs.status, runs.attempt, runs.model, runs.created_at, runs.started_at, runs.ended_at,
@@ -141,6 +142,24 @@ _FOLLOWED = Statement(
     FROM agent.runs
     LEFT JOIN agent.leases ON leases.run_id = runs.id AND leases.expires_at > clock_timestamp()
     WHERE runs.id = :run_id AND runs.user_id = :user_id
+""",
+)
+
+
+async def ids_waiting(connection: Connection, owner: Owner, run_ids: Collection[RunId]) -> set[RunId]:
+    """Those of the runs that have not ended and that no replica but `owner` executes. Needs the worker role."""
+    parameters = {"run_ids": list(run_ids), "owner": owner.name, "address": owner.address}
+    return {RunId(row["id"]) for row in await _IDS_WAITING.rows(connection, parameters)}
+
+
+# A predecessor at the same address counts as this replica, as in `Executor.is_mine`.
+_IDS_WAITING = Statement(
+    "agent.ids_waiting",
+    """
+    SELECT runs.id FROM agent.runs
+    LEFT JOIN agent.leases ON leases.run_id = runs.id AND leases.expires_at > clock_timestamp()
+    WHERE runs.id = ANY(:run_ids) AND runs.status IN ('pending', 'running')
+      AND (leases.run_id IS NULL OR leases.owner = :owner OR leases.owner_address = :address)
 """,
 )
 

@@ -19,8 +19,6 @@ from mesh_agent.ports import PeerAgents
 from mesh_agent.store import Database, runs
 
 _NO_RUN: Final = "There is no such run."
-# A claim on this replica is noticed at once; a claim elsewhere by polling at this interval.
-_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,8 @@ class FollowRun:
                         async for event in events:
                             yield event
                     return
-                await self.executor.wait_until_here(run_id, _POLL_S)
+                if self.executor.log_of(run_id) is None and not self.executor.is_drained:
+                    await self.executor.waiting.until_found(run_id)
 
     async def _source(
         self, subject: Subject, run_id: RunId, after: Position, found: FoundRun | None

@@ -67,8 +67,8 @@ _IDEMPOTENT: Final = (
 _SERVICE_CONFIG: Final = orjson.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
-        # Retries end when more than 50 calls have failed that no successes made up for: a peer that only fails gets each
-        # call once, and a replica that restarts under load still has its calls repeated elsewhere.
+        # Retries end when more than 50 calls have failed that no successes made up for: a peer that only fails gets
+        # each call once, and a replica that restarts under load still has its calls repeated elsewhere.
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
         "methodConfig": [
             {
