@@ -24,7 +24,7 @@ def _grpc_is_ready() -> bool:
     import grpc  # noqa: PLC0415
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
 
-    with grpc.insecure_channel("127.0.0.1:50051") as channel:
+    with grpc.insecure_channel("127.0.0.1:50052") as channel:
         request = health_pb2.HealthCheckRequest(service="readiness")
         answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=_TIMEOUT_S)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -84,9 +84,12 @@ MUTATIONS: Final[Mapping[str, Mutation]] = {
     ),
     "container_ports_are_unique": ("tls", lambda d: _set(d.container("auth"), "ports", 0, "name", to="metrics")),
     "services_lead_to_container_ports": ("default", lambda d: _set(d.container("auth"), "ports", 0, "name", to="rpc")),
-    "probes_lead_to_container_ports": ("default", lambda d: _set(d.container("auth"), *_HEALTH, "port", to=50052)),
+    "probes_lead_to_container_ports": ("default", lambda d: _set(d.container("auth"), *_HEALTH, "port", to=50053)),
     "services_are_probed": ("default", lambda d: _set(d.container("auth"), *_HEALTH, "service", to="ready")),
-    "grpc_probes_speak_no_tls": ("tls", lambda d: _set(d.container("auth"), *_HEALTH, "port", to=50051)),
+    "grpc_probes_have_a_server_of_their_own": (
+        "default",
+        lambda d: _set(d.container("auth"), *_HEALTH, "port", to=50051),
+    ),
     "services_serve_the_settings_ports": (
         "default",
         lambda d: _set(d.container("gateway"), "ports", 0, "containerPort", to=8080),

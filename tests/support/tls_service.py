@@ -63,7 +63,9 @@ class TlsService:
 
 
 @asynccontextmanager
-async def open_tls_service(secrets: SecretSet, folder: Path, files: TlsFiles | None) -> AsyncIterator[TlsService]:
+async def open_tls_service(
+    secrets: SecretSet, folder: Path, files: TlsFiles | None, **overrides: object
+) -> AsyncIterator[TlsService]:
     """Serves as eval; in plain text without `files`."""
     (folder / "jwks.json").write_text(secrets.service_jwks())
     settings = GrpcSettings.model_validate(
@@ -80,6 +82,7 @@ async def open_tls_service(secrets: SecretSet, folder: Path, files: TlsFiles | N
             "grpc_tls_key_file": files and files.key,
             "grpc_tls_ca_file": files and files.authorities,
             "drain_s": 1.0,
+            **overrides,
         }
     )
     assert settings.grpc_health_port

@@ -64,17 +64,16 @@ def services_are_probed(release: Release) -> Iterator[str]:
                 yield f"{workload}: {kind} asks {asked}, not {wanted}"
 
 
-def grpc_probes_speak_no_tls(release: Release) -> Iterator[str]:
+def grpc_probes_have_a_server_of_their_own(release: Release) -> Iterator[str]:
     for workload in release.deployments():
         container = service_container(workload)
         env = {entry["name"]: entry.get("value") for entry in container["env"]}
         prefix = workload.component.upper()
-        has_tls = f"{prefix}_GRPC_TLS_CERT_FILE" in env
-        wanted = env.get(f"{prefix}_GRPC_HEALTH_PORT") if has_tls else "50051"
+        wanted = env.get(f"{prefix}_GRPC_HEALTH_PORT")
         for kind in _PROBES:
             port = container.get(kind, {}).get("grpc", {}).get("port")
             if port is not None and str(port) != wanted:
-                yield f"{workload}: {kind} asks port {port}; health without TLS is on {wanted}"
+                yield f"{workload}: {kind} asks port {port}; health is on {wanted}"
 
 
 def services_serve_the_settings_ports(release: Release) -> Iterator[str]:

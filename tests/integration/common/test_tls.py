@@ -172,6 +172,26 @@ async def test_drain_is_reported_on_the_health_port_while_it_lives(service: TlsS
     assert statuses == [NOT_SERVING, SERVING]
 
 
+async def test_a_service_with_too_many_calls_is_neither_dead_nor_unready(secrets: SecretSet, tmp_path: Path) -> None:
+    async with (
+        open_tls_service(secrets, tmp_path, None, grpc_max_concurrent_rpcs=1) as full,
+        open_channel(full.target) as channel,
+        open_channel(f"ipv4:127.0.0.1:{full.health_port}") as probes,
+    ):
+        full.may_answer.clear()
+        held = asyncio.ensure_future(full.call_over(channel))
+        await asyncio.wait_for(full.was_called.wait(), TIMEOUT_S)
+        statuses = [await health(probes, name) for name in ("readiness", "liveness")]
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await health(channel, "liveness")
+        full.may_answer.set()
+        was_served = await held
+
+    assert statuses == [SERVING, SERVING]
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert was_served
+
+
 async def test_health_is_served_over_tls_as_well(service: TlsService, gateway: TlsFiles) -> None:
     async with open_channel(service.target, tls=ChannelTls(gateway, "eval")) as channel:
         assert await health(channel, "readiness") == SERVING

@@ -48,6 +48,7 @@ The environment of a service. services.<name>.extraEnv takes precedence over eve
   value: {{ $service.database.maxOverflow | quote }}
 {{- end }}
 {{- include "mesh.tlsEnv" . }}
+{{- include "mesh.healthEnv" . }}
 {{- range include "mesh.targetsOf" . | splitList "," | compact }}
 - name: {{ $prefix }}_{{ upper . }}_TARGET
   value: dns:///{{ include "mesh.componentName" (dict "root" $.root "name" .) }}.{{ $.root.Release.Namespace }}.svc:50051
@@ -120,10 +121,13 @@ The environment of a service. services.<name>.extraEnv takes precedence over eve
   value: /etc/mesh/tls/tls.key
 - name: {{ $prefix }}_GRPC_TLS_CA_FILE
   value: /etc/mesh/tls/ca.crt
-{{- if ne .name "gateway" }}
-# The kubelet's gRPC probes do not support TLS.
-- name: {{ $prefix }}_GRPC_HEALTH_PORT
-  value: "50052"
 {{- end }}
+{{- end -}}
+
+{{/* Probes have a server of their own: they do not support TLS, and a full service must not look like a dead one. */}}
+{{- define "mesh.healthEnv" -}}
+{{- if ne .name "gateway" }}
+- name: {{ upper .name }}_GRPC_HEALTH_PORT
+  value: "50052"
 {{- end }}
 {{- end -}}

@@ -85,7 +85,7 @@ httpGet:
   port: http
 {{- else }}
 grpc:
-  port: {{ ternary 50052 50051 .root.Values.grpc.tls.enabled }}
+  port: 50052
   service: {{ .health }}
 {{- end }}
 {{ toYaml .timing }}
@@ -98,10 +98,8 @@ grpc:
 {{- else }}
 - name: grpc
   containerPort: 50051
-{{- if .root.Values.grpc.tls.enabled }}
 - name: health
   containerPort: 50052
-{{- end }}
 {{- end }}
 - name: metrics
   containerPort: 9464

@@ -55,7 +55,10 @@ def build_server(
 
 
 def build_health_server(settings: GrpcSettings, health: Health) -> grpc.aio.Server | None:
-    """A second server without TLS, for health only: Kubernetes' probes do not support TLS. None if not configured."""
+    """A second server without TLS, for health only. None if not configured.
+
+    Kubernetes' probes do not support TLS, and must not be refused together with the calls of a service that is full.
+    """
     if settings.grpc_health_port is None:
         return None
     server = grpc.aio.server(options=_HEALTH_OPTIONS, maximum_concurrent_rpcs=_MAX_HEALTH_RPCS)

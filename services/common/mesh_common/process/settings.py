@@ -126,7 +126,10 @@ class GrpcSettings(ServiceSettings):
     grpc_port: Port = 50051
     """Port of gRPC; 0 picks a free port."""
     grpc_health_port: Port | None = None
-    """Port of a second server, without TLS, that only serves health for Kubernetes' probes. Not started if unset."""
+    """Port of a second server, without TLS, that only serves health for Kubernetes' probes. Not started if unset.
+
+    A service with too many calls refuses probes on its gRPC port as well, and would be restarted for it.
+    """
     grpc_reflection: bool = False
     """Whether to enable gRPC server reflection."""
     grpc_max_connection_age_s: Seconds = 300.0
