@@ -3,8 +3,9 @@
 import pytest
 from mesh_common.database.postgres import Database
 from mesh_common.database.sqlalchemy_engine import open_engine
+from mesh_common.errors import Unavailable
 from mesh_common.ids import UserId, new_id
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 from support.scratch import notes
 from support.subjects import personal
@@ -68,3 +69,21 @@ async def _insert_null(database: Database) -> None:
 def test_another_scheme_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="postgresql://"):
         open_engine(url, {})
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT nothing FROM eval.notes",
+        "SELECT 1 FROM eval.nothing",
+        "SELECT eval.nothing()",
+        "SELECT NULL::eval.nothing",
+        "SELECT 1 FROM nowhere.notes",
+        "INSERT INTO eval.notes (text) VALUES ('x') ON CONFLICT (text) DO NOTHING",
+    ],
+    ids=["column", "table", "function", "type", "schema", "unique index"],
+)
+async def test_what_the_next_migration_creates_is_unavailable_until_then(database: Database, statement: str) -> None:
+    with pytest.raises(Unavailable):
+        async with database.as_worker() as connection:
+            await connection.execute(text(statement))

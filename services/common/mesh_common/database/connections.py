@@ -5,8 +5,8 @@ from uuid import UUID
 
 from mesh_common.subject import Subject
 
-# A schema, a table or a column that the next migration creates.
-UNMIGRATED_CLASSES: Final = ("3F000", "42703", "42P01")
+# A schema, a column, a type, a function, a table or a unique index that the next migration creates.
+UNMIGRATED_CLASSES: Final = ("3F000", "42703", "42704", "42883", "42P01", "42P10")
 # Class 08: connection; 40: rolled back by a deadlock; 53: resources; 57: the operator stopped us.
 # https://www.postgresql.org/docs/18/errcodes-appendix.html
 # Class 28: a password that is being rotated.
