@@ -1,5 +1,6 @@
 """POST /v1/chat/completions: parses the request, chooses the action, and sends the answer or fault."""
 
+import random
 import time
 from functools import partial
 
@@ -7,6 +8,7 @@ from simulator.answer import Answer, Answerer
 from simulator.chat_request import BadRequestError, ChatRequest, parse_body, parse_chat
 from simulator.directives import parse_directives
 from simulator.http_server import Connection, Request
+from simulator.odd import OddFrame
 from simulator.pacing import Clock, Pace, lognormal_jitter
 from simulator.rules import SLOW_ITL_MS, SLOW_TTFT_MS, Action, FaultDice, FaultKind, RuleBook, Subject
 from simulator.settings import SimulatorSettings
@@ -100,6 +102,9 @@ class Chat:
     def _stream(
         self, connection: Connection, record: RequestRecord, request: ChatRequest, action: Action, answer: Answer
     ) -> None:
+        if action.fault == "odd":
+            self._stream_oddly(connection, record, request, action, answer)
+            return
         frame = ChunkFrame(_answer_id(record), request.model, int(time.time()), with_usage=request.with_usage)
         tail = frame.finish(answer.finish_reason)
         if request.with_usage:
@@ -111,6 +116,17 @@ class Chat:
         script = Script(frame, answer.first_delta, deltas, tail, ending, action.fault)
         pace = self._pace if action is _PLAIN else self._pace_of(action)
         Stream(connection, script, pace, self._clock, self._stats, record).start()
+
+    def _stream_oddly(
+        self, connection: Connection, record: RequestRecord, request: ChatRequest, action: Action, answer: Answer
+    ) -> None:
+        rng = random.Random(f"{self._settings.seed}/{record.id}")  # noqa: S311 - reproducible forms, not a secret
+        frame = OddFrame(_answer_id(record), request.model, rng)
+        usage = frame.usage(Usage(request.prompt_tokens, len(answer.deltas)))
+        tail = frame.finish(answer.finish_reason) + usage
+        ending: Ending = "cut_after_finish" if frame.is_cut else "finish"
+        script = Script(frame, answer.first_delta, answer.deltas, tail, ending, action.fault, frame.done)
+        Stream(connection, script, self._pace_of(action), self._clock, self._stats, record).start()
 
     # --- not streamed
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-FaultKind = Literal["429", "500", "503", "hang", "cut", "end_early", "garbage", "slow"]
+FaultKind = Literal["429", "500", "503", "hang", "cut", "end_early", "garbage", "slow", "odd"]
 RequestKind = Literal["chat", "embeddings"]
 
 # Defaults of the fault `slow`: far longer than callers usually wait for a token.

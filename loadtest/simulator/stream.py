@@ -6,7 +6,7 @@ from typing import Literal
 from simulator.http_server import Connection
 from simulator.pacing import Clock, Pace
 from simulator.stats import RequestRecord, Stats
-from simulator.wire import DONE, ChunkFrame
+from simulator.wire import DONE, Frame
 
 Ending = Literal["finish", "hang", "cut", "cut_after_finish", "end_early", "garbage"]
 
@@ -20,13 +20,15 @@ GARBAGE = b'\xff\xfe{"choices": [{"delta": <<<\x00 not json'
 class Script:
     """The content of a stream: the role, the deltas and the ending."""
 
-    frame: ChunkFrame
+    frame: Frame
     first_delta: bytes
     deltas: list[bytes]
     tail: bytes
     """Finish chunk and usage, without `[DONE]`."""
     ending: Ending
     fault: str | None
+    done: bytes = DONE
+    """What follows the tail of a stream that finishes."""
 
 
 class Stream:
@@ -148,7 +150,7 @@ class Stream:
     def _ending(self) -> bytes:
         match self._script.ending:
             case "finish":
-                return self._script.tail + DONE
+                return self._script.tail + self._script.done
             case "cut_after_finish":
                 return self._script.tail
             case "garbage":

@@ -6,7 +6,7 @@ The order and presence of fields follow api.openai.com: role chunk, content chun
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -35,6 +35,13 @@ def content_delta(text: str) -> bytes:
     return orjson.dumps({"content": text})
 
 
+class Frame(Protocol):
+    """Writes the deltas of one answer as chunks."""
+
+    def deltas(self, deltas: Iterable[bytes]) -> bytes:
+        """One chunk for each delta; there must be at least one."""
+
+
 class ChunkFrame:
     """The bytes around every delta of one answer, precomputed so that a stream's body is a single join."""
 
@@ -54,7 +61,6 @@ class ChunkFrame:
         self._between = self._suffix + self._prefix
 
     def deltas(self, deltas: Iterable[bytes]) -> bytes:
-        """One chunk for each delta; there must be at least one."""
         return self._prefix + self._between.join(deltas) + self._suffix
 
     def finish(self, reason: str) -> bytes:

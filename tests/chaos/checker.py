@@ -17,6 +17,7 @@ RULES: Final[Sequence[Callable[[Facts], Iterator[Violation]]]] = (
     rules_runs.messages_of_runs,
     rules_runs.order_in_threads,
     rules_runs.causeless_cancels,
+    rules_runs.causeless_takeovers,
     rules_streams.gaps,
     rules_streams.openings,
     rules_streams.terminals,

@@ -14,6 +14,8 @@ from mesh_dev.settings import DevSettings
 from mesh_dev.stack import Stack, StackOptions
 from mesh_dev.valkey import EmbeddedValkey
 from mesh_dev.wait import LOOPBACK
+from simulator.client import SimulatorAdmin
+from simulator.rules import Action, Match, Rule
 from support.net import free_port_base
 from support.stack import READY_WITHIN_S
 from support.template import copied
@@ -35,6 +37,9 @@ _SERVICE_ENV: Final[Mapping[ServiceName, Mapping[str, str]]] = {
         "AGENT_MODEL_CONNECT_TIMEOUT_S": "1.5",
         "AGENT_MODEL_READ_TIMEOUT_S": "1.5",
         "AGENT_EVAL_SAMPLE_RATIO": "0.02",
+        # Few, so that a crowd can take all of them (`crowd`).
+        "AGENT_DATABASE_POOL_SIZE": "6",
+        "AGENT_DATABASE_MAX_OVERFLOW": "2",
     },
 }
 
@@ -55,6 +60,16 @@ class Cluster:
     def processes(self) -> Mapping[str, Process]:
         found: dict[str, Process] = {**self.stack.replicas}
         return found | {"postgres": self.stack.postgres, "valkey": self.stack.valkey}
+
+    @asynccontextmanager
+    async def odd_model(self) -> AsyncIterator[None]:
+        """Chat answers come in odd forms while the block runs."""
+        async with SimulatorAdmin(f"http://{LOOPBACK}:{self.stack.ports.model}") as simulator:
+            await simulator.put_rules([Rule(match=Match(structured=False), action=Action(fault="odd"))])
+            try:
+                yield
+            finally:
+                await simulator.clear_rules()
 
     @property
     def pids(self) -> Mapping[str, int]:

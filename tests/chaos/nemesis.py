@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
@@ -14,14 +15,21 @@ from chaos.proxy import FaultProxy
 type ProcessFault = Literal["kill", "pause", "restart"]
 type LinkFault = Literal["delay", "reset", "half_close", "throttle", "partition", "partition_to", "partition_from"]
 
+type MeshFault = Literal["slow_database", "odd_model"]
+
 PROCESS_FAULTS: Final[tuple[ProcessFault, ...]] = get_args(ProcessFault.__value__)
 LINK_FAULTS: Final[tuple[LinkFault, ...]] = get_args(LinkFault.__value__)
+MESH_FAULTS: Final[tuple[MeshFault, ...]] = get_args(MeshFault.__value__)
+"""Faults of several parts at once. Nobody loses a lease by them."""
 # The agent keeps the promises, so it is hit as often as all others together.
 _AGENT_WEIGHT: Final = 4
 # A delay or throttle that a human would call a bad network.
 _DELAY_S: Final = 0.25
 _BYTES_PER_S: Final = 4_000.0
 _THEN_QUIET_S: Final = 0.3
+# A statement then takes 80 ms, and a heartbeat a quarter of a second.
+_SLOW_DATABASE_S: Final = 0.04
+_TARGETS: Final[Mapping[str, str]] = {"slow_database": "postgres", "odd_model": "model"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +37,7 @@ class Fault:
     """`duration_s` is how long a process is down or paused, or a link bad."""
 
     at_s: float
-    kind: ProcessFault | LinkFault
+    kind: ProcessFault | LinkFault | MeshFault
     target: str
     duration_s: float
 
@@ -57,6 +65,11 @@ class Victims(Protocol):
     def processes(self) -> Mapping[str, Process]: ...
     @property
     def links(self) -> Mapping[str, FaultProxy]: ...
+    def crowd(self) -> AbstractAsyncContextManager[None]:
+        """More readers than the database can serve, while the block runs."""
+
+    def odd_model(self) -> AbstractAsyncContextManager[None]:
+        """The model answers in odd forms while the block runs."""
 
 
 def plan_faults(rng: random.Random, load_s: float) -> list[Fault]:
@@ -67,13 +80,18 @@ def plan_faults(rng: random.Random, load_s: float) -> list[Fault]:
 
 
 def _draw(rng: random.Random, at_s: float) -> Fault:
-    if rng.random() < 0.6:
+    drawn = rng.random()
+    if drawn < 0.15:
+        # Longer than a lease: heartbeats that wait would lose it.
+        kind: MeshFault = rng.choice(MESH_FAULTS)
+        return Fault(at_s=at_s, kind=kind, target=_TARGETS[kind], duration_s=rng.uniform(1.0, LEASE_TTL_S + 1.0))
+    if drawn < 0.65:
         target = rng.choices(PROCESS_NAMES, [_AGENT_WEIGHT if "agent" in name else 1 for name in PROCESS_NAMES])[0]
-        kind = rng.choice(PROCESS_FAULTS)
-        if target == "postgres" and kind == "pause":
+        harm = rng.choice(PROCESS_FAULTS)
+        if target == "postgres" and harm == "pause":
             # Its backends are separate processes, which would continue.
-            kind = "kill"
-        return Fault(at_s=at_s, kind=kind, target=target, duration_s=_process_duration_s(rng, kind))
+            harm = "kill"
+        return Fault(at_s=at_s, kind=harm, target=target, duration_s=_process_duration_s(rng, harm))
     link = rng.choice(LINK_NAMES)
     return Fault(at_s=at_s, kind=rng.choice(LINK_FAULTS), target=link, duration_s=rng.uniform(0.2, LEASE_TTL_S + 1.0))
 
@@ -98,7 +116,9 @@ async def torment(victims: Victims, faults: Sequence[Fault], troubles: list[Trou
     for fault in faults:
         await asyncio.sleep(max(0.0, started_s + fault.at_s - time.monotonic()))
         begun_s = time.monotonic()
-        if fault.target in victims.links:
+        if fault.kind in MESH_FAULTS:
+            await _harm_mesh(victims, fault)
+        elif fault.target in victims.links:
             await _harm_link(victims.links[fault.target], fault)
         else:
             await _harm_process(victims.processes[fault.target], fault)
@@ -120,6 +140,22 @@ async def _harm_process(process: Process, fault: Fault) -> None:
         case _:
             await process.stop()
     await process.start()
+
+
+async def _harm_mesh(victims: Victims, fault: Fault) -> None:
+    if fault.kind == "odd_model":
+        async with victims.odd_model():
+            await asyncio.sleep(fault.duration_s)
+        return
+    slow = [link for name, link in victims.links.items() if name.endswith(">postgres")]
+    try:
+        for link in slow:
+            link.delay_s = _SLOW_DATABASE_S
+        async with victims.crowd():
+            await asyncio.sleep(fault.duration_s)
+    finally:
+        for link in slow:
+            link.clean()
 
 
 async def _harm_link(link: FaultProxy, fault: Fault) -> None:

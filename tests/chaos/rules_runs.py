@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Final
 
 from chaos.facts import TRANSACTION_S, Facts, Violation, text_of
 from chaos.history import TERMINAL_STATUS, Call, Order, StoredMessage, StoredRun
 
 _ENDED = frozenset(TERMINAL_STATUS.values())
+COSTS_NO_LEASE: Final = frozenset({"slow_database", "odd_model"})
+"""Faults that slow everybody down and stop nobody."""
 
 
 def lost_runs(facts: Facts) -> Iterator[Violation]:
@@ -137,6 +140,16 @@ def _as_acknowledged(facts: Facts, runs: Sequence[StoredRun]) -> Iterator[Violat
         for later in runs[index + 1 :]:
             if acknowledged[later.id] < first_asked[run.id]:
                 yield Violation("order", run.id, f"comes before {later.id}, which was acknowledged earlier")
+
+
+def causeless_takeovers(facts: Facts) -> Iterator[Violation]:
+    """Overload and odd answers cost nobody a lease: a run has one attempt unless something else happened as well."""
+    kinds = {trouble.kind for trouble in facts.history.troubles}
+    if not kinds or not kinds <= COSTS_NO_LEASE:
+        return
+    for run in facts.history.runs:
+        if run.attempt > 1:
+            yield Violation("takeover", run.id, f"attempt {run.attempt}, though there was only {sorted(kinds)}")
 
 
 def causeless_cancels(facts: Facts) -> Iterator[Violation]:

@@ -4,8 +4,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,9 +14,11 @@ from mesh_common.clock import utc_now
 from chaos.aftermath import NotReadableError, read_aftermath
 from chaos.checker import Violation, check
 from chaos.client import ChaosUser
-from chaos.cluster import LEASE_TTL_S, Cluster
+from chaos.cluster import LEASE_TTL_S, Cluster, Process
+from chaos.crowd import crowd
 from chaos.history import Clock, History
 from chaos.nemesis import Fault, plan_faults, torment
+from chaos.proxy import FaultProxy
 from chaos.workload import Actor, Until
 
 LOAD_S: Final = 4.0
@@ -96,7 +98,7 @@ async def _live_through(cluster: Cluster, seed: int, faults: Sequence[Fault], hi
         load_ends_s = time.monotonic() + LOAD_S
         until = Until(load_ends_s, load_ends_s + _CALM_S)
         async with asyncio.TaskGroup() as group:
-            group.create_task(torment(cluster, faults, history.troubles))
+            group.create_task(torment(_Victims(cluster, users[0]), faults, history.troubles))
             for number, user in enumerate(users):
                 # One generator per user, so that one user's outcomes do not change another's steps.
                 own = random.Random(f"{seed}/{number}")  # noqa: S311
@@ -110,6 +112,28 @@ async def _live_through(cluster: Cluster, seed: int, faults: Sequence[Fault], hi
         else:
             return None
     return unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class _Victims:
+    """The cluster, and a user in whose name a crowd reads."""
+
+    cluster: Cluster
+    reader: ChaosUser
+
+    @property
+    def processes(self) -> Mapping[str, Process]:
+        return self.cluster.processes
+
+    @property
+    def links(self) -> Mapping[str, FaultProxy]:
+        return self.cluster.links
+
+    def crowd(self) -> AbstractAsyncContextManager[None]:
+        return crowd(self.reader.clients)
+
+    def odd_model(self) -> AbstractAsyncContextManager[None]:
+        return self.cluster.odd_model()
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -1,7 +1,9 @@
 """What model servers really send (tests/cases/provider-streams.jsonl), read by a whole tool loop."""
 
+import base64
 import json
-from collections.abc import AsyncIterator, Callable
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,9 @@ from mesh_agent.tools.call import ToolCall
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_common.clock import SystemClock
+from simulator.odd import OddFrame
+from simulator.wire import ROLE_DELTA, TOOL_ROLE_DELTA, content_delta
+from simulator.wire import Usage as SentUsage
 from support.odd_provider import PLAIN, OddProvider, odd_provider
 
 CASES = [json.loads(line) for line in Path("tests/cases/provider-streams.jsonl").read_text("utf-8").splitlines()]
@@ -224,3 +229,38 @@ def test_every_case_has_a_test() -> None:
     assert len(CASES) == 40
     assert len(tools) == 14
     assert all({"text", "finish_reason"} & BY_NAME[name]["expect"].keys() for name in noted if name not in tools)
+
+
+ODD_FORMS = 25
+_TEXT_DELTAS = (ROLE_DELTA, *(content_delta(word) for word in ("Six ", "times ", "seven ", "is ", "42.")))
+
+
+def _odd_case(form: int, deltas: Sequence[bytes], reason: str) -> dict[str, Any]:
+    """An answer in one of the forms of the simulator's fault `odd`."""
+    frame = OddFrame("chatcmpl-1", "m", random.Random(form))  # noqa: S311 - no secret
+    whole = frame.deltas(deltas) + frame.finish(reason) + frame.usage(SentUsage(7, 5)) + frame.done
+    pieces: list[dict[str, Any]] = [{"base64": base64.b64encode(whole).decode()}]
+    return {"content_type": "text/event-stream", "pieces": [*pieces, {"end": "cut"}] if frame.is_cut else pieces}
+
+
+async def test_text_is_whole_in_every_form() -> None:
+    for form in range(ODD_FORMS):
+        async with a_run(_odd_case(form, _TEXT_DELTAS, "stop")) as run:
+            finish_reason = await run.finish()
+
+        assert (run.text, finish_reason) == ("Six times seven is 42.", "stop"), form
+        assert len(run.provider.requests) == 1, form
+        assert run.listener.usage.output_tokens in {1, 5}, form
+
+
+async def test_a_call_is_whole_in_every_form() -> None:
+    head = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "calculate", "arguments": ""}}
+    parts = ('{"expression"', ': "6 * 7', '"}')
+    deltas = [{"tool_calls": [head]}, *({"tool_calls": [{"index": 0, "function": {"arguments": p}}]} for p in parts)]
+    encoded = [TOOL_ROLE_DELTA, *(json.dumps(delta).encode() for delta in deltas)]
+    for form in range(ODD_FORMS):
+        async with a_run(_odd_case(form, encoded, "tool_calls")) as run:
+            await run.finish()
+
+        assert run.results == [("calculate", "42")], form
+        assert not run.provider.refusals, form

@@ -203,3 +203,16 @@ def test_a_request_refused_whose_twin_made_the_run_is_found_out(history: History
 )
 def test_a_request_may_be_refused_for_another_run_before_its_twin_is_taken(history: History) -> None:
     assert rules_broken(history) == set()
+
+
+def taken_over_under(*kinds: str) -> History:
+    history = good()
+    history.runs[1] = replace(history.runs[1], attempt=2)
+    history.troubles = [Trouble(kind=kind, target="t", begun_s=2.0, ended_s=3.0) for kind in kinds]
+    return history
+
+
+def test_a_takeover_by_overload_alone_is_found_out() -> None:
+    assert "takeover" in rules_broken(taken_over_under("slow_database"))
+    assert "takeover" in rules_broken(taken_over_under("odd_model", "slow_database"))
+    assert "takeover" not in rules_broken(taken_over_under("slow_database", "kill"))
