@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from chaos.figures import cancels, duplicates, flat, followers, kill_points, outages
+from chaos.figures import cancels, duplicates, flat, followers, kill_points, outages, overload
 from chaos.figures.report import Report
 
 type Measurement = Callable[[Report, Path, int, int], Awaitable[None]]
@@ -20,6 +20,7 @@ MEASUREMENTS: Mapping[str, tuple[Measurement, int]] = {
     "duplicates": (duplicates.measure, 2_000),
     "cancels": (cancels.measure, 100),
     "flat": (flat.measure, 1_000),
+    "overload": (overload.measure, 300),
 }
 """By name, each with its default count."""
 
