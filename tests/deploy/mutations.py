@@ -104,7 +104,7 @@ MUTATIONS: Final[Mapping[str, Mutation]] = {
     ),
     "scrape_annotations_lead_to_container_ports": (
         "keda",
-        lambda d: _set(d.container("auth"), "ports", 1, "containerPort", to=9090),
+        lambda d: _set(d.container("auth"), "ports", 2, "containerPort", to=9090),
     ),
     "own_gateways_have_the_listeners_of_routes": (
         "ha",
