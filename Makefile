@@ -60,9 +60,10 @@ test: $(TEST_STAMP) ## run all tests except the nightly ones (a subset: ARGS='-m
 chaos: $(TEST_STAMP) ## inject failures by seed and check what clients observed: make chaos N=200 SEED=1
 	@PYTHONPATH=tests:loadtest $(PYTHON) -m chaos schedules --count $(N) --seed $(SEED)
 
-nightly: $(LOAD_STAMP) ## run the long tests, with the day's seeds (another day's: SEED=…)
+nightly: $(LOAD_STAMP) ## run the long tests, with the day's seeds (another day's: SEED=…), and all on a cluster
 	@$(PYTHON) -m pytest --nightly --seed=$(NIGHTLY_SEED) --hypothesis-seed=$(NIGHTLY_SEED) -rA --durations=0 \
 	  --durations-min=1 --ignore=tests/deploy --ignore=tests/cluster $(ARGS)
+	@scripts/ci-cluster long
 
 setup-load: $(LOAD_STAMP) ## like setup-test, plus Locust and the plotting packages of bench
 
