@@ -34,8 +34,10 @@ class AuthUnderTest:
         request = auth_pb2.RegisterRequest(email=some_email() if email is None else email, password=password)
         return (await self.gateway.unary(self.stub.Register, request, timeout_s=5)).user
 
-    async def login(self, email: str, password: str = PASSWORD) -> auth_pb2.TokenPair:
-        request = auth_pb2.LoginRequest(email=email, password=password)
+    async def login(
+        self, email: str, password: str = PASSWORD, *, client_address: str | None = None
+    ) -> auth_pb2.TokenPair:
+        request = auth_pb2.LoginRequest(email=email, password=password, client_address=client_address)
         return (await self.gateway.unary(self.stub.Login, request, timeout_s=5)).tokens
 
     async def refresh(self, refresh_token: str) -> auth_pb2.TokenPair:

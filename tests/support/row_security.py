@@ -52,6 +52,7 @@ _OF_PERSON: Final = frozenset(
     {
         "auth.credentials",
         "auth.entitlement_overrides",
+        "auth.login_addresses",
         "auth.refresh_tokens",
         "auth.revocations",
         "auth.sessions",

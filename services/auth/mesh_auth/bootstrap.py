@@ -16,6 +16,8 @@ from mesh_common.grpc.health import ReadinessCheck
 from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
 from mesh_common.jwt import SigningKey
 
+from mesh_auth.logins.guard import LoginGuard
+from mesh_auth.logins.keyed_hash import keyed_hashes
 from mesh_auth.passwords.hash_pool import Bounds
 from mesh_auth.passwords.hashing import open_hasher
 from mesh_auth.ports import AccessTokenSigner, AuthDatabase, PasswordHasher
@@ -94,7 +96,7 @@ def _use_cases(
     issuer = TokenIssuer(signer, settings.lifetimes())
     return UseCases(
         register=Register(database, hasher, clock, is_open=settings.registration_open),
-        login=Login(database, hasher, clock, issuer),
+        login=Login(database, hasher, clock, issuer, _login_guard(settings, clock)),
         refresh=Refresh(database, clock, issuer),
         logout=Logout(database, clock, issuer),
         list_revocations=ListRevocations(database, clock),
@@ -104,6 +106,12 @@ def _use_cases(
         record_usage_batch=RecordUsageBatch(database),
         get_usage=GetUsage(database, clock),
     )
+
+
+def _login_guard(settings: AuthSettings, clock: Clock) -> LoginGuard:
+    keys = (settings.signing_key, settings.previous_signing_key, settings.next_signing_key)
+    hashes = keyed_hashes([SigningKey.from_pem(pem.get_secret_value()) for pem in keys if pem])
+    return LoginGuard(settings.login_policy(), hashes, clock)
 
 
 def _token_signer(settings: AuthSettings) -> ES256TokenSigner:

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from typing import Final
 
-from email_validator import EmailNotValidError, validate_email
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.auth.v1 import auth_pb2
 from mesh_common.errors import InvalidInput
@@ -15,6 +15,7 @@ from mesh_common.subject import Subject
 from mesh_auth.domain import (
     EmailAddress,
     Entitlements,
+    LoginName,
     ModelUsage,
     Month,
     RevocationPage,
@@ -24,6 +25,7 @@ from mesh_auth.domain import (
     UsageEntry,
     User,
 )
+from mesh_auth.logins.email import login_name, parse_email
 from mesh_auth.passwords import rules as passwords
 
 # RFC 5321, 4.5.3.1.3, without the angle brackets.
@@ -55,8 +57,8 @@ def new_credentials(email: str, password: str) -> tuple[EmailAddress, str]:
     return address, normalised
 
 
-def login_credentials(request: auth_pb2.LoginRequest) -> tuple[str | None, str]:
-    """The address's key and the password. The key is None for an address that no account can have.
+def login_credentials(request: auth_pb2.LoginRequest) -> tuple[LoginName, str, str | None]:
+    """The account's name, the password and the client's address, which a gateway of release 0.1.0 does not send.
 
     The rules for new passwords do not apply, so that an account created before them can still log in.
     """
@@ -64,10 +66,7 @@ def login_credentials(request: auth_pb2.LoginRequest) -> tuple[str | None, str]:
     password = _password(request.password)
     if len(password) > passwords.MAX_CHARS:
         raise InvalidInput.of_field("password", f"must have at most {passwords.MAX_CHARS} characters")
-    try:
-        return _email(request.email).key, password
-    except InvalidInput:
-        return None, password
+    return login_name(request.email), password, _client_address(request)
 
 
 def refresh_token(request: auth_pb2.RefreshRequest) -> str:
@@ -173,11 +172,18 @@ def _usage_entry(field: str, entry: auth_pb2.UsageEntry) -> UsageEntry:
 def _email(text: str) -> EmailAddress:
     _bounded_text("email", text, _MAX_EMAIL_CHARS)
     try:
-        parsed = validate_email(text, check_deliverability=False)
-    except EmailNotValidError as error:
-        raise InvalidInput.of_field("email", "is not an e-mail address") from error
-    # casefold equates more spellings than lower: `ß` and `ss`, the Greek sigmas.
-    return EmailAddress(written=text, key=passwords.normalised(f"{parsed.local_part}@{parsed.ascii_domain}".casefold()))
+        return parse_email(text)
+    except ValueError as error:
+        raise InvalidInput.of_field("email", str(error)) from error
+
+
+def _client_address(request: auth_pb2.LoginRequest) -> str | None:
+    if not request.HasField("client_address"):
+        return None
+    try:
+        return str(ip_network(request.client_address))
+    except ValueError:
+        raise InvalidInput.of_field("client_address", "is not an IP address or network") from None
 
 
 def _password(text: str) -> str:

@@ -1,6 +1,6 @@
 """Accounts, sessions, entitlements and usage, and their rules."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, NewType
@@ -17,10 +17,37 @@ REVOCATION_MARGIN: Final = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class EmailAddress:
-    """An address as its owner writes it, and the key that is equal for all spellings of the address."""
+    """An address as its owner writes it, and the key that is equal for all spellings of the address.
+
+    `former_key` is the key that release 0.1.0 would have stored; None if it refused the address.
+    """
 
     written: str
     key: str
+    former_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoginName:
+    """What a person typed to say who they are.
+
+    `keys` are those that the account can have, the most exact first; empty for a text that is no address. `canonical`
+    is the same for all spellings.
+    """
+
+    keys: tuple[str, ...]
+    canonical: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginFailures:
+    """Consecutive failures, including logins in progress, and the time of the last one."""
+
+    count: int
+    last_at: datetime
+
+    def one_less(self) -> "LoginFailures":
+        return replace(self, count=self.count - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +76,17 @@ class PasswordCheck:
 
     is_match: bool
     needs_rehash: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoginPolicy:
+    """Free failures for one account: from one client address, and from all unknown addresses together.
+
+    The second number must be larger, or one stranger could use it up and lock the owner out.
+    """
+
+    per_address: int
+    per_account: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What the use cases need: the database, a password hasher and a signer of access tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -11,6 +11,7 @@ from mesh_common.subject import Subject
 from mesh_auth.domain import (
     Credentials,
     EntitlementOverride,
+    LoginFailures,
     ModelUsage,
     Month,
     PasswordCheck,
@@ -35,6 +36,28 @@ class AuthStore(Protocol):
     async def find_user(self, user_id: UserId) -> User | None: ...
 
     async def find_credentials(self, email_key: str) -> Credentials | None: ...
+
+    async def lock_login(self, account_key: bytes) -> None:
+        """Waits for other transactions that locked the same key, and keeps them out until this one ends."""
+        ...
+
+    async def find_login_failures(self, keys: Sequence[bytes]) -> dict[bytes, LoginFailures]: ...
+
+    async def put_login_failures(self, failures: Mapping[bytes, LoginFailures]) -> None:
+        """Replaces what is stored under these keys; a count of zero deletes it. Call `lock_login` first."""
+        ...
+
+    async def is_login_address(self, user_id: UserId, hashes: Sequence[bytes], *, since: datetime) -> bool:
+        """Whether the user logged in from an address with one of these hashes."""
+        ...
+
+    async def remember_login_address(self, subject: Subject, address_hash: bytes, *, now: datetime, keep: int) -> None:
+        """Adds an address from which the user logged in. Only the newest `keep` remain."""
+        ...
+
+    async def prune_logins(self, *, failed_before: datetime, seen_before: datetime, limit: int) -> int:
+        """Deletes old failures and addresses, at most `limit` of each. Returns the number deleted."""
+        ...
 
     async def replace_password_hash(self, user_id: UserId, *, old: str, new: str) -> None:
         """Replaces the hash, unless it is no longer `old`."""

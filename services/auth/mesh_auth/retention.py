@@ -9,6 +9,7 @@ from mesh_common.errors import Unavailable
 from mesh_common.grpc.health import ReadinessCheck
 
 from mesh_auth.domain import REVOCATION_MARGIN, Lifetimes
+from mesh_auth.logins.policy import FORGOTTEN_AFTER, KNOWN_FOR
 from mesh_auth.metrics import PRUNED
 from mesh_auth.ports import AuthDatabase
 
@@ -63,6 +64,9 @@ class Retention:
         for _ in range(_MAX_BATCHES):
             async with self._database.as_worker() as store:
                 count = await store.prune(expired_before=now, ended_before=now - self._ended_kept, limit=_BATCH_ROWS)
+                count += await store.prune_logins(
+                    failed_before=now - FORGOTTEN_AFTER, seen_before=now - KNOWN_FOR, limit=_BATCH_ROWS
+                )
             total += count
             if count < _BATCH_ROWS:
                 break

@@ -6,7 +6,7 @@ from datetime import timedelta
 from mesh_common.process.settings import GrpcSettings, MigrationSettings, PrivateKey, Seconds, settings_config
 from pydantic import Field, ValidationInfo, field_validator
 
-from mesh_auth.domain import Allowances, Lifetimes
+from mesh_auth.domain import Allowances, Lifetimes, LoginPolicy
 
 _DAY_S = 86_400
 
@@ -36,6 +36,12 @@ class AuthSettings(GrpcSettings):
     """Lifetime of an access token."""
     refresh_token_ttl_s: int = Field(default=30 * _DAY_S, ge=60, le=365 * _DAY_S, validate_default=True)
     """Lifetime of a refresh token; each rotation starts it again."""
+    login_failures_per_address: int = Field(default=10, ge=1, le=1_000)
+    """Consecutive failed logins for one account from one client address (IPv6: from one /64) that cost nothing. Each
+    further one must wait: 15 s, then twice as long each time, up to 15 minutes."""
+    login_failures_per_account: int = Field(default=50, ge=2, le=10_000, validate_default=True)
+    """The same for all addresses together from which the account's owner has not logged in within 30 days. Larger than
+    the number for one address, so that one stranger cannot lock the owner out."""
     hash_workers: int = Field(default_factory=lambda: os.process_cpu_count() or 1, ge=1, le=64)
     """Passwords hashed concurrently, each using 12 ms of one core and 19 MiB. Defaults to the number of cores."""
     hash_queue: int = Field(default=256, ge=0, le=10_000)
@@ -60,6 +66,16 @@ class AuthSettings(GrpcSettings):
         if ttl_s < info.data.get("access_token_ttl_s", ttl_s):
             raise ValueError("must not be shorter than AUTH_ACCESS_TOKEN_TTL_S")
         return ttl_s
+
+    @field_validator("login_failures_per_account")
+    @classmethod
+    def _is_beyond_one_address(cls, per_account: int, info: ValidationInfo) -> int:
+        if per_account <= info.data.get("login_failures_per_address", 0):
+            raise ValueError("must be larger than AUTH_LOGIN_FAILURES_PER_ADDRESS")
+        return per_account
+
+    def login_policy(self) -> LoginPolicy:
+        return LoginPolicy(self.login_failures_per_address, self.login_failures_per_account)
 
     def lifetimes(self) -> Lifetimes:
         return Lifetimes(timedelta(seconds=self.access_token_ttl_s), timedelta(seconds=self.refresh_token_ttl_s))

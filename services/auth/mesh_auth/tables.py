@@ -45,6 +45,23 @@ credentials = Table(
     Column("password_hash", Text, nullable=False),
 )
 
+login_failures = Table(
+    "login_failures",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("last_failed_at", DateTime(timezone=True), nullable=False),
+)
+
+login_addresses = Table(
+    "login_addresses",
+    metadata,
+    Column("org_id", UUID(as_uuid=True)),
+    Column("user_id", UUID(as_uuid=True), primary_key=True),
+    Column("address_hash", LargeBinary, primary_key=True),
+    Column("last_login_at", DateTime(timezone=True), nullable=False),
+)
+
 sessions = Table(
     "sessions",
     metadata,

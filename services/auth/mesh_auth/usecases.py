@@ -14,10 +14,12 @@ from mesh_common.subject import Subject
 from mesh_auth.domain import (
     REVOCATION_MARGIN,
     Allowances,
+    Credentials,
     EmailAddress,
     EntitlementOverride,
     Entitlements,
     Lifetimes,
+    LoginName,
     ModelUsage,
     Month,
     Revocation,
@@ -30,6 +32,7 @@ from mesh_auth.domain import (
     User,
     Verdict,
 )
+from mesh_auth.logins.guard import LoginGuard
 from mesh_auth.metrics import LOGINS, REFRESHES, REGISTRATIONS, REVOCATIONS
 from mesh_auth.ports import AccessTokenSigner, AuthDatabase, AuthStore, PasswordHasher
 from mesh_auth.tokens import new_refresh_token, refresh_token_hash
@@ -91,17 +94,26 @@ class Login:
     hasher: PasswordHasher
     clock: Clock
     issuer: TokenIssuer
+    guard: LoginGuard
 
-    async def __call__(self, email_key: str | None, password: str) -> TokenPair:
-        """`email_key` is None for an address that no account can have. It takes the same time as any other."""
+    async def __call__(self, name: LoginName, password: str, client_address: str | None = None) -> TokenPair:
+        """Takes the same time whether the name has an account or not. Raises RateLimited, before anything is hashed."""
         # In a burst of logins, rejected ones must not take CPU from the accepted ones.
         self.hasher.require_room()
         async with self.database.as_worker() as store:
-            found = await store.find_credentials(email_key) if email_key is not None else None
-        check = await self.hasher.verify(password, found.password_hash if found else None)
+            found = await _find_credentials(store, name)
+            admission = await self.guard.admit(store, name, found.user if found else None, client_address)
+        try:
+            check = await self.hasher.verify(password, found.password_hash if found else None)
+        except (Unavailable, DeadlineExceeded):
+            async with self.database.as_worker() as store:
+                await self.guard.take_back(store, admission)
+            raise
         if found is None or not check.is_match:
             LOGINS.labels("refused").inc()
             raise Unauthenticated("E-mail or password is wrong.", reason="WRONG_CREDENTIALS")
+        async with self.database.as_worker() as store:
+            await self.guard.succeed(store, admission, found.user.subject)
         better_hash = await self._better_hash(password) if check.needs_rehash else None
         tokens = await self._start_session(found.user, found.password_hash, better_hash)
         LOGINS.labels("succeeded").inc()
@@ -124,6 +136,12 @@ class Login:
         except (Unavailable, DeadlineExceeded) as error:
             log.warning("password.not_rehashed", reason=error.reason)
             return None
+
+
+async def _find_credentials(store: AuthStore, name: LoginName) -> Credentials | None:
+    """Asks for every key, so that the time does not tell which one an account has."""
+    found = [await store.find_credentials(key) for key in name.keys]
+    return next((credentials for credentials in found if credentials), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,16 @@ from mesh_common.errors import MeshError
 
 
 class CountingHasher:
-    """`old:` marks a hash that needs to be replaced. `hash` raises `error`, `require_room` raises `refusal`."""
+    """`old:` marks a hash that needs to be replaced.
+
+    `hash` raises `error`, `verify` raises `verify_error`, `require_room` raises `refusal`.
+    """
 
     def __init__(self) -> None:
         self.hashes = 0
         self.verified_against: list[str | None] = []
         self.error: MeshError | None = None
+        self.verify_error: MeshError | None = None
         self.refusal: MeshError | None = None
 
     def require_room(self) -> None:
@@ -28,6 +32,8 @@ class CountingHasher:
 
     async def verify(self, password: str, password_hash: str | None) -> PasswordCheck:
         await asyncio.sleep(0)
+        if self.verify_error:
+            raise self.verify_error
         self.verified_against.append(password_hash)
         if password_hash is None:
             return PasswordCheck(is_match=False)

@@ -1,7 +1,7 @@
 """The port `AuthDatabase` in memory; tests/contract/auth compares it with the real one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -11,6 +11,7 @@ from uuid import UUID
 from mesh_auth.domain import (
     Credentials,
     EntitlementOverride,
+    LoginFailures,
     ModelUsage,
     Month,
     PresentedToken,
@@ -48,6 +49,8 @@ class Tables:
     sessions: dict[SessionId, StoredSession] = field(default_factory=dict)
     tokens: dict[bytes, StoredToken] = field(default_factory=dict)
     revocations: list[tuple[UserId, Revocation]] = field(default_factory=list)
+    login_failures: dict[bytes, LoginFailures] = field(default_factory=dict)
+    login_addresses: dict[UserId, dict[bytes, datetime]] = field(default_factory=dict)
     overrides: dict[UserId, EntitlementOverride] = field(default_factory=dict)
     usage: dict[UUID, tuple[Subject, RunUsage]] = field(default_factory=dict)
 
@@ -96,6 +99,40 @@ class InMemoryAuthStore:
         if user_id is None or not self._sees(user_id):
             return None
         return Credentials(self._tables.users[user_id], self._tables.hashes[user_id])
+
+    async def lock_login(self, account_key: bytes) -> None:
+        """Transactions are serialized anyway."""
+
+    async def find_login_failures(self, keys: Sequence[bytes]) -> dict[bytes, LoginFailures]:
+        return {key: found for key in keys if (found := self._tables.login_failures.get(key))}
+
+    async def put_login_failures(self, failures: Mapping[bytes, LoginFailures]) -> None:
+        for key, one in failures.items():
+            self._tables.login_failures.pop(key, None)
+            if one.count > 0:
+                self._tables.login_failures[key] = one
+
+    async def is_login_address(self, user_id: UserId, hashes: Sequence[bytes], *, since: datetime) -> bool:
+        known = self._tables.login_addresses.get(user_id, {})
+        return any(known[one] > since for one in hashes if one in known)
+
+    async def remember_login_address(self, subject: Subject, address_hash: bytes, *, now: datetime, keep: int) -> None:
+        known = self._tables.login_addresses.setdefault(subject.user_id, {})
+        known[address_hash] = max(now, known.get(address_hash, now))
+        newest = sorted(known, key=lambda one: known[one], reverse=True)
+        for one in newest[keep:]:
+            del known[one]
+
+    async def prune_logins(self, *, failed_before: datetime, seen_before: datetime, limit: int) -> int:
+        failures = self._tables.login_failures
+        old = [key for key, one in failures.items() if one.last_at < failed_before][:limit]
+        for key in old:
+            del failures[key]
+        known = self._tables.login_addresses
+        seen = [(user, one) for user, all_of in known.items() for one, at in all_of.items() if at < seen_before][:limit]
+        for user, one in seen:
+            del known[user][one]
+        return len(old) + len(seen)
 
     async def replace_password_hash(self, user_id: UserId, *, old: str, new: str) -> None:
         if self._sees(user_id) and self._tables.hashes.get(user_id) == old:

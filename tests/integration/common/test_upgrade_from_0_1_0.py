@@ -16,6 +16,8 @@ from support.row_security import expected_of, tables_of, who_sees
 from support.scratch import bootstrapped, settings_for
 
 _ORGANISATIONS = {"organisations", "memberships"}
+# Tables that 0.1.0 does not write.
+_NEW = {"login_addresses"}
 
 
 @pytest.fixture(params=list(MIGRATIONS))
@@ -44,7 +46,7 @@ async def test_every_row_gets_the_personal_organisation_of_its_user(old: OldData
 
     await asyncio.to_thread(old.migrate)
 
-    assert await _organisations(old, database) == {table: set(users) for table in await tables_of(database)}
+    assert await _organisations(old, database) == {table: set(users) for table in await _old_tables_of(database)}
 
 
 async def test_rows_of_0_1_0_are_the_users_before_they_are_filled_and_after(
@@ -56,7 +58,7 @@ async def test_rows_of_0_1_0_are_the_users_before_they_are_filled_and_after(
 
     await old.add_rows(user_id)
 
-    for table in await tables_of(database):
+    for table in await _old_tables_of(database):
         if table not in _ORGANISATIONS:
             assert await who_sees(database, table, user_id) == expected_of(old.schema, table)
 
@@ -68,14 +70,18 @@ async def test_the_next_migration_fills_what_0_1_0_has_added_since(old: OldDatab
 
     await asyncio.to_thread(old.migrate)
 
-    assert await _organisations(old, database) == {table: {user_id} for table in await tables_of(database)}
+    assert await _organisations(old, database) == {table: {user_id} for table in await _old_tables_of(database)}
+
+
+async def _old_tables_of(database: Database) -> list[str]:
+    return [table for table in await tables_of(database) if table not in _NEW]
 
 
 async def _organisations(old: OldDatabase, database: Database) -> dict[str, set[object]]:
     """The organisations in each table. Asserts that each row has the personal one of its user."""
     found: dict[str, set[object]] = {}
     async with old.connection("owner") as connection:
-        for table in await tables_of(database):
+        for table in await _old_tables_of(database):
             rows = await connection.fetch(f"SELECT org_id, user_id FROM {old.schema}.{table}")  # noqa: S608 - our tables
             assert all(row["org_id"] == row["user_id"] for row in rows), table
             found[table] = {row["org_id"] for row in rows}

@@ -9,7 +9,9 @@ from fakes.auth.gated_argon2 import GatedArgon2
 from fakes.auth.hasher import CountingHasher
 from fakes.auth.store import InMemoryAuthDatabase
 from fakes.clock import FakeClock
-from mesh_auth.domain import Lifetimes
+from mesh_auth.domain import Lifetimes, LoginPolicy
+from mesh_auth.logins.guard import LoginGuard
+from mesh_auth.logins.keyed_hash import KeyedHashes
 from mesh_auth.passwords.hash_pool import Bounds, HashPool
 from mesh_auth.tokens import ES256TokenSigner
 from mesh_auth.usecases import Login, Logout, Refresh, Register, TokenIssuer
@@ -66,8 +68,16 @@ def register(database: InMemoryAuthDatabase, hasher: CountingHasher, clock: Fake
 
 
 @pytest.fixture
-def login(database: InMemoryAuthDatabase, hasher: CountingHasher, clock: FakeClock, issuer: TokenIssuer) -> Login:
-    return Login(database, hasher, clock, issuer)
+def guard(clock: FakeClock) -> LoginGuard:
+    """Three failures are free from one address, and seven from all strangers."""
+    return LoginGuard(LoginPolicy(per_address=3, per_account=7), KeyedHashes([b"key"]), clock)
+
+
+@pytest.fixture
+def login(
+    database: InMemoryAuthDatabase, hasher: CountingHasher, clock: FakeClock, issuer: TokenIssuer, guard: LoginGuard
+) -> Login:
+    return Login(database, hasher, clock, issuer, guard)
 
 
 @pytest.fixture

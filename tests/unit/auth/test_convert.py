@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from mesh.auth.v1 import auth_pb2
 from mesh_auth import convert
-from mesh_auth.domain import Allowances, Entitlements, Month, TokenPair
+from mesh_auth.domain import Allowances, Entitlements, LoginName, Month, TokenPair
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import new_id
 
@@ -28,6 +28,18 @@ def usage_request() -> auth_pb2.RecordUsageRequest:
         ("Ada@Example.com", "aDA@eXAMPLE.COM"),
         ("stra\u00dfe@example.com", "STRASSE@example.com"),
         ("jose\u0301@example.com", "jos\u00e9@example.com"),
+        ("ada@example.com", "ada@\uff45\uff58ample.com"),
+        ("ada@example.com", "\uff21d\uff41\uff20example.com"),
+        ("ada@example.com", "ada@example\u3002com"),
+        ("ada@example.com", "ada@example\uff61com"),
+        ("ada@example.com", "ada@example\uff0ecom"),
+        ("ada@example.com", "a\u034fda@exam\u034fple.com"),
+        ("ada@example.com", "ada\ufe0f@example.com\ufe0f"),
+        ("ada@example.com", "a\u200bd\u00ada@exa\u2060mple.com"),
+        ("ada@example.com", "a\u3164da@example.com"),
+        ("ada@example.com", "a\uffa0da@example.com"),
+        ("\ufb01n@example.com", "FIN@example.com"),
+        ("ada@stra\u00dfe.example.com", "ada@xn--strae-oqa.example.com"),
         ("ada@b\u00fccher.example.com", "ada@xn--bcher-kva.example.com"),
     ],
 )
@@ -66,9 +78,9 @@ def test_longest_address_is_taken_and_one_more_character_refused() -> None:
 
 
 def test_login_with_what_is_no_address_names_no_account_instead_of_a_fault() -> None:
-    key, password = convert.login_credentials(auth_pb2.LoginRequest(email="nobody", password="short"))
+    name, password, address = convert.login_credentials(auth_pb2.LoginRequest(email="Nobody ", password="short"))
 
-    assert (key, password) == (None, "short")
+    assert (name, password, address) == (LoginName((), "nobody"), "short", None)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +105,7 @@ def test_bad_login_names_the_field(email: str, password: str, field: str) -> Non
 def test_password_length_counts_composed_characters() -> None:
     decomposed = "e\u0301a" * 64
 
-    _, password = convert.login_credentials(auth_pb2.LoginRequest(email="a@example.com", password=decomposed))
+    _, password, _ = convert.login_credentials(auth_pb2.LoginRequest(email="a@example.com", password=decomposed))
 
     assert len(password) == 128
 
@@ -220,3 +232,49 @@ def test_lifetime_crosses_as_a_duration() -> None:
     message = convert.tokens_to_proto(TokenPair("a", timedelta(minutes=15), "r"))
 
     assert message.expires_in.ToSeconds() == 900
+
+
+@pytest.mark.parametrize(
+    "typed", ["Ada@Example.com", " ada@example.com ", "ada@example.com\n", "a\u034fda@example.com"]
+)
+def test_login_by_any_spelling_names_the_account(typed: str) -> None:
+    name, _, _ = convert.login_credentials(auth_pb2.LoginRequest(email=typed, password="p"))
+
+    assert name.canonical == "ada@example.com"
+    assert name.canonical in name.keys
+
+
+def test_account_that_an_older_release_stored_is_looked_up_by_its_old_key_too() -> None:
+    """Release 0.1.0 kept compatibility forms and invisible characters before the @."""
+    name, _, _ = convert.login_credentials(auth_pb2.LoginRequest(email="\uff41da\ufe0f@example.com", password="p"))
+
+    assert name.keys == ("\uff41da\ufe0f@example.com", "ada@example.com")
+
+
+@pytest.mark.parametrize("typed", ["nobody", "a@b@c", "ada@", "\u3164", "ada@exa mple.com", "@"])
+def test_spellings_of_what_is_no_address_are_counted_as_one(typed: str) -> None:
+    one, _, _ = convert.login_credentials(auth_pb2.LoginRequest(email=typed, password="p"))
+    other, _, _ = convert.login_credentials(auth_pb2.LoginRequest(email=f"\u200b{typed.upper()}\ufe0f", password="p"))
+
+    assert (one.keys, other.keys) == ((), ())
+    assert one.canonical == other.canonical
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [("198.51.100.7", "198.51.100.7/32"), ("2001:db8:1:2::/64", "2001:db8:1:2::/64"), (None, None)],
+)
+def test_client_address_of_a_login_is_read(given: str | None, address: str | None) -> None:
+    request = auth_pb2.LoginRequest(email="a@example.com", password="p", client_address=given)
+
+    assert convert.login_credentials(request)[2] == address
+
+
+@pytest.mark.parametrize("given", ["", "unknown", "2001:db8:1:2::7/64", "1.2.3.4:80", "x" * 1_000])
+def test_client_address_that_is_none_is_refused(given: str) -> None:
+    request = auth_pb2.LoginRequest(email="a@example.com", password="p", client_address=given)
+
+    with pytest.raises(InvalidInput) as caught:
+        convert.login_credentials(request)
+
+    assert caught.value.fields[0].field == "client_address"

@@ -6,12 +6,13 @@ from datetime import timedelta
 import pytest
 from fakes.auth.store import InMemoryAuthDatabase, InMemoryAuthStore
 from fakes.clock import FakeClock
-from mesh_auth.domain import EmailAddress, Lifetimes, User
+from mesh_auth.domain import EmailAddress, Lifetimes, LoginName, User
 from mesh_auth.retention import Retention
 from mesh_auth.usecases import Login, Logout, Refresh, Register
 from mesh_common.errors import Unauthenticated, Unavailable
 
 ADA = EmailAddress("Ada@example.com", "ada@example.com")
+ADA_NAME = LoginName((ADA.key,), ADA.key)
 PASSWORD = "seven green kettles whistle"
 
 
@@ -58,7 +59,7 @@ async def test_retention_keeps_used_tokens_so_that_late_reuse_is_noticed(
     database: InMemoryAuthDatabase,
     retention: Retention,
 ) -> None:
-    tokens = await login(ADA.key, PASSWORD)
+    tokens = await login(ADA_NAME, PASSWORD)
     await refresh(tokens.refresh_token)
     clock.advance(lifetimes.refresh_token - timedelta(seconds=1))
     await retention.prune()
@@ -78,7 +79,7 @@ async def test_retention_forgets_what_has_ended_and_expired(
     database: InMemoryAuthDatabase,
     retention: Retention,
 ) -> None:
-    await login(ADA.key, PASSWORD)
+    await login(ADA_NAME, PASSWORD)
     session = database.tables.sessions.copy().popitem()[0]
     await logout(ada.subject, session)
 
@@ -100,7 +101,7 @@ async def test_nothing_is_pruned_before_the_schema_is_there(
     retention: Retention,
     readiness: Readiness,
 ) -> None:
-    await login(ADA.key, PASSWORD)
+    await login(ADA_NAME, PASSWORD)
     clock.advance(2 * lifetimes.refresh_token)
     readiness.reason = "the schema is not migrated"
 

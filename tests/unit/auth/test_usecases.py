@@ -8,7 +8,7 @@ from fakes.auth.hasher import CountingHasher
 from fakes.auth.store import InMemoryAuthDatabase
 from fakes.clock import FakeClock
 from jose import jwt
-from mesh_auth.domain import EmailAddress, Lifetimes, User
+from mesh_auth.domain import EmailAddress, Lifetimes, LoginName, User
 from mesh_auth.metrics import LOGINS, REFRESHES
 from mesh_auth.usecases import Login, Refresh, Register
 from mesh_common.errors import (
@@ -21,6 +21,7 @@ from mesh_common.errors import (
 )
 
 ADA = EmailAddress("Ada@example.com", "ada@example.com")
+ADA_NAME = LoginName((ADA.key,), ADA.key)
 PASSWORD = "seven green kettles whistle"
 
 
@@ -40,7 +41,7 @@ async def test_closed_registration_refuses_before_it_hashes(register: Register, 
 async def test_administrator_is_made_although_registration_is_closed(register: Register, login: Login) -> None:
     user = await replace(register, is_open=False).create(ADA, PASSWORD, is_admin=True)
 
-    tokens = await login(ADA.key, PASSWORD)
+    tokens = await login(ADA_NAME, PASSWORD)
 
     assert user.is_admin
     assert jwt.get_unverified_claims(tokens.access_token)["scope"] == "user admin"
@@ -77,7 +78,7 @@ async def test_refused_login_verifies_once_whoever_asks(
     refused = LOGINS.labels("refused")._value.get()
 
     with pytest.raises(Unauthenticated) as caught:
-        await login(key, password)
+        await login(LoginName((key,), key) if key else LoginName((), "nobody"), password)
 
     assert caught.value.reason == "WRONG_CREDENTIALS"
     assert hasher.verified_against == [f"new:{PASSWORD}" if key == ADA.key else None]
@@ -91,7 +92,7 @@ async def test_login_that_there_is_no_room_for_is_refused_before_it_costs_anythi
     hasher.refusal = Unavailable("full", retry_after_s=1)
 
     with pytest.raises(Unavailable):
-        await login(ADA.key, PASSWORD)
+        await login(ADA_NAME, PASSWORD)
 
     assert (database.transactions, hasher.verified_against) == (0, [])
 
@@ -99,7 +100,7 @@ async def test_login_that_there_is_no_room_for_is_refused_before_it_costs_anythi
 async def test_login_stores_the_hash_of_the_refresh_token_alone(
     login: Login, ada: User, database: InMemoryAuthDatabase
 ) -> None:
-    tokens = await login(ADA.key, PASSWORD)
+    tokens = await login(ADA_NAME, PASSWORD)
 
     (stored,) = database.tables.tokens
     assert len(stored) == 32
@@ -112,7 +113,7 @@ async def test_old_hash_is_replaced_at_login(
 ) -> None:
     database.tables.hashes[ada.id] = f"old:{PASSWORD}"
 
-    await login(ADA.key, PASSWORD)
+    await login(ADA_NAME, PASSWORD)
 
     assert database.tables.hashes[ada.id] == f"new:{PASSWORD}"
     assert len(hasher.verified_against) == 1
@@ -122,7 +123,7 @@ async def test_old_hash_is_kept_at_a_refused_login(login: Login, ada: User, data
     database.tables.hashes[ada.id] = f"old:{PASSWORD}"
 
     with pytest.raises(Unauthenticated):
-        await login(ADA.key, "wrong")
+        await login(ADA_NAME, "wrong")
 
     assert database.tables.hashes[ada.id] == f"old:{PASSWORD}"
 
@@ -134,7 +135,7 @@ async def test_login_succeeds_though_the_old_hash_cannot_be_replaced_now(
     database.tables.hashes[ada.id] = f"old:{PASSWORD}"
     hasher.error = error
 
-    tokens = await login(ADA.key, PASSWORD)
+    tokens = await login(ADA_NAME, PASSWORD)
 
     assert tokens.access_token
     assert database.tables.hashes[ada.id] == f"old:{PASSWORD}"
@@ -143,7 +144,7 @@ async def test_login_succeeds_though_the_old_hash_cannot_be_replaced_now(
 async def test_refresh_counts_its_30_days_anew(
     login: Login, refresh: Refresh, ada: User, clock: FakeClock, lifetimes: Lifetimes
 ) -> None:
-    tokens = await login(ADA.key, PASSWORD)
+    tokens = await login(ADA_NAME, PASSWORD)
     almost = lifetimes.refresh_token - timedelta(seconds=1)
 
     clock.advance(almost)
@@ -158,7 +159,7 @@ async def test_refresh_counts_its_30_days_anew(
 async def test_expired_refresh_token_is_refused_and_ends_nothing_else(
     login: Login, refresh: Refresh, clock: FakeClock, lifetimes: Lifetimes, database: InMemoryAuthDatabase
 ) -> None:
-    tokens = await login(ADA.key, PASSWORD)
+    tokens = await login(ADA_NAME, PASSWORD)
     clock.advance(lifetimes.refresh_token)
 
     with pytest.raises(Unauthenticated):
@@ -170,7 +171,7 @@ async def test_expired_refresh_token_is_refused_and_ends_nothing_else(
 async def test_reuse_is_remembered_though_the_call_fails(
     login: Login, refresh: Refresh, ada: User, database: InMemoryAuthDatabase
 ) -> None:
-    tokens = await login(ADA.key, PASSWORD)
+    tokens = await login(ADA_NAME, PASSWORD)
     await refresh(tokens.refresh_token)
     reused = REFRESHES.labels("reused")._value.get()
 

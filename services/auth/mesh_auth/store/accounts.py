@@ -1,4 +1,4 @@
-"""The SQL of accounts and sessions. `store.usage` has that of usage.
+"""The SQL of accounts and sessions. `store.usage` has that of usage, `store.logins` that of limits on logins.
 
 In transactions of the requests' role, new rows get their `org_id` from the transaction. Statements that the worker may
 run name it.
@@ -27,6 +27,7 @@ from mesh_auth.domain import (
     SessionId,
     User,
 )
+from mesh_auth.store.logins import PostgresLoginStore
 from mesh_auth.store.revocation_cursor import RevocationCursor
 from mesh_auth.store.usage import PostgresUsageStore
 from mesh_auth.tables import (
@@ -102,7 +103,7 @@ class PostgresAuthDatabase:
             yield PostgresAuthStore(connection)
 
 
-class PostgresAuthStore(PostgresUsageStore):
+class PostgresAuthStore(PostgresUsageStore, PostgresLoginStore):
     async def add_user(self, user: User, *, email_key: str, password_hash: str) -> bool:
         # No RETURNING: it would require that the conflicting row is visible to this user.
         added = await self._connection.execute(

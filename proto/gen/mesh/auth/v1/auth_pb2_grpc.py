@@ -114,7 +114,8 @@ class AuthServiceServicer:
 
     def Login(self, request, context):
         """Login exchanges an e-mail address and password for tokens. It takes the same time for unknown accounts.
-        Errors: UNAUTHENTICATED, UNAVAILABLE with retry information when the hashing pool is full.
+        Errors: UNAUTHENTICATED; RESOURCE_EXHAUSTED with retry information after too many failures for this account, for
+        unknown accounts too; UNAVAILABLE with retry information when the hashing pool is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -27,7 +27,8 @@ class AuthServiceStub:
     """
     Login: _aio.UnaryUnaryMultiCallable[_auth_pb2.LoginRequest, _auth_pb2.LoginResponse]
     """Login exchanges an e-mail address and password for tokens. It takes the same time for unknown accounts.
-    Errors: UNAUTHENTICATED, UNAVAILABLE with retry information when the hashing pool is full.
+    Errors: UNAUTHENTICATED; RESOURCE_EXHAUSTED with retry information after too many failures for this account, for
+    unknown accounts too; UNAVAILABLE with retry information when the hashing pool is full.
     """
     Refresh: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshRequest, _auth_pb2.RefreshResponse]
     """Refresh rotates a refresh token. Using a token twice revokes its whole family. Errors: UNAUTHENTICATED."""
@@ -76,7 +77,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_auth_pb2.LoginRequest, _abc.Awaitable[_auth_pb2.LoginResponse]],
     ) -> _abc.Awaitable[_auth_pb2.LoginResponse]:
         """Login exchanges an e-mail address and password for tokens. It takes the same time for unknown accounts.
-        Errors: UNAUTHENTICATED, UNAVAILABLE with retry information when the hashing pool is full.
+        Errors: UNAUTHENTICATED; RESOURCE_EXHAUSTED with retry information after too many failures for this account, for
+        unknown accounts too; UNAVAILABLE with retry information when the hashing pool is full.
         """
 
     @_abc_1.abstractmethod
