@@ -115,6 +115,15 @@ def base_values(settings: ClusterSettings) -> Values:
     services["gateway"]["env"] |= {
         "GATEWAY_LOGIN_LIMIT_PER_MINUTE": _UNLIMITED,
         "GATEWAY_CHAT_LIMIT_PER_MINUTE": _UNLIMITED,
+        # The tests choose trace ids. Their requests come from the cluster's own networks.
+        "GATEWAY_TRUSTED_PROXIES": [
+            "10.0.0.0/8",
+            "127.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "fc00::/7",
+            "::1/128",
+        ],
     }
     services["agent"]["env"]["AGENT_HTTP_TOOLS"] = orjson.loads(tools_setting(MARKS_URL))
     services["agent"]["networkPolicy"] = {"extraEgress": [_rule("marks", MARKS_PORT)]}

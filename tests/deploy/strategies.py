@@ -52,6 +52,7 @@ _SETTINGS: Final[Mapping[str, Mapping[str, Strategy]]] = {
     "gateway": {
         "GATEWAY_CORS_ORIGINS": st.lists(st.just("https://app.example.com"), max_size=2),
         "GATEWAY_TRUSTED_PROXIES": st.just(["10.0.0.0/8"]),
+        "GATEWAY_TRUSTED_PROXY_HOPS": st.just(1),
         "GATEWAY_MAX_OPEN_STREAMS": st.integers(1, 5000),
     },
     "auth": {"AUTH_REGISTRATION_OPEN": st.booleans(), "AUTH_DEFAULT_TOOLS": st.lists(names, max_size=2)},

@@ -11,7 +11,6 @@ from typing import Final
 import grpc
 import structlog
 import uvicorn
-from fastapi import FastAPI
 from mesh_common.clock import Clock, SystemClock
 from mesh_common.grpc.client import ServiceCalls, open_channel
 from mesh_common.grpc.edges import ServiceName
@@ -20,6 +19,7 @@ from mesh_common.jwt import JWTVerifier, SigningKey, TokenType
 from mesh_common.process.metrics import metrics_endpoint
 from mesh_common.redis import open_redis
 from redis.asyncio import Redis
+from starlette.types import ASGIApp
 
 from mesh_gateway.app import build_app
 from mesh_gateway.clients.agent import AgentClient
@@ -32,6 +32,7 @@ from mesh_gateway.edge.client_address import ClientAddresses
 from mesh_gateway.edge.deps import Gateway
 from mesh_gateway.edge.protocol import ConnectionBounds, protocol_within
 from mesh_gateway.edge.readiness import Readiness
+from mesh_gateway.edge.trace_origin import TraceOrigin
 from mesh_gateway.identity.access_tokens import AccessTokens
 from mesh_gateway.identity.revocations import Revocations
 from mesh_gateway.identity.signing_keys import SigningKeys
@@ -73,7 +74,7 @@ async def open_gateway(settings: GatewaySettings) -> AsyncIterator[GatewayProces
         # Load keys and revocations before the first request; this returns at once if auth is unavailable.
         await asyncio.gather(gateway.keys.prepare(), revocations.poll())
         sock = stack.enter_context(_listening(settings.http_host, settings.http_port))
-        server = _Server(_server_config(build_app(gateway), settings))
+        server = _Server(_server_config(TraceOrigin(build_app(gateway), gateway.addresses), settings))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         watches = (gateway.keys.watch, revocations.watch, started_runs.watch)
         watchers = [tasks.create_task(watch()) for watch in watches]
@@ -104,7 +105,8 @@ async def _wire(
     stack: AsyncExitStack, settings: GatewaySettings, redis: Redis
 ) -> tuple[Gateway, Revocations, StartedRuns]:
     clock = SystemClock()
-    signer = ServiceTokenSigner("gateway", SigningKey.from_pem(settings.service_key.get_secret_value()))
+    key = SigningKey.from_pem(settings.service_key.get_secret_value())
+    signer = ServiceTokenSigner("gateway", key)
     started_runs = StartedRuns(
         ServiceCalls("agent", signer), partial(open_channel, tls=settings.tls_to("agent"), shares_connections=False)
     )
@@ -128,7 +130,7 @@ async def _wire(
         limits=limits,
         streams=streams,
         tickets=StreamTickets(redis, revocations, clock),
-        addresses=ClientAddresses(settings.trusted_proxies),
+        addresses=ClientAddresses(settings.trusted_proxies, hops=settings.trusted_proxy_hops),
         readiness=Readiness(keys),
     )
     return gateway, revocations, started_runs
@@ -159,7 +161,7 @@ async def _open_clients(
     )
 
 
-def _server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
+def _server_config(app: ASGIApp, settings: GatewaySettings) -> uvicorn.Config:
     bounds = ConnectionBounds(
         header_timeout_s=settings.header_timeout_s,
         write_timeout_s=settings.write_timeout_s,
@@ -175,7 +177,7 @@ def _server_config(app: FastAPI, settings: GatewaySettings) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
-        # uvicorn would trust X-Forwarded-For from loopback; we trust only GATEWAY_TRUSTED_PROXIES.
+        # uvicorn would trust X-Forwarded-For from loopback; we trust only our own proxies.
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
         # Without it, uvicorn waits for open streams forever.

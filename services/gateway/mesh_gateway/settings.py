@@ -1,9 +1,21 @@
 """The settings of the gateway, prefix `GATEWAY_`."""
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
 
 from mesh_common.process.settings import Port, RedisUrl, Seconds, ServiceSettings, settings_config
-from pydantic import Field
+from pydantic import Field, field_validator
+
+# RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 and loopback.
+_PRIVATE: Final = tuple(
+    ip_network(text)
+    for text in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "127.0.0.0/8"),
+        *("fc00::/7", "fe80::/10", "::1/128"),
+    )
+)
+# The largest networks that content delivery networks publish: Cloudflare's /12 and /29, for example.
+_MAX_PUBLIC_PROXIES: Final = {4: 2**20, 6: 2**99}
 
 
 class GatewaySettings(ServiceSettings):
@@ -28,13 +40,21 @@ class GatewaySettings(ServiceSettings):
     audience: str = "mesh"
     """Claim `aud` of access tokens."""
     login_limit_per_minute: int = Field(default=20, ge=1)
-    """Logins per minute from one address and for one account; registrations per minute from one address."""
+    """Logins per minute, and registrations per minute, from one client address (IPv6: from one /64). auth also limits
+    failed logins by account."""
+    anonymous_limit_per_minute: int = Field(default=600, ge=1)
+    """Refreshes per minute, and tickets presented per minute, from one client address. A whole office may share one."""
     chat_limit_per_minute: int = Field(default=100, ge=1)
     """Runs that a user may start per minute."""
     cors_origins: tuple[str, ...] = ()
     """Browser origins that may call the API, e.g. `["https://app.example.com"]`; never `*`."""
+    trusted_proxy_hops: int = Field(default=0, ge=0, le=10)
+    """How many proxies are in front of the gateway, each of which appends to `X-Forwarded-For`. Safe if the gateway can
+    be reached through them alone; 0 believes no header."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Networks whose `X-Forwarded-For` is trusted, e.g. `["10.0.0.0/8"]`."""
+    """Addresses of the proxies that connect to the gateway, e.g. `["10.0.3.7/32"]`. Any host in these networks may
+    claim any client address, so name proxies alone, not a network that clients or other pods are in. The `traceparent`
+    of these proxies is continued."""
     max_body_bytes: int = Field(default=1_048_576, ge=1_024, le=16_777_216)
     """Largest request body."""
     max_headers: int = Field(default=100, ge=10)
@@ -65,3 +85,20 @@ class GatewaySettings(ServiceSettings):
     """Deadline of a JSON answer; the run continues after it."""
     ping_interval_s: Seconds = 15.0
     """How long a stream is idle before it gets `: ping`; below every proxy's idle timeout."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_no_part_of_the_internet(
+        cls, networks: tuple[IPv4Network | IPv6Network, ...]
+    ) -> tuple[IPv4Network | IPv6Network, ...]:
+        for network in networks:
+            if not _is_private(network) and network.num_addresses > _MAX_PUBLIC_PROXIES[network.version]:
+                raise ValueError("holds a network that clients are in; name the proxies themselves")
+        return networks
+
+
+def _is_private(network: IPv4Network | IPv6Network) -> bool:
+    return any(
+        network.version == private.version and private.supernet_of(network)  # type: ignore[arg-type] # same version
+        for private in _PRIVATE
+    )

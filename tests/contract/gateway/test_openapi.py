@@ -49,7 +49,18 @@ ROUTES = {
 OPEN_TO_ALL = {"register", "login", "refresh", "get_health", "get_readiness", "get_jwks", "get_openid_configuration"}
 # Operations that call no other service and have no rate limit.
 MACHINES = {"get_health", "get_readiness"}
-LIMITED = {"register", "login", "chat", "stream_chat", "start_run", "stream_run", "wait_run", "follow_run", "get_run"}
+LIMITED = {
+    "register",
+    "login",
+    "refresh",
+    "chat",
+    "stream_chat",
+    "start_run",
+    "stream_run",
+    "wait_run",
+    "follow_run",
+    "get_run",
+}
 # A browser's EventSource can send no access token.
 TAKES_TICKETS = {"follow_run"}
 STREAMS = {"stream_chat", "stream_run", "follow_run"}

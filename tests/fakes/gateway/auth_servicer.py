@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
 from mesh_common.caller import require_subject, require_user
-from mesh_common.errors import AlreadyExists, Unauthenticated, Unavailable
+from mesh_common.errors import AlreadyExists, MeshError, Unauthenticated, Unavailable
 from mesh_common.ids import new_id
 from mesh_common.jwt import SigningKey, TokenType, new_private_key_pem, public_jwk
 from mesh_common.subject import Subject
@@ -27,6 +27,9 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
         self.keys_given = 0
         self.is_hashing_pool_full = False
         self.hashes_asked = 0
+        self.login_refusal: MeshError | None = None
+        self.client_addresses: list[str | None] = []
+        """Of calls of Login."""
         self.subjects: list[Subject] = []
         """Of calls of GetUser."""
         self._accounts: dict[str, tuple[UUID, str]] = {}
@@ -71,6 +74,9 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
 
     async def Login(self, request: auth_pb2.LoginRequest, context: Any) -> auth_pb2.LoginResponse:
         self.hashes_asked += 1
+        if self.login_refusal:
+            raise self.login_refusal
+        self.client_addresses.append(request.client_address if request.HasField("client_address") else None)
         user_id, password = self._accounts.get(request.email.casefold(), (None, None))
         if user_id is None or password != request.password:
             raise Unauthenticated("E-mail or password is wrong.", reason="WRONG_CREDENTIALS")

@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 import pytest
 from fakes.gateway.fake_runs import answer_begin
+from mesh_common.errors import RateLimited
 from mesh_common.ids import new_id
 from mesh_dev.valkey import EmbeddedValkey
 from support.gateway import Client, FakeMesh, running_gateway
@@ -61,17 +62,45 @@ async def test_following_a_run_costs_nothing_of_the_chat_limit(mesh: FakeMesh, v
     assert {response.status_code for response in again} == {200}
 
 
-async def test_login_is_limited_per_account_from_all_addresses(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
-    async with running_gateway(mesh, valkey.url, login_limit_per_minute=2, trusted_proxies=["127.0.0.0/8"]) as gateway:
-        email = _email()
-        spellings = (email, email.upper(), email)
-        prefix = new_id().int % 250
+async def test_auth_hears_the_clients_address_and_limits_by_account(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    """The limit of an account is auth's (tests/integration/auth/test_login_limits.py): strangers use up nothing."""
+    mesh.auth.client_addresses.clear()
+    forwarded = ("198.51.100.7", "198.51.100.8:44310", "[2001:db8:1:2::3]:443")
+    email = _email()
+
+    async with running_gateway(mesh, valkey.url, login_limit_per_minute=9, trusted_proxies=["127.0.0.0/8"]) as gateway:
+        answers = [await _login(gateway, email, **{"X-Forwarded-For": address}) for address in forwarded]
+
+    assert answers == [401, 401, 401]
+    assert mesh.auth.client_addresses == ["198.51.100.7", "198.51.100.8", "2001:db8:1:2::/64"]
+
+
+async def test_refusal_of_auth_is_429_and_says_when_to_come_back(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    mesh.auth.login_refusal = RateLimited("Too many failed logins.", retry_after_s=14.2)
+    try:
+        async with running_gateway(mesh, valkey.url) as gateway:
+            form = {"username": _email(), "password": "wrong horse battery staple"}
+            refused = await gateway.http.post(LOGIN, data=form)
+    finally:
+        mesh.auth.login_refusal = None
+
+    assert (refused.status_code, refused.json()["reason"]) == (429, "RATE_LIMITED")
+    assert refused.headers["retry-after"] == "15"
+
+
+async def test_refresh_is_limited_per_address(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    address = {"X-Forwarded-For": f"2001:db8:{new_id().int % 65_000:x}:2::7"}
+    elsewhere = {"X-Forwarded-For": f"2001:db9:{new_id().int % 65_000:x}:2::7"}
+    settings = {"anonymous_limit_per_minute": 2, "trusted_proxy_hops": 1}
+
+    async with running_gateway(mesh, valkey.url, **settings) as gateway:
         answers = [
-            await _login(gateway, spelling, **{"X-Forwarded-For": f"198.51.{prefix}.{number}"})
-            for number, spelling in enumerate(spellings)
+            await gateway.http.post("/api/v1/auth/refresh", json={"refresh_token": "made-up"}, headers=headers)
+            for headers in (address, address, address, elsewhere)
         ]
 
-    assert answers == [401, 401, 429]
+    assert [response.status_code for response in answers] == [401, 401, 429, 401]
+    assert answers[2].headers["ratelimit-policy"] == '"refresh-address";q=2;w=60'
 
 
 async def test_login_is_limited_per_address_for_all_accounts(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:

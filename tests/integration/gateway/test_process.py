@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from http import HTTPStatus
+from typing import Any
 
 import httpx
 import pytest
@@ -198,11 +199,14 @@ async def test_browser_may_read_a_crash(
     assert response.json()["trace_id"] == response.headers["x-trace-id"]
 
 
-async def test_turn_is_one_trace_with_the_callers_context(gateway: Client, spans: RecordedSpans) -> None:
+async def test_turn_is_one_trace_with_the_context_of_a_proxy(
+    mesh: FakeMesh, valkey: EmbeddedValkey, spans: RecordedSpans
+) -> None:
     trace_id = f"{new_id().int:032x}"
-    headers = {**gateway.as_user(), "traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
 
-    response = await gateway.http.post(f"{CHAT}?q=private", json={"message": "Hi"}, headers=headers)
+    async with running_gateway(mesh, valkey.url, trusted_proxies=["127.0.0.1/32"]) as gateway:
+        headers = {**gateway.as_user(), "traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+        response = await gateway.http.post(f"{CHAT}?q=private", json={"message": "Hi"}, headers=headers)
 
     ours = [span for span in spans.all() if f"{span.context.trace_id:032x}" == trace_id]
     server = next(span for span in ours if span.name == "POST /api/v1/chatbot/chat")
@@ -215,6 +219,41 @@ async def test_turn_is_one_trace_with_the_callers_context(gateway: Client, spans
     assert server.context
     assert client.parent.span_id == server.context.span_id
     assert "private" not in str(server.attributes)
+
+
+@pytest.mark.parametrize("trusted", [{}, {"trusted_proxy_hops": 1}, {"trusted_proxies": ["10.0.0.0/8"]}])
+async def test_trace_of_a_stranger_is_linked_and_not_continued(
+    mesh: FakeMesh, valkey: EmbeddedValkey, spans: RecordedSpans, trusted: dict[str, Any]
+) -> None:
+    trace_id = f"{new_id().int:032x}"
+
+    async with running_gateway(mesh, valkey.url, **trusted) as gateway:
+        headers = {
+            **gateway.as_user(),
+            "traceparent": f"00-{trace_id}-00f067aa0ba902b7-01",
+            "tracestate": "vendor=secret",
+            "baggage": "user=root",
+        }
+        response = await gateway.http.post(CHAT, json={"message": "Hi"}, headers=headers)
+
+    own_id = response.headers["x-trace-id"]
+    [server] = [span for span in spans.all() if f"{span.context.trace_id:032x}" == own_id and span.parent is None]
+    assert own_id != trace_id
+    assert [span for span in spans.all() if f"{span.context.trace_id:032x}" == trace_id] == []
+    assert [f"{link.context.trace_id:032x}-{link.context.span_id:016x}" for link in server.links] == [
+        f"{trace_id}-00f067aa0ba902b7"
+    ]
+
+
+@pytest.mark.parametrize("value", ["", "nonsense", f"00-{0:032x}-{1:016x}-01", "00-" + "é" * 32 + "-1-01"])
+async def test_trace_that_cannot_be_read_is_ignored(gateway: Client, spans: RecordedSpans, value: str) -> None:
+    headers = [(b"traceparent", value.encode()), (b"authorization", gateway.as_user()["Authorization"].encode())]
+
+    response = await gateway.http.get("/api/v1/models", headers=headers)
+
+    [server] = [span for span in spans.all() if span.name == "GET /api/v1/models" and not span.parent]
+    assert response.status_code == HTTPStatus.OK
+    assert list(server.links) == []
 
 
 async def test_problem_names_the_trace(gateway: Client, spans: RecordedSpans) -> None:

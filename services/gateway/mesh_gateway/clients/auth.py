@@ -27,8 +27,8 @@ class AuthClient:
         asked = self._backend.unary(self._stub.Register, request, timeout_s=self._login_timeout_s)
         return convert.user((await self.room.heard(asked)).user)
 
-    async def login(self, email: str, password: str) -> Tokens:
-        request = auth_pb2.LoginRequest(email=email, password=password)
+    async def login(self, email: str, password: str, *, client_address: str | None) -> Tokens:
+        request = auth_pb2.LoginRequest(email=email, password=password, client_address=client_address)
         asked = self._backend.unary(self._stub.Login, request, timeout_s=self._login_timeout_s, checks_credentials=True)
         return convert.tokens((await self.room.heard(asked)).tokens)
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mesh_gateway.edge.connections import CLIENT_GONE, PROBES, SERVED
 from mesh_gateway.edge.errors import INTERNAL_ERROR, error_response
+from mesh_gateway.edge.trace_origin import link_foreign_trace
 from mesh_gateway.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from mesh_gateway.request_record import ErrorDialect, RequestRecord, record_of
 
@@ -51,6 +52,7 @@ class RequestObserver:
         record = RequestRecord(trace_id, time.perf_counter(), self._dialect_of(scope["path"]))
         record.attach(scope)
         _hide_query(scope)
+        link_foreign_trace(scope)
         answer = _Answer(send, record)
         with structlog.contextvars.bound_contextvars(trace_id=record.trace_id):
             try:

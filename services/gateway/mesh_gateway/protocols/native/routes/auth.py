@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form
 
+from mesh_gateway.edge.client_address import UNKNOWN
 from mesh_gateway.edge.deps import CallerDep, ClientKeyDep, Gateway, GatewayDep, RecordDep
 from mesh_gateway.limits.rate_limit import Limit
 from mesh_gateway.protocols.native import answers
@@ -37,17 +38,24 @@ async def login(
 ) -> Tokens:
     gateway.auth.room.require()
     await gateway.limits.charge(_limit(gateway, "login-address"), address, record)
-    await gateway.limits.charge(_limit(gateway, "login-account"), form.username.casefold(), record)
-    return answers.tokens(await gateway.auth.login(form.username, form.password.get_secret_value()))
+    return answers.tokens(
+        await gateway.auth.login(
+            form.username,
+            form.password.get_secret_value(),
+            client_address=None if address == UNKNOWN else address,
+        )
+    )
 
 
 @router.post(
     "/refresh",
     summary="Refresh the tokens",
     description="A refresh token works once. Using it a second time ends its session.",
-    responses=problems(401, 413, 422),
+    responses=problems(401, 413, 422, 429),
 )
-async def refresh(body: RefreshBody, gateway: GatewayDep) -> Tokens:
+async def refresh(body: RefreshBody, gateway: GatewayDep, address: ClientKeyDep, record: RecordDep) -> Tokens:
+    limit = Limit("refresh-address", gateway.settings.anonymous_limit_per_minute)
+    await gateway.limits.charge(limit, address, record)
     return answers.tokens(await gateway.auth.refresh(body.refresh_token.get_secret_value()))
 
 
