@@ -5,6 +5,7 @@ therefore called only here, always with `["ES256"]`, and only after `alg` and `t
 """
 
 import hashlib
+import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -50,6 +51,14 @@ class SigningKey:
     def from_pem(cls, pem: str) -> "SigningKey":
         """Raises ValueError for anything but an unencrypted EC P-256 private key."""
         return cls(kid=str(public_jwk(pem)["kid"]), pem=pem)
+
+    def derived(self, purpose: bytes) -> bytes:
+        """A symmetric key for one purpose, 32 bytes: the same wherever this key is, however its PEM is written."""
+        private = serialization.load_pem_private_key(self.pem.encode(), password=None)
+        if not isinstance(private, ec.EllipticCurvePrivateKey):
+            raise TypeError("a signing key is an EC key")
+        scalar = private.private_numbers().private_value.to_bytes(32, "big")
+        return hmac.digest(scalar, purpose, hashlib.sha256)
 
     def sign(self, claims: Claims, token_type: TokenType) -> str:
         headers = {"kid": self.kid, "typ": token_type}

@@ -76,7 +76,7 @@ async def open_gateway(settings: GatewaySettings) -> AsyncIterator[GatewayProces
         sock = stack.enter_context(_listening(settings.http_host, settings.http_port))
         server = _Server(_server_config(TraceOrigin(build_app(gateway), gateway.addresses), settings))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        watches = (gateway.keys.watch, revocations.watch, started_runs.watch)
+        watches = (gateway.keys.watch, revocations.watch, started_runs.watch, gateway.limits.watch)
         watchers = [tasks.create_task(watch()) for watch in watches]
         serving = tasks.create_task(server.serve(sockets=[sock]))
         await server.is_started.wait()
@@ -129,7 +129,7 @@ async def _wire(
         tokens=AccessTokens(verifier, keys, revocations),
         limits=limits,
         streams=streams,
-        tickets=StreamTickets(redis, revocations, clock),
+        tickets=StreamTickets(redis, revocations, clock, key),
         addresses=ClientAddresses(settings.trusted_proxies, hops=settings.trusted_proxy_hops),
         readiness=Readiness(keys),
     )

@@ -15,6 +15,7 @@ from fakes.gateway.fake_runs import FakeRun
 from mesh_common.ids import new_id
 from mesh_common.redis import open_redis
 from mesh_dev.valkey import EmbeddedValkey
+from mesh_gateway.metrics import LIMITS_LOCAL
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from support.gateway import Client, FakeMesh, frames_of, running_gateway
@@ -58,6 +59,11 @@ async def _events(gateway: Client, run: FakeRun, ticket: str, **more: str) -> ht
 
 def _key(ticket: str) -> str:
     return f"mesh:gateway:ticket:{hashlib.sha256(ticket.encode()).hexdigest()}"
+
+
+async def _commands(redis: Redis) -> int:
+    """How many commands the server has served."""
+    return int((await redis.info("stats"))["total_commands_processed"])
 
 
 def _require_refused(response: httpx.Response) -> None:
@@ -140,6 +146,74 @@ async def test_no_ticket_and_no_token_ask_for_a_token(gateway: Client, run: Fake
     response = await gateway.http.get(f"/api/v1/runs/{run.id}/events{query}")
 
     assert (response.status_code, response.json()["reason"]) == (401, "TOKEN_REQUIRED")
+
+
+@pytest.mark.parametrize("length", [3, 42, 44, 500])
+async def test_many_made_up_tickets_are_refused_cheaply(
+    mesh: FakeMesh, valkey: EmbeddedValkey, redis: Redis, length: int
+) -> None:
+    """They emptied the pool of connections to Redis, and limits stayed local from then on."""
+    port = free_port()
+    made_up = [f"{number:0{length}}" for number in range(250)]
+    # The tests share one process: a gateway of another test may have ended without Redis.
+    LIMITS_LOCAL.set(0)
+    async with running_gateway(mesh, valkey.url, metrics_port=port) as gateway:
+        before = await _commands(redis)
+        path = f"/api/v1/runs/{new_id()}/events"
+        answers = await asyncio.gather(*(gateway.http.get(path, params={"ticket": ticket}) for ticket in made_up))
+        asked = await _commands(redis) - before
+        async with httpx.AsyncClient(trust_env=False) as http:
+            metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+
+    for response in answers:
+        _require_refused(response)
+    assert asked < 50
+    assert "mesh_gateway_rate_limits_local 0.0" in metrics
+
+
+async def test_made_up_tickets_of_the_right_form_do_not_make_limits_local(
+    mesh: FakeMesh, valkey: EmbeddedValkey
+) -> None:
+    port = free_port()
+    LIMITS_LOCAL.set(0)
+    async with running_gateway(mesh, valkey.url, metrics_port=port) as gateway:
+        path = f"/api/v1/runs/{new_id()}/events"
+        answers = await asyncio.gather(
+            *(gateway.http.get(path, params={"ticket": f"{number:043}"}) for number in range(250))
+        )
+        async with httpx.AsyncClient(trust_env=False) as http:
+            metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+
+    for response in answers:
+        _require_refused(response)
+    assert "mesh_gateway_rate_limits_local 0.0" in metrics
+
+
+async def test_ticket_of_an_older_release_is_taken_without_a_mac(
+    gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis
+) -> None:
+    signed = await _ticket(gateway, run, user)
+    unsigned = "A" * 43
+    await redis.rename(_key(signed), _key(unsigned))
+
+    response = await _events(gateway, run, unsigned)
+
+    assert response.status_code == HTTPStatus.OK
+    _require_refused(await _events(gateway, run, signed))
+
+
+async def test_tickets_are_limited_per_address(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    settings = {"anonymous_limit_per_minute": 2, "trusted_proxy_hops": 1}
+    here, there = (f"2001:db8:{new_id().int % 65_000:x}:{number}::7" for number in (3, 4))
+    path = f"/api/v1/runs/{new_id()}/events?ticket={'A' * 43}"
+
+    async with running_gateway(mesh, valkey.url, **settings) as gateway:
+        answers = [
+            (await gateway.http.get(path, headers={"X-Forwarded-For": address})).status_code
+            for address in (here, here, here, there)
+        ]
+
+    assert answers == [401, 401, 429, 401]
 
 
 async def test_ticket_dies_after_a_minute(gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis) -> None:

@@ -9,8 +9,6 @@ import hmac
 from collections.abc import Sequence
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from mesh_common.jwt import SigningKey
 
 # Separates these keys from any other use of the signing key.
@@ -32,16 +30,7 @@ class KeyedHashes:
 
 
 def keyed_hashes(signing_keys: Sequence[SigningKey]) -> KeyedHashes:
-    return KeyedHashes([_derived(key.pem) for key in signing_keys])
-
-
-def _derived(pem: str) -> bytes:
-    private = serialization.load_pem_private_key(pem.encode(), password=None)
-    if not isinstance(private, ec.EllipticCurvePrivateKey):
-        raise TypeError("a signing key is an EC key")
-    # From the number, not from the PEM: the same key can be written in several ways.
-    scalar = private.private_numbers().private_value.to_bytes(32, "big")
-    return hmac.digest(scalar, _PURPOSE, hashlib.sha256)
+    return KeyedHashes([key.derived(_PURPOSE) for key in signing_keys])
 
 
 def _hash(key: bytes, parts: Sequence[str]) -> bytes:

@@ -2,9 +2,15 @@
 
 They are in Redis, because a ticket must work only once across all replicas: without Redis there are no tickets. URLs
 end up in logs and histories, so a ticket is short-lived, consumed by its first use, and stored only under its hash.
+
+A ticket carries a MAC, so that made-up ones are refused without asking Redis.
 """
 
+import asyncio
+import base64
 import hashlib
+import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +22,7 @@ import orjson
 from mesh_common.clock import Clock
 from mesh_common.errors import Unauthenticated, Unavailable
 from mesh_common.ids import RunId, UserId
+from mesh_common.jwt import SigningKey
 from mesh_common.redis import redis_call
 from mesh_common.subject import Subject, parse_subject
 from redis.asyncio import Redis
@@ -24,7 +31,11 @@ from mesh_gateway.identity.access_tokens import Principal
 from mesh_gateway.identity.revocations import Revocations
 
 _TTL_S: Final = 60
-_SECRET_BYTES: Final = 32
+# 20 random bytes cannot be guessed. A MAC of 12 bytes only has to be too rare to hit by chance.
+_RANDOM_BYTES: Final = 20
+_MAC_BYTES: Final = 12
+_FORM: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_PURPOSE: Final = b"mesh_gateway stream tickets 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +45,30 @@ class Ticket:
 
 
 class StreamTickets:
-    def __init__(self, redis: Redis, revocations: Revocations, clock: Clock) -> None:
+    def __init__(self, redis: Redis, revocations: Revocations, clock: Clock, key: SigningKey) -> None:
+        """`key` is the same on all replicas."""
         self._redis = redis
         self._revocations = revocations
         self._clock = clock
+        self._mac_key = key.derived(_PURPOSE)
+        self._unsigned = asyncio.Lock()
 
     async def issue(self, caller: Principal, run_id: RunId) -> Ticket:
         """A ticket for one use within a minute. The caller must have checked that the run is `caller`'s.
 
         Raises Unavailable without Redis.
         """
-        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        secret = self._new_secret()
         try:
             await redis_call(self._redis.set(_key(secret), _content(caller, run_id), ex=_TTL_S))
         except Unavailable as error:
             raise _away() from error
         return Ticket(secret, self._clock.now() + timedelta(seconds=_TTL_S))
+
+    def require_form(self, secret: str) -> None:
+        """Raises Unauthenticated for what cannot be a ticket. Costs microseconds."""
+        if not _FORM.fullmatch(secret):
+            raise _refusal()
 
     async def take(self, secret: str, run_id: RunId) -> Principal:
         """The user to whom the ticket was issued. The ticket is consumed even if this raises.
@@ -57,6 +76,16 @@ class StreamTickets:
         Raises Unauthenticated for a ticket that is unknown, used or expired, or that belongs to another run or to a
         session that was logged out; Unavailable without Redis.
         """
+        self.require_form(secret)
+        if self._is_signed(secret):
+            return await self._take(secret, run_id)
+        # Release 0.1.0 signs none. Its tickets are looked up one at a time, so that made-up ones cannot occupy Redis.
+        if self._unsigned.locked():
+            raise _refusal()
+        async with self._unsigned:
+            return await self._take(secret, run_id)
+
+    async def _take(self, secret: str, run_id: RunId) -> Principal:
         try:
             # Read and deleted in one step, so that only one of two concurrent uses succeeds.
             content = await redis_call(self._redis.getdel(_key(secret)))
@@ -72,6 +101,17 @@ class StreamTickets:
             session_id=fields["session_id"],
             expires_at=datetime.fromisoformat(fields["expires_at"]),
         )
+
+    def _new_secret(self) -> str:
+        random = secrets.token_bytes(_RANDOM_BYTES)
+        return base64.urlsafe_b64encode(random + self._mac(random)).rstrip(b"=").decode()
+
+    def _is_signed(self, secret: str) -> bool:
+        content = base64.urlsafe_b64decode(f"{secret}=")
+        return hmac.compare_digest(content[_RANDOM_BYTES:], self._mac(content[:_RANDOM_BYTES]))
+
+    def _mac(self, random: bytes) -> bytes:
+        return hmac.digest(self._mac_key, random, hashlib.sha256)[:_MAC_BYTES]
 
 
 def _key(secret: str) -> str:

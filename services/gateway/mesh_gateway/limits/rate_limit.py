@@ -9,7 +9,7 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from limits import RateLimitItem, RateLimitItemPerMinute
@@ -48,11 +48,29 @@ class Limit:
 
 class RateLimiter:
     def __init__(self, redis: Redis, clock: Clock) -> None:
+        self._redis: Any = redis
         self._shared = SharedWindows(redis, key_prefix="mesh:limits")
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._clock = clock
         self._redis_after_s = float("-inf")
+        self._is_local = False
         self._room = asyncio.Semaphore(_MAX_CALLS)
+
+    async def watch(self) -> None:
+        """While limits are local, tries Redis now and then, so that they are shared again without a request."""
+        while True:
+            await asyncio.sleep(_RETRY_REDIS_S)
+            await self.look_for_redis()
+
+    async def look_for_redis(self) -> None:
+        if not self._is_local:
+            return
+        try:
+            await redis_call(self._redis.ping())
+        except Unavailable:
+            self._redis_after_s = self._clock.monotonic_s() + _RETRY_REDIS_S
+        else:
+            self._share()
 
     async def charge(self, limit: Limit, identity: str, record: RequestRecord) -> None:
         """Counts one request and adds the limit's state to the response headers. Raises RateLimited."""
@@ -75,26 +93,30 @@ class RateLimiter:
         now_s = self._clock.monotonic_s()
         if now_s < self._redis_after_s:
             return await self._hit_here(item, key)
-        was_away = self._redis_after_s > 0
-        if was_away:
+        if self._is_local:
             # One request checks whether Redis is back; concurrent ones stay local.
             self._redis_after_s = now_s + _RETRY_REDIS_S
         try:
             result = await redis_call(self._shared.hit(item, key))
         except Unavailable:
             self._redis_after_s = now_s + _RETRY_REDIS_S
-            self._report(is_local=True, was_away=was_away)
+            self._report(is_local=True)
             return await self._hit_here(item, key)
-        self._redis_after_s = float("-inf")
-        self._report(is_local=False, was_away=was_away)
+        self._share()
         return result
+
+    def _share(self) -> None:
+        # A call that began before another one failed comes here too: its answer shows that Redis is there.
+        self._redis_after_s = float("-inf")
+        self._report(is_local=False)
 
     async def _hit_here(self, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
         is_allowed = await self._local.hit(item, key)
         return is_allowed, await self._local.get_window_stats(item, key)
 
-    def _report(self, *, is_local: bool, was_away: bool) -> None:
-        if is_local != was_away:
+    def _report(self, *, is_local: bool) -> None:
+        if is_local != self._is_local:
+            self._is_local = is_local
             log.warning("rate_limits.changed", is_local=is_local)
             LIMITS_LOCAL.set(int(is_local))
 

@@ -6,16 +6,28 @@ from uuid import UUID
 from fastapi import Depends, Header, Query
 from mesh_common.ids import RunId
 
-from mesh_gateway.edge.deps import AccessTokenDep, GatewayDep, TicketDep, authenticated
+from mesh_gateway.edge.deps import AccessTokenDep, ClientKeyDep, GatewayDep, RecordDep, TicketDep, authenticated
 from mesh_gateway.edge.patterns import VISIBLE_ASCII
 from mesh_gateway.identity.access_tokens import Principal
+from mesh_gateway.limits.rate_limit import Limit as RateLimit
 from mesh_gateway.protocols.native.schemas.common import Cursor
 from mesh_gateway.runs.position import EventPosition
 
 
-async def _follower(run_id: UUID, gateway: GatewayDep, token: AccessTokenDep, ticket: TicketDep) -> Principal:
+async def _follower(
+    run_id: UUID,
+    gateway: GatewayDep,
+    token: AccessTokenDep,
+    ticket: TicketDep,
+    address: ClientKeyDep,
+    record: RecordDep,
+) -> Principal:
     if token or not ticket:
         return await authenticated(gateway, token)
+    gateway.tickets.require_form(ticket)
+    await gateway.limits.charge(
+        RateLimit("ticket-address", gateway.settings.anonymous_limit_per_minute), address, record
+    )
     return await gateway.tickets.take(ticket, RunId(run_id))
 
 
