@@ -1,16 +1,19 @@
 """Limits on failed logins, by account and address and by account alone. The guard allows three and seven."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from fakes.auth.hasher import CountingHasher
-from fakes.auth.store import InMemoryAuthDatabase
+from fakes.auth.store import InMemoryAuthDatabase, InMemoryAuthStore
 from fakes.clock import FakeClock
 from mesh_auth.domain import EmailAddress, LoginName, User
 from mesh_auth.logins.email import login_name
-from mesh_auth.usecases import Login, Register
+from mesh_auth.logins.guard import LoginGuard
+from mesh_auth.usecases import Login, Register, TokenIssuer
 from mesh_common.errors import DeadlineExceeded, MeshError, RateLimited, Unauthenticated, Unavailable
 
 EMAIL = "ada@example.com"
@@ -22,6 +25,29 @@ HERE = "198.51.100.1/32"
 
 def elsewhere(number: int) -> str:
     return f"203.0.113.{number}/32"
+
+
+class NotingDatabase:
+    """Notes which methods of the store are called."""
+
+    def __init__(self, database: InMemoryAuthDatabase) -> None:
+        self._database = database
+        self.calls: list[str] = []
+
+    @asynccontextmanager
+    async def as_worker(self) -> AsyncIterator[Any]:
+        async with self._database.as_worker() as store:
+            yield _NotedStore(store, self.calls)
+
+
+class _NotedStore:
+    def __init__(self, store: InMemoryAuthStore, calls: list[str]) -> None:
+        self._store = store
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        self._calls.append(name)
+        return getattr(self._store, name)
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +88,22 @@ async def test_failures_beyond_the_free_ones_are_refused_unhashed(
     assert outcomes == [Unauthenticated] * 3 + [RateLimited] * 2
     assert len(hasher.verified_against) == 3
     assert await wait_of(login, name=name) == 15
+
+
+async def test_names_with_and_without_an_account_cost_the_same_statements(
+    hasher: CountingHasher, clock: FakeClock, issuer: TokenIssuer, guard: LoginGuard, database: InMemoryAuthDatabase
+) -> None:
+    noted = NotingDatabase(database)
+    parameter: Any = noted
+    login = Login(parameter, hasher, clock, issuer, guard)
+    calls = []
+    for name in (ADA, login_name("nobody@example.com")):
+        noted.calls.clear()
+        await fail_from(login, [HERE, HERE, HERE, HERE, elsewhere(1), None], name)
+        calls.append(list(noted.calls))
+
+    assert calls[0] == calls[1]
+    assert calls[0].count("put_login_failures") == 5
 
 
 async def test_the_right_password_is_refused_too_while_the_wait_lasts(login: Login, clock: FakeClock) -> None:

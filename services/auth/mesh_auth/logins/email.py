@@ -1,8 +1,8 @@
 """The one canonical form of an e-mail address.
 
-All spellings that a person cannot tell apart, or that mail servers treat as one, have the same form: letters of any
-width and case, composed or not, any of the full stops of IDNA, a domain in Unicode or in Punycode, with or without
-invisible characters. One exception: whitespace around an address is removed at login and refused at registration.
+Letters of any width and case, composed or not, any of the full stops of IDNA, a domain in Unicode or in Punycode, with
+or without invisible characters: all are spellings of one address. Whitespace around an address is ignored at login and
+refused at registration. Letters that merely look alike, such as the Latin and the Cyrillic a, stay different.
 """
 
 import re
@@ -27,9 +27,9 @@ _FOLDING_ROUNDS: Final = 4
 def parse_email(text: str) -> EmailAddress:
     """Raises ValueError with the reason if it has no canonical form. Checks only the syntax, without network access."""
     written = visible(text)
-    domain_dots = visible(unicodedata.normalize("NFKC", written)).replace(_IDEOGRAPHIC_FULL_STOP, ".")
+    plain = visible(unicodedata.normalize("NFKC", written)).replace(_IDEOGRAPHIC_FULL_STOP, ".")
     try:
-        parsed = validate_email(domain_dots, check_deliverability=False)
+        parsed = validate_email(plain, check_deliverability=False)
     except EmailNotValidError as error:
         raise ValueError("is not an e-mail address") from error
     return EmailAddress(
