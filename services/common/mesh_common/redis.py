@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from pydantic import SecretStr
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -23,15 +23,18 @@ _MAX_CONNECTIONS = 50
 
 
 @asynccontextmanager
-async def open_redis(url: SecretStr) -> AsyncIterator[Redis]:
+async def open_redis(url: SecretStr, *, max_connections: int = _MAX_CONNECTIONS) -> AsyncIterator[Redis]:
     """A client that is closed at the end of the block. It connects at the first call."""
-    client = Redis.from_url(
+    # In a burst, calls wait for a connection. Refusing them would look like a dead Redis.
+    pool = BlockingConnectionPool.from_url(
         url.get_secret_value(),
+        timeout=_TIMEOUT_S,
         socket_timeout=_TIMEOUT_S,
         socket_connect_timeout=_TIMEOUT_S,
-        max_connections=_MAX_CONNECTIONS,
+        max_connections=max_connections,
         retry=Retry(NoBackoff(), 0),
     )
+    client = Redis.from_pool(pool)
     try:
         yield client
     finally:

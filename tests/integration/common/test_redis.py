@@ -134,3 +134,10 @@ async def _open_slow_server() -> AsyncIterator[_SlowServer]:
     async with server:
         yield slow
         slow.go_on.set()
+
+
+async def test_burst_beyond_the_pool_waits_for_connections(valkey: EmbeddedValkey) -> None:
+    async with open_redis(SecretStr(valkey.url), max_connections=2) as client:
+        outcomes = await asyncio.gather(*(redis_call(client.echo(str(number))) for number in range(20)))
+
+    assert outcomes == [str(number).encode() for number in range(20)]

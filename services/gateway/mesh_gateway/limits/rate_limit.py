@@ -30,8 +30,8 @@ log = structlog.get_logger()
 _WINDOW_S: Final = 60
 # Each attempt to reach a dead Redis costs 0.25 s. One request every 5 s pays it; the others are counted locally.
 _RETRY_REDIS_S: Final = 5.0
-# Below the client's pool of 50, which rejects any call above that, and few enough to connect within its 0.25 s: a burst
-# must not look like a dead Redis. Sixteen concurrent calls are still thousands per second.
+# Below the client's pool of 50, so that other calls find a connection, and few enough to connect within its 0.25 s: a
+# burst must not look like a dead Redis. Sixteen concurrent calls are still thousands per second.
 _MAX_CALLS: Final = 16
 
 
