@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from simulator.chat_request import BadRequestError, ChatRequest, text_of
-from simulator.facts import self_statements
+from simulator.facts import message_numbers, self_statements
 from simulator.rules import Action, ToolCall
 from simulator.schema_answer import UnsupportedSchemaError, answer_schema
 from simulator.wire import ROLE_DELTA, TOOL_ROLE_DELTA, content_delta
@@ -82,7 +82,8 @@ class Answerer:
             return orjson.dumps(_json_object(request, facts)).decode()
         seed = digest(self._seed, request.model, *request.texts())
         try:
-            return orjson.dumps(answer_schema(schema, seed, facts)).decode()
+            numbers = message_numbers(request.texts("user"))
+            return orjson.dumps(answer_schema(schema, seed, facts, numbers)).decode()
         except (UnsupportedSchemaError, RecursionError) as unsupported:
             raise BadRequestError(f"Invalid schema for response_format: {unsupported}") from unsupported
 

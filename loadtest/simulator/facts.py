@@ -10,7 +10,9 @@ with their particles), in order, without duplicates, questions and directives. A
 therefore comes back unchanged, and sentences of others do not.
 
 The user's messages are those with role `user`. If such a message is itself a transcript, only its user part counts:
-mem0's section "New Messages", a JSON list of role and content, `<user>` elements, lines that begin with `user:`.
+mem0's section "New Messages", a JSON list of role and content or a JSON object with such a list as `messages`, `<user>`
+elements, lines that begin with `user:`. If the messages of the list have a `number`, the answer's property
+`message_number` names the message of each fact.
 """
 
 import json
@@ -21,6 +23,7 @@ from typing import Any
 from simulator.directives import strip_directives
 
 TEXT_PROPERTIES = ("text", "fact", "memory", "content", "statement")
+NUMBER_PROPERTY = "message_number"
 
 _SELF = re.compile(
     r"(?<![\w.])(?:i|my|me|mine|myself)(?!\w|\.e)"
@@ -49,6 +52,18 @@ def self_statements(user_messages: Iterable[str]) -> list[str]:
     return list(found)
 
 
+def message_numbers(user_messages: Iterable[str]) -> dict[str, int]:
+    """The number of the message of each fact, for facts from numbered messages."""
+    return {
+        fact: turn["number"]
+        for message in user_messages
+        for turn in _turns(message) or ()
+        if isinstance(turn, dict) and isinstance(turn.get("number"), int) and isinstance(turn.get("content"), str)
+        for fact in self_statements([turn["content"]])
+        if turn.get("role") == "user"
+    }
+
+
 def _spoken_by_user(message: str) -> Iterator[str]:
     section = _NEW_MESSAGES.search(message)
     text = section[1] if section else message
@@ -63,17 +78,25 @@ def _spoken_by_user(message: str) -> Iterator[str]:
 
 
 def _json_turns(text: str) -> list[str] | None:
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        turns: Any = json.loads(text)
-    except ValueError:
+    turns = _turns(text)
+    if turns is None:
         return None
     return [
         turn["content"]
         for turn in turns
         if isinstance(turn, dict) and turn.get("role") == "user" and isinstance(turn.get("content"), str)
     ]
+
+
+def _turns(text: str) -> list[Any] | None:
+    if not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        return None
+    turns = value.get("messages") if isinstance(value, dict) else value
+    return turns if isinstance(turns, list) else None
 
 
 def _labelled_turns(text: str) -> Iterator[str]:

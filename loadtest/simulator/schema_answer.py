@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from simulator.facts import TEXT_PROPERTIES
+from simulator.facts import NUMBER_PROPERTY, TEXT_PROPERTIES
 
 Schema = Mapping[str, Any]
 
@@ -47,8 +47,10 @@ def facts_property(schema: Schema) -> tuple[str, str | None] | None:
     return None
 
 
-def answer_schema(schema: Schema, seed: int, facts: Sequence[str]) -> Any:
+def answer_schema(schema: Schema, seed: int, facts: Sequence[str], numbers: Mapping[str, int] | None = None) -> Any:
     """An instance of the schema. Its property for facts has one item per fact (up to `maxItems`).
+
+    `numbers` are those of the facts' messages.
 
     Raises: UnsupportedSchemaError
     """
@@ -60,8 +62,15 @@ def answer_schema(schema: Schema, seed: int, facts: Sequence[str]) -> Any:
     name, text = wanted
     array = maker.resolve(maker.resolve(schema)["properties"][name])
     kept = facts[: array.get("maxItems")]
-    answer[name] = list(kept) if text is None else [maker.make(array["items"]) | {text: fact} for fact in kept]
+    answer[name] = list(kept) if text is None else [_item(maker, array["items"], text, fact, numbers) for fact in kept]
     return answer
+
+
+def _item(maker: "_Maker", schema: Schema, text: str, fact: str, numbers: Mapping[str, int] | None) -> dict[str, Any]:
+    item: dict[str, Any] = maker.make(schema) | {text: fact}
+    if NUMBER_PROPERTY in item and fact in (numbers or {}):
+        item[NUMBER_PROPERTY] = (numbers or {})[fact]
+    return item
 
 
 def _items_of(maker: "_Maker", schema: Schema) -> Schema | None:

@@ -4,10 +4,11 @@ from fakes.memory.models import FakeEmbedder, FakeExtractor
 from fakes.memory.store import FakeUnitOfWork
 from mesh_common.ids import UserId, new_id
 from mesh_common.subject import Subject
-from mesh_memory.domain import Message, Origin, Speaker, Turn
-from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits, Remember
+from mesh_memory.domain import Origin, Turn
+from mesh_memory.usecases import EditMemories, FindMemories, ForgetMemories, KeepTurn, Limits, Remember
 
 from support.subjects import personal
+from support.turns import turn_of
 
 LIMITS = Limits(
     recall_timeout_s=0.3,
@@ -16,6 +17,7 @@ LIMITS = Limits(
     duplicate_similarity=0.95,
     max_memories=3,
     max_queued_turns=2,
+    max_extractions=3,
 )
 USER = personal(UserId(new_id()))
 
@@ -30,6 +32,7 @@ class MemoryOnFakes:
         self.remember = Remember(self.unit_of_work, self._wake, LIMITS)
         self.keep = KeepTurn(self.unit_of_work, self.embedder, self.extractor, LIMITS)
         self.edit = EditMemories(self.unit_of_work, self.embedder, LIMITS)
+        self.forget = ForgetMemories(self.unit_of_work)
 
     def _wake(self) -> None:
         self.wakes += 1
@@ -43,7 +46,3 @@ class MemoryOnFakes:
 
     async def texts(self, subject: Subject = USER) -> list[str]:
         return [memory.text for memory in (await self.edit.page(subject, 100, None)).memories]
-
-
-def turn_of(*said: str) -> Turn:
-    return Turn(new_id(), new_id(), tuple(Message(Speaker.USER, text) for text in said))

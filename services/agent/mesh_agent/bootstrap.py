@@ -71,6 +71,7 @@ from mesh_agent.usecases.start_run import StartRun
 from mesh_agent.usecases.threads import Threads
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_OUTBOX = "agent.outbox"
 _OUTBOX_CONCURRENCY = 32
 # langgraph-checkpoint-postgres writes through psycopg, and only for turns with tools.
 _CHECKPOINTS_POOL_SHARE = 0.25
@@ -140,7 +141,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         )
         leases = await stack.enter_async_context(open_database(settings, schema="agent", pool=LEASES_POOL))
         parts = await _run_parts(stack, settings, database, checkpoints, neighbours)
-        queue = JobQueue("agent.outbox")
+        queue = JobQueue(_OUTBOX)
         end_run = EndRun(database, queue, settings.remember_delay_s, settings.eval_sample_ratio)
         executor = _executor(settings, leases, database, RunTaskParts(database, parts, end_run))
         delivery = DeliverOutbox(database, neighbours.usage, neighbours.memories, neighbours.judge)
@@ -282,4 +283,5 @@ def _servicer(
     )
     runs = Runs(database, parts.entitlements, parts.models)
     follow = FollowRun(database, executor, peers)
-    return AgentServicer(Threads(database, cancel), runs, start_run, cancel, follow, shared)
+    threads = Threads(database, cancel, JobQueue(_OUTBOX), executor.after_end)
+    return AgentServicer(threads, runs, start_run, cancel, follow, shared)

@@ -1,5 +1,6 @@
 """Threads, messages and runs, and the rules about them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -99,6 +100,22 @@ class Message:
     created_at: datetime
     run_id: RunId
     is_partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Memories, best first. `forget_generation` is the user's current one; None from an older release of memory."""
+
+    memories: Sequence[RecalledMemory] = ()
+    forget_generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToRemember:
+    """A message for memory, with the forget generation of its run, if the run learned it."""
+
+    message: Message
+    forget_generation: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +258,8 @@ class Outcome:
     usage: Usage
     finish_reason: str | None = None
     error: RunError | None = None
+    forget_generation: int | None = None
+    """The user's when the attempt recalled memories; None if it did not, or in vain."""
 
 
 class LeaseLostError(Exception):

@@ -8,7 +8,7 @@ from mesh_common.events.model import Position, RunEvent
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Entitlements, Message, RecalledMemory, ToolResult, Usage
+from mesh_agent.domain import Entitlements, Recalled, ToolResult, ToRemember, Usage
 
 
 class EntitlementsSource(Protocol):
@@ -24,13 +24,17 @@ class UsageSink(Protocol):
 
 
 class Memories(Protocol):
-    async def recall(self, subject: Subject, message: str) -> Sequence[RecalledMemory]:
+    async def recall(self, subject: Subject, message: str) -> Recalled:
         """Best first. Raises Unavailable or DeadlineExceeded if memory does not answer in time."""
         ...
 
     async def remember(
-        self, subject: Subject, run_id: RunId, thread_id: ThreadId, messages: Sequence[Message]
+        self, subject: Subject, run_id: RunId, thread_id: ThreadId, messages: Sequence[ToRemember]
     ) -> None: ...
+
+    async def forget_thread(self, subject: Subject, thread_id: ThreadId, deleted_at: datetime) -> None:
+        """Nothing that was said in the thread is stored from now on. Raises Unavailable also for an older release."""
+        ...
 
 
 class Judge(Protocol):

@@ -23,11 +23,11 @@ from mesh_memory.servicer import PROTO_SERVICE, MemoryServicer, UseCases
 from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork, turn_of
 from mesh_memory.tables import SCHEMA
-from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits, Remember
+from mesh_memory.usecases import EditMemories, FindMemories, ForgetMemories, KeepTurn, Limits, Remember
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _JOBS: Final = f"{SCHEMA}.jobs"
-# In addition to the model's time: two calls to the embedding server and two transactions.
+# In addition to the model's time: two calls to the embedding server and a few transactions.
 _BESIDES_MODEL_S: Final = 30.0
 # With the queue's back-off of at most five minutes, the models may be down for three days before a turn is dropped.
 _MAX_ATTEMPTS: Final = 1_000
@@ -46,6 +46,7 @@ async def open_service(settings: MemorySettings) -> AsyncIterator[Drain]:
                 FindMemories(unit_of_work, embedder, limits),
                 Remember(unit_of_work, keeping.worker.wake, limits),
                 EditMemories(unit_of_work, embedder, limits),
+                ForgetMemories(unit_of_work),
             )
         )
         parts = ServiceParts(
@@ -77,7 +78,7 @@ class _Keeping:
             self._keep,
             name=SCHEMA,
             concurrency=settings.extraction_concurrency,
-            timeout_s=settings.extraction_timeout_s * settings.extraction_tries + _BESIDES_MODEL_S,
+            timeout_s=settings.extraction_timeout_s + _BESIDES_MODEL_S,
             max_attempts=_MAX_ATTEMPTS,
         )
 
@@ -94,7 +95,7 @@ class _Keeping:
 
 
 def _import_extractor() -> Callable[[MemorySettings], AbstractAsyncContextManager[Extractor]]:
-    from mesh_memory.extractor import open_extractor  # noqa: PLC0415 - see _Keeping
+    from mesh_memory.extraction.extractor import open_extractor  # noqa: PLC0415 - see _Keeping
 
     return open_extractor
 
@@ -107,4 +108,5 @@ def _limits(settings: MemorySettings) -> Limits:
         duplicate_similarity=settings.duplicate_similarity,
         max_memories=settings.max_memories_per_user,
         max_queued_turns=settings.max_queued_turns_per_user,
+        max_extractions=settings.extraction_tries,
     )

@@ -11,7 +11,19 @@ from mesh.memory.v1 import memory_pb2
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import parse_id
 
-from mesh_memory.domain import MAX_TEXT_CHARACTERS, Memory, Message, Origin, Page, Position, Speaker, Turn, tidy
+from mesh_memory.domain import (
+    MAX_TEXT_CHARACTERS,
+    Memory,
+    Message,
+    Origin,
+    Page,
+    Position,
+    Recalled,
+    Source,
+    Speaker,
+    Turn,
+    tidy,
+)
 
 _MAX_MESSAGE_CHARACTERS: Final = 32_000
 _MAX_MESSAGES: Final = 50
@@ -44,11 +56,18 @@ def search_query(request: memory_pb2.SearchMemoriesRequest) -> tuple[str, int]:
 def turn(request: memory_pb2.RememberRequest) -> Turn:
     if not 1 <= len(request.messages) <= _MAX_MESSAGES:
         raise InvalidInput.of_field("messages", f"must be 1 to {_MAX_MESSAGES}")
-    return Turn(
-        parse_id(request.run_id, "run_id"),
-        parse_id(request.thread_id, "thread_id"),
-        tuple(_message(number, message) for number, message in enumerate(request.messages)),
+    run_id, thread_id = parse_id(request.run_id, "run_id"), parse_id(request.thread_id, "thread_id")
+    messages = (
+        _message(f"messages[{number}]", message, _source(f"messages[{number}]", message, run_id, thread_id))
+        for number, message in enumerate(request.messages)
     )
+    return Turn(run_id, thread_id, tuple(messages))
+
+
+def deleted_thread(request: memory_pb2.ForgetThreadRequest) -> tuple[UUID, datetime | None]:
+    """The thread's id, and when it was deleted."""
+    deleted_at = request.deleted_at if request.HasField("deleted_at") else None
+    return parse_id(request.thread_id, "thread_id"), _moment("deleted_at", deleted_at)
 
 
 def fact_text(text: str) -> str:
@@ -66,17 +85,23 @@ def memory_id(text: str) -> UUID:
 
 
 def memory_to_proto(memory: Memory) -> memory_pb2.Memory:
-    created_at, updated_at = Timestamp(), Timestamp()
-    created_at.FromDatetime(memory.created_at)
-    updated_at.FromDatetime(memory.updated_at)
     return memory_pb2.Memory(
         id=str(memory.id),
         text=memory.text,
-        created_at=created_at,
-        updated_at=updated_at,
-        run_id=str(memory.run_id) if memory.run_id else None,
+        created_at=_timestamp(memory.created_at),
+        updated_at=_timestamp(memory.updated_at),
+        run_id=_id_to_proto(memory.run_id),
         similarity=memory.similarity,
         origin=_ORIGINS[memory.origin],
+        thread_id=_id_to_proto(memory.thread_id),
+        message_id=_id_to_proto(memory.message_id),
+        said_at=_timestamp(memory.said_at) if memory.said_at else None,
+    )
+
+
+def recalled_to_proto(recalled: Recalled) -> memory_pb2.RecallResponse:
+    return memory_pb2.RecallResponse(
+        memories=map(memory_to_proto, recalled.memories), forget_generation=recalled.forget_generation
     )
 
 
@@ -103,15 +128,40 @@ def _position(cursor: str) -> Position:
     return Position(created_at, memory_id)
 
 
-def _message(number: int, message: memory_pb2.TurnMessage) -> Message:
-    field = f"messages[{number}]"
+def _message(field: str, message: memory_pb2.TurnMessage, source: Source) -> Message:
     speaker = _SPEAKERS.get(message.role)
     if speaker is None:
         raise InvalidInput.of_field(f"{field}.role", "must be user or assistant")
-    if message.content == "":
-        # An answer of a model may contain only tool calls.
-        return Message(speaker, "")
-    return Message(speaker, _bounded(f"{field}.content", message.content, _MAX_MESSAGE_CHARACTERS))
+    # Empty content is allowed: an answer of a model may contain only tool calls.
+    content = _bounded(f"{field}.content", message.content, _MAX_MESSAGE_CHARACTERS)
+    generation = message.forget_generation if message.HasField("forget_generation") else None
+    return Message(speaker, content, source, generation)
+
+
+def _source(field: str, message: memory_pb2.TurnMessage, run_id: UUID, thread_id: UUID) -> Source:
+    return Source(
+        parse_id(message.run_id, f"{field}.run_id") if message.HasField("run_id") else run_id,
+        thread_id,
+        parse_id(message.message_id, f"{field}.message_id") if message.HasField("message_id") else None,
+        _moment(f"{field}.said_at", message.said_at if message.HasField("said_at") else None),
+    )
+
+
+def _moment(field: str, timestamp: Timestamp | None) -> datetime | None:
+    try:
+        return timestamp.ToDatetime(UTC) if timestamp else None
+    except (ValueError, OverflowError):
+        raise InvalidInput.of_field(field, "must be a valid time") from None
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
+
+
+def _id_to_proto(id_: UUID | None) -> str | None:
+    return str(id_) if id_ else None
 
 
 def _text(field: str, text: str, maximum: int) -> str:

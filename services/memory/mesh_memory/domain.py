@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType
@@ -34,14 +34,29 @@ class Speaker(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where something was said. The fields that are None were not sent by an older release."""
+
+    run_id: UUID
+    thread_id: UUID
+    message_id: UUID | None = None
+    said_at: datetime | None = None
+    """By the clock of the agent's database."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
+    """`forget_generation` is the user's when its run began; None if the agent did not learn it."""
+
     speaker: Speaker
     content: str
+    source: Source
+    forget_generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The messages of one run, oldest first."""
+    """Messages of one thread, oldest first: of one run, or of several in quick succession. `run_id` is the last."""
 
     run_id: UUID
     thread_id: UUID
@@ -52,12 +67,53 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """What a turn says about the user, and where."""
+
+    text: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """What must no longer be stored for a user.
+
+    Numbers decide before clocks: a message said under an older forget generation is covered. The time decides about a
+    message whose run began after the deletion, or without memory.
+    """
+
+    generation: int = 0
+    forgotten_at: datetime | None = None
+    """The time of the last deletion of memories, by the clock of memory's database."""
+    is_thread_forgotten: bool = False
+
+    def covers(self, message: Message, arrived_at: datetime) -> bool:
+        """Nothing was said later than it arrived, whatever the clock of the agent's database shows."""
+        if self.is_thread_forgotten:
+            return True
+        if message.forget_generation is not None and message.forget_generation < self.generation:
+            return True
+        said_at = min(message.source.said_at or arrived_at, arrived_at)
+        return self.forgotten_at is not None and said_at <= self.forgotten_at
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The state that decides whether a turn is queued: read in one statement."""
+
+    barrier: Barrier
+    queued: int
+    now: datetime
+    """By the clock of the database."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewMemory:
-    """A fact to store. `space` names the embedding model and dimension of the vector."""
+    """A fact to store; `source` is None if the user wrote it. `space` names the embedding model and dimension."""
 
     text: str
     origin: Origin
-    run_id: UUID | None
+    source: Source | None
     space: str
     vector: Vector
 
@@ -73,6 +129,17 @@ class Memory:
     created_at: datetime
     updated_at: datetime
     similarity: float | None = None
+    thread_id: UUID | None = None
+    message_id: UUID | None = None
+    said_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Memories, best first, and the user's forget generation when they were found."""
+
+    memories: Sequence[Memory]
+    forget_generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +154,13 @@ class Position:
 class Page:
     memories: Sequence[Memory]
     next: Position | None
+
+
+def uncovered(turn: Turn, barrier: Barrier, arrived_at: datetime) -> Turn | None:
+    """The turn without the runs of which the barrier covers a message; None if nothing is left."""
+    covered = {message.source.run_id for message in turn.messages if barrier.covers(message, arrived_at)}
+    left = tuple(message for message in turn.messages if message.source.run_id not in covered)
+    return replace(turn, messages=left) if left else None
 
 
 def tidy(text: str) -> str:

@@ -9,7 +9,7 @@ from mesh.memory.v1 import memory_pb2_grpc
 from mesh_common.caller import require_subject
 
 from mesh_memory import convert
-from mesh_memory.usecases import EditMemories, FindMemories, Remember
+from mesh_memory.usecases import EditMemories, FindMemories, ForgetMemories, Remember
 
 PROTO_SERVICE: Final = pb.DESCRIPTOR.services_by_name["MemoryService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -20,6 +20,7 @@ class UseCases:
     find: FindMemories
     remember: Remember
     edit: EditMemories
+    forget: ForgetMemories
 
 
 class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
@@ -27,6 +28,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         self._find = use_cases.find
         self._remember = use_cases.remember
         self._edit = use_cases.edit
+        self._forget = use_cases.forget
 
     def add_to(self, server: grpc.aio.Server) -> None:
         memory_pb2_grpc.add_MemoryServiceServicer_to_server(self, server)
@@ -34,13 +36,18 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     @override
     async def Recall(self, request: pb.RecallRequest, context: Context) -> pb.RecallResponse:
         query, limit = convert.recall_query(request)
-        memories = await self._find.recall(require_subject(), query, limit)
-        return pb.RecallResponse(memories=map(convert.memory_to_proto, memories))
+        return convert.recalled_to_proto(await self._find.recall(require_subject(), query, limit))
 
     @override
     async def Remember(self, request: pb.RememberRequest, context: Context) -> pb.RememberResponse:
         await self._remember(require_subject(), convert.turn(request))
         return pb.RememberResponse()
+
+    @override
+    async def ForgetThread(self, request: pb.ForgetThreadRequest, context: Context) -> pb.ForgetThreadResponse:
+        thread_id, deleted_at = convert.deleted_thread(request)
+        await self._forget.thread(require_subject(), thread_id, deleted_at)
+        return pb.ForgetThreadResponse()
 
     @override
     async def CreateMemory(self, request: pb.CreateMemoryRequest, context: Context) -> pb.CreateMemoryResponse:
@@ -71,7 +78,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
 
     @override
     async def DeleteMemory(self, request: pb.DeleteMemoryRequest, context: Context) -> pb.DeleteMemoryResponse:
-        await self._edit.delete(require_subject(), convert.memory_id(request.memory_id))
+        await self._forget.one(require_subject(), convert.memory_id(request.memory_id))
         return pb.DeleteMemoryResponse()
 
     @override
@@ -80,4 +87,4 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         request: pb.DeleteAllMemoriesRequest,
         context: Context,
     ) -> pb.DeleteAllMemoriesResponse:
-        return pb.DeleteAllMemoriesResponse(deleted=await self._edit.delete_all(require_subject()))
+        return pb.DeleteAllMemoriesResponse(deleted=await self._forget.all(require_subject()))

@@ -15,8 +15,9 @@ class MemorySettings(GrpcSettings):
     """Model that extracts facts from a turn. If empty, the user's messages are stored unchanged."""
     extraction_timeout_s: Seconds = 20.0
     """Time limit of one answer of that model."""
-    extraction_tries: int = Field(default=2, ge=1, le=5)
-    """Tries per attempt at a turn; a failed turn is retried later automatically."""
+    extraction_tries: int = Field(default=3, ge=1, le=5)
+    """Unusable answers of that model after which a turn is given up. While the model cannot be reached, turns wait and
+    no try is counted."""
     extraction_concurrency: int = Field(default=4, ge=1, le=64)
     """Turns processed concurrently, each in its own thread."""
     embedding_base_url: str = "https://api.openai.com/v1"

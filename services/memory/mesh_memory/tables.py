@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from mesh_common.jobs.table import job_table
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy import Column, DateTime, LargeBinary, MetaData, Table, Text, func
+from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import UUID
 
 SCHEMA: Final = "memory"
@@ -29,6 +29,9 @@ memories = Table(
     Column("embedding", VECTOR(), nullable=False),
     _moment("created_at"),
     _moment("updated_at"),
+    Column("thread_id", UUID(as_uuid=True)),
+    Column("message_id", UUID(as_uuid=True)),
+    Column("said_at", DateTime(timezone=True)),
 )
 remembered_runs = Table(
     "remembered_runs",
@@ -38,5 +41,23 @@ remembered_runs = Table(
     Column("run_id", UUID(as_uuid=True), primary_key=True),
     _moment("opened_at"),
     Column("closed_at", DateTime(timezone=True)),
+    Column("extractions", Integer, nullable=False, server_default=text("0")),
+)
+# The user's current generation. A user without a row has generation 0 and never deleted a memory.
+forget_generations = Table(
+    "forget_generations",
+    metadata,
+    Column("org_id", UUID(as_uuid=True), primary_key=True),
+    Column("user_id", UUID(as_uuid=True), primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    _moment("forgotten_at"),
+)
+forgotten_threads = Table(
+    "forgotten_threads",
+    metadata,
+    Column("org_id", UUID(as_uuid=True), primary_key=True),
+    Column("user_id", UUID(as_uuid=True), primary_key=True),
+    Column("thread_id", UUID(as_uuid=True), primary_key=True),
+    _moment("forgotten_at"),
 )
 jobs = job_table(metadata)

@@ -1,25 +1,35 @@
 """The behaviour of both stores: the real one, and the fake one of the unit tests."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from fakes.memory.models import vector_of
 from mesh_common.errors import AlreadyExists
 from mesh_common.ids import new_id
 from mesh_common.subject import Subject
-from mesh_memory.domain import Memory, MemoryId, Message, NewMemory, Origin, Position, Speaker, Turn
+from mesh_memory.domain import Memory, MemoryId, NewMemory, Origin, Position, Source, Turn
 from mesh_memory.ports import MemoryStore, UnitOfWork
 from support.memory import new_subject
+from support.turns import source, turn_of
 
 SPACE = "fake/64"
 
 
 def _new(text: str, space: str = SPACE) -> NewMemory:
-    return NewMemory(text, Origin.EXTRACTED, new_id(), space, vector_of(text))
+    return NewMemory(text, Origin.EXTRACTED, source(), space, vector_of(text))
 
 
 def _turn() -> Turn:
-    return Turn(new_id(), new_id(), (Message(Speaker.USER, "I like tea."), Message(Speaker.ASSISTANT, "Noted.")))
+    return turn_of("I like tea.", "I drink it daily.")
+
+
+def _source_of(memory: Memory) -> tuple[Any, ...]:
+    return memory.run_id, memory.thread_id, memory.message_id, memory.said_at
+
+
+async def _queued(store: MemoryStore) -> int:
+    return (await store.admission(new_id())).queued
 
 
 async def _keep(store: MemoryStore, *texts: str) -> list[Memory]:
@@ -37,7 +47,9 @@ async def test_what_was_added_is_read_back(unit_of_work: UnitOfWork) -> None:
         found = await store.get(added.id)
 
     assert found == added
-    assert (found.text, found.origin, found.run_id, found.similarity) == (new.text, new.origin, new.run_id, None)
+    assert new.source
+    assert (found.text, found.origin, found.similarity) == (new.text, new.origin, None)
+    assert Source(*_source_of(found)) == new.source
 
 
 async def test_a_text_that_differs_in_spaces_and_case_alone_is_the_same(unit_of_work: UnitOfWork) -> None:
@@ -186,7 +198,7 @@ async def test_a_run_is_queued_once_and_stored_once(unit_of_work: UnitOfWork) ->
     async with unit_of_work(new_subject()) as store:
         assert await store.queue(turn)
         assert not await store.queue(turn)
-        assert await store.count_queued() == 1
+        assert await _queued(store) == 1
 
         assert await store.close_run(turn.run_id)
 
@@ -204,9 +216,9 @@ async def test_a_dropped_queue_stores_nothing_and_takes_the_same_run_no_more(uni
     async with unit_of_work(new_subject()) as store:
         await store.queue(turn)
 
-        await store.drop_queue()
+        await store.forget()
 
-        assert await store.count_queued() == 0
+        assert await _queued(store) == 0
         assert not await store.close_run(turn.run_id)
         assert not await store.queue(turn)
 
@@ -217,11 +229,11 @@ async def test_dropping_leaves_the_queues_of_others(unit_of_work: UnitOfWork) ->
         await store.queue(turn)
 
     async with unit_of_work(new_subject()) as store:
-        await store.drop_queue()
+        await store.forget()
 
     async with unit_of_work(other) as store:
         assert await store.close_run(turn.run_id)
-        assert await store.count_queued() == 1
+        assert await _queued(store) == 1
 
 
 async def test_the_lock_of_a_user_is_held_to_the_end_of_the_transaction(unit_of_work: UnitOfWork) -> None:

@@ -1,11 +1,10 @@
 """A memory service that answers when a test lets it. It records the calls and those that were cancelled."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fakes.agent.neighbours import FakeReceivers
-from mesh_agent.domain import RecalledMemory
+from mesh_agent.domain import Recalled
 from mesh_common.ids import UserId
 from mesh_common.subject import Subject
 
@@ -18,7 +17,7 @@ class HeldMemories(FakeReceivers):
     asked: asyncio.Queue[tuple[UserId, str]] = field(default_factory=asyncio.Queue)
     cancelled: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
-    async def recall(self, subject: Subject, message: str) -> Sequence[RecalledMemory]:
+    async def recall(self, subject: Subject, message: str) -> Recalled:
         self.asked.put_nowait((subject.user_id, message))
         try:
             await self.let_go.wait()

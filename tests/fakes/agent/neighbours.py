@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mesh_agent.domain import Entitlements, Message, RecalledMemory, ToolResult, Usage
+from mesh_agent.domain import Entitlements, Message, Recalled, RecalledMemory, ToolResult, ToRemember, Usage
 from mesh_common.errors import MeshError, Unavailable
 from mesh_common.ids import RunId, ThreadId, UserId
 from mesh_common.subject import Subject
@@ -41,6 +41,7 @@ class Remembered:
     run_id: RunId
     thread_id: ThreadId
     messages: Sequence[Message]
+    generations: Sequence[int | None] = ()
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,10 @@ class FakeReceivers:
     errors: list[MeshError] = field(default_factory=list)
     away: MeshError | None = None
     recalled: Sequence[RecalledMemory] = ()
+    forget_generation: int | None = None
     usage: asyncio.Queue[RecordedUsage] = field(default_factory=asyncio.Queue)
     remembered: asyncio.Queue[Remembered] = field(default_factory=asyncio.Queue)
+    forgotten: asyncio.Queue[tuple[ThreadId, datetime]] = field(default_factory=asyncio.Queue)
     submitted: asyncio.Queue[Submitted] = field(default_factory=asyncio.Queue)
     refused: int = 0
 
@@ -74,14 +77,22 @@ class FakeReceivers:
         if self._is_noted(subject):
             self.usage.put_nowait(RecordedUsage(subject, run_id, model, usage, ended_at))
 
-    async def recall(self, subject: Subject, message: str) -> Sequence[RecalledMemory]:  # noqa: ARG002 - the port's
+    async def recall(self, subject: Subject, message: str) -> Recalled:  # noqa: ARG002 - the port's
         if self.away:
             raise self.away
-        return self.recalled
+        return Recalled(self.recalled, self.forget_generation)
 
-    async def remember(self, subject: Subject, run_id: RunId, thread_id: ThreadId, messages: Sequence[Message]) -> None:
+    async def remember(
+        self, subject: Subject, run_id: RunId, thread_id: ThreadId, messages: Sequence[ToRemember]
+    ) -> None:
         if self._is_noted(subject):
-            self.remembered.put_nowait(Remembered(subject, run_id, thread_id, messages))
+            generations = [one.forget_generation for one in messages]
+            said = [one.message for one in messages]
+            self.remembered.put_nowait(Remembered(subject, run_id, thread_id, said, generations))
+
+    async def forget_thread(self, subject: Subject, thread_id: ThreadId, deleted_at: datetime) -> None:
+        if self._is_noted(subject):
+            self.forgotten.put_nowait((thread_id, deleted_at))
 
     async def submit_run(
         self,

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from mesh_common.errors import Unavailable
-from mesh_memory.domain import Message, Origin, Vector
+from mesh_common.errors import MeshError, Unavailable
+from mesh_memory.domain import Fact, Message, Origin, Vector
 from simulator.embeddings import embed
 
 DIMENSIONS = 64
@@ -39,11 +39,14 @@ class FakeEmbedder:
 
 
 class FakeExtractor:
-    """Returns the user's messages, one fact each. After `hold`, it sets `started` and waits for `go_on`."""
+    """Returns the user's messages, one fact each. After `hold`, it sets `started` and waits for `go_on`. `errors` are
+    raised one per call."""
 
     def __init__(self, origin: Origin = Origin.EXTRACTED) -> None:
         self._origin = origin
         self.known: list[str] = []
+        self.calls = 0
+        self.errors: list[MeshError] = []
         self.started = asyncio.Event()
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -55,8 +58,11 @@ class FakeExtractor:
     def hold(self) -> None:
         self.go_on.clear()
 
-    async def facts(self, messages: Sequence[Message], known: Sequence[str]) -> list[str]:
+    async def facts(self, messages: Sequence[Message], known: Sequence[str]) -> list[Fact]:
         self.known = list(known)
+        self.calls += 1
         self.started.set()
         await self.go_on.wait()
-        return [message.content for message in messages if message.speaker == "user"]
+        if self.errors:
+            raise self.errors.pop(0)
+        return [Fact(message.content, message.source) for message in messages if message.speaker == "user"]

@@ -6,21 +6,38 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from uuid import UUID
 
 from mesh_common.clock import utc_now
 from mesh_common.errors import AlreadyExists
 from mesh_common.ids import new_id
 from mesh_common.subject import Subject
-from mesh_memory.domain import Memory, MemoryId, NewMemory, Position, Turn, Vector, text_hash
+from mesh_memory.domain import (
+    Admission,
+    Barrier,
+    Memory,
+    MemoryId,
+    NewMemory,
+    Position,
+    Recalled,
+    Turn,
+    Vector,
+    text_hash,
+)
 
 
 @dataclass
 class _Rows:
     memories: dict[MemoryId, Memory] = field(default_factory=dict)
     vectors: dict[MemoryId, tuple[str, Vector]] = field(default_factory=dict)
-    is_run_open: dict[UUID, bool] = field(default_factory=dict)
+    opened_at: dict[UUID, datetime] = field(default_factory=dict)
+    open_runs: set[UUID] = field(default_factory=set)
+    extractions: dict[UUID, int] = field(default_factory=dict)
     queued: list[Turn] = field(default_factory=list)
+    generation: int = 0
+    forgotten_at: datetime | None = None
+    forgotten_threads: set[UUID] = field(default_factory=set)
 
 
 class FakeUnitOfWork:
@@ -76,6 +93,10 @@ class FakeMemoryStore:
         near = [memory for memory in found if (memory.similarity or 0.0) >= min_similarity]
         return sorted(near, key=lambda memory: (-(memory.similarity or 0.0), memory.id))[:limit]
 
+    async def recall(self, vector: Vector, space: str, *, limit: int, min_similarity: float) -> Recalled:
+        found = await self.search(vector, space, limit=limit, min_similarity=min_similarity)
+        return Recalled(found, self.rows.generation)
+
     async def page(self, limit: int, after: Position | None) -> list[Memory]:
         newest_first = sorted(
             self.rows.memories.values(), key=lambda memory: (memory.created_at, memory.id), reverse=True
@@ -99,7 +120,18 @@ class FakeMemoryStore:
         if await self.same_text(memory.text):
             return None
         now = utc_now()
-        kept = Memory(MemoryId(new_id()), memory.text, memory.origin, memory.run_id, now, now)
+        source = memory.source
+        kept = Memory(
+            MemoryId(new_id()),
+            memory.text,
+            memory.origin,
+            source.run_id if source else None,
+            now,
+            now,
+            thread_id=source.thread_id if source else None,
+            message_id=source.message_id if source else None,
+            said_at=source.said_at if source else None,
+        )
         self.rows.memories[kept.id] = kept
         self.rows.vectors[kept.id] = (memory.space, memory.vector)
         return kept
@@ -124,24 +156,53 @@ class FakeMemoryStore:
         return count
 
     async def queue(self, turn: Turn) -> bool:
-        if turn.run_id in self.rows.is_run_open:
+        if turn.run_id in self.rows.opened_at:
             return False
-        self.rows.is_run_open[turn.run_id] = True
+        self.rows.opened_at[turn.run_id] = utc_now()
+        self.rows.open_runs.add(turn.run_id)
         self.rows.queued.append(turn)
         return True
 
-    async def count_queued(self) -> int:
-        return len(self.rows.queued)
+    async def admission(self, thread_id: UUID) -> Admission:
+        return Admission(await self.barrier(thread_id), len(self.rows.queued), utc_now())
 
-    async def close_run(self, run_id: UUID) -> bool:
-        was_open = self.rows.is_run_open.get(run_id, False)
-        if was_open:
-            self.rows.is_run_open[run_id] = False
-        return was_open
+    async def barrier(self, thread_id: UUID) -> Barrier:
+        return Barrier(self.rows.generation, self.rows.forgotten_at, thread_id in self.rows.forgotten_threads)
 
-    async def drop_queue(self) -> None:
-        self.rows.is_run_open = dict.fromkeys(self.rows.is_run_open, False)
+    async def begin_extraction(self, run_id: UUID) -> int | None:
+        if run_id not in self.rows.open_runs:
+            return None
+        self.rows.extractions[run_id] = self.rows.extractions.get(run_id, 0) + 1
+        return self.rows.extractions[run_id]
+
+    async def refund_extraction(self, run_id: UUID) -> None:
+        self.rows.extractions[run_id] = max(self.rows.extractions.get(run_id, 0) - 1, 0)
+
+    async def close_run(self, run_id: UUID) -> datetime | None:
+        if run_id not in self.rows.open_runs:
+            return None
+        self.rows.open_runs.remove(run_id)
+        return self.rows.opened_at[run_id]
+
+    async def forget(self) -> None:
+        self.rows.generation += 1
+        self.rows.forgotten_at = utc_now()
+        self.rows.open_runs.clear()
         self.rows.queued.clear()
+
+    async def forget_thread(self, thread_id: UUID, deleted_at: datetime | None) -> int:
+        self.rows.forgotten_threads.add(thread_id)
+        dropped = [turn for turn in self.rows.queued if turn.thread_id == thread_id]
+        self.rows.open_runs.difference_update(turn.run_id for turn in dropped)
+        self.rows.queued = [turn for turn in self.rows.queued if turn.thread_id != thread_id]
+        late = [
+            memory.id
+            for memory in self.rows.memories.values()
+            if memory.thread_id == thread_id and deleted_at and memory.created_at > deleted_at
+        ]
+        for memory_id in late:
+            del self.rows.memories[memory_id]
+        return len(late)
 
 
 def _cosine(one: Vector, other: Vector) -> float:

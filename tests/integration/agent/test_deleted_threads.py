@@ -100,7 +100,7 @@ async def test_deleting_a_thread_cancels_its_run_and_nothing_comes_back(
         with pytest.raises(NotFound):
             await call
     assert await left(agent_database, user_id) == {}
-    assert await outbox_kinds(agent_database, user_id) <= {"record_usage"}
+    assert await outbox_kinds(agent_database, user_id) <= {"forget_thread", "record_usage"}
 
 
 async def test_threads_can_be_deleted_while_their_runs_end(agent: AgentUnderTest) -> None:
@@ -141,7 +141,7 @@ async def test_nothing_is_left_of_a_tool_loop_but_its_bill(
     assert set(before) == set(TABLES)
     assert rest == ["tool_finished", "run_cancelled"]
     assert await left(own_database, user_id) == {}
-    assert await outbox_kinds(own_database, user_id) == {"record_usage"}
+    assert await outbox_kinds(own_database, user_id) == {"forget_thread", "record_usage"}
     assert bills[0] > 0
 
 

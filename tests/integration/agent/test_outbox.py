@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 from fakes.agent.neighbours import AWAY, FakeReceivers
 from mesh_agent.domain import RecalledMemory
+from mesh_common.clock import utc_now
 from support.agent import agent_settings, running_agent, some_user
 from support.grown_threads import grow
 from support.mesh import TestMesh
@@ -142,3 +143,36 @@ async def test_runs_that_are_not_sampled_are_not_judged(own_mesh: TestMesh, mode
         await received(receivers.remembered)
 
     assert receivers.submitted.empty()
+
+
+async def test_turn_carries_where_when_and_under_which_generation_it_was_said(
+    own_mesh: TestMesh, model_url: str
+) -> None:
+    user_id = some_user()
+    receivers = FakeReceivers(only=user_id, forget_generation=7)
+    settings = agent_settings(own_mesh, model_url, AGENT_REMEMBER_DELAY_S="1")
+
+    async with running_agent(own_mesh, settings, memories=receivers) as agent:
+        first = await agent.run(user_id, "One [[sim:reply=1]]")
+        receivers.forget_generation = None
+        second = await agent.run(user_id, "Two [[sim:reply=2]]", thread_id=first.thread_id)
+        remembered = await received(receivers.remembered)
+
+    assert [str(message.run_id) for message in remembered.messages] == [first.run_id] * 2 + [second.run_id] * 2
+    assert remembered.generations == [7, 7, None, None]
+
+
+async def test_memory_is_told_of_a_deleted_thread_even_if_late(own_mesh: TestMesh, model_url: str) -> None:
+    user_id = some_user()
+    receivers = FakeReceivers(only=user_id, errors=[AWAY, AWAY])
+    settings = agent_settings(own_mesh, model_url, AGENT_REMEMBER_DELAY_S="60")
+
+    async with running_agent(own_mesh, settings, memories=receivers) as agent:
+        turn = await agent.run(user_id, "Hello")
+        before = utc_now()
+        await agent.delete_thread(user_id, turn.thread_id)
+        thread_id, deleted_at = await received(receivers.forgotten)
+
+    assert str(thread_id) == turn.thread_id
+    assert abs((deleted_at - before).total_seconds()) < 5
+    assert receivers.remembered.empty()

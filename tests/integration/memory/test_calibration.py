@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 from mesh_common.database.postgres import Database
-from mesh_common.ids import new_id
 from mesh_common.jobs.queue import JobQueue
 from mesh_dev import parts
 from mesh_dev.local_models import EMBEDDING_DIMENSIONS, EMBEDDING_MODEL, PASSAGE_PREFIX, QUERY_PREFIX
 from mesh_dev.models import E5_MIN_SIMILARITY
-from mesh_memory.domain import Message, NewMemory, Origin, Speaker, Turn
+from mesh_memory.domain import NewMemory, Origin
 from mesh_memory.embedder import HttpEmbedder, open_embedder
-from mesh_memory.extractor import open_extractor
+from mesh_memory.extraction.extractor import open_extractor
 from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork
 from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits
 from support.memory import new_subject
 from support.net import free_port
+from support.turns import turn_of
 
 FACTS = (
     "My name is Ada and my code word is zebra-4711.",
@@ -49,7 +49,15 @@ async def embedder(settings: MemorySettings, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def limits(settings: MemorySettings) -> Limits:
-    return Limits(10.0, 10.0, E5_MIN_SIMILARITY, settings.duplicate_similarity, max_memories=100, max_queued_turns=10)
+    return Limits(
+        10.0,
+        10.0,
+        E5_MIN_SIMILARITY,
+        settings.duplicate_similarity,
+        max_memories=100,
+        max_queued_turns=10,
+        max_extractions=3,
+    )
 
 
 @pytest.fixture
@@ -79,8 +87,8 @@ async def test_a_question_recalls_the_fact_that_answers_it(
 
     recalled = await FindMemories(unit_of_work, embedder, limits).recall(user, question, 5)
 
-    assert recalled
-    assert recalled[0].text == fact
+    assert recalled.memories
+    assert recalled.memories[0].text == fact
 
 
 @pytest.mark.parametrize("question", ["What is the capital of France?", "Write a haiku about rain."])
@@ -92,7 +100,7 @@ async def test_a_question_about_the_world_recalls_nothing(
     for fact in FACTS:
         await edit.create(user, fact)
 
-    assert await FindMemories(unit_of_work, embedder, limits).recall(user, question, 5) == []
+    assert (await FindMemories(unit_of_work, embedder, limits).recall(user, question, 5)).memories == []
 
 
 async def _kept(
@@ -107,7 +115,7 @@ async def _kept(
     async with open_extractor(settings.model_copy(update={"extraction_model": ""})) as extractor:
         keep = KeepTurn(unit_of_work, embedder, extractor, limits)
         for fact in facts:
-            turn = Turn(new_id(), new_id(), (Message(Speaker.USER, fact),))
+            turn = turn_of(fact)
             async with unit_of_work(user) as store:
                 await store.queue(turn)
             await keep(user, turn)

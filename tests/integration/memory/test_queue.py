@@ -3,10 +3,11 @@
 import asyncio
 from typing import Any
 
+import pytest
 from mesh_common.database.postgres import Database
-from mesh_common.ids import new_id
 from mesh_common.jobs.queue import JobQueue
-from mesh_memory.domain import Message, Speaker, Turn
+from mesh_common.subject import Subject
+from mesh_memory.domain import Turn
 from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork
 from mesh_memory.tables import jobs
@@ -14,12 +15,13 @@ from simulator.client import SimulatorAdmin
 from sqlalchemy import func, select, update
 from support.memory import new_subject, open_memory
 from support.mesh import TestMesh
+from support.turns import turn_of
 
 SENTENCE = "My name is Ada and my code word is zebra-4711."
 
 
 def _turn(sentence: str = SENTENCE) -> Turn:
-    return Turn(new_id(), new_id(), (Message(Speaker.USER, sentence),))
+    return turn_of(sentence)
 
 
 def _failed_once(word: str) -> dict[str, Any]:
@@ -101,3 +103,42 @@ async def test_a_finished_turn_leaves_the_queue(
         async with database.as_subject(ada) as connection:
             while (await connection.execute(select(func.count()).select_from(jobs))).scalar_one():
                 pass
+
+
+@pytest.mark.parametrize(
+    "reply", ["I would rather not say.", '{"memory": [{"text": "I ', "```json\n{}\n```", "<think>Hm"]
+)
+async def test_turn_is_given_up_after_three_unreadable_answers_in_all(
+    database: Database, settings: MemorySettings, memory_mesh: TestMesh, simulator_url: str, reply: str
+) -> None:
+    """Every service here is a new process as far as the turn is concerned."""
+    ada = new_subject()
+    word = f"zebra-{ada.user_id.hex}"
+    async with PostgresUnitOfWork(database, JobQueue("memory.jobs"))(ada) as store:
+        await store.queue(_turn(f"My code word is {word}."))
+
+    async with SimulatorAdmin(simulator_url) as simulator:
+        await simulator.put_rules(
+            [{"match": {"structured": True, "contains": word, "times": 9}, "action": {"reply": reply}}]
+        )
+        for attempt in (1, 2, 3):
+            async with open_memory(settings, memory_mesh):
+                await _attempted(database, ada, attempt)
+        [rule] = await simulator.rules()
+        await simulator.clear_rules()
+
+    assert rule["hits"] == 3
+    async with database.as_subject(ada) as connection:
+        assert (await connection.execute(select(func.count()).select_from(jobs))).scalar_one() == 0
+
+
+async def _attempted(database: Database, user: Subject, attempt: int) -> None:
+    """Makes the user's only job due, and waits until this attempt is settled."""
+    async with asyncio.timeout(30):
+        while True:
+            async with database.as_subject(user) as connection:
+                free = jobs.c.leased_until.is_(None)
+                left = (await connection.execute(select(jobs.c.attempt, free.label("is_free")))).one_or_none()
+                if left is None or (left.attempt == attempt and left.is_free):
+                    return
+                await connection.execute(update(jobs).where(free).values(due_at=func.now()))

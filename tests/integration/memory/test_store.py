@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 import pytest
+from asyncpg import InsufficientPrivilegeError
 from fakes.memory.models import FakeEmbedder, FakeExtractor
 from mesh_common.database.postgres import Database
 from mesh_common.database.statements import driver_of
@@ -12,17 +13,20 @@ from mesh_common.errors import MeshError
 from mesh_common.ids import new_id
 from mesh_common.jobs.queue import JobQueue
 from mesh_common.subject import Subject
-from mesh_memory.domain import Memory, Message, NewMemory, Origin, Speaker, Turn
-from mesh_memory.store import SEARCH, PostgresMemoryStore, PostgresUnitOfWork, turn_of
+from mesh_memory.domain import Memory, NewMemory, Origin, Turn
+from mesh_memory.store import SEARCH, PostgresMemoryStore, PostgresUnitOfWork
+from mesh_memory.store import turn_of as turn_in
 from mesh_memory.tables import jobs, memories
-from mesh_memory.usecases import EditMemories, KeepTurn, Limits, Remember
+from mesh_memory.usecases import EditMemories, ForgetMemories, KeepTurn, Limits, Remember
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import ProgrammingError
 from support.memory import new_subject
 from support.row_security import EXPECTED, tables_of, who_sees
+from support.turns import turn_of
 
 DIMENSIONS = 16
 ROWS = 10_000
+TABLES = ["forget_generations", "forgotten_threads", "jobs", "memories", "remembered_runs"]
 LIMITS = Limits(
     recall_timeout_s=0.3,
     embedding_timeout_s=5.0,
@@ -30,6 +34,7 @@ LIMITS = Limits(
     duplicate_similarity=0.98,
     max_memories=100,
     max_queued_turns=10,
+    max_extractions=5,
 )
 
 
@@ -39,7 +44,11 @@ def unit_of_work(database: Database) -> PostgresUnitOfWork:
 
 
 def _turn() -> Turn:
-    return Turn(new_id(), new_id(), (Message(Speaker.USER, "I like tea."),))
+    return turn_of("I like tea.")
+
+
+async def _queued(store: PostgresMemoryStore) -> int:
+    return (await store.admission(new_id())).queued
 
 
 async def _fill(database: Database, space: str, users: list[Subject]) -> None:
@@ -125,6 +134,8 @@ async def test_search_reads_the_rows_of_its_user_alone(database: Database) -> No
 
 async def _foreign_memory(unit_of_work: PostgresUnitOfWork, owner: Subject) -> Memory:
     async with unit_of_work(owner) as store:
+        await store.forget()
+        await store.forget_thread(new_id(), None)
         memory = await store.add(NewMemory("I like tea.", Origin.WRITTEN, None, "fake/2", [1.0, 0.0]))
         await store.queue(_turn())
     assert memory
@@ -143,11 +154,10 @@ async def test_every_query_run_for_another_user_returns_no_foreign_row(
         lambda store: store.get(theirs.id),
         lambda store: store.same_text("I like tea."),
         lambda store: store.count(),
-        lambda store: store.count_queued(),
+        _queued,
         lambda store: store.change(theirs.id, "Mine.", "fake/2", [0.0, 1.0]),
         lambda store: store.delete(theirs.id),
         lambda store: store.delete_all(),
-        lambda store: store.drop_queue(),
     ]
 
     async with database.as_subject(stranger) as connection:
@@ -157,7 +167,7 @@ async def test_every_query_run_for_another_user_returns_no_foreign_row(
     assert not any(answers)
     async with unit_of_work(owner) as own:
         assert await own.get(theirs.id) == theirs
-        assert await own.count_queued() == 1
+        assert await _queued(own) == 1
 
 
 async def test_a_row_is_its_organisations_and_its_users(database: Database, unit_of_work: PostgresUnitOfWork) -> None:
@@ -167,10 +177,14 @@ async def test_a_row_is_its_organisations_and_its_users(database: Database, unit
 
     seen = {table: await who_sees(database, table, owner.user_id) for table in tables}
 
-    assert seen == dict.fromkeys(["jobs", "memories", "remembered_runs"], EXPECTED)
+    # These two have no rows without an organisation.
+    personal = {"of the personal organisation": EXPECTED["of the personal organisation"]}
+    assert seen == dict.fromkeys(TABLES, EXPECTED) | dict.fromkeys(
+        ["forget_generations", "forgotten_threads"], personal
+    )
 
 
-@pytest.mark.parametrize("table", ["memories", "remembered_runs", "jobs"])
+@pytest.mark.parametrize("table", TABLES)
 async def test_a_table_read_without_any_condition_shows_no_foreign_row(
     database: Database, unit_of_work: PostgresUnitOfWork, table: str
 ) -> None:
@@ -182,13 +196,22 @@ async def test_a_table_read_without_any_condition_shows_no_foreign_row(
     assert count == 0
 
 
-async def test_nobody_writes_a_row_for_another_user(database: Database) -> None:
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.add(NewMemory("You owe me.", Origin.WRITTEN, None, "fake/2", [1.0, 0.0])),
+        lambda store: store.forget(),
+        lambda store: store.forget_thread(new_id(), None),
+    ],
+)
+async def test_nobody_writes_a_row_for_another_user(
+    database: Database, write: Callable[[PostgresMemoryStore], Awaitable[object]]
+) -> None:
     async def write_for(victim: Subject) -> None:
         async with database.as_subject(new_subject()) as connection:
-            store = PostgresMemoryStore(connection, victim, JobQueue("memory.jobs"))
-            await store.add(NewMemory("You owe me.", Origin.WRITTEN, None, "fake/2", [1.0, 0.0]))
+            await write(PostgresMemoryStore(connection, victim, JobQueue("memory.jobs")))
 
-    with pytest.raises(ProgrammingError, match="row-level security"):
+    with pytest.raises((ProgrammingError, InsufficientPrivilegeError), match="row-level security"):
         await write_for(new_subject())
 
 
@@ -202,7 +225,7 @@ async def test_a_worker_that_was_overtaken_by_deletion_keeps_nothing(unit_of_wor
     async with asyncio.TaskGroup() as group:
         group.create_task(KeepTurn(unit_of_work, embedder, extractor, LIMITS)(ada, turn))
         await extractor.started.wait()
-        await EditMemories(unit_of_work, embedder, LIMITS).delete_all(ada)
+        await ForgetMemories(unit_of_work).all(ada)
         extractor.go_on.set()
 
     async with unit_of_work(ada) as store:
@@ -225,7 +248,7 @@ async def test_many_workers_with_the_same_turn_keep_it_once(unit_of_work: Postgr
 
 async def test_the_limit_holds_when_many_write_at_once(unit_of_work: PostgresUnitOfWork) -> None:
     ada = new_subject()
-    limits = Limits(0.3, 5.0, 0.3, 0.98, max_memories=3, max_queued_turns=10)
+    limits = Limits(0.3, 5.0, 0.3, 0.98, max_memories=3, max_queued_turns=10, max_extractions=3)
     edit = EditMemories(unit_of_work, FakeEmbedder(), limits)
 
     async def create(number: int) -> bool:
@@ -249,5 +272,5 @@ async def test_a_turn_comes_out_of_the_queue_as_it_went_in(
     async with database.as_subject(ada) as connection:
         job = (await connection.execute(select(jobs))).one()
 
-    assert turn_of(job.payload) == turn
+    assert turn_in(job.payload) == turn
     assert (job.org_id, job.user_id) == (ada.organisation_id, ada.user_id)

@@ -1,13 +1,12 @@
 """A recall during the start of its run: its subject, and that the error of a cancelled one is not logged."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from fakes.agent.held_memories import HeldMemories
 from fakes.agent.neighbours import AWAY
-from mesh_agent.domain import RecalledMemory
+from mesh_agent.domain import Recalled
 from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_common import caller
 from mesh_common.caller import Caller, acting
@@ -21,7 +20,7 @@ ADA = some_subject()
 class NotingMemories(HeldMemories):
     callers: list[Caller | None]
 
-    async def recall(self, subject: Subject, message: str) -> Sequence[RecalledMemory]:
+    async def recall(self, subject: Subject, message: str) -> Recalled:
         self.callers = [caller._current.get()]
         return await super().recall(subject, message)
 

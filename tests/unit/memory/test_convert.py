@@ -1,13 +1,15 @@
 import base64
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.memory.v1 import memory_pb2 as pb
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import new_id
 from mesh_memory import convert
-from mesh_memory.domain import Memory, MemoryId, Message, Origin, Page, Position, Speaker
+from mesh_memory.domain import Memory, MemoryId, Origin, Page, Position, Source, Speaker
 
 RUN, THREAD = str(new_id()), str(new_id())
 USER = pb.TURN_ROLE_USER
@@ -27,7 +29,25 @@ def test_a_turn_keeps_its_order_and_speakers() -> None:
     turn = convert.turn(request)
 
     assert (str(turn.run_id), str(turn.thread_id)) == (RUN, THREAD)
-    assert turn.messages == (Message(Speaker.USER, "I like tea."), Message(Speaker.ASSISTANT, ""))
+    assert [(message.speaker, message.content) for message in turn.messages] == [
+        (Speaker.USER, "I like tea."),
+        (Speaker.ASSISTANT, ""),
+    ]
+
+
+def test_a_message_knows_where_and_under_which_generation_it_was_said() -> None:
+    run_id, message_id = new_id(), new_id()
+    message = pb.TurnMessage(
+        role=USER, content="I like tea.", run_id=str(run_id), message_id=str(message_id), forget_generation=0
+    )
+    message.said_at.FromDatetime(datetime(2026, 12, 1, 9, tzinfo=UTC))
+
+    [given, older] = convert.turn(_turn(message, _said("I like tea."))).messages
+
+    assert given.source == Source(run_id, UUID(THREAD), message_id, datetime(2026, 12, 1, 9, tzinfo=UTC))
+    assert given.forget_generation == 0
+    assert older.source == Source(UUID(RUN), UUID(THREAD))
+    assert older.forget_generation is None
 
 
 @pytest.mark.parametrize(
@@ -41,6 +61,9 @@ def test_a_turn_keeps_its_order_and_speakers() -> None:
         (_turn(pb.TurnMessage(role=9, content="x")), "messages[0].role"),  # type: ignore[arg-type]  # a later release's
         (_turn(_said("x" * 32_001)), "messages[0].content"),
         (_turn(_said("a\x00b")), "messages[0].content"),
+        (_turn(pb.TurnMessage(role=USER, content="x", run_id="42")), "messages[0].run_id"),
+        (_turn(pb.TurnMessage(role=USER, content="x", message_id="42")), "messages[0].message_id"),
+        (_turn(pb.TurnMessage(role=USER, content="x", said_at=Timestamp(seconds=10**15))), "messages[0].said_at"),
     ],
 )
 def test_a_bad_turn_is_refused_by_field(request_: pb.RememberRequest, field: str) -> None:

@@ -31,7 +31,7 @@ async def test_a_memory_is_found_by_its_new_text_after_an_update(service: Memory
 
     await service.edit.update(USER, memory.id, "My code word is zebra.")
 
-    [found] = await service.find.recall(USER, "code word", 5)
+    [found] = (await service.find.recall(USER, "code word", 5)).memories
     assert (found.id, found.text) == (memory.id, "My code word is zebra.")
 
 
@@ -44,7 +44,7 @@ async def test_the_memory_of_another_user_is_not_found(service: MemoryOnFakes) -
     with pytest.raises(NotFound):
         await service.edit.update(stranger, memory.id, "Mine.")
     with pytest.raises(NotFound):
-        await service.edit.delete(stranger, memory.id)
+        await service.forget.one(stranger, memory.id)
 
     assert (await service.edit.get(USER, memory.id)).text == "I live in Rome."
 

@@ -11,11 +11,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from mesh_admin.secrets import make_secrets
 from mesh_common.errors import InvalidInput, Unavailable
-from mesh_memory.domain import Message, Speaker
-from mesh_memory.extractor import Mem0Extractor, open_extractor
+from mesh_memory.extraction.extractor import Mem0Extractor, open_extractor
+from mesh_memory.ports import UnreadableAnswer
 from mesh_memory.settings import MemorySettings
+from support.turns import said
 
-TURN = [Message(Speaker.USER, "I like tea.")]
+TURN = [said("I like tea.")]
 FACTS = json.dumps({"memory": [{"text": "The user likes tea."}]})
 
 
@@ -56,30 +57,26 @@ async def _extractor(server: Server, tmp_path: Path) -> AsyncIterator[Mem0Extrac
 
 
 @pytest.mark.parametrize(
-    ("status", "headers"),
+    ("status", "headers", "wait_s"),
     [
-        *((status, {}) for status in (408, 409, 425, 429, 500, 529)),
-        (503, {"Retry-After": "0.1"}),
-        (503, {"Retry-After": "\u00b2"}),
+        *((status, {}, 5.0) for status in (408, 409, 425, 429, 500, 529)),
+        (503, {"Retry-After": "0.1"}, 0.1),
+        (503, {"Retry-After": "\u00b2"}, 5.0),
+        (429, {"Retry-After": "60"}, 60.0),
     ],
 )
-async def test_temporary_refusal_is_retried(tmp_path: Path, status: int, headers: dict[str, str]) -> None:
+async def test_temporary_refusal_is_left_to_the_queue(
+    tmp_path: Path, status: int, headers: dict[str, str], wait_s: float
+) -> None:
+    """One attempt of the job is one call."""
     server = Server(status, headers, {})
-
-    async with _extractor(server, tmp_path) as extractor:
-        facts = await extractor.facts(TURN, [])
-
-    assert (facts, server.calls) == (["The user likes tea."], 2)
-
-
-async def test_long_wait_is_left_to_the_queue(tmp_path: Path) -> None:
-    server = Server(429, {"Retry-After": "60"}, {})
 
     async with _extractor(server, tmp_path) as extractor:
         with pytest.raises(Unavailable) as raised:
             await extractor.facts(TURN, [])
 
-    assert (raised.value.retry_after_s, server.calls) == (60.0, 1)
+    assert not isinstance(raised.value, UnreadableAnswer)
+    assert (raised.value.retry_after_s, server.calls) == (wait_s, 1)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

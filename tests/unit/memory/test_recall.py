@@ -15,7 +15,7 @@ async def test_recall_gives_what_is_near_enough(service: MemoryOnFakes) -> None:
 
     found = await service.find.recall(USER, "What is my code word?", 5)
 
-    assert [memory.text for memory in found] == ["My code word is zebra."]
+    assert [memory.text for memory in found.memories] == ["My code word is zebra."]
 
 
 async def test_search_gives_the_nearest_however_far(service: MemoryOnFakes) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from fakes.memory.models import FakeEmbedder, FakeExtractor, vector_of
 from mesh_common.errors import InvalidInput, Unavailable
-from mesh_memory.domain import Message, Origin, Vector
-from support.memory_on_fakes import USER, MemoryOnFakes, turn_of
+from mesh_memory.domain import Fact, Message, Origin, Vector
+from support.memory_on_fakes import USER, MemoryOnFakes
+from support.turns import turn_of
 
 
 async def test_remembering_queues_the_turn_and_wakes_the_worker(service: MemoryOnFakes) -> None:
@@ -50,7 +51,7 @@ async def test_the_facts_of_a_turn_are_kept_with_their_run(service: MemoryOnFake
 async def test_a_turn_processed_twice_is_kept_once(service: MemoryOnFakes) -> None:
     turn = await service.kept("I like tea.")
     [memory] = (await service.edit.page(USER, 10, None)).memories
-    await service.edit.delete(USER, memory.id)
+    await service.forget.one(USER, memory.id)
 
     await service.keep(USER, turn)
 
@@ -139,7 +140,7 @@ async def test_a_turn_in_progress_while_the_user_deletes_all_is_not_kept(service
     async with asyncio.TaskGroup() as group:
         group.create_task(service.keep(USER, turn))
         await service.extractor.started.wait()
-        await service.edit.delete_all(USER)
+        await service.forget.all(USER)
         service.extractor.go_on.set()
 
     assert await service.texts() == []
@@ -150,7 +151,7 @@ async def test_deleting_all_drops_what_is_queued(service: MemoryOnFakes) -> None
     turn = turn_of("I like coffee.")
     await service.remember(USER, turn)
 
-    deleted = await service.edit.delete_all(USER)
+    deleted = await service.forget.all(USER)
     await service.remember(USER, turn)
 
     assert deleted == 1
@@ -158,7 +159,7 @@ async def test_deleting_all_drops_what_is_queued(service: MemoryOnFakes) -> None
 
 
 async def test_after_deleting_all_new_turns_are_kept(service: MemoryOnFakes) -> None:
-    await service.edit.delete_all(USER)
+    await service.forget.all(USER)
 
     await service.kept("I like tea.")
 
@@ -186,7 +187,7 @@ async def test_no_transaction_is_open_while_a_model_works(service: MemoryOnFakes
 
 async def test_a_refused_turn_keeps_nothing(service: MemoryOnFakes) -> None:
     class Refusing(FakeExtractor):
-        async def facts(self, messages: Sequence[Message], known: Sequence[str]) -> list[str]:  # noqa: ARG002
+        async def facts(self, messages: Sequence[Message], known: Sequence[str]) -> list[Fact]:  # noqa: ARG002
             raise InvalidInput("The model rejects this turn.", reason="EXTRACTION_REFUSED")
 
     turn = turn_of("I like tea.")

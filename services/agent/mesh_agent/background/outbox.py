@@ -14,9 +14,9 @@ from mesh_common.ids import RunId, ThreadId
 from mesh_common.jobs.queue import Job
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import MAX_MESSAGE_CHARS, Message, ToolResult, Usage
+from mesh_agent.domain import MAX_MESSAGE_CHARS, ToolResult, ToRemember, Usage
 from mesh_agent.events.storage import decode_frames
-from mesh_agent.execution.ending import RECORD_USAGE, REMEMBER, SUBMIT_RUN
+from mesh_agent.execution.ending import FORGET_THREAD, RECORD_USAGE, REMEMBER, SUBMIT_RUN
 from mesh_agent.ports import Judge, Memories, UsageSink
 from mesh_agent.store import Database, runs, threads
 
@@ -34,6 +34,9 @@ class DeliverOutbox:
     judge: Judge
 
     async def __call__(self, job: Job) -> None:
+        if job.kind == FORGET_THREAD:
+            await self._forget_thread(job)
+            return
         run_id = RunId(UUID(job.payload["run_id"]))
         if job.kind == RECORD_USAGE:
             await self._record_usage(job.subject, run_id, job.payload)
@@ -41,6 +44,10 @@ class DeliverOutbox:
             await self._remember(job.subject, ThreadId(UUID(job.payload["thread_id"])))
         elif job.kind == SUBMIT_RUN:
             await self._submit_run(job.subject, run_id)
+
+    async def _forget_thread(self, job: Job) -> None:
+        thread_id = ThreadId(UUID(job.payload["thread_id"]))
+        await self.memories.forget_thread(job.subject, thread_id, datetime.fromisoformat(job.payload["deleted_at"]))
 
     async def _record_usage(self, subject: Subject, run_id: RunId, payload: Mapping[str, Any]) -> None:
         usage = Usage(payload["input_tokens"], payload["output_tokens"], payload["cost_micro_usd"])
@@ -55,7 +62,7 @@ class DeliverOutbox:
             messages, position = _within_one_call(turns)
             if not messages:
                 return
-            await self.memories.remember(subject, messages[-1].run_id, thread_id, messages)
+            await self.memories.remember(subject, messages[-1].message.run_id, thread_id, messages)
             async with self.database.as_subject(subject) as connection:
                 await threads.set_remembered(connection, thread_id, position)
             if len(messages) == len(turns) < _MAX_MESSAGES:
@@ -80,18 +87,22 @@ class DeliverOutbox:
         )
 
 
-def _within_one_call(pending: Sequence[tuple[Message, int]]) -> tuple[list[Message], int]:
+def _within_one_call(pending: Sequence[tuple[ToRemember, int]]) -> tuple[list[ToRemember], int]:
     """The first turns that fit into one call, and the position of the last of them. Turns are never split."""
-    batch: list[Message] = []
+    batch: list[ToRemember] = []
     last_position, chars = 0, 0
     for position, group in itertools.groupby(pending, key=lambda pair: pair[1]):
-        turn = [replace(message, content=message.content[:MAX_MESSAGE_CHARS]) for message, _ in group]
-        chars += sum(len(message.content) for message in turn)
+        turn = [_shortened(one) for one, _ in group]
+        chars += sum(len(one.message.content) for one in turn)
         if batch and chars > _MAX_CHARS:
             break
         batch += turn
         last_position = position
     return batch, last_position
+
+
+def _shortened(one: ToRemember) -> ToRemember:
+    return replace(one, message=replace(one.message, content=one.message.content[:MAX_MESSAGE_CHARS]))
 
 
 @dataclass(slots=True)

@@ -122,8 +122,9 @@ async def _recall(recorder: Recorder, memories: Memories) -> Sequence[RecalledMe
         recorder.recalled((), is_unavailable=True)
         return ()
     RECALLS.labels("ok").inc()
-    recorder.recalled(recalled, is_unavailable=False)
-    return recalled
+    recorder.recalled(recalled.memories, is_unavailable=False)
+    recorder.forget_generation = recalled.forget_generation
+    return recalled.memories
 
 
 async def _recall_nothing() -> Sequence[RecalledMemory]:

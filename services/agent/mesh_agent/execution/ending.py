@@ -13,6 +13,7 @@ from mesh_agent.store import Database, checkpoints, claims, runs
 RECORD_USAGE = "record_usage"
 REMEMBER = "remember"
 SUBMIT_RUN = "submit_run"
+FORGET_THREAD = "forget_thread"
 
 _SAMPLES = 10_000
 

@@ -53,6 +53,7 @@ class Recorder:
         self._open_calls: dict[int, ToolCall] = {}
         self.model = self.claim.model or ""
         self.checkpoints: RunCheckpoints | None = None
+        self.forget_generation: int | None = None
 
     @property
     def has_checkpoints(self) -> bool:
@@ -142,7 +143,8 @@ class Recorder:
             self._emit(ToolFinished(_interrupted(call)))
         self._open_calls.clear()
         usage = self._bill.total()
-        return Outcome(status, self.answer, self.message_id, self.model, usage, finish_reason, error)
+        generation = self.forget_generation
+        return Outcome(status, self.answer, self.message_id, self.model, usage, finish_reason, error, generation)
 
     def _add_text(self, text: str) -> None:
         if self._parts and not self._round_has_text:

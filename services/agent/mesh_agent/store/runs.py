@@ -238,6 +238,7 @@ async def end_run(connection: Connection, claim: Claim, outcome: Outcome, frames
         "answer": outcome.answer,
         "has_answer": is_whole or bool(outcome.answer),
         "is_partial": not is_whole,
+        "forget_generation": outcome.forget_generation,
     }
     return await _END_RUN.row(connection, parameters) is not None
 
@@ -250,7 +251,7 @@ _END_RUN = Statement(
             status = :status, model = :model, ended_at = clock_timestamp(), finish_reason = :finish_reason,
             input_tokens = :input_tokens, output_tokens = :output_tokens, cost_micro_usd = :cost_micro_usd,
             error_reason = :error_reason, error_detail = :error_detail, error_is_retryable = :error_is_retryable,
-            frames = :frames
+            frames = :frames, forget_generation = :forget_generation
         WHERE id = :run_id AND status = 'running' AND attempt = :attempt
         RETURNING id, user_id, thread_id, position
     ), touched AS (

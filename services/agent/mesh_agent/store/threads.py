@@ -1,6 +1,7 @@
 """SQL of threads and for reading their messages."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -9,7 +10,7 @@ from asyncpg import Record
 from mesh_common.database.statements import Statement, to_json
 from mesh_common.ids import RunId, ThreadId, UserId
 
-from mesh_agent.domain import Message, Metadata, Role, Thread
+from mesh_agent.domain import Message, Metadata, Role, Thread, ToRemember
 from mesh_agent.store import Connection
 from mesh_agent.store.checkpoints import forget_thread
 
@@ -143,9 +144,16 @@ _UPDATED: Final = """
 _UPDATE = Statement("agent.update_thread", _UPDATED.format(thread=_THREAD))
 
 
-async def delete_thread(connection: Connection, user_id: UserId, thread_id: ThreadId) -> dict[RunId, str] | None:
-    """Deletes the thread with its messages, runs, leases, checkpoints and jobs. Returns the addresses of its runs'
-    owners; None if the user has no such thread.
+@dataclass(frozen=True, slots=True)
+class DeletedThread:
+    """When it was deleted, by the clock of the database, and the addresses of its runs' owners."""
+
+    at: datetime
+    owners: dict[RunId, str]
+
+
+async def delete_thread(connection: Connection, user_id: UserId, thread_id: ThreadId) -> DeletedThread | None:
+    """Deletes the thread with its messages, runs, leases, checkpoints and jobs. None if the user has no such thread.
 
     Locks rows in the same order as the end of a run (run, thread, lease), so that the two cannot deadlock.
     """
@@ -159,8 +167,8 @@ async def delete_thread(connection: Connection, user_id: UserId, thread_id: Thre
     owners = {RunId(row["run_id"]): row["owner_address"] for row in await _LOCK_OWNERS.rows(connection, thread)}
     await forget_thread(connection, thread_id)
     await _DELETE_OUTBOX.count(connection, {"thread_id": str(thread_id)})
-    await _DELETE.count(connection, {"thread_id": thread_id, "user_id": user_id})
-    return owners
+    deleted = await _DELETE.row(connection, {"thread_id": thread_id, "user_id": user_id})
+    return DeletedThread(deleted["deleted_at"], owners) if deleted else None
 
 
 _LOCK_UNENDED = Statement(
@@ -178,7 +186,12 @@ _DELETE_OUTBOX = Statement(
     "agent.delete_outbox",
     "DELETE FROM agent.outbox WHERE kind <> 'record_usage' AND payload ->> 'thread_id' = :thread_id",
 )
-_DELETE = Statement("agent.delete_thread", "DELETE FROM agent.threads WHERE id = :thread_id AND user_id = :user_id")
+_DELETE = Statement(
+    "agent.delete_thread",
+    """
+    DELETE FROM agent.threads WHERE id = :thread_id AND user_id = :user_id RETURNING clock_timestamp() AS deleted_at
+""",
+)
 
 
 async def list_messages(
@@ -206,11 +219,11 @@ _MESSAGES_AFTER = Statement(
 
 async def messages_to_remember(
     connection: Connection, user_id: UserId, thread_id: ThreadId, *, limit: int
-) -> Sequence[tuple[Message, int]]:
+) -> Sequence[tuple[ToRemember, int]]:
     """Messages of succeeded runs that were not yet sent to memory, oldest first, each with its run's position."""
     parameters = {"user_id": user_id, "thread_id": thread_id, "limit": limit}
     rows = await TO_REMEMBER.rows(connection, parameters)
-    return [(Message(id_, Role(role), *others), position) for id_, role, *others, position in rows]
+    return [(ToRemember(_message(row), row["forget_generation"]), row["position"]) for row in rows]
 
 
 # The position comes from a subquery, which PostgreSQL runs first. In a join with the thread, PostgreSQL compared it
@@ -218,7 +231,7 @@ async def messages_to_remember(
 TO_REMEMBER = Statement(
     "agent.messages_to_remember",
     """
-    SELECT m.id, m.role, m.content, m.created_at, m.run_id, m.is_partial, m.position
+    SELECT m.id, m.role, m.content, m.created_at, m.run_id, m.is_partial, m.position, r.forget_generation
     FROM agent.messages m JOIN agent.runs r ON r.id = m.run_id AND r.status = 'succeeded'
     WHERE m.thread_id = :thread_id AND m.user_id = :user_id
       AND m.position > (SELECT remembered_position FROM agent.threads WHERE id = :thread_id)

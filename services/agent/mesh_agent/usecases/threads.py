@@ -1,6 +1,7 @@
 """Threads and their messages."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,9 +14,11 @@ from mesh_common.cursor import (
 )
 from mesh_common.errors import Conflict, IdempotencyKeyReused, NotFound
 from mesh_common.ids import ThreadId, new_id
+from mesh_common.jobs.queue import JobQueue, NewJob
 from mesh_common.subject import Subject
 
 from mesh_agent.domain import Message, Metadata, Thread
+from mesh_agent.execution.ending import FORGET_THREAD
 from mesh_agent.store import Database, threads
 from mesh_agent.usecases.cancel_run import CancelRun
 
@@ -32,6 +35,8 @@ class Page[T]:
 class Threads:
     database: Database
     cancel: CancelRun
+    outbox: JobQueue
+    wake_outbox: Callable[[], None]
 
     async def create(self, subject: Subject, title: str, metadata: Metadata, idempotency_key: str | None) -> Thread:
         """Creates a thread, or returns the one created with this key before. Raises IdempotencyKeyReused if that
@@ -80,13 +85,18 @@ class Threads:
         """Deletes the thread and everything in it.
 
         The owner stops a run that executes on it. The run can store nothing more, because its lease was deleted with
-        the thread. Its usage is billed nevertheless.
+        the thread. Its usage is billed nevertheless. Memories from the thread are kept; what was said in it and is not
+        stored yet never is.
         """
         async with self.database.as_subject(subject) as connection:
-            owners = await threads.delete_thread(connection, subject.user_id, thread_id)
-        if owners is None:
-            raise NotFound(_NO_THREAD)
-        self.cancel.discard(subject, owners)
+            deleted = await threads.delete_thread(connection, subject.user_id, thread_id)
+            if deleted is None:
+                raise NotFound(_NO_THREAD)
+            # Memory may still hold turns of the thread that are not stored, or be about to receive one.
+            payload = {"thread_id": str(thread_id), "deleted_at": deleted.at.isoformat()}
+            await self.outbox.add(connection, NewJob(FORGET_THREAD, str(thread_id), subject, payload))
+        self.wake_outbox()
+        self.cancel.discard(subject, deleted.owners)
 
     async def messages(self, subject: Subject, thread_id: ThreadId, *, limit: int, cursor: str | None) -> Page[Message]:
         position = decode_position_cursor(cursor, 2) if cursor else None

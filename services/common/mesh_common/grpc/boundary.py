@@ -22,7 +22,7 @@ from mesh_common.caller import Caller, acting
 from mesh_common.errors import Internal, MeshError, PermissionDenied, Unauthenticated
 from mesh_common.grpc.client import SUBJECT_METADATA, USER_METADATA
 from mesh_common.grpc.edges import ALLOWED_CALLERS
-from mesh_common.grpc.error_wire import code_of, to_status
+from mesh_common.grpc.error_wire import EDGE_NOT_ALLOWED, code_of, to_status
 from mesh_common.grpc.service_tokens import ServiceTokenVerifier
 from mesh_common.ids import UserId
 from mesh_common.process.metrics import RPC_SERVER_MESSAGES, RPC_SERVER_OPEN, RPC_SERVER_SECONDS
@@ -102,7 +102,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
             raise Unauthenticated("A service token is required.", reason="SERVICE_TOKEN_REQUIRED")
         service = self._verifier.service_of(token)
         if service not in ALLOWED_CALLERS.get(method, frozenset()):
-            raise PermissionDenied(f"{service} may not call {method}.", reason="EDGE_NOT_ALLOWED")
+            raise PermissionDenied(f"{service} may not call {method}.", reason=EDGE_NOT_ALLOWED)
         left_s = context.time_remaining()
         # This is None for a call without a deadline; the stubs omit that.
         deadline_s = None if left_s is None else time.monotonic() + left_s  # type: ignore[redundant-expr]

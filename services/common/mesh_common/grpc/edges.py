@@ -39,6 +39,7 @@ ALLOWED_CALLERS: Final[dict[str, frozenset[str]]] = {
     "/mesh.agent.v1.AgentService/ListModels": _GATEWAY,
     "/mesh.memory.v1.MemoryService/Recall": _AGENT,
     "/mesh.memory.v1.MemoryService/Remember": _AGENT,
+    "/mesh.memory.v1.MemoryService/ForgetThread": _AGENT,
     "/mesh.memory.v1.MemoryService/CreateMemory": _GATEWAY,
     "/mesh.memory.v1.MemoryService/GetMemory": _GATEWAY,
     "/mesh.memory.v1.MemoryService/ListMemories": _GATEWAY,

@@ -15,6 +15,9 @@ from mesh_common.errors import FieldFault, MeshError
 DOMAIN = "mesh"
 # The reason of the Internal that a call raises if the callee does not know the RPC: the previous release.
 UNIMPLEMENTED = "UNIMPLEMENTED"
+# The reason of the PermissionDenied for a caller that the RPC is not meant for. The previous release also answers so to
+# calls that it does not know.
+EDGE_NOT_ALLOWED = "EDGE_NOT_ALLOWED"
 
 # Most specific class first: the first match decides the code.
 _CODES: tuple[tuple[type[MeshError], grpc.StatusCode, int], ...] = (

@@ -85,6 +85,9 @@ class Memory(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    THREAD_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    SAID_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID."""
     text: _builtins.str
@@ -95,6 +98,10 @@ class Memory(_message.Message):
     """Cosine similarity to the query, -1..1; set only by Recall and SearchMemories."""
     origin: Global___MemoryOrigin.ValueType
     """Whether a model extracted the fact or it is the user's own sentence."""
+    thread_id: _builtins.str
+    """The thread it came from (UUID); absent if the user wrote it or an older release stored it."""
+    message_id: _builtins.str
+    """The message it came from (UUID); absent as for `thread_id`."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was first stored."""
@@ -102,6 +109,10 @@ class Memory(_message.Message):
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """When its text last changed."""
+
+    @_builtins.property
+    def said_at(self) -> _timestamp_pb2.Timestamp:
+        """When that message was said; absent as for `thread_id`."""
 
     def __init__(
         self,
@@ -113,19 +124,30 @@ class Memory(_message.Message):
         run_id: _builtins.str | None = ...,
         similarity: _builtins.float | None = ...,
         origin: Global___MemoryOrigin.ValueType = ...,
+        thread_id: _builtins.str | None = ...,
+        message_id: _builtins.str | None = ...,
+        said_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_id", b"_run_id", "_similarity", b"_similarity", "created_at", b"created_at", "run_id", b"run_id", "similarity", b"similarity", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_message_id", b"_message_id", "_run_id", b"_run_id", "_similarity", b"_similarity", "_thread_id", b"_thread_id", "created_at", b"created_at", "message_id", b"message_id", "run_id", b"run_id", "said_at", b"said_at", "similarity", b"similarity", "thread_id", b"thread_id", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_id", b"_run_id", "_similarity", b"_similarity", "created_at", b"created_at", "id", b"id", "origin", b"origin", "run_id", b"run_id", "similarity", b"similarity", "text", b"text", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_message_id", b"_message_id", "_run_id", b"_run_id", "_similarity", b"_similarity", "_thread_id", b"_thread_id", "created_at", b"created_at", "id", b"id", "message_id", b"message_id", "origin", b"origin", "run_id", b"run_id", "said_at", b"said_at", "similarity", b"similarity", "text", b"text", "thread_id", b"thread_id", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__message_id: _TypeAlias = _typing.Literal["message_id"]  # noqa: Y015
+    _WhichOneofArgType__message_id: _TypeAlias = _typing.Literal["_message_id", b"_message_id"]  # noqa: Y015
     _WhichOneofReturnType__run_id: _TypeAlias = _typing.Literal["run_id"]  # noqa: Y015
     _WhichOneofArgType__run_id: _TypeAlias = _typing.Literal["_run_id", b"_run_id"]  # noqa: Y015
     _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
     _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
+    _WhichOneofReturnType__thread_id: _TypeAlias = _typing.Literal["thread_id"]  # noqa: Y015
+    _WhichOneofArgType__thread_id: _TypeAlias = _typing.Literal["_thread_id", b"_thread_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__message_id) -> _WhichOneofReturnType__message_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__run_id) -> _WhichOneofReturnType__run_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__thread_id) -> _WhichOneofReturnType__thread_id | None: ...
 
 Global___Memory: _TypeAlias = Memory  # noqa: Y015
 
@@ -162,6 +184,11 @@ class RecallResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMORIES_FIELD_NUMBER: _builtins.int
+    FORGET_GENERATION_FIELD_NUMBER: _builtins.int
+    forget_generation: _builtins.int
+    """The user's current forget generation, which every deletion of memory raises. A run passes it on with Remember.
+    Absent from an older release.
+    """
     @_builtins.property
     def memories(self) -> _containers.RepeatedCompositeFieldContainer[Global___Memory]:
         """Best first."""
@@ -170,12 +197,15 @@ class RecallResponse(_message.Message):
         self,
         *,
         memories: _abc.Iterable[Global___Memory] | None = ...,
+        forget_generation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_forget_generation", b"_forget_generation", "forget_generation", b"forget_generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memories", b"memories"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_forget_generation", b"_forget_generation", "forget_generation", b"forget_generation", "memories", b"memories"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__forget_generation: _TypeAlias = _typing.Literal["forget_generation"]  # noqa: Y015
+    _WhichOneofArgType__forget_generation: _TypeAlias = _typing.Literal["_forget_generation", b"_forget_generation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forget_generation) -> _WhichOneofReturnType__forget_generation | None: ...
 
 Global___RecallResponse: _TypeAlias = RecallResponse  # noqa: Y015
 
@@ -187,21 +217,52 @@ class TurnMessage(_message.Message):
 
     ROLE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    SAID_AT_FIELD_NUMBER: _builtins.int
+    FORGET_GENERATION_FIELD_NUMBER: _builtins.int
     role: Global___TurnRole.ValueType
     """The author of the message."""
     content: _builtins.str
     """At most 32,000 characters."""
+    run_id: _builtins.str
+    """The run of the message (UUID); absent means the run of the request."""
+    message_id: _builtins.str
+    """UUID of the message; absent from an older release."""
+    forget_generation: _builtins.int
+    """The forget generation that Recall returned to the run; absent if memory was unavailable then. With an older
+    generation than the user's current one, the message is not stored.
+    """
+    @_builtins.property
+    def said_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was said, by the clock of the agent's database; absent means when the request arrives."""
+
     def __init__(
         self,
         *,
         role: Global___TurnRole.ValueType = ...,
         content: _builtins.str = ...,
+        run_id: _builtins.str | None = ...,
+        message_id: _builtins.str | None = ...,
+        said_at: _timestamp_pb2.Timestamp | None = ...,
+        forget_generation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_forget_generation", b"_forget_generation", "_message_id", b"_message_id", "_run_id", b"_run_id", "forget_generation", b"forget_generation", "message_id", b"message_id", "run_id", b"run_id", "said_at", b"said_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_forget_generation", b"_forget_generation", "_message_id", b"_message_id", "_run_id", b"_run_id", "content", b"content", "forget_generation", b"forget_generation", "message_id", b"message_id", "role", b"role", "run_id", b"run_id", "said_at", b"said_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__forget_generation: _TypeAlias = _typing.Literal["forget_generation"]  # noqa: Y015
+    _WhichOneofArgType__forget_generation: _TypeAlias = _typing.Literal["_forget_generation", b"_forget_generation"]  # noqa: Y015
+    _WhichOneofReturnType__message_id: _TypeAlias = _typing.Literal["message_id"]  # noqa: Y015
+    _WhichOneofArgType__message_id: _TypeAlias = _typing.Literal["_message_id", b"_message_id"]  # noqa: Y015
+    _WhichOneofReturnType__run_id: _TypeAlias = _typing.Literal["run_id"]  # noqa: Y015
+    _WhichOneofArgType__run_id: _TypeAlias = _typing.Literal["_run_id", b"_run_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forget_generation) -> _WhichOneofReturnType__forget_generation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__message_id) -> _WhichOneofReturnType__message_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__run_id) -> _WhichOneofReturnType__run_id | None: ...
 
 Global___TurnMessage: _TypeAlias = TurnMessage  # noqa: Y015
 
@@ -253,6 +314,53 @@ class RememberResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RememberResponse: _TypeAlias = RememberResponse  # noqa: Y015
+
+@_typing.final
+class ForgetThreadRequest(_message.Message):
+    """ForgetThreadRequest names a deleted thread."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THREAD_ID_FIELD_NUMBER: _builtins.int
+    DELETED_AT_FIELD_NUMBER: _builtins.int
+    thread_id: _builtins.str
+    """UUID."""
+    @_builtins.property
+    def deleted_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was deleted, by the clock of the agent's database. Memories of the thread stored after that are deleted.
+        Absent means when the request arrives.
+        """
+
+    def __init__(
+        self,
+        *,
+        thread_id: _builtins.str = ...,
+        deleted_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deleted_at", b"deleted_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_at", b"deleted_at", "thread_id", b"thread_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetThreadRequest: _TypeAlias = ForgetThreadRequest  # noqa: Y015
+
+@_typing.final
+class ForgetThreadResponse(_message.Message):
+    """ForgetThreadResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetThreadResponse: _TypeAlias = ForgetThreadResponse  # noqa: Y015
 
 @_typing.final
 class CreateMemoryRequest(_message.Message):

@@ -45,6 +45,11 @@ class MemoryServiceStub:
                 request_serializer=mesh_dot_memory_dot_v1_dot_memory__pb2.RememberRequest.SerializeToString,
                 response_deserializer=mesh_dot_memory_dot_v1_dot_memory__pb2.RememberResponse.FromString,
                 _registered_method=True)
+        self.ForgetThread = channel.unary_unary(
+                '/mesh.memory.v1.MemoryService/ForgetThread',
+                request_serializer=mesh_dot_memory_dot_v1_dot_memory__pb2.ForgetThreadRequest.SerializeToString,
+                response_deserializer=mesh_dot_memory_dot_v1_dot_memory__pb2.ForgetThreadResponse.FromString,
+                _registered_method=True)
         self.CreateMemory = channel.unary_unary(
                 '/mesh.memory.v1.MemoryService/CreateMemory',
                 request_serializer=mesh_dot_memory_dot_v1_dot_memory__pb2.CreateMemoryRequest.SerializeToString,
@@ -95,7 +100,16 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Remember(self, request, context):
-        """Remember queues a turn for extraction and returns immediately. Idempotent by run id.
+        """Remember queues a turn for extraction and returns immediately. Idempotent by run id. What was said before a deletion
+        that covers it is not stored, however late the call arrives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetThread(self, request, context):
+        """ForgetThread drops everything of a deleted thread that is not stored yet, and rejects what arrives later. Memories
+        stored before the deletion are kept. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,14 +151,15 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMemory(self, request, context):
-        """DeleteMemory deletes one memory. Errors: NOT_FOUND.
+        """DeleteMemory deletes one memory, and every turn said before that is not stored yet: it might restate the memory.
+        Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAllMemories(self, request, context):
-        """DeleteAllMemories deletes every memory of the user and the turns queued for extraction.
+        """DeleteAllMemories deletes every memory of the user, and every turn said before that is not stored yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,6 +177,11 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     servicer.Remember,
                     request_deserializer=mesh_dot_memory_dot_v1_dot_memory__pb2.RememberRequest.FromString,
                     response_serializer=mesh_dot_memory_dot_v1_dot_memory__pb2.RememberResponse.SerializeToString,
+            ),
+            'ForgetThread': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetThread,
+                    request_deserializer=mesh_dot_memory_dot_v1_dot_memory__pb2.ForgetThreadRequest.FromString,
+                    response_serializer=mesh_dot_memory_dot_v1_dot_memory__pb2.ForgetThreadResponse.SerializeToString,
             ),
             'CreateMemory': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateMemory,
@@ -254,6 +274,33 @@ class MemoryService:
             '/mesh.memory.v1.MemoryService/Remember',
             mesh_dot_memory_dot_v1_dot_memory__pb2.RememberRequest.SerializeToString,
             mesh_dot_memory_dot_v1_dot_memory__pb2.RememberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.memory.v1.MemoryService/ForgetThread',
+            mesh_dot_memory_dot_v1_dot_memory__pb2.ForgetThreadRequest.SerializeToString,
+            mesh_dot_memory_dot_v1_dot_memory__pb2.ForgetThreadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -21,7 +21,13 @@ class MemoryServiceStub:
     Errors: UNAVAILABLE, DEADLINE_EXCEEDED; the caller then answers without memories.
     """
     Remember: _aio.UnaryUnaryMultiCallable[_memory_pb2.RememberRequest, _memory_pb2.RememberResponse]
-    """Remember queues a turn for extraction and returns immediately. Idempotent by run id."""
+    """Remember queues a turn for extraction and returns immediately. Idempotent by run id. What was said before a deletion
+    that covers it is not stored, however late the call arrives.
+    """
+    ForgetThread: _aio.UnaryUnaryMultiCallable[_memory_pb2.ForgetThreadRequest, _memory_pb2.ForgetThreadResponse]
+    """ForgetThread drops everything of a deleted thread that is not stored yet, and rejects what arrives later. Memories
+    stored before the deletion are kept. Idempotent.
+    """
     CreateMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.CreateMemoryRequest, _memory_pb2.CreateMemoryResponse]
     """CreateMemory stores a fact unchanged. If the user already has the fact, it returns the existing memory."""
     GetMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetMemoryRequest, _memory_pb2.GetMemoryResponse]
@@ -33,9 +39,11 @@ class MemoryServiceStub:
     UpdateMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.UpdateMemoryRequest, _memory_pb2.UpdateMemoryResponse]
     """UpdateMemory replaces the text of a memory. Errors: NOT_FOUND, ALREADY_EXISTS if another memory has the same fact."""
     DeleteMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeleteMemoryRequest, _memory_pb2.DeleteMemoryResponse]
-    """DeleteMemory deletes one memory. Errors: NOT_FOUND."""
+    """DeleteMemory deletes one memory, and every turn said before that is not stored yet: it might restate the memory.
+    Errors: NOT_FOUND.
+    """
     DeleteAllMemories: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeleteAllMemoriesRequest, _memory_pb2.DeleteAllMemoriesResponse]
-    """DeleteAllMemories deletes every memory of the user and the turns queued for extraction."""
+    """DeleteAllMemories deletes every memory of the user, and every turn said before that is not stored yet."""
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """MemoryService stores and finds memories of the subject named by the metadata `mesh-subject` (docs/adr/0023)."""
@@ -56,7 +64,19 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.RememberRequest,
         context: _aio.ServicerContext[_memory_pb2.RememberRequest, _abc.Awaitable[_memory_pb2.RememberResponse]],
     ) -> _abc.Awaitable[_memory_pb2.RememberResponse]:
-        """Remember queues a turn for extraction and returns immediately. Idempotent by run id."""
+        """Remember queues a turn for extraction and returns immediately. Idempotent by run id. What was said before a deletion
+        that covers it is not stored, however late the call arrives.
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetThread(
+        self,
+        request: _memory_pb2.ForgetThreadRequest,
+        context: _aio.ServicerContext[_memory_pb2.ForgetThreadRequest, _abc.Awaitable[_memory_pb2.ForgetThreadResponse]],
+    ) -> _abc.Awaitable[_memory_pb2.ForgetThreadResponse]:
+        """ForgetThread drops everything of a deleted thread that is not stored yet, and rejects what arrives later. Memories
+        stored before the deletion are kept. Idempotent.
+        """
 
     @_abc_1.abstractmethod
     def CreateMemory(
@@ -104,7 +124,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.DeleteMemoryRequest,
         context: _aio.ServicerContext[_memory_pb2.DeleteMemoryRequest, _abc.Awaitable[_memory_pb2.DeleteMemoryResponse]],
     ) -> _abc.Awaitable[_memory_pb2.DeleteMemoryResponse]:
-        """DeleteMemory deletes one memory. Errors: NOT_FOUND."""
+        """DeleteMemory deletes one memory, and every turn said before that is not stored yet: it might restate the memory.
+        Errors: NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def DeleteAllMemories(
@@ -112,6 +134,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.DeleteAllMemoriesRequest,
         context: _aio.ServicerContext[_memory_pb2.DeleteAllMemoriesRequest, _abc.Awaitable[_memory_pb2.DeleteAllMemoriesResponse]],
     ) -> _abc.Awaitable[_memory_pb2.DeleteAllMemoriesResponse]:
-        """DeleteAllMemories deletes every memory of the user and the turns queued for extraction."""
+        """DeleteAllMemories deletes every memory of the user, and every turn said before that is not stored yet."""
 
 def add_MemoryServiceServicer_to_server(servicer: MemoryServiceServicer, server: _aio.Server) -> None: ...

@@ -2,8 +2,7 @@
 
 It runs mem0's own pipeline (`Memory.add`, with or without inference) with three parts replaced. The vector store is a
 list, because our store writes and searches (docs/adr/0005). The SQLite history is empty, because replicas would
-not share it. The model gets our short prompt, because mem0's costs 8,000 tokens per turn, and a JSON schema, because
-mem0 treats an answer that it cannot parse as "no facts".
+not share it. The model gets our prompt: mem0's costs 8,000 tokens per turn, and a user's text can forge its sections.
 """
 
 import asyncio
@@ -14,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
@@ -23,11 +21,11 @@ from mesh_common.errors import MeshError
 from mesh_common.process.telemetry import tracer
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
-from mesh_memory import mem0_environment
-from mesh_memory.domain import Message, Origin, own_statements, shortened, text_hash
-from mesh_memory.extraction_errors import error_of, is_retryable, wait_s
+from mesh_memory.domain import Fact, Message, Origin, Speaker, own_statements
+from mesh_memory.extraction import mem0_environment
+from mesh_memory.extraction.errors import error_of
+from mesh_memory.extraction.messages import FORMAT, CitedFact, Conversation, cited_facts, content_of
 from mesh_memory.metrics import EXTRACTION_SECONDS
 from mesh_memory.settings import MemorySettings
 
@@ -43,78 +41,68 @@ __all__ = ["Mem0Extractor", "mem0_environment", "open_extractor"]
 
 # mem0 requires an id; it does not need the user's real one.
 _SCOPE: Final = {"user_id": "user"}
-# About 8,000 tokens. Limits the cost of a turn, and fits the context of every model that can extract.
-_MAX_TURN_CHARACTERS: Final = 32_000
-_MAX_FACTS: Final = 20
 # How long after the deadline a thread still waits for the event loop to enforce it.
 _DEADLINE_MARGIN_S: Final = 5.0
 _PROMPT: Final = resources.files("mesh_memory").joinpath("prompts/extract_facts.md")
 
 
-def _object(**properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
-
-
-_SCHEMA: Final = _object(memory={"type": "array", "items": _object(text={"type": "string"})})
-_FORMAT: Final = {"type": "json_schema", "json_schema": {"name": "facts", "strict": True, "schema": _SCHEMA}}
-
-
 class Mem0Extractor:
     """With a model: the facts it finds. Without: the user's messages minus questions (mem0 without inference)."""
 
-    def __init__(self, llm: "_StrictLLM | None", executor: ThreadPoolExecutor, *, tries: int) -> None:
+    def __init__(self, llm: "_ExtractionLLM | None", executor: ThreadPoolExecutor) -> None:
         self._llm = llm
         self._executor = executor
-        self._tries = tries
 
     @property
     def origin(self) -> Origin:
         return Origin.EXTRACTED if self._llm else Origin.VERBATIM
 
-    async def facts(self, messages: Sequence[Message], known: Sequence[str]) -> list[str]:
-        """Raises Unavailable if the model gives no valid answer, InvalidInput if it permanently rejects the turn."""
-        said = [message.content for message in messages if message.speaker == "user"]
+    async def facts(self, messages: Sequence[Message], known: Sequence[str]) -> list[Fact]:
+        """See `Extractor.facts`. Calls the model once, and not at all if the user said nothing."""
         if self._llm is None:
-            turns = [{"role": "user", "content": text} for text in own_statements(said)]
-            return _tidied(await self._in_thread(_Pipeline(None, ()), turns)) if turns else []
-        return _tidied(await self._observed(self._llm, _newest(messages), known)) if said else []
+            return await self._statements(messages)
+        if not any(message.speaker is Speaker.USER for message in messages):
+            return []
+        conversation = Conversation.of(messages)
+        return conversation.facts(await self._observed(_Answer(self._llm, conversation.document(known))))
 
-    async def _observed(self, llm: "_StrictLLM", turns: list[dict[str, str]], known: Sequence[str]) -> list[str]:
+    async def _statements(self, messages: Sequence[Message]) -> list[Fact]:
+        said = [
+            (message, text)
+            for message in messages
+            if message.speaker is Speaker.USER
+            for text in own_statements([message.content])
+        ]
+        if not said:
+            return []
+        turns = [{"role": "user", "content": text} for _, text in said]
+        sources = {text: message.source for message, text in reversed(said)}
+        kept = await self._in_thread(_Pipeline(None), turns)
+        return [Fact(text, sources[text]) for text in dict.fromkeys(kept)]
+
+    async def _observed(self, answer: "_Answer") -> list[CitedFact]:
         started_s = time.perf_counter()
         outcome = "failed"
         with tracer.start_as_current_span(
-            f"chat {llm.model}", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
+            f"chat {answer.llm.model}", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
         ) as span:
             span.set_attributes(
                 {
                     "gen_ai.operation.name": "chat",
                     "gen_ai.provider.name": "openai",
-                    "gen_ai.request.model": llm.model,
+                    "gen_ai.request.model": answer.llm.model,
                     "gen_ai.output.type": "json",
                 }
             )
             try:
-                texts = await self._retried(llm, turns, known)
+                texts = await self._in_thread(_Pipeline(answer), [{"role": "user", "content": answer.document}])
                 outcome = "done"
             except MeshError as error:
                 span.set_status(Status(StatusCode.ERROR, error.reason))
                 raise
             finally:
                 EXTRACTION_SECONDS.labels(outcome).observe(time.perf_counter() - started_s)
-            return texts
-
-    async def _retried(self, llm: "_StrictLLM", turns: list[dict[str, str]], known: Sequence[str]) -> list[str]:
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._tries),
-            wait=wait_s,
-            retry=retry_if_exception(is_retryable),
-            reraise=True,
-        )
-        texts: list[str] = []
-        async for attempt in retrying:
-            with attempt:
-                texts = await self._in_thread(_Pipeline(llm, known), turns)
-        return texts
+            return [CitedFact(text, answer.numbers.get(text)) for text in texts]
 
     async def _in_thread(self, pipeline: "_Pipeline", turns: list[dict[str, str]]) -> list[str]:
         # With the current context, so that mem0's call belongs to the trace.
@@ -132,17 +120,17 @@ async def open_extractor(settings: MemorySettings) -> AsyncIterator[Mem0Extracto
     # mem0 logs users' texts with its errors, which are raised anyway.
     logging.getLogger("mem0").setLevel(logging.CRITICAL)
     executor = ThreadPoolExecutor(settings.extraction_concurrency, thread_name_prefix="mem0")
-    llm = _StrictLLM(settings) if settings.extraction_model else None
+    llm = _ExtractionLLM(settings) if settings.extraction_model else None
     try:
-        yield Mem0Extractor(llm, executor, tries=settings.extraction_tries)
+        yield Mem0Extractor(llm, executor)
     finally:
         if llm:
             await llm.close()
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-class _StrictLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
-    """mem0's OpenAI model with our prompt and a JSON schema. An answer that does not match the schema is an error.
+class _ExtractionLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
+    """mem0's OpenAI model with our prompt and a JSON schema.
 
     mem0 calls it in a thread, but the request runs on the event loop, because only there can a deadline end it. A
     blocking client limits each single read: a server that trickles would block the thread, and thereby the end of the
@@ -168,28 +156,44 @@ class _StrictLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
     async def close(self) -> None:
         await self._client.close()
 
-    def generate_response(self, messages: list[dict[str, str]], **_: Any) -> str:
-        ours = [{"role": "system", "content": self._prompt}, *messages[1:]]
-        answer = asyncio.run_coroutine_threadsafe(self._answer(ours), self._loop)
-        return _checked(answer.result(self._timeout_s + _DEADLINE_MARGIN_S))
+    def ask(self, document: str) -> str | None:
+        """The model's answer; None if it has no text. Called in a thread."""
+        messages = [{"role": "system", "content": self._prompt}, {"role": "user", "content": document}]
+        answer = asyncio.run_coroutine_threadsafe(self._completed(messages), self._loop)
+        return answer.result(self._timeout_s + _DEADLINE_MARGIN_S)
 
-    async def _answer(self, messages: list[dict[str, str]]) -> object:
+    async def _completed(self, messages: list[dict[str, str]]) -> str | None:
         # mem0 knows which models do not support a temperature.
-        params = self._get_supported_params(messages=messages, response_format=_FORMAT)
+        params = self._get_supported_params(messages=messages, response_format=FORMAT)
         async with asyncio.timeout(self._timeout_s):
             completion = await self._client.chat.completions.create(model=self.model, **params)
         _note_usage(completion)
-        return completion.choices[0].message.content
+        return content_of(completion)
+
+
+class _Answer:
+    """One answer of the model, in the place of mem0's model. mem0 takes an unreadable answer for "no facts"."""
+
+    def __init__(self, llm: _ExtractionLLM, document: str) -> None:
+        self.llm = llm
+        self.document = document
+        self.numbers: dict[str, int | None] = {}
+
+    def generate_response(self, *_: Any, **__: Any) -> str:
+        """Ignores mem0's prompt. Raises UnreadableAnswer."""
+        facts = cited_facts(self.llm.ask(self.document))
+        self.numbers = {fact.text: fact.number for fact in facts}
+        return json.dumps({"memory": [{"text": fact.text} for fact in facts]})
 
 
 class _Pipeline(Mem0):  # type: ignore[misc]  # mem0 has no types
     """`Memory.add` of mem0 for one turn. Does not call mem0's constructor, which opens a vector store and SQLite."""
 
-    def __init__(self, llm: _StrictLLM | None, known: Sequence[str]) -> None:
+    def __init__(self, llm: _Answer | None) -> None:
         self.config = MemoryConfig()
         self.llm = llm
         self.embedding_model = _NoVectors()
-        self.vector_store = _Collector(known)
+        self.vector_store = _Collector()
         self.db = _NoHistory()
         self.custom_instructions = None
         self.api_version = self.config.version
@@ -202,21 +206,14 @@ class _Pipeline(Mem0):  # type: ignore[misc]  # mem0 has no types
         return self.vector_store.texts
 
 
-@dataclass(frozen=True, slots=True)
-class _KnownFact:
-    id: str
-    payload: Mapping[str, str]
-
-
 class _Collector:
-    """Replaces mem0's vector store: returns the known facts and collects the added ones in a list."""
+    """Replaces mem0's vector store: has no facts, and collects the added ones in a list."""
 
-    def __init__(self, known: Sequence[str]) -> None:
-        self._known = known
+    def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def search(self, **_: Any) -> list[_KnownFact]:
-        return [_KnownFact(str(number), {"data": text}) for number, text in enumerate(self._known)]
+    def search(self, **_: Any) -> list[Any]:
+        return []
 
     def insert(self, *, payloads: Sequence[Mapping[str, str]], **_: Any) -> None:
         self.texts.extend(payload["data"] for payload in payloads)
@@ -241,43 +238,8 @@ class _NoHistory:
     def batch_add_history(self, *_: Any, **__: Any) -> None: ...
 
 
-def _newest(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """The last messages that fit; the oldest of them is truncated."""
-    left = _MAX_TURN_CHARACTERS
-    chosen: list[dict[str, str]] = []
-    for message in reversed(messages):
-        if content := message.content[:left]:
-            chosen.append({"role": message.speaker.value, "content": content})
-        left -= len(content)
-    return chosen[::-1]
-
-
-def _checked(answer: object) -> str:
-    """The answer without characters that PostgreSQL cannot store. Raises ValueError if it violates the schema.
-
-    Not every server enforces the schema, and a JSON escape may hold NUL or half a surrogate pair, on which mem0 fails.
-    """
-    parsed = json.loads(answer) if isinstance(answer, str) else None
-    facts = parsed.get("memory") if isinstance(parsed, dict) else None
-    if not isinstance(facts, list) or not all(isinstance(fact, dict) for fact in facts):
-        raise ValueError("the model's answer does not match the schema")
-    return json.dumps({"memory": [{"text": _storable(fact.get("text"))} for fact in facts]})
-
-
-def _storable(text: object) -> str:
-    if not isinstance(text, str):
-        raise ValueError("a fact is not a string")  # noqa: TRY004 - the answer is wrong, not the caller
-    return text.replace("\x00", "").encode(errors="ignore").decode()
-
-
-def _note_usage(completion: openai.types.chat.ChatCompletion) -> None:
-    if usage := completion.usage:
-        span = trace.get_current_span()
-        span.set_attribute("gen_ai.usage.input_tokens", usage.prompt_tokens)
-        span.set_attribute("gen_ai.usage.output_tokens", usage.completion_tokens)
-
-
-def _tidied(texts: Sequence[str]) -> list[str]:
-    """Each fact once, at most 20."""
-    facts = {text_hash(text): text for text in map(shortened, texts) if text}
-    return list(facts.values())[:_MAX_FACTS]
+def _note_usage(completion: object) -> None:
+    span, usage = trace.get_current_span(), getattr(completion, "usage", None)
+    for name, field in (("input", "prompt_tokens"), ("output", "completion_tokens")):
+        if isinstance(tokens := getattr(usage, field, None), int):
+            span.set_attribute(f"gen_ai.usage.{name}_tokens", tokens)

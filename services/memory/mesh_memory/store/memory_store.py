@@ -5,7 +5,7 @@ Rows get their `org_id` from the transaction.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,10 +22,24 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh_memory.domain import Memory, MemoryId, Message, NewMemory, Origin, Position, Speaker, Turn, Vector, text_hash
-from mesh_memory.tables import jobs, memories, remembered_runs
+from mesh_memory.domain import (
+    Admission,
+    Barrier,
+    Memory,
+    MemoryId,
+    NewMemory,
+    Origin,
+    Position,
+    Recalled,
+    Turn,
+    Vector,
+    text_hash,
+)
+from mesh_memory.store import forgetting
+from mesh_memory.store.queued_turns import KEEP_TURN, turn_payload
+from mesh_memory.store.searching import RECALL, SEARCH
+from mesh_memory.tables import memories, remembered_runs
 
-KEEP_TURN: Final = "keep_turn"
 # The agent's outbox gives up on a turn long before. After this time, a run sent again would be remembered again.
 _RUNS_KEPT: Final = timedelta(days=30)
 # Any fixed number; with the hash of the user it forms the key of the advisory lock for one user's memories.
@@ -39,23 +53,11 @@ _COLUMNS: Final = (
     memories.c.run_id,
     memories.c.created_at,
     memories.c.updated_at,
+    memories.c.thread_id,
+    memories.c.message_id,
+    memories.c.said_at,
 )
-
-
-# The vector is in subqueries so that it is parsed once. In the generic plan that PostgreSQL caches, a bare cast is
-# evaluated for each memory: 13.5 ms instead of 0.8 with a thousand memories.
-SEARCH: Final = Statement(
-    "memory.search",
-    """
-    SELECT id, text, origin, run_id, created_at, updated_at,
-           1 - (embedding <=> (SELECT :vector::text::vector)) AS similarity
-    FROM memory.memories
-    WHERE user_id = :user_id AND embedding_model = :space
-      AND embedding <=> (SELECT :vector::text::vector) <= :max_distance
-    ORDER BY embedding <=> (SELECT :vector::text::vector), id
-    LIMIT :limit
-    """,
-)
+_LOCK: Final = Statement("memory.lock", "SELECT pg_advisory_xact_lock(:class::int, hashtext(:user_id::uuid::text))")
 
 
 class PostgresUnitOfWork:
@@ -82,18 +84,25 @@ class PostgresMemoryStore:
         return memories.c.user_id == self._user_id
 
     async def lock(self) -> None:
-        statement = select(func.pg_advisory_xact_lock(_LOCK_CLASS, func.hashtext(str(self._user_id))))
-        await self._connection.execute(statement)
+        await _LOCK.rows(self._connection, {"class": _LOCK_CLASS, "user_id": self._user_id})
 
     async def search(self, vector: Vector, space: str, *, limit: int, min_similarity: float) -> list[Memory]:
-        values = {
+        values = self._searched(vector, space, limit=limit, min_similarity=min_similarity)
+        return [_found(row) for row in await SEARCH.rows(self._connection, values)]
+
+    async def recall(self, vector: Vector, space: str, *, limit: int, min_similarity: float) -> Recalled:
+        values = self._searched(vector, space, limit=limit, min_similarity=min_similarity)
+        rows = await RECALL.rows(self._connection, values)
+        return Recalled([_found(row) for row in rows if row["id"]], rows[0]["generation"])
+
+    def _searched(self, vector: Vector, space: str, *, limit: int, min_similarity: float) -> dict[str, Any]:
+        return {
             "user_id": self._user_id,
             "space": space,
             "vector": orjson.dumps(vector).decode(),
             "max_distance": 1 - min_similarity,
             "limit": limit,
         }
-        return [_found(row) for row in await SEARCH.rows(self._connection, values)]
 
     async def page(self, limit: int, after: Position | None) -> list[Memory]:
         key = tuple_(memories.c.created_at, memories.c.id)
@@ -114,6 +123,7 @@ class PostgresMemoryStore:
         return int((await self._connection.execute(statement)).scalar_one())
 
     async def add(self, memory: NewMemory) -> Memory | None:
+        source = memory.source
         statement = (
             insert(memories)
             .values(
@@ -122,7 +132,10 @@ class PostgresMemoryStore:
                 text=memory.text,
                 text_hash=text_hash(memory.text),
                 origin=memory.origin.value,
-                run_id=memory.run_id,
+                run_id=source and source.run_id,
+                thread_id=source and source.thread_id,
+                message_id=source and source.message_id,
+                said_at=source and source.said_at,
                 embedding_model=memory.space,
                 embedding=memory.vector,
             )
@@ -166,45 +179,80 @@ class PostgresMemoryStore:
         await self._queue.add(self._connection, NewJob(KEEP_TURN, key, self._subject, turn_payload(turn)))
         return True
 
-    async def count_queued(self) -> int:
-        statement = select(func.count()).select_from(jobs).where(jobs.c.user_id == self._user_id)
-        return int((await self._connection.execute(statement)).scalar_one())
+    async def admission(self, thread_id: UUID) -> Admission:
+        row = await self._barrier_row(forgetting.ADMISSION, thread_id)
+        return Admission(_barrier(row), row["queued"], row["now"])
 
-    async def close_run(self, run_id: UUID) -> bool:
+    async def barrier(self, thread_id: UUID) -> Barrier:
+        return _barrier(await self._barrier_row(forgetting.BARRIER, thread_id))
+
+    async def begin_extraction(self, run_id: UUID) -> int | None:
+        row = await forgetting.BEGIN_EXTRACTION.row(self._connection, {"user_id": self._user_id, "run_id": run_id})
+        return int(row["extractions"]) if row else None
+
+    async def refund_extraction(self, run_id: UUID) -> None:
+        await forgetting.REFUND_EXTRACTION.count(self._connection, {"user_id": self._user_id, "run_id": run_id})
+
+    async def close_run(self, run_id: UUID) -> datetime | None:
         own = remembered_runs.c.user_id == self._user_id
         is_open = remembered_runs.c.closed_at.is_(None)
         close = update(remembered_runs).where(own, remembered_runs.c.run_id == run_id, is_open)
-        was_open = (await self._connection.execute(close.values(closed_at=func.now()))).rowcount == 1
+        closed = await self._connection.execute(
+            close.values(closed_at=func.now()).returning(remembered_runs.c.opened_at)
+        )
+        opened_at = closed.scalar_one_or_none()
         outdated = delete(remembered_runs).where(own, ~is_open, remembered_runs.c.opened_at < func.now() - _RUNS_KEPT)
         await self._connection.execute(outdated)
-        return was_open
+        return opened_at
 
-    async def drop_queue(self) -> None:
-        own = remembered_runs.c.user_id == self._user_id
-        close = update(remembered_runs).where(own, remembered_runs.c.closed_at.is_(None))
-        await self._connection.execute(close.values(closed_at=func.now()))
-        await self._connection.execute(delete(jobs).where(jobs.c.user_id == self._user_id))
+    async def forget(self) -> None:
+        own = {"user_id": self._user_id}
+        for statement in (forgetting.RAISE_GENERATION, forgetting.CLOSE_RUNS, forgetting.DROP_QUEUE):
+            await statement.count(self._connection, own)
+
+    async def forget_thread(self, thread_id: UUID, deleted_at: datetime | None) -> int:
+        values = {"user_id": self._user_id, "thread_id": thread_id, "deleted_at": deleted_at}
+        for statement in (forgetting.UNMARK_THREADS, forgetting.MARK_THREAD, forgetting.DROP_THREAD):
+            await statement.count(self._connection, values)
+        return await forgetting.DELETE_LATE.count(self._connection, values) if deleted_at else 0
+
+    async def _barrier_row(self, statement: Statement, thread_id: UUID) -> Record:
+        [row] = await statement.rows(self._connection, {"user_id": self._user_id, "thread_id": thread_id})
+        return row
 
     async def _one(self, statement: Any) -> Memory | None:
         row = (await self._connection.execute(statement)).one_or_none()
         return _memory(row) if row else None
 
 
-def turn_payload(turn: Turn) -> dict[str, Any]:
-    """The turn as the queue stores it."""
-    messages = [{"speaker": message.speaker.value, "content": message.content} for message in turn.messages]
-    return {"run_id": str(turn.run_id), "thread_id": str(turn.thread_id), "messages": messages}
-
-
-def turn_of(payload: dict[str, Any]) -> Turn:
-    messages = tuple(Message(Speaker(message["speaker"]), message["content"]) for message in payload["messages"])
-    return Turn(UUID(payload["run_id"]), UUID(payload["thread_id"]), messages)
-
-
 def _memory(row: Row[Any]) -> Memory:
-    return Memory(MemoryId(row.id), row.text, Origin(row.origin), row.run_id, row.created_at, row.updated_at)
+    return Memory(
+        MemoryId(row.id),
+        row.text,
+        Origin(row.origin),
+        row.run_id,
+        row.created_at,
+        row.updated_at,
+        thread_id=row.thread_id,
+        message_id=row.message_id,
+        said_at=row.said_at,
+    )
 
 
 def _found(row: Record) -> Memory:
-    memory_id, text, origin, run_id, created_at, updated_at, similarity = row
-    return Memory(MemoryId(memory_id), text, Origin(origin), run_id, created_at, updated_at, similarity)
+    return Memory(
+        MemoryId(row["id"]),
+        row["text"],
+        Origin(row["origin"]),
+        row["run_id"],
+        row["created_at"],
+        row["updated_at"],
+        row["similarity"],
+        row["thread_id"],
+        row["message_id"],
+        row["said_at"],
+    )
+
+
+def _barrier(row: Record) -> Barrier:
+    return Barrier(row["generation"], row["forgotten_at"], row["is_thread_forgotten"])

@@ -1,0 +1,1 @@
+"""How facts are extracted from a turn. The only place that knows mem0."""
