@@ -5,7 +5,7 @@ from fakes.memory.store import FakeUnitOfWork
 from mesh_common.ids import UserId, new_id
 from mesh_common.subject import Subject
 from mesh_memory.domain import Origin, Turn
-from mesh_memory.usecases import EditMemories, FindMemories, ForgetMemories, KeepTurn, Limits, Remember
+from mesh_memory.usecases import EditMemories, FairEmbedder, FindMemories, ForgetMemories, KeepTurn, Limits, Remember
 
 from support.subjects import personal
 from support.turns import turn_of
@@ -28,10 +28,10 @@ class MemoryOnFakes:
         self.embedder = FakeEmbedder()
         self.extractor = FakeExtractor(origin)
         self.wakes = 0
-        self.find = FindMemories(self.unit_of_work, self.embedder, LIMITS)
+        self.find = FindMemories(self.unit_of_work, self.embedder, FairEmbedder(self.embedder), LIMITS)
         self.remember = Remember(self.unit_of_work, self._wake, LIMITS)
         self.keep = KeepTurn(self.unit_of_work, self.embedder, self.extractor, LIMITS)
-        self.edit = EditMemories(self.unit_of_work, self.embedder, LIMITS)
+        self.edit = EditMemories(self.unit_of_work, FairEmbedder(self.embedder), LIMITS)
         self.forget = ForgetMemories(self.unit_of_work)
 
     def _wake(self) -> None:

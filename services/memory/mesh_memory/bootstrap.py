@@ -23,12 +23,16 @@ from mesh_memory.servicer import PROTO_SERVICE, MemoryServicer, UseCases
 from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork, turn_of
 from mesh_memory.tables import SCHEMA
-from mesh_memory.usecases import EditMemories, FindMemories, ForgetMemories, KeepTurn, Limits, Remember
+from mesh_memory.usecases import EditMemories, FairEmbedder, FindMemories, ForgetMemories, KeepTurn, Limits, Remember
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _JOBS: Final = f"{SCHEMA}.jobs"
 # In addition to the model's time: two calls to the embedding server and a few transactions.
 _BESIDES_MODEL_S: Final = 30.0
+# Searches and written memories of all users, at two calls at a time per user.
+_CONNECTIONS_BESIDES_RECALL: Final = 16
+# A turn in the queue has time, so it waits for an embedding server that restarts.
+_PATIENT_TRIES: Final = 3
 # With the queue's back-off of at most five minutes, the models may be down for three days before a turn is dropped.
 _MAX_ATTEMPTS: Final = 1_000
 
@@ -37,15 +41,22 @@ _MAX_ATTEMPTS: Final = 1_000
 async def open_service(settings: MemorySettings) -> AsyncIterator[Drain]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings, schema=SCHEMA))
-        embedder = await stack.enter_async_context(open_embedder(settings))
+        # Connections of their own, so that no other work can keep recall from the embedding server.
+        recalling = await stack.enter_async_context(open_embedder(settings))
+        asked = FairEmbedder(
+            await stack.enter_async_context(open_embedder(settings, connections=_CONNECTIONS_BESIDES_RECALL))
+        )
+        keeper = await stack.enter_async_context(
+            open_embedder(settings, connections=settings.extraction_concurrency, tries=_PATIENT_TRIES)
+        )
         unit_of_work = PostgresUnitOfWork(database, JobQueue(_JOBS))
         limits = _limits(settings)
-        keeping = _Keeping(settings, database, partial(KeepTurn, unit_of_work, embedder.patient(), limits=limits))
+        keeping = _Keeping(settings, database, partial(KeepTurn, unit_of_work, keeper, limits=limits))
         servicer = MemoryServicer(
             UseCases(
-                FindMemories(unit_of_work, embedder, limits),
+                FindMemories(unit_of_work, recalling, asked, limits),
                 Remember(unit_of_work, keeping.worker.wake, limits),
-                EditMemories(unit_of_work, embedder, limits),
+                EditMemories(unit_of_work, asked, limits),
                 ForgetMemories(unit_of_work),
             )
         )

@@ -27,7 +27,6 @@ from mesh_memory.settings import MemorySettings
 _RETRY_AFTER_S: Final = 1.0
 _BACKOFF_BASE_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 1.0
-_PATIENT_TRIES: Final = 3
 # A fact has at most 2,000 characters; for a complete message, its beginning says what it is about.
 _MAX_CHARACTERS: Final = 2_000
 # Retry only requests that never reached the server, so that a busy server does not get more load.
@@ -38,7 +37,7 @@ _MAX_CONNECTIONS: Final = 100
 
 
 class HttpEmbedder:
-    """Use it as it is for requests, whose caller waits (one try), and `patient()` for background work."""
+    """`tries` counts requests that never reached the server; the others are never repeated here."""
 
     def __init__(self, session: aiohttp.ClientSession, settings: MemorySettings, *, tries: int = 1) -> None:
         self._session = session
@@ -49,10 +48,6 @@ class HttpEmbedder:
     @property
     def space(self) -> str:
         return f"{self._settings.embedding_model}/{self._settings.embedding_dimensions}"
-
-    def patient(self) -> "HttpEmbedder":
-        """The same embedder with retries if the server cannot be reached."""
-        return HttpEmbedder(self._session, self._settings, tries=_PATIENT_TRIES)
 
     async def query(self, text: str, *, timeout_s: float) -> Vector:
         [vector] = await self._vectors([self._settings.embedding_query_prefix + text[:_MAX_CHARACTERS]], timeout_s)
@@ -110,18 +105,21 @@ class HttpEmbedder:
 
 
 @asynccontextmanager
-async def open_embedder(settings: MemorySettings) -> AsyncIterator[HttpEmbedder]:
+async def open_embedder(
+    settings: MemorySettings, *, connections: int = _MAX_CONNECTIONS, tries: int = 1
+) -> AsyncIterator[HttpEmbedder]:
+    """An embedder with connections of its own, at most `connections`; further calls wait within their time limit."""
     headers = {"content-type": "application/json"}
     if settings.embedding_api_key:
         headers["authorization"] = f"Bearer {settings.embedding_api_key.get_secret_value()}"
-    connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_S)
+    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEEP_ALIVE_S)
     # The deadline of each call is the only one.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=None)
     cookies = aiohttp.DummyCookieJar()
     async with aiohttp.ClientSession(
         headers=headers, connector=connector, timeout=timeout, cookie_jar=cookies
     ) as session:
-        yield HttpEmbedder(session, settings)
+        yield HttpEmbedder(session, settings, tries=tries)
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> Unavailable:

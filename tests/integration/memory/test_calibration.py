@@ -14,7 +14,7 @@ from mesh_memory.embedder import HttpEmbedder, open_embedder
 from mesh_memory.extraction.extractor import open_extractor
 from mesh_memory.settings import MemorySettings
 from mesh_memory.store import PostgresUnitOfWork
-from mesh_memory.usecases import EditMemories, FindMemories, KeepTurn, Limits
+from mesh_memory.usecases import EditMemories, FairEmbedder, FindMemories, KeepTurn, Limits
 from support.memory import new_subject
 from support.net import free_port
 from support.turns import turn_of
@@ -85,7 +85,7 @@ async def test_a_question_recalls_the_fact_that_answers_it(
         for text, vector in zip(FACTS, vectors, strict=True):
             await store.add(NewMemory(text, Origin.WRITTEN, None, embedder.space, vector))
 
-    recalled = await FindMemories(unit_of_work, embedder, limits).recall(user, question, 5)
+    recalled = await FindMemories(unit_of_work, embedder, FairEmbedder(embedder), limits).recall(user, question, 5)
 
     assert recalled.memories
     assert recalled.memories[0].text == fact
@@ -96,11 +96,13 @@ async def test_a_question_about_the_world_recalls_nothing(
     embedder: HttpEmbedder, unit_of_work: PostgresUnitOfWork, limits: Limits, question: str
 ) -> None:
     user = new_subject()
-    edit = EditMemories(unit_of_work, embedder, limits)
+    edit = EditMemories(unit_of_work, FairEmbedder(embedder), limits)
     for fact in FACTS:
         await edit.create(user, fact)
 
-    assert (await FindMemories(unit_of_work, embedder, limits).recall(user, question, 5)).memories == []
+    assert (
+        await FindMemories(unit_of_work, embedder, FairEmbedder(embedder), limits).recall(user, question, 5)
+    ).memories == []
 
 
 async def _kept(
@@ -119,7 +121,7 @@ async def _kept(
             async with unit_of_work(user) as store:
                 await store.queue(turn)
             await keep(user, turn)
-    page = await EditMemories(unit_of_work, embedder, limits).page(user, 10, None)
+    page = await EditMemories(unit_of_work, FairEmbedder(embedder), limits).page(user, 10, None)
     return [memory.text for memory in page.memories]
 
 

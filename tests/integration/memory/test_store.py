@@ -17,7 +17,7 @@ from mesh_memory.domain import Memory, NewMemory, Origin, Turn
 from mesh_memory.store import SEARCH, PostgresMemoryStore, PostgresUnitOfWork
 from mesh_memory.store import turn_of as turn_in
 from mesh_memory.tables import jobs, memories
-from mesh_memory.usecases import EditMemories, ForgetMemories, KeepTurn, Limits, Remember
+from mesh_memory.usecases import EditMemories, FairEmbedder, ForgetMemories, KeepTurn, Limits, Remember
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import ProgrammingError
 from support.memory import new_subject
@@ -249,7 +249,7 @@ async def test_many_workers_with_the_same_turn_keep_it_once(unit_of_work: Postgr
 async def test_the_limit_holds_when_many_write_at_once(unit_of_work: PostgresUnitOfWork) -> None:
     ada = new_subject()
     limits = Limits(0.3, 5.0, 0.3, 0.98, max_memories=3, max_queued_turns=10, max_extractions=3)
-    edit = EditMemories(unit_of_work, FakeEmbedder(), limits)
+    edit = EditMemories(unit_of_work, FairEmbedder(FakeEmbedder()), limits)
 
     async def create(number: int) -> bool:
         try:

@@ -17,7 +17,7 @@ from mesh_memory.settings import MemorySettings
 from prometheus_client import REGISTRY
 
 type Handler = Callable[[web.Request], Awaitable[web.Response]]
-type Serve = Callable[[Handler], Awaitable[HttpEmbedder]]
+type Serve = Callable[..., Awaitable[HttpEmbedder]]
 
 
 class FailingAtFirst(AbstractResolver):
@@ -49,13 +49,13 @@ async def serve(settings: MemorySettings, resolver: FailingAtFirst) -> AsyncIter
     """Creates embedders whose server responds as the given handler does."""
     servers: list[TestServer] = []
 
-    async def with_server(handler: Handler) -> HttpEmbedder:
+    async def with_server(handler: Handler, tries: int = 1) -> HttpEmbedder:
         app = web.Application()
         app.router.add_post("/v1/embeddings", handler)
         servers.append(TestServer(app))
         await servers[-1].start_server()
         url = f"http://embeddings.test:{servers[-1].port}/v1"
-        return HttpEmbedder(session, settings.model_copy(update={"embedding_base_url": url}))
+        return HttpEmbedder(session, settings.model_copy(update={"embedding_base_url": url}), tries=tries)
 
     async with ClientSession(connector=TCPConnector(resolver=resolver, use_dns_cache=False)) as session:
         yield with_server
@@ -198,10 +198,10 @@ async def test_a_request_is_never_sent_twice(serve: Serve, resolver: FailingAtFi
 
 
 async def test_background_work_tries_to_connect_again(serve: Serve, resolver: FailingAtFirst) -> None:
-    embedder = await serve(_always(lambda: _answer([1.0, 0.0])))
+    patient = await serve(_always(lambda: _answer([1.0, 0.0])), 3)
     resolver.failures = 1
 
-    vectors = await embedder.patient().passages(["tea"], timeout_s=5.0)
+    vectors = await patient.passages(["tea"], timeout_s=5.0)
 
     assert (vectors, resolver.tries) == ([[1.0, 0.0]], 2)
 
@@ -214,9 +214,9 @@ async def test_a_server_that_answered_badly_is_not_asked_again(serve: Serve) -> 
         attempts += 1
         return web.Response(status=503)
 
-    embedder = await serve(_always(fail))
+    patient = await serve(_always(fail), 3)
     with pytest.raises(Unavailable):
-        await embedder.patient().query("tea", timeout_s=5.0)
+        await patient.query("tea", timeout_s=5.0)
 
     assert attempts == 1
 

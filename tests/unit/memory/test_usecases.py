@@ -8,6 +8,7 @@ import pytest
 from fakes.memory.models import FakeEmbedder, FakeExtractor, vector_of
 from mesh_common.errors import InvalidInput, Unavailable
 from mesh_memory.domain import Fact, Message, Origin, Vector
+from mesh_memory.usecases import FairEmbedder
 from support.memory_on_fakes import USER, MemoryOnFakes
 from support.turns import turn_of
 
@@ -175,7 +176,7 @@ async def test_no_transaction_is_open_while_a_model_works(service: MemoryOnFakes
             return await super().passages(texts, timeout_s=timeout_s)
 
     watching = Watching()
-    edit = replace(service.edit, embedder=watching)
+    edit = replace(service.edit, embedder=FairEmbedder(watching))
     memory = await edit.create(USER, "I like tea.")
     await edit.update(USER, memory.id, "I like coffee.")
     await replace(service.find, embedder=watching).recall(USER, "coffee", 5)

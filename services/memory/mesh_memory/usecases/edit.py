@@ -9,7 +9,8 @@ from mesh_common.subject import Subject
 
 from mesh_memory.domain import Memory, MemoryId, NewMemory, Origin, Page, Position, Vector
 from mesh_memory.metrics import KEPT
-from mesh_memory.ports import Embedder, UnitOfWork
+from mesh_memory.ports import UnitOfWork
+from mesh_memory.usecases.fair_embedding import FairEmbedder
 from mesh_memory.usecases.limits import Limits
 
 # Waiting does not free memories, but the error requires a value.
@@ -21,12 +22,12 @@ class EditMemories:
     """Changes that users make to their memories. Another user's memory counts as not found."""
 
     unit_of_work: UnitOfWork
-    embedder: Embedder
+    embedder: FairEmbedder
     limits: Limits
 
     async def create(self, subject: Subject, text: str) -> Memory:
         """The new memory, or an existing one with this text. Raises QuotaExceeded if the user has too many."""
-        vector = await self._vector(text)
+        vector = await self._vector(subject, text)
         async with self.unit_of_work(subject) as store:
             await store.lock()
             if known := await store.same_text(text):
@@ -58,13 +59,12 @@ class EditMemories:
 
     async def update(self, subject: Subject, memory_id: UUID, text: str) -> Memory:
         """The memory with its new text and vector. Raises AlreadyExists if another memory has this text."""
-        vector = await self._vector(text)
+        vector = await self._vector(subject, text)
         async with self.unit_of_work(subject) as store:
             return _found(await store.change(MemoryId(memory_id), text, self.embedder.space, vector))
 
-    async def _vector(self, text: str) -> Vector:
-        [vector] = await self.embedder.passages([text], timeout_s=remaining_s(self.limits.embedding_timeout_s))
-        return vector
+    async def _vector(self, subject: Subject, text: str) -> Vector:
+        return await self.embedder.passage(subject, text, timeout_s=remaining_s(self.limits.embedding_timeout_s))
 
 
 def _found(memory: Memory | None) -> Memory:

@@ -15,6 +15,7 @@ from opentelemetry.trace import Span
 from mesh_memory.domain import Memory, Recalled
 from mesh_memory.metrics import RECALL_SECONDS
 from mesh_memory.ports import Embedder, UnitOfWork
+from mesh_memory.usecases.fair_embedding import FairEmbedder
 from mesh_memory.usecases.limits import Limits
 
 
@@ -24,6 +25,8 @@ class FindMemories:
 
     unit_of_work: UnitOfWork
     embedder: Embedder
+    """For recall alone."""
+    searching: FairEmbedder
     limits: Limits
 
     async def recall(self, subject: Subject, query: str, limit: int) -> Recalled:
@@ -43,10 +46,11 @@ class FindMemories:
 
     async def search(self, subject: Subject, query: str, limit: int) -> list[Memory]:
         """The nearest memories, without a minimum similarity."""
-        vector = await self.embedder.query(query, timeout_s=remaining_s(self.limits.embedding_timeout_s))
+        timeout_s = remaining_s(self.limits.embedding_timeout_s)
+        vector = await self.searching.query(subject, query, timeout_s=timeout_s)
         with _search_span() as span:
             async with self.unit_of_work(subject) as store:
-                found = await store.search(vector, self.embedder.space, limit=limit, min_similarity=-1.0)
+                found = await store.search(vector, self.searching.space, limit=limit, min_similarity=-1.0)
             span.set_attribute("mesh.memory.count", len(found))
         return found
 
