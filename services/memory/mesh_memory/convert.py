@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.memory.v1 import memory_pb2
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import parse_id
+from mesh_common.visible_text import is_visible
 
 from mesh_memory.domain import (
     MAX_TEXT_CHARACTERS,
@@ -165,7 +166,7 @@ def _id_to_proto(id_: UUID | None) -> str | None:
 
 
 def _text(field: str, text: str, maximum: int) -> str:
-    if not text.strip():
+    if not is_visible(text):
         raise InvalidInput.of_field(field, "must not be empty")
     return _bounded(field, text, maximum)
 

@@ -1,4 +1,4 @@
-"""The types and rules of memory. Standard library only."""
+"""The types and rules of memory."""
 
 import hashlib
 import re
@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType
 from uuid import UUID
+
+from mesh_common.visible_text import without_ignorables
 
 MemoryId = NewType("MemoryId", UUID)
 Vector = list[float]
@@ -169,8 +171,8 @@ def tidy(text: str) -> str:
 
 
 def text_hash(text: str) -> bytes:
-    """Equal for texts that differ only in spaces and case."""
-    return hashlib.sha256(tidy(text).casefold().encode()).digest()
+    """Equal for texts that differ only in spaces, case and characters that nobody sees."""
+    return hashlib.sha256(tidy(without_ignorables(text)).casefold().encode()).digest()
 
 
 def own_statements(messages: Sequence[str]) -> list[str]:
@@ -179,7 +181,7 @@ def own_statements(messages: Sequence[str]) -> list[str]:
     A question contains no fact, and if it were stored, the same question would later find it as the best match.
     """
     kept = (" ".join(filter(_is_statement, _SENTENCE_END.split(message.strip()))) for message in messages)
-    return [text for text in map(shortened, kept) if len(text.encode()) >= MIN_VERBATIM_BYTES]
+    return [text for text in map(shortened, kept) if len(without_ignorables(text).encode()) >= MIN_VERBATIM_BYTES]
 
 
 def shortened(text: str) -> str:

@@ -87,6 +87,25 @@ async def test_creating_the_same_again_gives_what_is_there(memory: MemoryClient)
     assert await memory.texts(ada) == ["I live in Rome."]
 
 
+@pytest.mark.parametrize("text", ["\u200b", " \u2060\ufeff ", "\u3164"])
+async def test_a_memory_of_invisible_characters_only_is_refused(memory: MemoryClient, text: str) -> None:
+    ada = new_subject()
+
+    with pytest.raises(InvalidInput) as raised:
+        await memory.create(ada, text)
+
+    assert raised.value.fields[0].field == "text"
+    assert await memory.texts(ada) == []
+
+
+async def test_the_same_text_with_invisible_characters_is_the_same_memory(memory: MemoryClient) -> None:
+    ada = new_subject()
+    first = await memory.create(ada, "I live in Rome.")
+
+    assert await memory.create(ada, "I live\u200b in \ufeffRome.") == first
+    assert await memory.create(ada, "\u2060 I live in Ro\u00adme.") == first
+
+
 async def test_an_update_to_the_text_of_another_memory_is_refused(memory: MemoryClient) -> None:
     ada = new_subject()
     rome = await memory.create(ada, "I live in Rome.")

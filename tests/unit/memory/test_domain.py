@@ -57,3 +57,7 @@ def test_a_long_text_is_cut_without_a_space_at_its_end() -> None:
 )
 def test_texts_with_other_numbers_never_say_the_same(one: str, other: str, may: bool) -> None:  # noqa: FBT001
     assert may_say_the_same(one, other) is may
+
+
+def test_message_of_invisible_characters_states_nothing() -> None:
+    assert own_statements(["\u200b" * 20, "\u2060 \ufeff"]) == []

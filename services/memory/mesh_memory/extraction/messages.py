@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 from mesh_common.clock import utc_now
 from mesh_common.model_json import json_values
+from mesh_common.visible_text import is_visible
 
 from mesh_memory.domain import Fact, Message, Speaker, shortened, text_hash
 from mesh_memory.ports import UnreadableAnswer
@@ -74,7 +75,9 @@ class Conversation:
     def facts(self, cited: Sequence[CitedFact]) -> list[Fact]:
         """Each fact once, tidy, at most 20, with its source."""
         facts = {
-            text_hash(text): Fact(text, self._source(fact).source) for fact in cited if (text := shortened(fact.text))
+            text_hash(text): Fact(text, self._source(fact).source)
+            for fact in cited
+            if is_visible(text := shortened(fact.text))
         }
         return list(facts.values())[:_MAX_FACTS]
 
