@@ -1,13 +1,17 @@
 """The types of judged runs and judgements, and the parsing of a judge's answer."""
 
-import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
+from mesh_common.model_json import json_values
+
 MAX_REASONING_CHARS = 4_000
+# Some models quote it, mostly those that cannot be held to a schema.
+_NUMBER = re.compile(r"[01](?:\.[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,26 +120,20 @@ class InvalidAnswer(Exception):
 
 
 def parse_verdict(answer: str, *, has_reasoning: bool = True) -> Verdict:
-    """The verdict in a judge's answer, which must consist of one JSON object. `reasoning` is "" if none was requested.
+    """The verdict in the first JSON object of an answer that has a score. `reasoning` is "" if none was requested.
 
     Raises: InvalidAnswer for prose, a score that is missing, not a number, NaN or outside 0..1, or missing reasoning.
     """
-    try:
-        fields = json.loads(answer, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidAnswer("not JSON") from error
-    if not isinstance(fields, dict):
-        raise InvalidAnswer("not a JSON object")
+    fields = next((value for value in json_values(answer) if isinstance(value, dict) and "score" in value), None)
+    if fields is None:
+        raise InvalidAnswer("no JSON object with a score")
     reasoning = _reasoning(fields.get("reasoning")) if has_reasoning else ""
     return Verdict(_value(fields.get("score")), reasoning)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    # Python accepts NaN and Infinity, which are not JSON.
-    raise InvalidAnswer(f"{name} is not a number")
-
-
 def _value(score: object) -> float:
+    if isinstance(score, str) and _NUMBER.fullmatch(score):
+        score = float(score)
     # A bool is an int in Python but not a number in JSON. The range also rejects 1e999, which parses as infinity.
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
         raise InvalidAnswer("the score is not a number from 0 to 1")

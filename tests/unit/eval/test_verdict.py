@@ -14,18 +14,35 @@ def test_a_score_from_0_to_1_with_reasoning_is_a_verdict(score: str, value: floa
 @pytest.mark.parametrize(
     "answer",
     [
-        "",
-        "I give it 0.5.",
         'Sure! {"reasoning": "r", "score": 0.5}',
         '{"reasoning": "r", "score": 0.5} I hope this helps.',
         '```json\n{"reasoning": "r", "score": 0.5}\n```',
+        '<think>{"score": 0.1}?</think>\n{"reasoning": "r", "score": 0.5}',
+        'As {"asked": true}: {"reasoning": "r", "score": 0.5}',
+        '{"reasoning": "r", "score": "0.5"}',
+    ],
+)
+def test_verdict_is_read_whatever_surrounds_it(answer: str) -> None:
+    assert parse_verdict(answer) == Verdict(0.5, "r")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "I give it 0.5.",
+        'Sure! {"reasoning": "r", "score": 85}',
+        "<think>0.5</think>",
         '{"reasoning": "r", "score": 0.',
         '{"reasoning": "r", "score": 1.01}',
         '{"reasoning": "r", "score": -0.01}',
         '{"reasoning": "r", "score": NaN}',
         '{"reasoning": "r", "score": Infinity}',
         '{"reasoning": "r", "score": 1e999}',
-        '{"reasoning": "r", "score": "0.5"}',
+        '{"reasoning": "r", "score": "85"}',
+        '{"reasoning": "r", "score": "1.5"}',
+        '{"reasoning": "r", "score": "high"}',
+        '{"reasoning": "r", "score": 7}',
         '{"reasoning": "r", "score": true}',
         '{"reasoning": "r", "score": null}',
         '{"reasoning": "r"}',
