@@ -3,17 +3,19 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 
 import pytest
 from asyncpg import InsufficientPrivilegeError
 from fakes.memory.models import FakeEmbedder, FakeExtractor
+from mesh_common.clock import utc_now
 from mesh_common.database.postgres import Database
 from mesh_common.database.statements import driver_of
 from mesh_common.errors import MeshError
 from mesh_common.ids import new_id
 from mesh_common.jobs.queue import JobQueue
 from mesh_common.subject import Subject
-from mesh_memory.domain import Memory, NewMemory, Origin, Turn
+from mesh_memory.domain import Memory, Message, NewMemory, Origin, Source, Speaker, Turn
 from mesh_memory.store import SEARCH, PostgresMemoryStore, PostgresUnitOfWork
 from mesh_memory.store import turn_of as turn_in
 from mesh_memory.tables import jobs, memories
@@ -215,9 +217,13 @@ async def test_nobody_writes_a_row_for_another_user(
         await write_for(new_subject())
 
 
-async def test_a_worker_that_was_overtaken_by_deletion_keeps_nothing(unit_of_work: PostgresUnitOfWork) -> None:
+@pytest.mark.parametrize("deletion", ["all", "one", "thread"])
+async def test_a_worker_that_was_overtaken_by_deletion_keeps_nothing(
+    unit_of_work: PostgresUnitOfWork, deletion: str
+) -> None:
     ada, turn = new_subject(), _turn()
-    embedder, extractor = FakeEmbedder(), FakeExtractor()
+    embedder, extractor, forget = FakeEmbedder(), FakeExtractor(), ForgetMemories(unit_of_work)
+    other = await EditMemories(unit_of_work, FairEmbedder(embedder), LIMITS).create(ada, "I live in Rome.")
     async with unit_of_work(ada) as store:
         await store.queue(turn)
     extractor.hold()
@@ -225,8 +231,32 @@ async def test_a_worker_that_was_overtaken_by_deletion_keeps_nothing(unit_of_wor
     async with asyncio.TaskGroup() as group:
         group.create_task(KeepTurn(unit_of_work, embedder, extractor, LIMITS)(ada, turn))
         await extractor.started.wait()
-        await ForgetMemories(unit_of_work).all(ada)
+        match deletion:
+            case "all":
+                await forget.all(ada)
+            case "one":
+                await forget.one(ada, other.id)
+            case _:
+                await forget.thread(ada, turn.thread_id, None)
         extractor.go_on.set()
+
+    async with unit_of_work(ada) as store:
+        assert await store.same_text("I like tea.") is None
+
+
+@pytest.mark.parametrize("said_at", [utc_now() - timedelta(seconds=1), None])
+async def test_a_turn_whose_queueing_overlaps_a_deletion_is_not_kept(
+    unit_of_work: PostgresUnitOfWork, said_at: datetime | None
+) -> None:
+    """The deletion does not see the turn, which is committed after it. Without a time, its arrival counts."""
+    ada, run_id, thread_id = new_subject(), new_id(), new_id()
+    message = Message(Speaker.USER, "I like tea.", Source(run_id, thread_id, None, said_at))
+    turn = Turn(run_id, thread_id, (message,))
+    async with unit_of_work(ada) as store:
+        assert await store.queue(turn)
+        await ForgetMemories(unit_of_work).all(ada)
+
+    await KeepTurn(unit_of_work, FakeEmbedder(), FakeExtractor(), LIMITS)(ada, turn)
 
     async with unit_of_work(ada) as store:
         assert await store.count() == 0

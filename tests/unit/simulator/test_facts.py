@@ -1,5 +1,7 @@
+import json
+
 import pytest
-from simulator.facts import self_statements
+from simulator.facts import message_numbers, self_statements
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,15 @@ def test_all_messages_count_in_order_and_each_sentence_once() -> None:
 )
 def test_of_a_transcript_only_the_users_words_count(transcript: str) -> None:
     assert self_statements([transcript]) == ["I ski.", "My dog barks."]
+
+
+def test_document_with_messages_is_a_transcript_that_names_the_message_of_each_fact() -> None:
+    messages = [
+        {"number": 1, "role": "user", "content": "I ski. Do you?"},
+        {"number": 2, "role": "assistant", "content": "I do not."},
+        {"number": 3, "role": "user", "content": "My dog barks."},
+    ]
+    document = json.dumps({"known_facts": ["I sing."], "messages": messages})
+
+    assert self_statements([document]) == ["I ski.", "My dog barks."]
+    assert message_numbers([document]) == {"I ski.": 1, "My dog barks.": 3}
