@@ -64,7 +64,7 @@ def create_app(embedder: Embedder) -> Starlette:
         except ValueError as error:
             return _refusal(error)
         try:
-            embedded = await queue.embed(body.texts, partial(_disconnected, request))
+            embedded = await queue.embed(body.texts, _disconnected(request))
         except QueueFullError:
             return _busy()
         if embedded is None:

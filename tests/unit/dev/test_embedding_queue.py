@@ -1,14 +1,15 @@
 """The embedding server under more load than it can do: it refuses, and forgets callers that left."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 import uvicorn
 from fakes.dev_embedder import FakeEmbedder
-from mesh_dev.embedding_queue import MAX_QUEUED_TEXTS
+from mesh_dev.embedding_queue import MAX_QUEUED_TEXTS, EmbeddingQueue
 from mesh_dev.embedding_server import create_app
 
 _WITHIN_S = 10.0
@@ -87,3 +88,26 @@ async def test_batch_of_a_caller_that_left_ends_early(embedder: FakeEmbedder) ->
 
     assert len(embedder.asked) < 128
     assert embedder.asked[-1] == ("later", True)
+
+
+async def test_short_request_does_not_wait_for_the_end_of_a_batch() -> None:
+    asked: list[str] = []
+    go_on = threading.Event()
+
+    def embed(texts: Sequence[str]) -> Sequence[str]:
+        asked.extend(texts)
+        assert go_on.wait(timeout=_WITHIN_S)
+        return texts
+
+    queue = EmbeddingQueue(embed)
+    async with asyncio.TaskGroup() as group:
+        batch = group.create_task(queue.embed(["long"] * 128, asyncio.Event().wait()))
+        short = group.create_task(queue.embed(["short"], asyncio.Event().wait()))
+        for _ in range(10):
+            # Both requests have got as far as they can.
+            await asyncio.sleep(0)
+        go_on.set()
+
+    assert batch.result() == ["long"] * 128
+    assert short.result() == ["short"]
+    assert asked.index("short") < 64
