@@ -5,8 +5,8 @@ A cursor is a position, not a permission: the query still runs as the user, so a
 
 import base64
 import binascii
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -14,6 +14,8 @@ import orjson
 from mesh_common.errors import InvalidInput
 
 _MAX_CHARS = 200
+# No row is older. PostgreSQL and its drivers cannot convert every date that Python can parse.
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def encode_time_cursor(at: datetime, row_id: UUID) -> str:
@@ -24,10 +26,15 @@ def encode_time_cursor(at: datetime, row_id: UUID) -> str:
 def decode_time_cursor(cursor: str, field: str = "cursor") -> tuple[datetime, UUID]:
     """Raises InvalidInput unless `encode_time_cursor` could have produced the cursor."""
     try:
-        at, row_id = _decode(cursor)
-        return datetime.fromisoformat(at), UUID(row_id)
+        at_text, id_text = _decode(cursor)
+        at, row_id = datetime.fromisoformat(at_text), UUID(id_text)
+        # The comparison raises TypeError for a time without a zone.
+        is_ours = at >= _EARLIEST and not at.utcoffset() and encode_time_cursor(at, row_id) == cursor
     except (ValueError, TypeError, AttributeError) as error:
         raise InvalidInput.of_field(field, "is not a cursor of this list") from error
+    if not is_ours:
+        raise InvalidInput.of_field(field, "is not a cursor of this list")
+    return at, row_id
 
 
 def encode_position_cursor(*positions: int) -> str:
@@ -40,7 +47,8 @@ def decode_position_cursor(cursor: str, count: int, field: str = "cursor") -> tu
         positions = _decode(cursor)
     except ValueError as error:
         raise InvalidInput.of_field(field, "is not a cursor of this list") from error
-    if len(positions) != count or not all(type(position) is int and abs(position) < 2**63 for position in positions):
+    is_ours = len(positions) == count and all(type(one) is int and 0 <= one < 2**63 for one in positions)
+    if not is_ours or encode_position_cursor(*positions) != cursor:
         raise InvalidInput.of_field(field, "is not a cursor of this list")
     return tuple(positions)
 
@@ -54,7 +62,7 @@ def _decode(cursor: str) -> list[Any]:
         raise ValueError("too long")
     try:
         parts = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, orjson.JSONDecodeError, UnicodeError) as error:
+    except (binascii.Error, orjson.JSONDecodeError, ValueError) as error:
         raise ValueError("not a cursor") from error
     if not isinstance(parts, list):
         raise ValueError("not a cursor")  # noqa: TRY004 - callers handle one kind of error

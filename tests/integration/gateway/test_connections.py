@@ -9,7 +9,7 @@ import pytest
 from fakes.gateway.fake_runs import FakeRun
 from mesh.agent.v1 import agent_pb2
 from mesh_dev.valkey import EmbeddedValkey
-from support.gateway import Client, FakeMesh, running_gateway
+from support.gateway import Client, FakeMesh, frames_of, running_gateway
 
 STREAM = "/api/v1/chatbot/chat/stream"
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: mesh\r\n\r\n"
@@ -158,6 +158,44 @@ async def test_crowd_beyond_the_bound_is_cut_at_once(
             rest = await _rest(late)
 
     assert rest == b""
+
+
+async def _whole_answer(gateway: Client, request: bytes) -> tuple[bytes, bytes]:
+    """The head and the body of a response that ends when the connection closes."""
+    async with _connected(gateway) as (reader, writer):
+        writer.write(request)
+        head, _, body = (await _rest(reader)).partition(b"\r\n\r\n")
+    return head.lower(), body
+
+
+async def test_stream_over_http_1_0_is_a_body_until_the_connection_closes(gateway: Client) -> None:
+    body = b'{"message": "Hi"}'
+    token = gateway.as_user()["Authorization"]
+    head = (
+        f"POST {STREAM} HTTP/1.0\r\nHost: mesh\r\nContent-Type: application/json\r\nConnection: keep-alive\r\n"
+        f"Authorization: {token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+
+    answer, events = await _whole_answer(gateway, head.encode() + body)
+
+    assert b"transfer-encoding" not in answer
+    assert b"connection: close" in answer
+    assert [frame.event for frame in frames_of(events.decode())][-1] == "run_finished"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", b"200"), ("/api/v1/threads", b"401")])
+async def test_answer_of_known_length_over_http_1_0_names_its_length(gateway: Client, path: str, status: bytes) -> None:
+    answer, body = await _whole_answer(gateway, f"GET {path} HTTP/1.0\r\nHost: mesh\r\n\r\n".encode())
+
+    assert status in answer.splitlines()[0]
+    assert f"content-length: {len(body)}".encode() in answer
+    assert b"transfer-encoding" not in answer
+
+
+async def test_head_over_http_1_0_has_no_body(gateway: Client) -> None:
+    answer, body = await _whole_answer(gateway, b"HEAD /healthz HTTP/1.0\r\nHost: mesh\r\n\r\n")
+
+    assert (answer.splitlines()[0].split()[1], body) == (b"200", b"")
 
 
 async def test_websocket_is_answered_as_http(gateway: Client) -> None:

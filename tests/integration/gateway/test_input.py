@@ -1,6 +1,7 @@
 """Invalid input is rejected with the right status and the field's name, and is not echoed."""
 
 import asyncio
+import unicodedata
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -111,10 +112,53 @@ async def test_complaints_about_accounts_headers_and_months_are_plain_english(ga
     ]
 
 
-async def test_body_that_is_not_called_json_is_422(gateway: Client) -> None:
-    response = await gateway.http.post(CHAT, content=b'{"message": "Hi"}', headers=gateway.as_user())
+@pytest.mark.parametrize("blank", ["\u200b", "\u3164", " \u2060\ufeff\n", "\u2800", "\U000e0020", " "])
+async def test_text_that_nobody_can_see_is_empty(gateway: Client, blank: str) -> None:
+    user = gateway.as_user()
+    thread = (await gateway.http.post("/api/v1/threads", json={"title": ""}, headers=user)).json()["id"]
 
-    assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    for method, path, body in (
+        ("POST", CHAT, {"message": blank}),
+        ("POST", STREAM, {"message": blank}),
+        ("POST", f"/api/v1/threads/{thread}/runs", {"message": blank}),
+        ("POST", "/api/v1/threads", {"title": blank}),
+        ("PATCH", f"/api/v1/threads/{thread}", {"title": blank}),
+        ("POST", "/api/v1/memories", {"text": blank}),
+        ("POST", "/api/v1/memories/search", {"query": blank}),
+    ):
+        response = await gateway.http.request(method, path, json=body, headers=user)
+
+        assert (response.status_code, response.json()["errors"][0]["message"]) == (422, "should not be empty"), path
+    assert gateway.mesh.agent.started == []
+
+
+async def test_invisible_characters_between_others_are_kept(gateway: Client) -> None:
+    title = "\u200b\U0001f469\u200d\U0001f680"
+
+    response = await gateway.http.post("/api/v1/threads", json={"title": title}, headers=gateway.as_user())
+
+    assert response.json()["title"] == title
+
+
+@pytest.mark.parametrize("word", ["한글", "é", "Å", "ệ"])
+async def test_title_is_found_however_its_letters_are_composed(gateway: Client, word: str) -> None:
+    forms = [unicodedata.normalize(form, word) for form in ("NFC", "NFD")]
+    user = gateway.as_user()
+    for form in forms:
+        await gateway.http.post("/api/v1/threads", json={"title": f"a {form} z"}, headers=user)
+
+    found = [await gateway.http.get("/api/v1/threads", params={"query": form}, headers=user) for form in forms]
+
+    assert [len(response.json()["items"]) for response in found] == [2, 2]
+    assert {one["title"] for response in found for one in response.json()["items"]} == {f"a {forms[0]} z"}
+
+
+async def test_title_is_measured_as_it_is_stored(gateway: Client) -> None:
+    title = unicodedata.normalize("NFD", "한" * 200)
+
+    response = await gateway.http.post("/api/v1/threads", json={"title": title}, headers=gateway.as_user())
+
+    assert response.status_code == HTTPStatus.CREATED
 
 
 async def test_largest_message_is_taken(gateway: Client) -> None:

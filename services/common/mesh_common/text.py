@@ -1,0 +1,56 @@
+"""Which text a reader can see.
+
+Texts that differ in invisible characters only look alike, and text that consists of them looks empty. The set is
+Unicode's property Default_Ignorable_Code_Point (DerivedCoreProperties.txt, 17.0), which `unicodedata` does not have.
+"""
+
+import unicodedata
+from typing import Final
+
+_RANGES: Final = (
+    (0x00AD, 0x00AD),  # soft hyphen
+    (0x034F, 0x034F),  # combining grapheme joiner
+    (0x061C, 0x061C),  # Arabic letter mark
+    (0x115F, 0x1160),  # Hangul fillers
+    (0x17B4, 0x17B5),  # Khmer inherent vowels
+    (0x180B, 0x180F),  # Mongolian variation selectors
+    (0x200B, 0x200F),  # zero-width spaces and joiners, direction marks
+    (0x202A, 0x202E),  # direction embeddings and overrides
+    (0x2060, 0x206F),  # word joiner, invisible operators, direction isolates
+    (0x3164, 0x3164),  # Hangul filler
+    (0xFE00, 0xFE0F),  # variation selectors
+    (0xFEFF, 0xFEFF),  # byte order mark
+    (0xFFA0, 0xFFA0),  # halfwidth Hangul filler
+    (0xFFF0, 0xFFF8),  # unassigned specials
+    (0x1BCA0, 0x1BCA3),  # shorthand format controls
+    (0x1D173, 0x1D17A),  # musical format controls
+    (0xE0000, 0xE0FFF),  # tags, variation selectors supplement
+)
+_IGNORABLE: Final = dict.fromkeys(code for first, last in _RANGES for code in range(first, last + 1))
+# Separators, controls and format characters. Private and unassigned characters count as visible: fonts may have them.
+_BLANK_CATEGORIES: Final = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
+# By its category a symbol, but drawn as a space.
+_BRAILLE_BLANK: Final = "\u2800"
+
+
+def visible(text: str) -> bool:
+    """Whether at least one character of `text` leaves a mark when it is displayed."""
+    return any(
+        character != _BRAILLE_BLANK
+        and ord(character) not in _IGNORABLE
+        and unicodedata.category(character) not in _BLANK_CATEGORIES
+        for character in text
+    )
+
+
+def without_invisible(text: str) -> str:
+    """`text` without its default-ignorable characters, for comparison only.
+
+    Never display the result: joiners and variation selectors shape emoji, Persian and the scripts of India.
+    """
+    return text if text.isascii() else text.translate(_IGNORABLE)
+
+
+def composed(text: str) -> str:
+    """`text` in Unicode's normalization form C: keyboards and file systems differ in how they write é and 한."""
+    return unicodedata.normalize("NFC", text)
