@@ -6,13 +6,16 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
+from starlette.routing import Route
 from starlette.types import Scope
 
 from mesh_gateway.edge.connections import PROBES
 from mesh_gateway.edge.cors import Cors
 from mesh_gateway.edge.deps import Gateway
 from mesh_gateway.edge.errors import install_handlers
+from mesh_gateway.edge.methods import EveryPathsMethods
 from mesh_gateway.edge.observer import TRACE_ID_HEADER, LastCatch, RequestObserver
+from mesh_gateway.edge.path_methods import PathMethods
 from mesh_gateway.edge.request_limits import RequestBounds, RequestLimits
 from mesh_gateway.protocols.native.events import event_schemas
 from mesh_gateway.protocols.native.problems import ProblemDialect
@@ -35,7 +38,12 @@ _EXPOSED = (
 _ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key", "traceparent", "tracestate")
 
 
+# In the order in which they are matched: the most frequent requests first.
+_ROUTERS = tuple(module.router for module in (chatbot, thread_runs, runs, threads, memories, auth, catalogue, meta))
+
+
 def build_app(gateway: Gateway) -> FastAPI:
+    methods = PathMethods()
     app = FastAPI(
         title="Agent Mesh",
         version=version("mesh-gateway"),
@@ -43,7 +51,9 @@ def build_app(gateway: Gateway) -> FastAPI:
         # FastAPI's pages load scripts from other hosts; any viewer can read /openapi.json.
         docs_url=None,
         redoc_url=None,
-        middleware=_middleware(gateway.settings),
+        # A redirect would name the scheme and host that the gateway sees behind its proxies.
+        redirect_slashes=False,
+        middleware=_middleware(gateway.settings, methods),
         generate_unique_id_function=_operation_id,
         # FastAPI makes the spans. Metrics go to Prometheus, and FastAPI's log records may contain users' text.
         telemetry={
@@ -55,15 +65,17 @@ def build_app(gateway: Gateway) -> FastAPI:
         },
     )
     app.state.gateway = gateway
+    app.state.path_methods = methods
     install_handlers(app)
-    # In the order in which they are matched: the most frequent requests first.
-    for module in (chatbot, thread_runs, runs, threads, memories, auth, catalogue, meta):
-        app.include_router(module.router)
+    methods.add(route for route in app.routes if isinstance(route, Route))
+    for router in _ROUTERS:
+        app.include_router(router)
+        methods.add(route for route in router.routes if isinstance(route, Route))
     _describe(app)
     return app
 
 
-def _middleware(settings: GatewaySettings) -> list[Middleware]:
+def _middleware(settings: GatewaySettings, methods: PathMethods) -> list[Middleware]:
     bounds = RequestBounds(
         max_body_bytes=settings.max_body_bytes,
         max_headers=settings.max_headers,
@@ -85,6 +97,7 @@ def _middleware(settings: GatewaySettings) -> list[Middleware]:
         cors,
         Middleware(LastCatch),
         Middleware(RequestLimits, bounds=bounds),
+        Middleware(EveryPathsMethods, methods=methods),
     ]
 
 

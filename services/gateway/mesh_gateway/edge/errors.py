@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
+from mesh_gateway.edge.media_types import missing_media_type
+from mesh_gateway.edge.path_methods import PathMethods, allow
 from mesh_gateway.edge.patterns import PATTERN_WORDS
 from mesh_gateway.identity.access_tokens import MISSING_TOKEN
 from mesh_gateway.request_record import Refusal, RequestRecord, record_of
@@ -39,7 +41,8 @@ _STATUS: Final[tuple[tuple[type[MeshError], HTTPStatus], ...]] = (
 _REASONS: Final = {
     HTTPStatus.NOT_FOUND: ("ROUTE_NOT_FOUND", "There is nothing at this address."),
     HTTPStatus.METHOD_NOT_ALLOWED: ("METHOD_NOT_ALLOWED", "This address does not allow that method."),
-    HTTPStatus.REQUEST_TIMEOUT: ("BODY_TIMEOUT", "The body took too long to arrive."),
+    HTTPStatus.REQUEST_TIMEOUT: ("REQUEST_TIMEOUT", "The body took too long to arrive."),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ("UNSUPPORTED_MEDIA_TYPE", "The body's Content-Type is missing or not known."),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("TOO_LARGE", "The body is larger than this service takes."),
     HTTPStatus.REQUEST_URI_TOO_LONG: ("URL_TOO_LONG", "The address is longer than this service takes."),
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("HEADERS_TOO_LARGE", "There are too many or too large headers."),
@@ -101,6 +104,9 @@ async def _on_mesh_error(connection: Request | WebSocket, error: Exception) -> R
 
 
 async def _on_invalid_request(connection: Request | WebSocket, error: Exception) -> Response:
+    needed = missing_media_type(connection) if isinstance(connection, Request) else None
+    if needed:
+        return _answered(connection, _refusal_by(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, {"Accept": needed}))
     found = error.errors() if isinstance(error, (RequestValidationError, WebSocketRequestValidationError)) else []
     faults = tuple(_fault(item) for item in found[:_MAX_FAULTS])
     detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults[:3]) or "The request is not valid."
@@ -113,7 +119,12 @@ async def _on_http_exception(connection: Request | WebSocket, error: Exception) 
     if error.status_code == HTTPStatus.BAD_REQUEST:
         # FastAPI raises this for a body that it could not parse at all.
         return _answered(connection, _refusal_of(InvalidInput.of_field("body", "could not be read")))
-    return _answered(connection, _refusal_by(HTTPStatus(error.status_code), error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The router names the methods of one route.
+        methods: PathMethods = connection.app.state.path_methods
+        headers["Allow"] = allow(methods.of(connection.scope["path"]) or frozenset())
+    return _answered(connection, _refusal_by(HTTPStatus(error.status_code), headers))
 
 
 def _answered(connection: Request | WebSocket, refusal: Refusal) -> Response:

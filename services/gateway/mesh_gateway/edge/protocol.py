@@ -7,6 +7,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mesh_gateway.metrics import CUT_CONNECTIONS
@@ -63,6 +64,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_header_timer()
         super().on_headers_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]  # as uvicorn's own
+        super()._start_asgi_task(cycle, _until_close(cycle, app) if cycle.scope["http_version"] == "1.0" else app)  # type: ignore[arg-type]
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._write_timer = self.loop.call_later(self.bounds.write_timeout_s, self._cut, "write")
@@ -92,6 +96,30 @@ class BoundedProtocol(HttpToolsProtocol):
     def _cut(self, cause: str) -> None:
         CUT_CONNECTIONS.labels(cause).inc()
         self.transport.abort()
+
+
+def _until_close(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+    """HTTP/1.0 has no chunks: a body of unknown length ends when the connection closes (RFC 9112, section 6.3).
+
+    uvicorn would send it in chunks. It closes every HTTP/1.0 connection after the response.
+    """
+
+    async def unchunked(scope: Scope, receive: Receive, send: Send) -> None:
+        has_length = False
+
+        async def sized(message: Message) -> None:
+            nonlocal has_length
+            if message["type"] == "http.response.start":
+                has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+                if not has_length:
+                    cycle.chunked_encoding = False
+            elif not has_length:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, sized)
+
+    return unchunked
 
 
 def _is_answering(cycle: RequestResponseCycle | None) -> bool:

@@ -5,12 +5,14 @@ from uuid import UUID
 
 from fastapi import Depends, Header, Query
 from mesh_common.ids import RunId
+from mesh_common.text import composed
+from pydantic import AfterValidator, StringConstraints
 
 from mesh_gateway.edge.deps import AccessTokenDep, ClientKeyDep, GatewayDep, RecordDep, TicketDep, authenticated
 from mesh_gateway.edge.patterns import VISIBLE_ASCII
 from mesh_gateway.identity.access_tokens import Principal
 from mesh_gateway.limits.rate_limit import Limit as RateLimit
-from mesh_gateway.protocols.native.schemas.common import Cursor
+from mesh_gateway.protocols.native.schemas.common import CleanText, Cursor
 from mesh_gateway.runs.position import EventPosition
 
 
@@ -68,5 +70,8 @@ IdempotencyKey = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
 PageCursor = Annotated[Cursor | None, Query(description="`next_cursor` of the previous page.")]
-SearchText = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of a title; ignores case.")]
+SearchText = Annotated[
+    Annotated[CleanText, AfterValidator(composed), StringConstraints(min_length=1, max_length=200)] | None,
+    Query(description="Part of a title; ignores case."),
+]
 ThreadId = UUID

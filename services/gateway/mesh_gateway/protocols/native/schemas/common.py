@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from mesh_common.text import composed, visible
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 
@@ -20,8 +21,22 @@ def _storable(text: str) -> str:
     return without_surrogates(text)
 
 
+def _not_blank(text: str) -> str:
+    if not visible(text):
+        raise ValueError("should not be empty")
+    return text
+
+
+def _not_blank_if_given(text: str) -> str:
+    return _not_blank(text) if text else text
+
+
 CleanText = Annotated[str, AfterValidator(_storable)]
-Title = Annotated[CleanText, StringConstraints(max_length=200)]
+# Text that a reader can see at least one character of. Apply it after the limits of length, which name the bound.
+Visible = AfterValidator(_not_blank)
+Title = Annotated[
+    CleanText, AfterValidator(composed), StringConstraints(max_length=200), AfterValidator(_not_blank_if_given)
+]
 Cursor = Annotated[CleanText, StringConstraints(min_length=1, max_length=512)]
 Metadata = Annotated[
     dict[
