@@ -124,6 +124,9 @@ def base_values(settings: ClusterSettings) -> Values:
             "fc00::/7",
             "::1/128",
         ],
+        "GATEWAY_MEMORY_LIMIT_PER_MINUTE": _UNLIMITED,
+        "GATEWAY_LIST_LIMIT_PER_MINUTE": _UNLIMITED,
+        "GATEWAY_WRITE_LIMIT_PER_MINUTE": _UNLIMITED,
     }
     services["agent"]["env"]["AGENT_HTTP_TOOLS"] = orjson.loads(tools_setting(MARKS_URL))
     services["agent"]["networkPolicy"] = {"extraEgress": [_rule("marks", MARKS_PORT)]}

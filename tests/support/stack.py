@@ -15,7 +15,13 @@ from support.template import UNSAFE, copied
 READY_WITHIN_S = 180.0
 _UNLIMITED = "1000000"
 _RAISED: Mapping[ServiceName, Mapping[str, str]] = {
-    "gateway": {"GATEWAY_LOGIN_LIMIT_PER_MINUTE": _UNLIMITED, "GATEWAY_CHAT_LIMIT_PER_MINUTE": _UNLIMITED},
+    "gateway": {
+        "GATEWAY_LOGIN_LIMIT_PER_MINUTE": _UNLIMITED,
+        "GATEWAY_CHAT_LIMIT_PER_MINUTE": _UNLIMITED,
+        "GATEWAY_MEMORY_LIMIT_PER_MINUTE": _UNLIMITED,
+        "GATEWAY_LIST_LIMIT_PER_MINUTE": _UNLIMITED,
+        "GATEWAY_WRITE_LIMIT_PER_MINUTE": _UNLIMITED,
+    },
     # The agent must give up on a hanging provider before a test times out.
     "agent": {"AGENT_MODEL_READ_TIMEOUT_S": "1.5", "AGENT_REMEMBER_DELAY_S": "0.2"},
     # mem0 uses one thread per turn; many users end a turn at the same time.

@@ -82,6 +82,7 @@ def _middleware(settings: GatewaySettings, methods: PathMethods) -> list[Middlew
         max_header_bytes=settings.max_header_bytes,
         max_url_bytes=settings.max_url_bytes,
         body_timeout_s=settings.body_timeout_s,
+        min_body_bytes_per_s=settings.min_body_bytes_per_s,
     )
     cors = Middleware(
         Cors,

@@ -46,6 +46,12 @@ class GatewaySettings(ServiceSettings):
     """Refreshes per minute, and tickets presented per minute, from one client address. A whole office may share one."""
     chat_limit_per_minute: int = Field(default=100, ge=1)
     """Runs that a user may start per minute."""
+    memory_limit_per_minute: int = Field(default=120, ge=1)
+    """Memories that a user may create, change or search per minute: each embeds a text."""
+    list_limit_per_minute: int = Field(default=600, ge=1)
+    """Pages of lists, searches of titles, usage and scores that a user may read per minute."""
+    write_limit_per_minute: int = Field(default=600, ge=1)
+    """Threads that a user may create, change or delete per minute, memories to delete, runs to cancel."""
     cors_origins: tuple[str, ...] = ()
     """Browser origins that may call the API, e.g. `["https://app.example.com"]`; never `*`."""
     trusted_proxy_hops: int = Field(default=0, ge=0, le=10)
@@ -63,8 +69,10 @@ class GatewaySettings(ServiceSettings):
     """Maximum size of all header names and values of a request together."""
     max_url_bytes: int = Field(default=8_192, ge=256)
     """Maximum size of the path and query of a request together."""
-    body_timeout_s: Seconds = 30.0
-    """How long a client may pause while it sends a body."""
+    body_timeout_s: Seconds = 10.0
+    """How long a request's body may take in all, plus one second for each `min_body_bytes_per_s` received."""
+    min_body_bytes_per_s: int = Field(default=16_384, ge=1)
+    """Rate at which a client must send a large body to be given more time for it."""
     header_timeout_s: Seconds = 15.0
     """How long a connection may take to send the headers of a request."""
     write_timeout_s: Seconds = 30.0

@@ -49,17 +49,10 @@ ROUTES = {
 OPEN_TO_ALL = {"register", "login", "refresh", "get_health", "get_readiness", "get_jwks", "get_openid_configuration"}
 # Operations that call no other service and have no rate limit.
 MACHINES = {"get_health", "get_readiness"}
-LIMITED = {
+LIMITED = set(ROUTES) - OPEN_TO_ALL - {"create_ticket", "get_me", "get_memory", "get_thread", "logout"} | {
     "register",
     "login",
     "refresh",
-    "chat",
-    "stream_chat",
-    "start_run",
-    "stream_run",
-    "wait_run",
-    "follow_run",
-    "get_run",
 }
 # A browser's EventSource can send no access token.
 TAKES_TICKETS = {"follow_run"}

@@ -2,14 +2,15 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import httpx
 import pytest
 from fakes.gateway.fake_runs import FakeRun
 from mesh.agent.v1 import agent_pb2
 from mesh_dev.valkey import EmbeddedValkey
-from support.gateway import Client, FakeMesh, frames_of, running_gateway
+from support.gateway import Client, FakeMesh, eventually, frames_of, running_gateway
 
 STREAM = "/api/v1/chatbot/chat/stream"
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: mesh\r\n\r\n"
@@ -196,6 +197,65 @@ async def test_head_over_http_1_0_has_no_body(gateway: Client) -> None:
     answer, body = await _whole_answer(gateway, b"HEAD /healthz HTTP/1.0\r\nHost: mesh\r\n\r\n")
 
     assert (answer.splitlines()[0].split()[1], body) == (b"200", b"")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: me",
+        b"POST /api/v1/auth/refresh HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{",
+        b"POST /api/v1/nothing HTTP/1.1\r\nHost: mesh\r\nContent-Length: 50\r\n\r\n{",
+        WHOLE,
+    ],
+    ids=["nothing", "half-headers", "half-body", "refused-body", "idle"],
+)
+async def test_slow_clients_on_all_connections_make_way_for_others(
+    mesh: FakeMesh, valkey: EmbeddedValkey, sent: bytes
+) -> None:
+    # All deadlines of slow clients are far beyond the test's own.
+    patient = {"header_timeout_s": 60, "body_timeout_s": 60, "max_connections": 3}
+    async with running_gateway(mesh, valkey.url, **patient) as gateway, AsyncExitStack() as stack:
+        slow = [await stack.enter_async_context(_connected(gateway)) for _ in range(3)]
+        for _, writer in slow:
+            writer.write(sent)
+
+        # 503 until the slow clients have had the second that every client has.
+        await eventually(gateway, "/api/v1/models", 200, {**gateway.as_user(), "Connection": "close"})
+        await eventually(gateway, "/api/v1/models", 200, {**gateway.as_user(), "Connection": "close"})
+
+        async with asyncio.TaskGroup() as group:
+            ends = [group.create_task(_rest(reader)) for reader, _ in slow]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
+
+
+async def test_open_streams_make_way_for_nobody(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    mesh.agent.plan = _until_released(mesh)
+    async with (
+        running_gateway(mesh, valkey.url, max_connections=1) as gateway,
+        gateway.http.stream("POST", STREAM, json={"message": "Hi"}, headers=gateway.as_user()) as response,
+    ):
+        # Longer than any client's second; the refusals are the newcomers'.
+        statuses = set[int]()
+        async with httpx.AsyncClient(base_url=gateway.http.base_url, trust_env=False) as others:
+            for _ in range(15):
+                statuses.add((await others.get("/api/v1/models", headers=gateway.as_user())).status_code)
+                await asyncio.sleep(0.1)
+        mesh.agent.release.set()
+        text = (await response.aread()).decode()
+
+    assert statuses == {503}
+    assert "run_finished" in text
+
+
+def _until_released(mesh: FakeMesh) -> Callable[[FakeRun], Awaitable[None]]:
+    async def plan(run: FakeRun) -> None:
+        await mesh.agent.release.wait()
+        await run.write(run_finished=agent_pb2.RunFinished(finish_reason="stop"))
+
+    return plan
 
 
 async def test_websocket_is_answered_as_http(gateway: Client) -> None:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from mesh_common.ids import new_id
 from mesh_dev.valkey import EmbeddedValkey
@@ -268,11 +269,50 @@ async def test_body_that_never_ends_is_408(strict: Client) -> None:
         "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{".encode()
     )
     async with asyncio.timeout(5):
-        status = await reader.readline()
+        answer = await reader.read()
     writer.close()
     await writer.wait_closed()
 
+    head, _, problem = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in head.lower()
+    assert orjson.loads(problem)["reason"] == "REQUEST_TIMEOUT"
+
+
+async def test_body_that_trickles_is_408_at_the_same_time(strict: Client) -> None:
+    async def trickle(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b" ")
+            await asyncio.sleep(0.02)
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", strict.process.port)
+    token = strict.as_user()["Authorization"]
+    writer.write(
+        f"POST {CHAT} HTTP/1.1\r\nHost: mesh\r\nAuthorization: {token}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 1900\r\n\r\n".encode()
+    )
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        trickling = group.create_task(trickle(writer))
+        status = await reader.readline()
+        trickling.cancel()
+    writer.close()
+
     assert status.startswith(b"HTTP/1.1 408")
+
+
+async def test_large_body_that_arrives_at_the_least_rate_is_given_time(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
+    message = orjson.dumps({"message": "a" * 3_000})
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(message), 200):
+            yield message[start : start + 200]
+            await asyncio.sleep(0.05)
+
+    async with running_gateway(mesh, valkey.url, body_timeout_s=0.3, min_body_bytes_per_s=1_000) as gateway:
+        headers = {**gateway.as_user(), "Content-Type": "application/json"}
+        response = await gateway.http.post(CHAT, content=chunks(), headers=headers)
+
+    assert response.status_code == HTTPStatus.OK
 
 
 async def test_crash_behind_the_gateway_is_500_without_its_text(gateway: Client) -> None:

@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 from fakes.gateway.fake_runs import answer_begin
@@ -11,6 +12,7 @@ from mesh_dev.valkey import EmbeddedValkey
 from support.gateway import Client, FakeMesh, running_gateway
 from support.net import free_port
 
+ID = "0199f0c4-2222-7c3a-8f11-3a4b5c6d7e8f"
 CHAT = "/api/v1/chatbot/chat"
 STREAM = "/api/v1/chatbot/chat/stream"
 LOGIN = "/api/v1/auth/login"
@@ -38,6 +40,67 @@ async def test_chat_beyond_the_limit_is_429_for_that_user_alone(mesh: FakeMesh, 
     assert refused.headers["ratelimit"].startswith('"chat";r=0;t=')
     assert 1 <= int(refused.headers["retry-after"]) <= 120
     assert refused.json()["reason"] == "RATE_LIMITED"
+
+
+@pytest.mark.parametrize(
+    ("cost", "requests"),
+    [
+        (
+            "memory",
+            [
+                ("POST", "/memories", {"text": "a"}),
+                ("POST", "/memories/search", {"query": "a"}),
+                ("PATCH", f"/memories/{ID}", {"text": "a"}),
+            ],
+        ),
+        (
+            "list",
+            [
+                ("GET", "/threads", None),
+                ("GET", f"/threads/{ID}/messages", None),
+                ("GET", f"/threads/{ID}/runs", None),
+                ("GET", "/memories", None),
+                ("GET", f"/runs/{ID}/scores", None),
+                ("GET", "/models", None),
+                ("GET", "/usage", None),
+            ],
+        ),
+        (
+            "write",
+            [
+                ("POST", "/threads", {}),
+                ("PATCH", f"/threads/{ID}", {}),
+                ("DELETE", f"/threads/{ID}", None),
+                ("DELETE", f"/memories/{ID}", None),
+                ("DELETE", "/memories", None),
+                ("POST", f"/runs/{ID}/cancel", None),
+            ],
+        ),
+    ],
+)
+async def test_costly_routes_share_a_limit_of_their_user(
+    mesh: FakeMesh, valkey: EmbeddedValkey, cost: str, requests: list[tuple[str, str, object]]
+) -> None:
+    limit: dict[str, Any] = {f"{cost}_limit_per_minute": len(requests)}
+    async with running_gateway(mesh, valkey.url, **limit) as gateway:
+        user, other = gateway.as_user(), gateway.as_user()
+        allowed, refused = [
+            [
+                await gateway.http.request(method, f"/api/v1{path}", json=body, headers=user)
+                for method, path, body in requests
+            ]
+            for _ in range(2)
+        ]
+        method, path, body = requests[0]
+        others = await gateway.http.request(method, f"/api/v1{path}", json=body, headers=other)
+        run = await gateway.http.post(CHAT, json={"message": "Hi"}, headers=user)
+
+    assert 429 not in {response.status_code for response in allowed}
+    assert {response.status_code for response in refused} == {429}
+    assert {response.json()["reason"] for response in refused} == {"RATE_LIMITED"}
+    assert all(int(response.headers["retry-after"]) >= 1 for response in refused)
+    assert others.status_code < 400
+    assert run.status_code == 200
 
 
 async def test_limit_holds_over_all_replicas(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:

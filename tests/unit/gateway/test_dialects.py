@@ -10,7 +10,12 @@ from mesh_gateway.edge.request_limits import RequestBounds, RequestLimits
 from mesh_gateway.protocols.native.problems import ProblemDialect
 
 BOUNDS = RequestBounds(
-    max_body_bytes=10, max_headers=50, max_header_bytes=10_000, max_url_bytes=100, body_timeout_s=1.0
+    max_body_bytes=10,
+    max_headers=50,
+    max_header_bytes=10_000,
+    max_url_bytes=100,
+    body_timeout_s=1.0,
+    min_body_bytes_per_s=1,
 )
 
 

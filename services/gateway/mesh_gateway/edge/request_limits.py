@@ -26,6 +26,7 @@ class RequestBounds:
     max_header_bytes: int
     max_url_bytes: int
     body_timeout_s: float
+    min_body_bytes_per_s: int
 
 
 class RequestLimits:
@@ -76,19 +77,23 @@ def _full(scope: Scope) -> Response:
 
 
 class _BoundedBody:
-    """Counts what arrives, because a chunked body declares no length, and does not wait forever for the rest."""
+    """Counts what arrives, because a chunked body declares no length, and bounds the time for all of it.
+
+    A bound on each pause alone would hold a connection for as long as the client sends a byte now and then.
+    """
 
     def __init__(self, receive: Receive, bounds: RequestBounds) -> None:
         self._receive = receive
         self._bounds = bounds
         self._received = 0
         self._is_whole = False
+        self._started_s = asyncio.get_running_loop().time()
 
     async def receive(self) -> Message:
         if self._is_whole:
             return await self._receive()
         try:
-            async with asyncio.timeout(self._bounds.body_timeout_s):
+            async with asyncio.timeout_at(self._deadline_s()):
                 message = await self._receive()
         except TimeoutError:
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}) from None
@@ -97,3 +102,7 @@ class _BoundedBody:
         if self._received > self._bounds.max_body_bytes:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         return message
+
+    def _deadline_s(self) -> float:
+        earned_s = self._received / self._bounds.min_body_bytes_per_s
+        return self._started_s + self._bounds.body_timeout_s + earned_s

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
+from mesh_gateway.edge.costs import MemoryUserDep, ReaderDep, WriterDep
 from mesh_gateway.edge.deps import CallerDep, GatewayDep
 from mesh_gateway.protocols.native import answers
 from mesh_gateway.protocols.native.params import Limit, PageCursor
@@ -26,27 +27,27 @@ router = APIRouter(prefix="/api/v1/memories", tags=["memories"])
     status_code=HTTPStatus.CREATED,
     summary="Keep a fact",
     description="If the fact is already stored, the existing memory is returned.",
-    responses=problems(401, 413, 422),
+    responses=problems(401, 413, 422, 429),
 )
-async def create_memory(body: MemoryBody, gateway: GatewayDep, caller: CallerDep) -> Memory:
+async def create_memory(body: MemoryBody, gateway: GatewayDep, caller: MemoryUserDep) -> Memory:
     return answers.memory(await gateway.memory.create(caller.subject, body.text))
 
 
-@router.get("", summary="List memories, newest first", responses=problems(401, 422))
+@router.get("", summary="List memories, newest first", responses=problems(401, 422, 429))
 async def list_memories(
-    gateway: GatewayDep, caller: CallerDep, limit: Limit = 20, cursor: PageCursor = None
+    gateway: GatewayDep, caller: ReaderDep, limit: Limit = 20, cursor: PageCursor = None
 ) -> Page[Memory]:
     return answers.page(answers.memory, await gateway.memory.list(caller.subject, limit, cursor))
 
 
-@router.post("/search", summary="Find memories by meaning, best first", responses=problems(401, 413, 422))
-async def search_memories(body: SearchMemoriesBody, gateway: GatewayDep, caller: CallerDep) -> FoundMemories:
+@router.post("/search", summary="Find memories by meaning, best first", responses=problems(401, 413, 422, 429))
+async def search_memories(body: SearchMemoriesBody, gateway: GatewayDep, caller: MemoryUserDep) -> FoundMemories:
     found = await gateway.memory.search(caller.subject, body.query, body.limit)
     return FoundMemories(items=[answers.memory(one) for one in found])
 
 
-@router.delete("", summary="Forget everything", responses=problems(401))
-async def delete_all_memories(gateway: GatewayDep, caller: CallerDep) -> Forgotten:
+@router.delete("", summary="Forget everything", responses=problems(401, 429))
+async def delete_all_memories(gateway: GatewayDep, caller: WriterDep) -> Forgotten:
     return Forgotten(deleted=await gateway.memory.delete_all(caller.subject))
 
 
@@ -55,13 +56,13 @@ async def get_memory(memory_id: UUID, gateway: GatewayDep, caller: CallerDep) ->
     return answers.memory(await gateway.memory.get(caller.subject, memory_id))
 
 
-@router.patch("/{memory_id}", summary="Change a memory's text", responses=problems(401, 404, 409, 413, 422))
-async def update_memory(memory_id: UUID, body: MemoryBody, gateway: GatewayDep, caller: CallerDep) -> Memory:
+@router.patch("/{memory_id}", summary="Change a memory's text", responses=problems(401, 404, 409, 413, 422, 429))
+async def update_memory(memory_id: UUID, body: MemoryBody, gateway: GatewayDep, caller: MemoryUserDep) -> Memory:
     return answers.memory(await gateway.memory.update(caller.subject, memory_id, body.text))
 
 
 @router.delete(
-    "/{memory_id}", status_code=HTTPStatus.NO_CONTENT, summary="Forget a memory", responses=problems(401, 404, 422)
+    "/{memory_id}", status_code=HTTPStatus.NO_CONTENT, summary="Forget a memory", responses=problems(401, 404, 422, 429)
 )
-async def delete_memory(memory_id: UUID, gateway: GatewayDep, caller: CallerDep) -> None:
+async def delete_memory(memory_id: UUID, gateway: GatewayDep, caller: WriterDep) -> None:
     await gateway.memory.delete(caller.subject, memory_id)

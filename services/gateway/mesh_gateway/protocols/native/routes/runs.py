@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from mesh_common.ids import RunId
 
+from mesh_gateway.edge.costs import ReaderDep, WriterDep
 from mesh_gateway.edge.deps import CallerDep, GatewayDep
 from mesh_gateway.edge.event_stream import EventStreamResponse
 from mesh_gateway.protocols.native import answers, turns
@@ -74,9 +75,9 @@ async def create_ticket(run_id: UUID, gateway: GatewayDep, caller: CallerDep) ->
     status_code=HTTPStatus.OK,
     summary="Cancel a run",
     description="A run that has already ended does not change.",
-    responses=problems(401, 404, 422),
+    responses=problems(401, 404, 422, 429),
 )
-async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Run:
+async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: WriterDep) -> Run:
     return answers.run(await gateway.agent.cancel_run(caller.subject, RunId(run_id)))
 
 
@@ -84,9 +85,9 @@ async def cancel_run(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Ru
     "/scores",
     summary="List the judge's scores of a run",
     description="Empty if the run has not been judged (yet).",
-    responses=problems(401, 404, 422),
+    responses=problems(401, 404, 422, 429),
 )
-async def list_scores(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Scores:
+async def list_scores(run_id: UUID, gateway: GatewayDep, caller: ReaderDep) -> Scores:
     # The agent checks that the run is the caller's: eval has no rows for runs that were not sampled.
     await gateway.agent.run(caller.subject, RunId(run_id))
     return answers.scores(await gateway.evals.scores(caller.subject, RunId(run_id)))

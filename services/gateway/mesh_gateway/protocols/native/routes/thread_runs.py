@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from mesh_common.ids import RunId, new_id
 
 from mesh_gateway.domain import KnownRunStatus
+from mesh_gateway.edge.costs import ReaderDep
 from mesh_gateway.edge.deps import CallerDep, GatewayDep
 from mesh_gateway.edge.event_stream import EventStreamResponse
 from mesh_gateway.protocols.native import answers, turns
@@ -24,11 +25,11 @@ _LOCATION: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("", summary="List runs, newest first", responses=problems(401, 404, 422))
+@router.get("", summary="List runs, newest first", responses=problems(401, 404, 422, 429))
 async def list_runs(
     thread_id: ThreadId,
     gateway: GatewayDep,
-    caller: CallerDep,
+    caller: ReaderDep,
     status: Annotated[KnownRunStatus | None, Query(description="Only runs of this status.")] = None,
     limit: Limit = 20,
     cursor: PageCursor = None,

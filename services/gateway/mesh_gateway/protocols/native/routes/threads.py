@@ -4,6 +4,7 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 
+from mesh_gateway.edge.costs import ReaderDep, WriterDep
 from mesh_gateway.edge.deps import CallerDep, GatewayDep
 from mesh_gateway.protocols.native import answers
 from mesh_gateway.protocols.native.params import IdempotencyKey, Limit, PageCursor, SearchText, ThreadId
@@ -14,18 +15,18 @@ from mesh_gateway.protocols.native.schemas.threads import CreateThreadBody, Mess
 router = APIRouter(prefix="/api/v1/threads", tags=["threads"])
 
 
-@router.post("", status_code=HTTPStatus.CREATED, summary="Make a thread", responses=problems(401, 413, 422))
+@router.post("", status_code=HTTPStatus.CREATED, summary="Make a thread", responses=problems(401, 413, 422, 429))
 async def create_thread(
-    body: CreateThreadBody, gateway: GatewayDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
+    body: CreateThreadBody, gateway: GatewayDep, caller: WriterDep, idempotency_key: IdempotencyKey = None
 ) -> Thread:
     thread = await gateway.agent.create_thread(caller.subject, body.title, body.metadata, idempotency_key)
     return answers.thread(thread)
 
 
-@router.get("", summary="List threads, most recently used first", responses=problems(401, 422))
+@router.get("", summary="List threads, most recently used first", responses=problems(401, 422, 429))
 async def list_threads(
     gateway: GatewayDep,
-    caller: CallerDep,
+    caller: ReaderDep,
     limit: Limit = 20,
     cursor: PageCursor = None,
     query: SearchText = None,
@@ -38,8 +39,10 @@ async def get_thread(thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep
     return answers.thread(await gateway.agent.thread(caller.subject, thread_id))
 
 
-@router.patch("/{thread_id}", summary="Change a thread's title or metadata", responses=problems(401, 404, 413, 422))
-async def update_thread(thread_id: ThreadId, body: UpdateThreadBody, gateway: GatewayDep, caller: CallerDep) -> Thread:
+@router.patch(
+    "/{thread_id}", summary="Change a thread's title or metadata", responses=problems(401, 404, 413, 422, 429)
+)
+async def update_thread(thread_id: ThreadId, body: UpdateThreadBody, gateway: GatewayDep, caller: WriterDep) -> Thread:
     thread = await gateway.agent.update_thread(caller.subject, thread_id, title=body.title, metadata=body.metadata)
     return answers.thread(thread)
 
@@ -48,14 +51,14 @@ async def update_thread(thread_id: ThreadId, body: UpdateThreadBody, gateway: Ga
     "/{thread_id}",
     status_code=HTTPStatus.NO_CONTENT,
     summary="Delete a thread with its messages and runs",
-    responses=problems(401, 404, 422),
+    responses=problems(401, 404, 422, 429),
 )
-async def delete_thread(thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep) -> None:
+async def delete_thread(thread_id: ThreadId, gateway: GatewayDep, caller: WriterDep) -> None:
     await gateway.agent.delete_thread(caller.subject, thread_id)
 
 
-@router.get("/{thread_id}/messages", summary="List messages, oldest first", responses=problems(401, 404, 422))
+@router.get("/{thread_id}/messages", summary="List messages, oldest first", responses=problems(401, 404, 422, 429))
 async def list_messages(
-    thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep, limit: Limit = 20, cursor: PageCursor = None
+    thread_id: ThreadId, gateway: GatewayDep, caller: ReaderDep, limit: Limit = 20, cursor: PageCursor = None
 ) -> Page[Message]:
     return answers.page(answers.message, await gateway.agent.messages(caller.subject, thread_id, limit, cursor))

@@ -1,0 +1,50 @@
+"""What requests cost, and so which limit of their user they count against. Runs have a limit of their own (`runs`)."""
+
+from enum import StrEnum
+from typing import Annotated, assert_never
+
+from fastapi import Depends
+
+from mesh_gateway.edge.deps import CallerDep, GatewayDep, RecordDep
+from mesh_gateway.identity.access_tokens import Principal
+from mesh_gateway.limits.rate_limit import Limit
+from mesh_gateway.settings import GatewaySettings
+
+
+class Cost(StrEnum):
+    """The name of a limit."""
+
+    MEMORY = "memory"
+    """A text is embedded, and vectors are compared."""
+    LIST = "list"
+    """Many rows are read."""
+    WRITE = "write"
+    """Rows are written without a model."""
+
+
+def limit_of(cost: Cost, settings: GatewaySettings) -> Limit:
+    match cost:
+        case Cost.MEMORY:
+            return Limit(cost, settings.memory_limit_per_minute)
+        case Cost.LIST:
+            return Limit(cost, settings.list_limit_per_minute)
+        case Cost.WRITE:
+            return Limit(cost, settings.write_limit_per_minute)
+        case _:
+            assert_never(cost)
+
+
+class _Charged:
+    """The caller, after the request is counted. Raises RateLimited."""
+
+    def __init__(self, cost: Cost) -> None:
+        self._cost = cost
+
+    async def __call__(self, gateway: GatewayDep, caller: CallerDep, record: RecordDep) -> Principal:
+        await gateway.limits.charge(limit_of(self._cost, gateway.settings), str(caller.user_id), record)
+        return caller
+
+
+MemoryUserDep = Annotated[Principal, Depends(_Charged(Cost.MEMORY))]
+ReaderDep = Annotated[Principal, Depends(_Charged(Cost.LIST))]
+WriterDep = Annotated[Principal, Depends(_Charged(Cost.WRITE))]
