@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fakes.agent.neighbours import FakeEntitlements
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh_agent.bootstrap import open_agent, open_neighbours
 from mesh_agent.settings import AgentSettings
@@ -179,8 +180,9 @@ def agent_settings(test_mesh: TestMesh, provider_url: str, **overrides: str) -> 
 
 @asynccontextmanager
 async def running_agent(test_mesh: TestMesh, settings: AgentSettings, **fakes: object) -> AsyncIterator[AgentUnderTest]:
-    """`fakes` replace neighbours by name: entitlements, usage, memories, judge."""
-    async with open_neighbours(settings) as real, open_agent(settings, replace(real, **fakes)) as drain:  # type: ignore[arg-type] # by name
+    """`fakes` replace neighbours by name: entitlements (which allow everything by default), usage, memories, judge."""
+    neighbours = {"entitlements": FakeEntitlements()} | fakes
+    async with open_neighbours(settings) as real, open_agent(settings, replace(real, **neighbours)) as drain:  # type: ignore[arg-type] # by name
         channel = open_channel(f"ipv4:127.0.0.1:{settings.grpc_port}")
         # gRPC may still be in the back-off of an earlier attempt, by another test that had the same port.
         async with asyncio.timeout(_TIMEOUT_S):

@@ -195,15 +195,24 @@ async def _run_parts(
     )
     models = [_model(entry, settings) for entry in settings.models]
     chat_models: dict[str, ChatProvider] = {model.name: OpenAICompatible(model, session) for model in models}
-    default = Entitlements(context_tokens=settings.default_context_tokens)
     tools = ToolRegistry(await _tools(stack, settings, clock))
     return AttemptParts(
         database=database,
         loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), tools),
         models=ModelRegistry(models),
         plans=KeptPlans(database, _default_plan(settings, models, tools), settings.keep_events_s, clock),
-        entitlements=CachedEntitlements(neighbours.entitlements, default, clock),
+        entitlements=CachedEntitlements(neighbours.entitlements, _default_entitlements(settings), clock),
         memories=neighbours.memories,
+    )
+
+
+def _default_entitlements(settings: AgentSettings) -> Entitlements:
+    """What users may use while auth cannot say."""
+    first = tuple(entry.name for entry in settings.models[:1])
+    return Entitlements(
+        models=first if settings.default_models is None else settings.default_models,
+        tools=settings.default_tools,
+        context_tokens=settings.default_context_tokens,
     )
 
 

@@ -203,19 +203,19 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Entitlements:
-    """What a user may use. An empty tuple allows everything; None means no limit."""
+    """What a user may use. None means everything or no limit; an empty tuple allows nothing."""
 
-    models: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
+    models: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
     context_tokens: int | None = None
     monthly_tokens: int | None = None
     used_tokens: int = 0
 
     def allows_model(self, name: str) -> bool:
-        return not self.models or name in self.models
+        return self.models is None or name in self.models
 
     def allows_tool(self, name: str) -> bool:
-        return not self.tools or name in self.tools
+        return self.tools is None or name in self.tools
 
     @property
     def is_used_up(self) -> bool:

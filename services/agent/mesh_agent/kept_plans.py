@@ -65,13 +65,20 @@ class KeptPlans:
             # A run that starts at the last moment has the other half of the time to be stored.
             known.kept_until_s = now_s + self._keep_s / 2
 
-    async def of(self, claim: Claim, entitlements: Entitlements) -> RunPlan:
+    async def of(self, claim: Claim, known: Entitlements | None, default: Entitlements) -> RunPlan:
         """The claimed run's plan, narrowed to the user's current entitlements. Raises PermissionDenied, Unavailable.
 
-        A run of the previous release has no plan. It gets one here, which its later attempts use too.
+        If these are not known, because auth is unavailable, the plan counts as it is: it has been narrowed to those
+        that the user had when the run started. A takeover must not fail because auth is down too.
+
+        A run of the previous release has no plan. It gets one here, which its later attempts use too, from the
+        `default` if nothing is known.
         """
         plan = await self._stored(claim.plan_hash) if claim.plan_hash else None
-        return narrowed(plan or await self._adopted(claim, entitlements), claim.model, entitlements)
+        if plan is None:
+            bounds = known or default
+            return narrowed(await self._adopted(claim, bounds), claim.model, bounds)
+        return narrowed(plan, claim.model, known) if known else plan
 
     async def _stored(self, plan_hash: bytes) -> RunPlan | None:
         if known := self._known.get(plan_hash):
@@ -92,7 +99,11 @@ class KeptPlans:
         return plan.plan
 
     def _resolve(
-        self, requested: str | None, models: tuple[str, ...], tools: tuple[str, ...], context_tokens: int | None
+        self,
+        requested: str | None,
+        models: tuple[str, ...] | None,
+        tools: tuple[str, ...] | None,
+        context_tokens: int | None,
     ) -> StoredPlan:
         return stored(resolved(self.default, requested, Entitlements(models, tools, context_tokens)))
 

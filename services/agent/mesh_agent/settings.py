@@ -102,6 +102,11 @@ class AgentSettings(GrpcSettings):
     """Time limit for recalling memories. If it is exceeded, the run continues without them."""
     history_tokens: int = Field(default=2_000, ge=0)
     """Tokens of history sent to a model, unless the user's entitlements set another limit."""
+    default_models: tuple[str, ...] | None = None
+    """JSON list of models that users may use while auth is unavailable and their entitlements are not known (never
+    fetched, or an hour old). The first of `models` if unset; none if empty."""
+    default_tools: tuple[str, ...] = ()
+    """JSON list of tools that users may use then."""
     default_context_tokens: int | None = None
     """Tokens of history while auth is unavailable; `history_tokens` if absent."""
     remember_delay_s: float = Field(default=1.0, ge=0.0, le=60.0)

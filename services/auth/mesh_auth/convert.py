@@ -134,12 +134,23 @@ def revocations_to_proto(page: RevocationPage) -> auth_pb2.ListRevocationsRespon
 def entitlements_to_proto(entitlements: Entitlements) -> auth_pb2.Entitlements:
     allowances = entitlements.allowances
     return auth_pb2.Entitlements(
-        models=allowances.models,
-        tools=allowances.tools,
+        models=_names_for_0_1_0(allowances.models),
+        tools=_names_for_0_1_0(allowances.tools),
+        allowed_models=_allowed_names(allowances.models),
+        allowed_tools=_allowed_names(allowances.tools),
         context_tokens=allowances.context_tokens,
         monthly_tokens=allowances.monthly_tokens,
         used_tokens=entitlements.used_tokens,
     )
+
+
+def _allowed_names(names: tuple[str, ...] | None) -> auth_pb2.AllowedNames:
+    return auth_pb2.AllowedNames(all=True) if names is None else auth_pb2.AllowedNames(names=names)
+
+
+def _names_for_0_1_0(names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Agents of release 0.1.0 take no names for all names, so none is a name that nothing has."""
+    return () if names is None else names or ("",)
 
 
 def unknown_users_to_proto(users: Iterable[UserId]) -> auth_pb2.RecordUsageBatchResponse:

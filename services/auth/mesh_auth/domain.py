@@ -159,19 +159,23 @@ class RevocationPage:
     has_more: bool
 
 
+# In the override of a user, where NULL keeps the default.
+ALL_NAMES: Final = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class Allowances:
-    """What a user may use. Empty lists allow everything; None means no limit."""
+    """What a user may use. None means everything or no limit; an empty list allows nothing."""
 
-    models: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
+    models: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
     context_tokens: int | None = None
     monthly_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EntitlementOverride:
-    """Allowances that differ for one user. None keeps the default."""
+    """Allowances that differ for one user. None keeps the default; the name `*` allows everything."""
 
     models: tuple[str, ...] | None = None
     tools: tuple[str, ...] | None = None
@@ -180,11 +184,15 @@ class EntitlementOverride:
 
     def applied_to(self, defaults: Allowances) -> Allowances:
         return Allowances(
-            models=defaults.models if self.models is None else self.models,
-            tools=defaults.tools if self.tools is None else self.tools,
+            models=defaults.models if self.models is None else _all_or_names(self.models),
+            tools=defaults.tools if self.tools is None else _all_or_names(self.tools),
             context_tokens=defaults.context_tokens if self.context_tokens is None else self.context_tokens,
             monthly_tokens=defaults.monthly_tokens if self.monthly_tokens is None else self.monthly_tokens,
         )
+
+
+def _all_or_names(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    return None if ALL_NAMES in names else names
 
 
 @dataclass(frozen=True, slots=True)

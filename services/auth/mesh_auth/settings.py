@@ -49,10 +49,10 @@ class AuthSettings(GrpcSettings):
     hash_wait_s: Seconds = 2.0
     """Longest wait for a hashing thread, estimated from earlier hashes. A request that would wait longer is rejected
     too. After two seconds people press the button again, which adds another login."""
-    default_models: tuple[str, ...] = ()
-    """JSON list of models that users may use; empty means all."""
-    default_tools: tuple[str, ...] = ()
-    """JSON list of tools that users may use; empty means all."""
+    default_models: tuple[str, ...] | None = None
+    """JSON list of models that users may use; all if unset, none if empty."""
+    default_tools: tuple[str, ...] | None = None
+    """JSON list of tools that users may use; all if unset, none if empty."""
     default_context_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
     """History sent to the model, in tokens; the model's own budget if unset."""
     default_monthly_tokens: int | None = Field(default=None, ge=0, le=2**53)

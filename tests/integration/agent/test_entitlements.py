@@ -6,7 +6,7 @@ import pytest
 from fakes.agent.neighbours import AWAY, FakeEntitlements
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.domain import Entitlements
-from mesh_common.errors import MeshError, PermissionDenied, QuotaExceeded
+from mesh_common.errors import MeshError, NotFound, PermissionDenied, QuotaExceeded
 from mesh_common.ids import UserId
 from simulator.client import SimulatorAdmin
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user
@@ -79,10 +79,56 @@ async def test_history_budget_is_the_users(migrated_mesh: TestMesh, model_url: s
     assert [message["role"] for message in last["body"]["messages"]] == ["system", "user"]
 
 
-async def test_runs_go_on_while_auth_is_away(migrated_mesh: TestMesh, model_url: str) -> None:
+async def test_runs_go_on_with_the_first_model_and_no_tool_while_auth_is_away(
+    migrated_mesh: TestMesh, model_url: str, simulator: SimulatorAdmin
+) -> None:
     auth = FakeEntitlements(error=AWAY)
+    settings = agent_settings(migrated_mesh, model_url)
 
-    async with running_agent(migrated_mesh, agent_settings(migrated_mesh, model_url), entitlements=auth) as alone:
+    async with running_agent(migrated_mesh, settings, entitlements=auth) as alone:
+        outcome = await tried(alone, some_user())
+        refused = await tried(alone, some_user(), model=settings.models[1].name)
+
+    [request] = await simulator.requests()
+    assert outcome == "run_finished"
+    assert request["model"] == settings.models[0].name
+    assert "tools" not in request["body"]
+    assert isinstance(refused, PermissionDenied)
+    assert refused.reason == "MODEL_NOT_ALLOWED"
+
+
+async def test_default_while_auth_is_away_is_the_operators(
+    migrated_mesh: TestMesh, model_url: str, simulator: SimulatorAdmin
+) -> None:
+    settings = agent_settings(
+        migrated_mesh, model_url, AGENT_DEFAULT_MODELS='["sim-small"]', AGENT_DEFAULT_TOOLS='["calculate"]'
+    )
+
+    async with running_agent(migrated_mesh, settings, entitlements=FakeEntitlements(error=AWAY)) as alone:
         outcome = await tried(alone, some_user())
 
+    [request] = await simulator.requests()
+    assert (outcome, request["model"]) == ("run_finished", "sim-small")
+    assert [tool["function"]["name"] for tool in request["body"]["tools"]] == ["calculate"]
+
+
+async def test_user_without_tools_gets_none(migrated_mesh: TestMesh, model_url: str, simulator: SimulatorAdmin) -> None:
+    user_id = some_user()
+    auth = FakeEntitlements({user_id: Entitlements(tools=())})
+
+    async with running_agent(migrated_mesh, agent_settings(migrated_mesh, model_url), entitlements=auth) as strict:
+        outcome = await tried(strict, user_id)
+
+    [request] = await simulator.requests()
     assert outcome == "run_finished"
+    assert "tools" not in request["body"]
+
+
+async def test_run_of_a_user_whom_auth_does_not_know_is_refused(migrated_mesh: TestMesh, model_url: str) -> None:
+    auth = FakeEntitlements(error=NotFound("There is no such user."))
+
+    async with running_agent(migrated_mesh, agent_settings(migrated_mesh, model_url), entitlements=auth) as strict:
+        refused = await tried(strict, some_user())
+
+    assert isinstance(refused, PermissionDenied)
+    assert refused.reason == "ACCOUNT_UNKNOWN"

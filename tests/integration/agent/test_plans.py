@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 import pytest
-from fakes.agent.neighbours import FakeEntitlements
+from fakes.agent.neighbours import AWAY, FakeEntitlements
 from fakes.agent.runs import a_plan
 from fakes.clock import FakeClock
 from mesh.agent.v1 import agent_pb2
@@ -197,6 +197,22 @@ async def test_model_and_tools_that_were_revoked_meanwhile_are_not_used(
         assert tool_names(sent[1]) == ["calculate"]
 
 
+async def test_plan_counts_as_it_is_for_an_heir_that_cannot_ask_auth(
+    own_mesh: TestMesh, model_url: str, simulator: SimulatorAdmin
+) -> None:
+    user_id = some_user()
+    async with replica(own_mesh, model_url, AGENT_DRAIN_S="0.1") as first:
+        run_id = await left_in_its_first_answer(first, simulator, user_id, "Hello", model="sim-small")
+
+    async with heir_of(own_mesh, model_url, {"entitlements": FakeEntitlements(error=AWAY)}) as heir:
+        turn = await ended(heir, user_id, run_id)
+
+    asked, asked_again = await simulator.requests()
+    assert turn.last.HasField("run_finished")
+    assert asked_again["body"] == asked["body"]
+    assert asked["body"]["tools"]
+
+
 async def test_what_was_granted_meanwhile_is_not_used(
     own_mesh: TestMesh, model_url: str, simulator: SimulatorAdmin
 ) -> None:
@@ -340,7 +356,7 @@ async def test_plan_whose_row_is_missing_is_resolved_anew(own_database: Database
         [claim] = await claims.claim_runs(connection, claims.Owner("x", "y"), limit=1, ttl_s=60)
     kept = KeptPlans(own_database, a_plan(), DAY_S, FakeClock())
 
-    plan = await kept.of(claim, Entitlements())
+    plan = await kept.of(claim, Entitlements(), Entitlements())
 
     assert plan == a_plan()
     async with own_database.as_worker() as connection:

@@ -45,8 +45,8 @@ def some_run(*, model: str = "m", ended_at: datetime | None = None) -> auth_pb2.
 async def test_user_has_the_defaults_of_the_settings(auth: AuthUnderTest, user_id: UserId) -> None:
     entitlements = await entitlements_of(auth, user_id)
 
-    assert list(entitlements.models) == []
-    assert list(entitlements.tools) == ["calculate"]
+    assert entitlements.allowed_models.all
+    assert list(entitlements.allowed_tools.names) == list(entitlements.tools) == ["calculate"]
     assert not entitlements.HasField("context_tokens")
     assert entitlements.monthly_tokens == 1000
     assert entitlements.used_tokens == 0
@@ -62,8 +62,9 @@ async def test_override_of_a_user_replaces_what_it_names(
 
     entitlements = await entitlements_of(auth, user_id)
 
-    assert list(entitlements.models) == ["small"]
-    assert list(entitlements.tools) == []
+    assert list(entitlements.allowed_models.names) == list(entitlements.models) == ["small"]
+    assert (entitlements.allowed_tools.all, list(entitlements.allowed_tools.names)) == (False, [])
+    assert list(entitlements.tools) == [""]
     assert entitlements.context_tokens == 500
     assert entitlements.monthly_tokens == 1000
 

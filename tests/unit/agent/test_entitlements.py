@@ -8,7 +8,7 @@ from fakes.agent.neighbours import AWAY, FakeEntitlements
 from fakes.clock import FakeClock
 from mesh_agent.domain import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
-from mesh_common.errors import DeadlineExceeded, MeshError, NotFound
+from mesh_common.errors import DeadlineExceeded, MeshError, NotFound, PermissionDenied
 from support.subjects import elsewhere, some_subject
 
 DEFAULT = Entitlements(context_tokens=1)
@@ -121,11 +121,38 @@ async def test_the_pause_does_not_keep_a_fresh_answer_from_serving(
 async def test_a_refusal_of_one_keeps_nobody_else_from_being_asked_for(
     cached: CachedEntitlements, source: FakeEntitlements
 ) -> None:
-    source.error = NotFound("No such user.")
+    source.error = PermissionDenied("Not this one.")
     refused = await cached.of(ADA)
     source.error = None
 
     assert (refused, await cached.of(BOB)) == (DEFAULT, BOBS)
+
+
+async def test_user_whom_auth_does_not_know_is_refused_whatever_was_cached(
+    cached: CachedEntitlements, source: FakeEntitlements, clock: FakeClock
+) -> None:
+    await cached.of(ADA)
+    clock.advance(timedelta(seconds=60))
+    source.error = NotFound("No such user.")
+    with pytest.raises(PermissionDenied) as refusal:
+        await cached.of(ADA)
+    source.error = None
+
+    assert refusal.value.reason == "ACCOUNT_UNKNOWN"
+    assert await cached.of(BOB) == BOBS
+
+
+async def test_what_was_known_of_a_deleted_user_does_not_come_back(
+    cached: CachedEntitlements, source: FakeEntitlements, clock: FakeClock
+) -> None:
+    await cached.of(ADA)
+    clock.advance(timedelta(seconds=60))
+    source.error = NotFound("No such user.")
+    with pytest.raises(PermissionDenied):
+        await cached.of(ADA)
+    source.error = AWAY
+
+    assert await cached.of(ADA) == DEFAULT
 
 
 async def test_an_organisation_has_its_own_and_scopes_share_them(
@@ -150,6 +177,13 @@ async def test_no_more_users_are_kept_than_fit(cached: CachedEntitlements, sourc
 def test_entitlements_without_lists_allow_everything() -> None:
     assert Entitlements().allows_model("any")
     assert Entitlements().allows_tool("any")
+
+
+def test_entitlements_with_empty_lists_allow_nothing() -> None:
+    nothing = Entitlements(models=(), tools=())
+
+    assert not nothing.allows_model("any")
+    assert not nothing.allows_tool("any")
 
 
 def test_entitlements_with_lists_allow_what_is_on_them() -> None:

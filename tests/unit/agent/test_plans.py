@@ -32,7 +32,7 @@ def _names(parts: Sequence[PlannedModel] | Sequence[PlannedTool]) -> list[str]:
 
 
 def _order(requested: str | None, *allowed: str) -> list[str]:
-    return _names(resolved(ASSISTANT, requested, Entitlements(models=allowed)).models)
+    return _names(resolved(ASSISTANT, requested, Entitlements(models=allowed or None)).models)
 
 
 def test_order_is_the_assistants_with_the_one_asked_for_first() -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from mesh.auth.v1 import auth_pb2
 from mesh_auth import convert
-from mesh_auth.domain import Allowances, Entitlements, LoginName, Month, TokenPair
+from mesh_auth.domain import Allowances, EntitlementOverride, Entitlements, LoginName, Month, TokenPair
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import new_id
 
@@ -220,6 +220,35 @@ def test_bounds_that_are_absent_stay_absent() -> None:
 
     assert not message.HasField("context_tokens")
     assert not message.HasField("monthly_tokens")
+
+
+@pytest.mark.parametrize(
+    ("names", "is_all", "allowed", "for_0_1_0"),
+    [(None, True, [], []), ((), False, [], [""]), (("a", "b"), False, ["a", "b"], ["a", "b"])],
+)
+def test_names_are_all_or_a_list_for_agents_of_both_releases(
+    names: tuple[str, ...] | None,
+    is_all: bool,  # noqa: FBT001 - a parameter of pytest
+    allowed: list[str],
+    for_0_1_0: list[str],
+) -> None:
+    message = convert.entitlements_to_proto(Entitlements(Allowances(models=names, tools=names), used_tokens=0))
+
+    for field, older in ((message.allowed_models, message.models), (message.allowed_tools, message.tools)):
+        assert (field.all, list(field.names), list(older)) == (is_all, allowed, for_0_1_0)
+
+
+@pytest.mark.parametrize(
+    ("stored", "applied"), [(None, ("a",)), ((), ()), (("*",), None), (("b", "*"), None), (("b",), ("b",))]
+)
+def test_override_keeps_the_default_or_names_all_none_or_some(
+    stored: tuple[str, ...] | None, applied: tuple[str, ...] | None
+) -> None:
+    defaults = Allowances(models=("a",), tools=("a",))
+
+    found = EntitlementOverride(models=stored, tools=stored).applied_to(defaults)
+
+    assert (found.models, found.tools) == (applied, applied)
 
 
 def test_bound_of_zero_is_not_absent() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.auth.v1 import auth_pb2 as pb
@@ -31,14 +32,7 @@ class AuthClient:
         response = await self._calls.unary(
             self._stub.GetEntitlements, pb.GetEntitlementsRequest(), timeout_s=_ENTITLEMENTS_TIMEOUT_S, subject=subject
         )
-        received = response.entitlements
-        return Entitlements(
-            models=tuple(received.models),
-            tools=tuple(received.tools),
-            context_tokens=received.context_tokens if received.HasField("context_tokens") else None,
-            monthly_tokens=received.monthly_tokens if received.HasField("monthly_tokens") else None,
-            used_tokens=received.used_tokens,
-        )
+        return entitlements_from(response.entitlements)
 
     async def record_usage(self, subject: Subject, run_id: RunId, model: str, usage: Usage, ended_at: datetime) -> None:
         stamp = Timestamp()
@@ -62,6 +56,26 @@ class AuthClient:
         with acting(None):
             response = await self._calls.unary(self._stub.RecordUsageBatch, request, timeout_s=_USAGE_TIMEOUT_S)
         return response.unknown_user_ids
+
+
+def entitlements_from(received: pb.Entitlements) -> Entitlements:
+    return Entitlements(
+        models=_names(received, "allowed_models", received.models),
+        tools=_names(received, "allowed_tools", received.tools),
+        context_tokens=received.context_tokens if received.HasField("context_tokens") else None,
+        monthly_tokens=received.monthly_tokens if received.HasField("monthly_tokens") else None,
+        used_tokens=received.used_tokens,
+    )
+
+
+def _names(
+    received: pb.Entitlements, field: Literal["allowed_models", "allowed_tools"], names_of_0_1_0: Sequence[str]
+) -> tuple[str, ...] | None:
+    if not received.HasField(field):
+        # From auth of release 0.1.0, which takes no names for all names.
+        return tuple(names_of_0_1_0) or None
+    allowed: pb.AllowedNames = getattr(received, field)
+    return None if allowed.all else tuple(allowed.names)
 
 
 def _entry(subject: Subject, usage: pb.RecordUsageRequest) -> pb.UsageEntry:

@@ -96,8 +96,9 @@ async def _started(recorder: Recorder, parts: AttemptParts) -> AsyncIterator[Att
 
 
 async def _plan(recorder: Recorder, parts: AttemptParts) -> RunPlan:
-    entitlements = await parts.entitlements.of(recorder.claim.subject)
-    return await while_lease_holds(recorder.log.holds_lease, lambda: parts.plans.of(recorder.claim, entitlements))
+    claim, default = recorder.claim, parts.entitlements.default
+    known = await parts.entitlements.known(claim.subject)
+    return await while_lease_holds(recorder.log.holds_lease, lambda: parts.plans.of(claim, known, default))
 
 
 def _loop_input(recorder: Recorder, parts: AttemptParts, plan: RunPlan, deadline_s: float) -> LoopInput:

@@ -463,6 +463,34 @@ class GetEntitlementsRequest(_message.Message):
 Global___GetEntitlementsRequest: _TypeAlias = GetEntitlementsRequest  # noqa: Y015
 
 @_typing.final
+class AllowedNames(_message.Message):
+    """AllowedNames say which of a kind of things a user may use. Without `all` and names, that is none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    all: _builtins.bool
+    """Every one, also those added later. `names` is empty then."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These and no others."""
+
+    def __init__(
+        self,
+        *,
+        all: _builtins.bool = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowedNames: _TypeAlias = AllowedNames  # noqa: Y015
+
+@_typing.final
 class Entitlements(_message.Message):
     """Entitlements describe what a user may use."""
 
@@ -473,6 +501,8 @@ class Entitlements(_message.Message):
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     MONTHLY_TOKENS_FIELD_NUMBER: _builtins.int
     USED_TOKENS_FIELD_NUMBER: _builtins.int
+    ALLOWED_MODELS_FIELD_NUMBER: _builtins.int
+    ALLOWED_TOOLS_FIELD_NUMBER: _builtins.int
     context_tokens: _builtins.int
     """History sent to the model, in tokens; absent means the model's own budget."""
     monthly_tokens: _builtins.int
@@ -481,11 +511,19 @@ class Entitlements(_message.Message):
     """Input and output tokens used this month."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names in the model registry; empty means all."""
+        """For agents of release 0.1.0, as allowed_models: empty means all, and the name "", which no model has, means none."""
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of tools; empty means all."""
+        """For agents of release 0.1.0, as allowed_tools."""
+
+    @_builtins.property
+    def allowed_models(self) -> Global___AllowedNames:
+        """Models by their names in the registry; absent from auth of release 0.1.0, whose `models` count."""
+
+    @_builtins.property
+    def allowed_tools(self) -> Global___AllowedNames:
+        """Tools by their names; absent from auth of release 0.1.0, whose `tools` count."""
 
     def __init__(
         self,
@@ -495,10 +533,12 @@ class Entitlements(_message.Message):
         context_tokens: _builtins.int | None = ...,
         monthly_tokens: _builtins.int | None = ...,
         used_tokens: _builtins.int = ...,
+        allowed_models: Global___AllowedNames | None = ...,
+        allowed_tools: Global___AllowedNames | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_monthly_tokens", b"_monthly_tokens", "context_tokens", b"context_tokens", "monthly_tokens", b"monthly_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_monthly_tokens", b"_monthly_tokens", "allowed_models", b"allowed_models", "allowed_tools", b"allowed_tools", "context_tokens", b"context_tokens", "monthly_tokens", b"monthly_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_monthly_tokens", b"_monthly_tokens", "context_tokens", b"context_tokens", "models", b"models", "monthly_tokens", b"monthly_tokens", "tools", b"tools", "used_tokens", b"used_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_monthly_tokens", b"_monthly_tokens", "allowed_models", b"allowed_models", "allowed_tools", b"allowed_tools", "context_tokens", b"context_tokens", "models", b"models", "monthly_tokens", b"monthly_tokens", "tools", b"tools", "used_tokens", b"used_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_tokens: _TypeAlias = _typing.Literal["context_tokens"]  # noqa: Y015
     _WhichOneofArgType__context_tokens: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens"]  # noqa: Y015
