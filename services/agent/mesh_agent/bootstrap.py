@@ -258,7 +258,9 @@ def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
 
 def _executor(settings: AgentSettings, leases: Database, database: Database, parts: RunTaskParts) -> Executor:
     address = settings.advertised_address or f"{settings.grpc_host}:{settings.grpc_port}"
-    limits = ExecutorLimits(settings.max_runs, settings.max_pending_runs, settings.lease_ttl_s)
+    limits = ExecutorLimits(
+        settings.max_runs, settings.max_pending_runs, settings.lease_ttl_s, settings.max_answer_bytes
+    )
     owner = Owner(str(new_id()), address)
     return Executor(leases, owner, partial(RunTask, parts=parts), limits, WaitingFollowers(database, owner))
 

@@ -17,6 +17,8 @@ MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY_CHARS = 64
 MAX_METADATA_VALUE_CHARS = 512
 MAX_TOOL_RESULT_CHARS = 8_000
+# The default bound of an answer. Each answer is sent whole in one event, and listed in one page.
+MAX_ANSWER_BYTES = 524_288
 MAX_LOST_ATTEMPTS = 3
 """A run fails after this many attempts were lost with their owners and no new safe point was reached in between. A run
 that crashes its replica must not crash all of them in turn. Attempts released by a drain do not count."""
@@ -199,6 +201,15 @@ class Claim:
     def opens_execution(self) -> bool:
         """Whether no earlier attempt can have stored checkpoints."""
         return self.attempt == 1 and self.resumed_execution is None
+
+
+@dataclass(frozen=True, slots=True)
+class CutRound:
+    """A model's answer of which we read no more, because the run's answer is full. `usage` is our estimate."""
+
+    text: str
+    model: str
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)

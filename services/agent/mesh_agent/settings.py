@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from mesh_common.process.settings import GrpcSettings, MigrationSettings, Ratio, Seconds, settings_config
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator
 
+from mesh_agent.domain import MAX_ANSWER_BYTES
+
 Capability = Annotated[str, Field(pattern="^(tools|json_schema|extraction)$")]
 
 
@@ -94,6 +96,8 @@ class AgentSettings(GrpcSettings):
     """How long a replica owns a thread without a heartbeat. Then another replica takes over."""
     run_timeout_s: Seconds = 600.0
     """Time limit of one attempt."""
+    max_answer_bytes: int = Field(default=MAX_ANSWER_BYTES, ge=1_024, le=1_048_576)
+    """Longest answer of a run in UTF-8. A longer one is cut there and ends with the finish reason `length`."""
     keep_events_s: float = Field(default=86_400.0, ge=60.0)
     """How long the events of an ended run can be replayed and an Idempotency-Key returns the same result."""
     retention_interval_s: Seconds = 60.0

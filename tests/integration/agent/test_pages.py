@@ -137,6 +137,34 @@ async def test_runs_are_paged_newest_first_and_filtered_by_status(
     assert all(len(page) == 2 for page in pages[:-1])
 
 
+async def _messages(
+    connection: Connection, user_id: UserId, thread_id: ThreadId, after: tuple[int, int] | None
+) -> Sequence[tuple[Message, tuple[int, int]]]:
+    rows = await threads.list_messages(connection, user_id, thread_id, limit=2, max_bytes=9_999, after=after)
+    return [(message, position) for message, position in rows if message]
+
+
+async def test_messages_beyond_the_bytes_of_a_page_are_not_read(agent_database: Database) -> None:
+    user_id = some_user()
+    thread_id = (await add_thread(agent_database, user_id)).id
+    async with agent_database.as_subject(personal(user_id)) as connection:
+        await add_runs(connection, user_id, thread_id, 4)
+        # Each message has 9 bytes.
+        read = [
+            [
+                message and message.content
+                for message, _ in await threads.list_messages(
+                    connection, user_id, thread_id, limit=3, max_bytes=max_bytes, after=None
+                )
+            ]
+            for max_bytes in (1, 9, 17, 18, 99)
+        ]
+        await threads.delete_thread(connection, user_id, thread_id)
+
+    zero, one, two = (f"message {number}" for number in range(3))
+    assert read == [[zero, None, None], [zero, None, None], [zero, None, None], [zero, one, None], [zero, one, two]]
+
+
 async def test_messages_are_paged_oldest_first(agent_database: Database) -> None:
     user_id = some_user()
     thread_id = (await add_thread(agent_database, user_id)).id
@@ -145,11 +173,11 @@ async def test_messages_are_paged_oldest_first(agent_database: Database) -> None
         await add_runs(connection, user_id, thread_id, 3)
 
         after = None
-        while page := await threads.list_messages(connection, user_id, thread_id, limit=2, after=after):
+        while page := await _messages(connection, user_id, thread_id, after):
             pages.append(page)
             after = page[-1][1]
         # A cursor that a client made up: no message has such a part, and no column could hold it.
-        beyond = await threads.list_messages(connection, user_id, thread_id, limit=2, after=(0, 2**40))
+        beyond = await _messages(connection, user_id, thread_id, (0, 2**40))
         await threads.delete_thread(connection, user_id, thread_id)
 
     assert [message.content for message, _ in beyond] == ["message 0", "message 1"]

@@ -146,7 +146,7 @@ async def test_a_call_that_the_release_before_does_not_know_has_a_reason_of_its_
 
 
 async def test_a_message_over_the_limit_is_too_large(evals: Echo) -> None:
-    request = eval_pb2.ListScoresRequest(run_id="x" * 2_000_000)
+    request = eval_pb2.ListScoresRequest(run_id="x" * 5_000_000)
 
     with pytest.raises(errors.TooLarge):
         await evals.calls("eval").unary(evals.evals.ListScores, request, timeout_s=5.0)

@@ -15,7 +15,7 @@ from fakes.agent.chat_models import Heard
 from fakes.agent.runs import a_claim, a_model
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from mesh_agent.domain import Effect, ToolResult, Usage
+from mesh_agent.domain import CutRound, Effect, ToolResult, Usage
 from mesh_agent.graph.build import build_graph
 from mesh_agent.graph.loop import AgentLoop, AttemptLoop, LoopInput
 from mesh_agent.llm.breaker import Breaker
@@ -49,6 +49,9 @@ class Listening(Heard):
 
     def end_round(self, usage: Usage) -> None:
         self.usage = usage
+
+    def cut_round(self) -> CutRound:
+        raise NotImplementedError
 
     def tool_started(self, call: ToolCall) -> None:
         pass

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mesh_agent.domain import LeaseLostError, Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
 from mesh_agent.events.coalescing import EARLY_S, TICK_S
 from mesh_agent.execution.recorder import Recorder
+from mesh_agent.llm.completion import AnswerFullError
 from mesh_agent.tools.call import ToolCall
 from mesh_common.events.model import (
     EventBody,
@@ -47,6 +48,63 @@ async def test_a_first_attempt_opens_as_started() -> None:
     recorder.start(Progress())
 
     assert _bodies(recorder) == [RunStarted(str(recorder.claim.thread_id))]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer"),
+    [
+        (["a" * 11], "a" * 10),
+        (["a" * 9, "b", "c"], "a" * 9 + "b"),
+        (["한글", "한글"], "한글한"),
+        (["a" * 8, "한"], "a" * 8),
+        (["\U0001f600" * 3], "\U0001f600" * 2),
+    ],
+)
+@in_jumping_time
+async def test_answer_takes_no_more_than_its_bytes_and_whole_characters(pieces: list[str], answer: str) -> None:
+    recorder = Recorder(an_owned_log(), time.monotonic(), max_answer_bytes=10)
+    recorder.start(Progress())
+    recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model("a"))
+
+    for piece in pieces[:-1]:
+        recorder.on_text(piece)
+    with pytest.raises(AnswerFullError):
+        recorder.on_text(pieces[-1])
+    cut = recorder.cut_round()
+    outcome = recorder.succeeded("length")
+
+    assert cut.text == outcome.answer == _deltas(recorder) == answer
+    assert outcome.usage == cut.usage
+    assert outcome.usage.input_tokens == 7
+
+
+@in_jumping_time
+async def test_full_answer_takes_nothing_in_a_later_round() -> None:
+    recorder = Recorder(an_owned_log(), time.monotonic(), max_answer_bytes=2)
+    recorder.start(Progress())
+    recorder.begin_round(lambda: 7)
+    recorder.on_text("ab")
+    recorder.end_round(Usage(1, 1, 1))
+    recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model())
+
+    with pytest.raises(AnswerFullError):
+        recorder.on_text("c")
+
+    assert recorder.cut_round().text == ""
+    assert recorder.succeeded("length").answer == "ab"
+
+
+@in_jumping_time
+async def test_long_arguments_are_shown_in_part() -> None:
+    recorder = _recorder()
+    recorder.start(Progress())
+
+    recorder.tool_started(ToolCall("c", "look_up", {"a": "b" * 100_000}))
+
+    [started] = [body for body in _bodies(recorder) if isinstance(body, ToolStarted)]
+    assert len(started.arguments_json) == 65_536
 
 
 @in_jumping_time

@@ -33,6 +33,14 @@ class Bill:
         self._usage = self._usage.plus(usage)
         self._called = None
 
+    def cut_round(self) -> Usage:
+        """We stopped reading the answer: the provider reported no usage. Returns our estimate."""
+        if self._called is None:
+            return Usage()
+        usage = self._called.usage(self._prompt_tokens(), self._chunks)
+        self.end_round(usage)
+        return usage
+
     def fail_round(self) -> None:
         """No model completed its answer. One that failed before its first token costs nothing, as with providers."""
         if not self._chunks:

@@ -15,7 +15,7 @@ from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Claim, FollowedRun
+from mesh_agent.domain import MAX_ANSWER_BYTES, Claim, FollowedRun
 from mesh_agent.events.log import EventLog
 from mesh_agent.execution.backlog import Backlog
 from mesh_agent.execution.heartbeat import Heartbeat
@@ -36,6 +36,7 @@ class ExecutorLimits:
     max_runs: int
     max_pending_runs: int
     lease_ttl_s: float
+    max_answer_bytes: int = MAX_ANSWER_BYTES
 
 
 class Executor:
@@ -208,7 +209,7 @@ class Executor:
 
     def _run_task(self, claim: Claim, claimed_at_s: float, prefetched_recall: PrefetchedRecall | None) -> RunTask:
         lease = HeldLease.asked_for(claimed_at_s, self.limits.lease_ttl_s)
-        recorder = Recorder(EventLog(claim, lease.holds), claimed_at_s, prefetched_recall)
+        recorder = Recorder(EventLog(claim, lease.holds), claimed_at_s, prefetched_recall, self.limits.max_answer_bytes)
         return self._new_run_task(claim, recorder, lease)
 
     async def _execute(self, run_task: RunTask) -> None:

@@ -16,16 +16,30 @@ from mesh_common.events.model import (
 from mesh_common.ids import new_id
 
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain import Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
+from mesh_agent.domain import (
+    MAX_ANSWER_BYTES,
+    CutRound,
+    Outcome,
+    Progress,
+    RecalledMemory,
+    RunError,
+    RunStatus,
+    ToolResult,
+    Usage,
+)
 from mesh_agent.events.coalescing import until_tick_s
 from mesh_agent.events.log import EventLog
 from mesh_agent.execution.bill import Bill
 from mesh_agent.execution.prefetch import PrefetchedRecall
+from mesh_agent.llm.completion import AnswerFullError
 from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import FIRST_TOKEN_SECONDS
 from mesh_agent.tools.call import ToolCall
 
 _BETWEEN_ROUNDS = "\n\n"
+_MAX_BYTES_PER_CHARACTER = 4
+# Of a call's arguments, in its event. Longer ones are a fault of the model; the tool receives them whole.
+_MAX_SHOWN_ARGUMENTS = 65_536
 _INTERRUPTED = "The call was interrupted before it returned a result; it may have taken effect nevertheless."
 
 
@@ -37,6 +51,7 @@ class Recorder:
         log: EventLog,
         claimed_at_s: float,
         prefetched_recall: PrefetchedRecall | None = None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         """`claimed_at_s`: the monotonic time before the claim was sent. `close` cancels `prefetched_recall`."""
         self.log = log
@@ -45,6 +60,8 @@ class Recorder:
         self.message_id = new_id()
         self._message_id = str(self.message_id)
         self._parts: list[str] = []
+        self._left_bytes = max_answer_bytes
+        self._round_began_at = 0
         self._pending_text: list[str] = []
         self._round_has_text = False
         self._claimed_at_s = claimed_at_s
@@ -87,6 +104,7 @@ class Recorder:
     def begin_round(self, prompt_tokens: Callable[[], int]) -> None:
         """`prompt_tokens` is called only if the round is interrupted, because the provider then reports no usage."""
         self._round_has_text = False
+        self._round_began_at = len(self._parts)
         self._bill.begin_round(prompt_tokens)
 
     def on_text(self, text: str, chunks: int = 1) -> None:
@@ -94,7 +112,11 @@ class Recorder:
             FIRST_TOKEN_SECONDS.observe(time.monotonic() - self._claimed_at_s)
         self._has_first_token = True
         self._bill.on_text(chunks)
-        self._add_text(text)
+        fitting = _head(text, self._left_bytes)
+        if fitting:
+            self._add_text(fitting)
+        if len(fitting) < len(text):
+            raise AnswerFullError
 
     def until_tick_s(self) -> float:
         """Emits the text so far, and returns the seconds until the next tick."""
@@ -109,12 +131,19 @@ class Recorder:
         self._emit_text()
         self._bill.end_round(usage)
 
+    def cut_round(self) -> CutRound:
+        self._emit_text()
+        texts = self._parts[self._round_began_at :]
+        if texts and texts[0] == _BETWEEN_ROUNDS:
+            texts = texts[1:]
+        return CutRound("".join(texts), self.model, self._bill.cut_round())
+
     def fail_round(self) -> None:
         self._bill.fail_round()
 
     def tool_started(self, call: ToolCall) -> None:
         self._open_calls[id(call)] = call
-        self._emit(ToolStarted(call.id, call.name, call.arguments_json))
+        self._emit(ToolStarted(call.id, call.name, call.arguments_json[:_MAX_SHOWN_ARGUMENTS]))
 
     def tool_finished(self, call: ToolCall, result: ToolResult) -> None:
         self._open_calls.pop(id(call), None)
@@ -154,6 +183,7 @@ class Recorder:
 
     def _add_part(self, text: str) -> None:
         is_first = not self._parts
+        self._left_bytes -= len(text.encode())
         self._parts.append(text)
         self._pending_text.append(text)
         if is_first:
@@ -168,6 +198,13 @@ class Recorder:
     def _emit(self, body: EventBody) -> None:
         self._emit_text()
         self.log.append(body)
+
+
+def _head(text: str, max_bytes: int) -> str:
+    """As many whole characters of the text as fit."""
+    if len(text) * _MAX_BYTES_PER_CHARACTER <= max_bytes:
+        return text
+    return text.encode()[: max(0, max_bytes)].decode(errors="ignore")
 
 
 def _interrupted(call: ToolCall) -> ToolResult:

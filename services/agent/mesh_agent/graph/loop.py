@@ -11,13 +11,15 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
-from mesh_agent.domain import Claim, Progress, RecalledMemory, Said, ToolResult, Usage
+from mesh_agent.domain import Claim, CutRound, Progress, RecalledMemory, Said, ToolResult, Usage
 from mesh_agent.graph.build import AgentGraph, build_graph
 from mesh_agent.graph.nodes import MAX_CALLS
 from mesh_agent.graph.state import RunContext
 from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
 from mesh_agent.graph.window import RunWindow
+from mesh_agent.llm.completion import AnswerFullError
 from mesh_agent.llm.fallback import FallbackModel, ModelListener, Round
+from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import PlannedTool, RunPlan
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
@@ -32,6 +34,8 @@ class Listener(ToolListener, ModelListener, Protocol):
 
     def begin_round(self, prompt_tokens: Callable[[], int]) -> None: ...
     def end_round(self, usage: Usage) -> None: ...
+    def cut_round(self) -> CutRound:
+        """Instead of `end_round`, after AnswerFullError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +126,25 @@ async def _ask(
     window = RunWindow(messages, attempt.plan.instructions.prompt)
     asked = Round(window, [tool.schema for tool in tools], listener, attempt.deadline_s)
     listener.begin_round(asked.input_tokens)
-    answer = await fallback.answer(attempt.models, asked)
+    try:
+        answer = await fallback.answer(attempt.models, asked)
+    except AnswerFullError:
+        cut = listener.cut_round()
+        return _with_cost(AIMessage(cut.text), Finish.LENGTH.value, cut.model, cut.usage)
     listener.end_round(answer.usage)
-    message = answer.message
-    usage = answer.usage
-    message.response_metadata = {
-        "finish_reason": answer.finish_reason,
-        "model": answer.model.name,
-        "cost": [usage.input_tokens, usage.output_tokens, usage.cost_micro_usd],
-    }
+    message = _with_cost(answer.message, answer.finish_reason, answer.model.name, answer.usage)
     # Calls beyond the limit are removed, because providers reject a request in which not all calls are answered.
     message.tool_calls = message.tool_calls[:MAX_CALLS]
     message.invalid_tool_calls = message.invalid_tool_calls[: MAX_CALLS - len(message.tool_calls)]
+    return message
+
+
+def _with_cost(message: AIMessage, finish_reason: str, model: str, usage: Usage) -> AIMessage:
+    message.response_metadata = {
+        "finish_reason": finish_reason,
+        "model": model,
+        "cost": [usage.input_tokens, usage.output_tokens, usage.cost_micro_usd],
+    }
     return message
 
 

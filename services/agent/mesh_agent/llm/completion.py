@@ -46,9 +46,13 @@ class Completion:
         return self.finish_reason in (Finish.LENGTH, Finish.FILTERED)
 
 
+class AnswerFullError(Exception):
+    """The listener takes no more of the answer: stop reading it."""
+
+
 class TextListener(Protocol):
     def on_text(self, text: str, chunks: int = 1) -> None:
-        """Receives a piece of the answer, made of `chunks` chunks that were read together."""
+        """Receives a piece of the answer, made of `chunks` chunks that were read together. Raises AnswerFullError."""
 
     def until_tick_s(self) -> float:
         """After each read that was reported: for how many seconds to collect further text."""

@@ -25,7 +25,7 @@ from tenacity.wait import wait_base
 
 from mesh_agent.domain import Usage
 from mesh_agent.llm.breaker import Breaker
-from mesh_agent.llm.completion import TextListener
+from mesh_agent.llm.completion import AnswerFullError, TextListener
 from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.provider import ChatAnswer, ChatProvider
 from mesh_agent.llm.provider_errors import CONTEXT_TOO_LONG, EMPTY_ANSWER, MISCONFIGURED, TIMED_OUT, ProviderError
@@ -152,6 +152,9 @@ class FallbackModel:
             answer = await with_retries(partial(self._ask_fitted, model, asked), retrying, on=ProviderError)
         except ProviderError as error:
             self._note(model, error)
+            raise
+        except AnswerFullError:
+            self._works(model)
             raise
         self._works(model)
         return answer

@@ -195,20 +195,48 @@ _DELETE = Statement(
 
 
 async def list_messages(
-    connection: Connection, user_id: UserId, thread_id: ThreadId, *, limit: int, after: tuple[int, int] | None
-) -> Sequence[tuple[Message, tuple[int, int]]]:
-    """Oldest first, each with its (run's position, part), to pass as `after` for the next page."""
+    connection: Connection,
+    user_id: UserId,
+    thread_id: ThreadId,
+    *,
+    limit: int,
+    max_bytes: int,
+    after: tuple[int, int] | None,
+) -> Sequence[tuple[Message | None, tuple[int, int]]]:
+    """Oldest first, each with its (run's position, part), to pass as `after` for the next page.
+
+    None stands for a message beyond `max_bytes` of content. The first is always read.
+    """
     position, part = after or (None, None)
-    parameters = {"user_id": user_id, "thread_id": thread_id, "limit": limit, "position": position, "part": part}
+    parameters = {
+        "user_id": user_id,
+        "thread_id": thread_id,
+        "limit": limit,
+        "max_bytes": max_bytes,
+        "position": position,
+        "part": part,
+    }
     statement = _MESSAGES_AFTER if after else _MESSAGES
     rows = await statement.rows(connection, parameters)
-    return [(_message(row), (row["position"], row["part"])) for row in rows]
+    return [(None if row["content"] is None else _message(row), (row["position"], row["part"])) for row in rows]
 
 
+# The length of a stored text is known without reading it.
 _LIST_MESSAGES: Final = """
-    SELECT {message} FROM agent.messages
-    WHERE thread_id = :thread_id AND user_id = :user_id {condition}
-    ORDER BY position, part LIMIT :limit
+    SELECT {message} FROM (
+        SELECT id, role, created_at, run_id, is_partial, position, part,
+               CASE WHEN bytes <= :max_bytes::bigint OR bytes = octet_length(content) THEN content END AS content
+        FROM (
+            SELECT id, role, content, created_at, run_id, is_partial, position, part,
+                   sum(octet_length(content)) OVER (
+                       ORDER BY position, part ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+                   ) AS bytes
+            FROM agent.messages
+            WHERE thread_id = :thread_id AND user_id = :user_id {condition}
+            ORDER BY position, part LIMIT :limit
+        ) AS measured
+    ) AS bounded
+    ORDER BY position, part
 """
 _MESSAGES = Statement("agent.list_messages", _LIST_MESSAGES.format(message=_MESSAGE, condition=""))
 _MESSAGES_AFTER = Statement(

@@ -12,7 +12,7 @@ from mesh_agent.domain import Run, RunStatus
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.llm.registry import Model, ModelRegistry
 from mesh_agent.store import Database, runs, threads
-from mesh_agent.usecases.threads import Page
+from mesh_agent.usecases.pages import Page, first_page, metadata_bytes, text_bytes
 
 _NO_RUN: Final = "There is no such run."
 _NO_THREAD: Final = "There is no such thread."
@@ -41,8 +41,12 @@ class Runs:
             rows = await runs.list_runs(
                 connection, subject.user_id, thread_id, status=status, limit=limit + 1, before=before
             )
-        more = len(rows) > limit
-        return Page([run for run, _ in rows[:limit]], encode_position_cursor(rows[limit - 1][1]) if more else None)
+        page, more = first_page(rows, limit, lambda row: _bytes(row[0]))
+        return Page([run for run, _ in page], encode_position_cursor(page[-1][1]) if more else None)
 
     async def list_models(self, subject: Subject) -> tuple[Model, ...]:
         return self.models.allowed(await self.entitlements.of(subject))
+
+
+def _bytes(run: Run) -> int:
+    return metadata_bytes(run.metadata) + text_bytes(run.error.detail if run.error else "")

@@ -13,6 +13,7 @@ from mesh_common.cursor import (
     encode_time_cursor,
 )
 from mesh_common.errors import Conflict, IdempotencyKeyReused, NotFound
+from mesh_common.grpc.message_size import MAX_PAGE_BYTES
 from mesh_common.ids import ThreadId, new_id
 from mesh_common.jobs.queue import JobQueue, NewJob
 from mesh_common.subject import Subject
@@ -21,14 +22,9 @@ from mesh_agent.domain import Message, Metadata, Thread
 from mesh_agent.execution.ending import FORGET_THREAD
 from mesh_agent.store import Database, threads
 from mesh_agent.usecases.cancel_run import CancelRun
+from mesh_agent.usecases.pages import Page, first_page, metadata_bytes, text_bytes
 
 _NO_THREAD: Final = "There is no such thread."
-
-
-@dataclass(frozen=True, slots=True)
-class Page[T]:
-    items: list[T]
-    next_cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +66,7 @@ class Threads:
         after = decode_time_cursor(cursor) if cursor else None
         async with self.database.as_subject(subject) as connection:
             rows = await threads.list_threads(connection, subject.user_id, limit=limit + 1, after=after, query=query)
-        page = list(rows[:limit])
-        more = len(rows) > limit
+        page, more = first_page(rows, limit, lambda row: text_bytes(row.title) + metadata_bytes(row.metadata))
         return Page(page, encode_time_cursor(page[-1].updated_at, page[-1].id) if more else None)
 
     async def update(
@@ -107,11 +102,12 @@ class Threads:
                 subject.user_id,
                 thread_id,
                 limit=limit + 1,
+                max_bytes=MAX_PAGE_BYTES,
                 after=(position[0], position[1]) if position else None,
             )
-        page = [message for message, _ in rows[:limit]]
-        more = len(rows) > limit
-        return Page(page, encode_position_cursor(*rows[limit - 1][1]) if more else None)
+        page, more = first_page(rows, limit, lambda row: text_bytes(row[0].content) if row[0] else MAX_PAGE_BYTES)
+        messages = [message for message, _ in page if message]
+        return Page(messages, encode_position_cursor(*page[-1][1]) if more else None)
 
 
 # Release 0.1.0 hashed these fields, whether given or not. Its hashes are stored, and during an upgrade its replicas run

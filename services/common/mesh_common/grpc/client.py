@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from mesh_common.caller import current_subject, remaining_s
 from mesh_common.errors import MeshError
 from mesh_common.grpc.error_wire import code_of, from_rpc_error
+from mesh_common.grpc.message_size import MESSAGE_SIZE_OPTIONS
 from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.grpc.tls import RenewingChannel, channel_credentials
 from mesh_common.process.metrics import RPC_CLIENT_SECONDS
@@ -115,7 +116,6 @@ def open_channel(
     target: str,
     *,
     tls: ChannelTls | None = None,
-    max_message_bytes: int = 1_048_576,
     shares_connections: bool = True,
 ) -> grpc.aio.Channel:
     """A channel to all replicas behind `target` (`dns:///name:port`, or `ipv4:…`). The caller closes it.
@@ -125,8 +125,7 @@ def open_channel(
     """
     options: tuple[tuple[str, Any], ...] = (
         *_CHANNEL_OPTIONS,
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
+        *MESSAGE_SIZE_OPTIONS,
         ("grpc.use_local_subchannel_pool", int(not shares_connections)),
     )
     if tls is None:

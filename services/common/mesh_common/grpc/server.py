@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from mesh_common.grpc.boundary import BoundaryInterceptor
 from mesh_common.grpc.health import Health
+from mesh_common.grpc.message_size import MESSAGE_SIZE_OPTIONS
 from mesh_common.grpc.service_tokens import ServiceTokenVerifier
 from mesh_common.grpc.tls import server_credentials
 from mesh_common.process.settings import GrpcSettings
@@ -67,10 +68,9 @@ def build_health_server(settings: GrpcSettings, health: Health) -> grpc.aio.Serv
     return server
 
 
-def _options(settings: GrpcSettings) -> tuple[tuple[str, int], ...]:
+def _options(settings: GrpcSettings) -> tuple[tuple[str, Any], ...]:
     return (
-        ("grpc.max_receive_message_length", settings.grpc_max_message_bytes),
-        ("grpc.max_send_message_length", settings.grpc_max_message_bytes),
+        *MESSAGE_SIZE_OPTIONS,
         ("grpc.max_connection_age_ms", int(settings.grpc_max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", _CONNECTION_AGE_GRACE_MS),
         *PING_POLICY,

@@ -134,8 +134,6 @@ class GrpcSettings(ServiceSettings):
     """Whether to enable gRPC server reflection."""
     grpc_max_connection_age_s: Seconds = 300.0
     """Age at which a connection is closed gracefully, so that clients discover new replicas."""
-    grpc_max_message_bytes: int = Field(default=1_048_576, ge=65_536, le=16_777_216)
-    """Largest message received or sent."""
     grpc_max_concurrent_rpcs: int = Field(default=2_000, ge=1)
     """Concurrent calls; further ones are rejected with RESOURCE_EXHAUSTED."""
     database_url: DatabaseUrl
