@@ -4,6 +4,7 @@ Texts that differ in invisible characters only look alike, and text that consist
 Unicode's property Default_Ignorable_Code_Point (DerivedCoreProperties.txt, 17.0), which `unicodedata` does not have.
 """
 
+import re
 import unicodedata
 from typing import Final
 
@@ -26,21 +27,38 @@ _RANGES: Final = (
     (0x1D173, 0x1D17A),  # musical format controls
     (0xE0000, 0xE0FFF),  # tags, variation selectors supplement
 )
+# White space, controls, marks of annotations, and a symbol that is drawn as a space.
+_BLANK: Final = (
+    (0x0000, 0x0020),
+    (0x007F, 0x00A0),
+    (0x1680, 0x1680),
+    (0x2000, 0x200A),
+    (0x2028, 0x2029),
+    (0x202F, 0x202F),
+    (0x205F, 0x205F),
+    (0x2800, 0x2800),
+    (0x3000, 0x3000),
+    (0xFFF9, 0xFFFB),
+)
 _IGNORABLE: Final = dict.fromkeys(code for first, last in _RANGES for code in range(first, last + 1))
-# Separators, controls and format characters. Private and unassigned characters count as visible: fonts may have them.
-_BLANK_CATEGORIES: Final = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
-# By its category a symbol, but drawn as a space.
-_BRAILLE_BLANK: Final = "\u2800"
+_BMP: Final = 0xFFFF
+
+
+def _class_member(code: int) -> str:
+    """For regular expressions of Python and of JSON Schema, which share no escape beyond the BMP."""
+    return f"\\u{code:04x}" if code <= _BMP else chr(code)
+
+
+VISIBLE_CHARACTER: Final = (
+    f"[^{''.join(f'{_class_member(first)}-{_class_member(last)}' for first, last in (*_RANGES, *_BLANK))}]"
+)
+"""A pattern for one character that leaves a mark. Private and unassigned characters do: fonts may have them."""
+_search: Final = re.compile(VISIBLE_CHARACTER).search
 
 
 def visible(text: str) -> bool:
     """Whether at least one character of `text` leaves a mark when it is displayed."""
-    return any(
-        character != _BRAILLE_BLANK
-        and ord(character) not in _IGNORABLE
-        and unicodedata.category(character) not in _BLANK_CATEGORIES
-        for character in text
-    )
+    return _search(text) is not None
 
 
 def without_invisible(text: str) -> str:

@@ -20,12 +20,17 @@ from mesh_gateway.edge.request_limits import RequestBounds, RequestLimits
 from mesh_gateway.protocols.native.events import event_schemas
 from mesh_gateway.protocols.native.problems import ProblemDialect
 from mesh_gateway.protocols.native.routes import auth, catalogue, chatbot, memories, meta, runs, thread_runs, threads
+from mesh_gateway.protocols.native.routes.docs import complete
 from mesh_gateway.protocols.native.schemas.common import Problem
 from mesh_gateway.settings import GatewaySettings
 
 _CORS_MAX_AGE_S = 600
 # The error format by path prefix.
 _DIALECTS = (("", ProblemDialect()),)
+_DESCRIPTION = (
+    "Every path also answers OPTIONS, and HEAD if it has GET. A method that a path does not have gets 405, and `Allow` "
+    "names those it has."
+)
 _EXPOSED = (
     "Location",
     "Content-Location",
@@ -48,6 +53,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         title="Agent Mesh",
         version=version("mesh-gateway"),
         summary="Chat with an agent that remembers.",
+        description=_DESCRIPTION,
         # FastAPI's pages load scripts from other hosts; any viewer can read /openapi.json.
         docs_url=None,
         redoc_url=None,
@@ -114,6 +120,7 @@ def _describe(app: FastAPI) -> None:
             schemas.update(problem.pop("$defs"))
             schemas[Problem.__name__] = problem
             schemas.update(event_schemas())
+            complete(document)
         return document
 
     # FastAPI's documented way to extend the document is to replace this method.

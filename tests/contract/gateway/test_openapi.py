@@ -97,7 +97,7 @@ def test_operation_documents_its_errors(operations: dict[str, dict[str, Any]], n
     expected = set() if name in MACHINES else {"431", "500", "503", "504"}
     expected |= set() if name in OPEN_TO_ALL else {"401"}
     expected |= {"429"} if name in LIMITED else set()
-    expected |= {"413"} if "requestBody" in operation else set()
+    expected |= {"408", "413", "415"} if "requestBody" in operation else set()
     expected |= {"422"} if "requestBody" in operation or "parameters" in operation else set()
 
     documented = set(operation["responses"])
@@ -129,7 +129,8 @@ def test_stream_is_documented_as_events(operations: dict[str, dict[str, Any]], n
     ok = operations[name]["responses"]["200"]
 
     assert list(ok["content"]) == ["text/event-stream"]
-    assert set(ok["headers"]) == {"Location", "Content-Location"}
+    assert {"Location", "Content-Location", "X-Trace-Id", "RateLimit"} <= set(ok["headers"])
+    assert ok["content"]["text/event-stream"]["x-data-schema"] == {"$ref": "#/components/schemas/RunEvent"}
     assert "Last-Event-ID".lower() in {one["name"].lower() for one in operations[name]["parameters"]}
 
 
@@ -143,8 +144,33 @@ def test_what_becomes_of_a_busy_thread_is_a_closed_set(document: dict[str, Any])
 def test_started_run_is_accepted_and_named(operations: dict[str, dict[str, Any]]) -> None:
     responses = operations["start_run"]["responses"]
 
-    assert set(responses["202"]["headers"]) == {"Location"}
+    assert "Location" in responses["202"]["headers"]
     assert "200" not in responses
+
+
+def test_formats_of_parameters_are_patterns(operations: dict[str, dict[str, Any]]) -> None:
+    for operation in operations.values():
+        patterns = {one["name"].lower(): _patterns(one["schema"]) for one in operation.get("parameters", ())}
+        for name in {"cursor", "month", "last-event-id", "last_event_id", "idempotency-key"} & set(patterns):
+            assert patterns[name], (operation["operationId"], name)
+
+
+def test_every_event_has_a_schema(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    mapping = schemas["RunEvent"]["discriminator"]["mapping"]
+
+    for event, reference in mapping.items():
+        assert schemas[reference.rpartition("/")[2]]["properties"]["type"]["const"] == event
+    assert len(mapping) == len(schemas["RunEvent"]["oneOf"]) == 10
+
+
+def test_every_response_names_the_trace(operations: dict[str, dict[str, Any]]) -> None:
+    for operation in operations.values():
+        assert all("X-Trace-Id" in response["headers"] for response in operation["responses"].values())
+
+
+def _patterns(schema: dict[str, Any]) -> list[str]:
+    return [one["pattern"] for one in (schema, *schema.get("anyOf", ())) if "pattern" in one]
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -6,14 +6,17 @@ from uuid import UUID
 from fastapi import Depends, Header, Query
 from mesh_common.ids import RunId
 from mesh_common.text import composed
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, JsonValue, StringConstraints
 
 from mesh_gateway.edge.deps import AccessTokenDep, ClientKeyDep, GatewayDep, RecordDep, TicketDep, authenticated
-from mesh_gateway.edge.patterns import VISIBLE_ASCII
+from mesh_gateway.edge.patterns import EVENT_ID, VISIBLE_ASCII
 from mesh_gateway.identity.access_tokens import Principal
 from mesh_gateway.limits.rate_limit import Limit as RateLimit
 from mesh_gateway.protocols.native.schemas.common import CleanText, Cursor
 from mesh_gateway.runs.position import EventPosition
+
+# An empty one counts as absent: EventSource begins with an empty id.
+_EVENT_ID: dict[str, JsonValue] = {"pattern": f"^$|{EVENT_ID}"}
 
 
 async def _follower(
@@ -39,6 +42,7 @@ async def _last_event_id(
         Header(
             description="Id of the last event seen. The request then follows that run and never starts one.",
             examples=["0199f0c4-4444-7c3a-8f11-3a4b5c6d7e8f:1:12"],
+            json_schema_extra=_EVENT_ID,
         ),
     ] = None,
 ) -> EventPosition | None:
@@ -49,7 +53,10 @@ async def _follow_from(
     header: Annotated[EventPosition | None, Depends(_last_event_id)],
     last_event_id: Annotated[
         str | None,
-        Query(description="As the header, which takes precedence: a new EventSource cannot send headers."),
+        Query(
+            description="As the header, which takes precedence: a new EventSource cannot send headers.",
+            json_schema_extra=_EVENT_ID,
+        ),
     ] = None,
 ) -> EventPosition | None:
     if header or not last_event_id:

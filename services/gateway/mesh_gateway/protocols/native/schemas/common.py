@@ -1,9 +1,11 @@
 """The parts that all bodies share: text that PostgreSQL can store, metadata, pages, problems."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from mesh_common.text import composed, visible
+from mesh_common.text import VISIBLE_CHARACTER, composed, visible
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from mesh_gateway.edge.patterns import CURSOR
 
 
 def without_surrogates(text: str) -> str:
@@ -31,13 +33,24 @@ def _not_blank_if_given(text: str) -> str:
     return _not_blank(text) if text else text
 
 
-CleanText = Annotated[str, AfterValidator(_storable)]
-# Text that a reader can see at least one character of. Apply it after the limits of length, which name the bound.
-Visible = AfterValidator(_not_blank)
+def _documented(pattern: str) -> Any:
+    """A pattern for the OpenAPI document of what a validator checks."""
+    return Field(json_schema_extra={"pattern": pattern})
+
+
+_NO_NUL: Final = r"^[^\u0000]*$"
+_VISIBLE: Final = rf"^[^\u0000]*{VISIBLE_CHARACTER}[^\u0000]*$"
+CleanText = Annotated[str, AfterValidator(_storable), _documented(_NO_NUL)]
+# Text that a reader can see at least one character of.
+VisibleText = Annotated[CleanText, AfterValidator(_not_blank), _documented(_VISIBLE)]
 Title = Annotated[
-    CleanText, AfterValidator(composed), StringConstraints(max_length=200), AfterValidator(_not_blank_if_given)
+    CleanText,
+    AfterValidator(composed),
+    StringConstraints(max_length=200),
+    AfterValidator(_not_blank_if_given),
+    _documented(f"^$|{_VISIBLE}"),
 ]
-Cursor = Annotated[CleanText, StringConstraints(min_length=1, max_length=512)]
+Cursor = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=CURSOR)]
 Metadata = Annotated[
     dict[
         Annotated[CleanText, StringConstraints(min_length=1, max_length=64)],

@@ -6,9 +6,9 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from mesh_gateway.domain import MemoryOrigin
-from mesh_gateway.protocols.native.schemas.common import Answer, Body, CleanText, Visible
+from mesh_gateway.protocols.native.schemas.common import Answer, Body, VisibleText
 
-MemoryText = Annotated[CleanText, StringConstraints(min_length=1, max_length=2_000), Visible]
+MemoryText = Annotated[VisibleText, StringConstraints(min_length=1, max_length=2_000)]
 
 
 class MemoryBody(Body):

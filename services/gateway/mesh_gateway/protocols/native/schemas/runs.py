@@ -7,13 +7,13 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from mesh_gateway.domain import RunStatus
-from mesh_gateway.protocols.native.schemas.common import Answer, Body, CleanText, Metadata, Visible
+from mesh_gateway.protocols.native.schemas.common import Answer, Body, CleanText, Metadata, VisibleText
 from mesh_gateway.protocols.native.schemas.threads import Message
 from mesh_gateway.runs.order import Multitask
 
 
 class ChatBody(Body):
-    message: Annotated[CleanText, StringConstraints(min_length=1, max_length=32_000), Visible] = Field(
+    message: Annotated[VisibleText, StringConstraints(min_length=1, max_length=32_000)] = Field(
         examples=["What is the capital of France?"]
     )
     model: Annotated[CleanText, StringConstraints(min_length=1, max_length=128)] | None = Field(
