@@ -56,7 +56,7 @@ VISIBLE_CHARACTER: Final = (
 _search: Final = re.compile(VISIBLE_CHARACTER).search
 
 
-def visible(text: str) -> bool:
+def is_visible(text: str) -> bool:
     """Whether at least one character of `text` leaves a mark when it is displayed."""
     return _search(text) is not None
 
@@ -67,6 +67,11 @@ def without_invisible(text: str) -> str:
     Never display the result: joiners and variation selectors shape emoji, Persian and the scripts of India.
     """
     return text if text.isascii() else text.translate(_IGNORABLE)
+
+
+def comparable(text: str) -> str:
+    """`text` in NFC without its default-ignorable characters: equal for texts that look alike."""
+    return composed(without_invisible(text))
 
 
 def composed(text: str) -> str:

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.memory.v1 import memory_pb2
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import parse_id
-from mesh_common.visible_text import is_visible
+from mesh_common.text import is_visible
 
 from mesh_memory.domain import (
     MAX_TEXT_CHARACTERS,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, NewType
 from uuid import UUID
 
-from mesh_common.visible_text import without_ignorables
+from mesh_common.text import comparable
 
 MemoryId = NewType("MemoryId", UUID)
 Vector = list[float]
@@ -172,7 +172,7 @@ def tidy(text: str) -> str:
 
 def text_hash(text: str) -> bytes:
     """Equal for texts that differ only in spaces, case and characters that nobody sees."""
-    return hashlib.sha256(tidy(without_ignorables(text)).casefold().encode()).digest()
+    return hashlib.sha256(tidy(comparable(text)).casefold().encode()).digest()
 
 
 def own_statements(messages: Sequence[str]) -> list[str]:
@@ -181,7 +181,7 @@ def own_statements(messages: Sequence[str]) -> list[str]:
     A question contains no fact, and if it were stored, the same question would later find it as the best match.
     """
     kept = (" ".join(filter(_is_statement, _SENTENCE_END.split(message.strip()))) for message in messages)
-    return [text for text in map(shortened, kept) if len(without_ignorables(text).encode()) >= MIN_VERBATIM_BYTES]
+    return [text for text in map(shortened, kept) if len(comparable(text).encode()) >= MIN_VERBATIM_BYTES]
 
 
 def shortened(text: str) -> str:

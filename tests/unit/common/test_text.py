@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from mesh_common.text import composed, visible, without_invisible
+from mesh_common.text import comparable, composed, is_visible, without_invisible
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ from mesh_common.text import composed, visible, without_invisible
     ],
 )
 def test_text_without_a_mark_is_not_visible(text: str) -> None:
-    assert not visible(text)
+    assert not is_visible(text)
 
 
 @pytest.mark.parametrize("text", ["a", ".", "\u200ba\u200b", "한", "\u0301", "👩\u200d🚀", "\ue000", " \u00a0!"])
 def test_text_with_a_mark_is_visible(text: str) -> None:
-    assert visible(text)
+    assert is_visible(text)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,16 @@ def test_format_characters_that_are_drawn_stay() -> None:
 
 def test_both_forms_of_a_text_are_composed_to_one() -> None:
     assert composed(unicodedata.normalize("NFD", "한글 é")) == composed("한글 é") == "한글 é"
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("I like\u200b tea\ufeff.", "I like tea."),
+        ("caf\u200be\u0301", "caf\u00e9"),
+        ("cafe\u034f\u0301", "caf\u00e9"),
+        ("plain  text\n", "plain  text\n"),
+    ],
+)
+def test_texts_that_look_alike_are_comparable(text: str, same: str) -> None:
+    assert comparable(text) == same

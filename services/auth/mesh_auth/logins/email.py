@@ -5,19 +5,14 @@ or without invisible characters: all are spellings of one address. Whitespace ar
 refused at registration. Letters that merely look alike, such as the Latin and the Cyrillic a, stay different.
 """
 
-import re
 import unicodedata
 from typing import Final
 
 from email_validator import EmailNotValidError, validate_email
+from mesh_common.text import without_invisible
 
 from mesh_auth.domain import EmailAddress, LoginName
 
-# Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt, 16.0): displayed as nothing.
-_INVISIBLE: Final = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
 # RFC 3490, 3.1: what people type for a full stop. NFKC maps the two other ones, U+FF0E and U+FF61, to `.` and U+3002.
 _IDEOGRAPHIC_FULL_STOP: Final = "\u3002"
 # Folding and composing can each make something that the other changes again. No code point needs more than two rounds.
@@ -26,8 +21,8 @@ _FOLDING_ROUNDS: Final = 4
 
 def parse_email(text: str) -> EmailAddress:
     """Raises ValueError with the reason if it has no canonical form. Checks only the syntax, without network access."""
-    written = visible(text)
-    plain = visible(unicodedata.normalize("NFKC", written)).replace(_IDEOGRAPHIC_FULL_STOP, ".")
+    written = without_invisible(text)
+    plain = without_invisible(unicodedata.normalize("NFKC", written)).replace(_IDEOGRAPHIC_FULL_STOP, ".")
     try:
         parsed = validate_email(plain, check_deliverability=False)
     except EmailNotValidError as error:
@@ -43,18 +38,14 @@ def login_name(text: str) -> LoginName:
     try:
         address = parse_email(stripped)
     except ValueError:
-        return LoginName((), _folded(visible(stripped)))
+        return LoginName((), _folded(without_invisible(stripped)))
     return LoginName(tuple(dict.fromkeys(key for key in (address.former_key, address.key) if key)), address.key)
-
-
-def visible(text: str) -> str:
-    return _INVISIBLE.sub("", text)
 
 
 def _folded(text: str) -> str:
     # casefold equates more spellings than lower: `ß` and `ss`, the Greek sigmas.
     for _ in range(_FOLDING_ROUNDS):
-        folded = visible(unicodedata.normalize("NFKC", text.casefold()))
+        folded = without_invisible(unicodedata.normalize("NFKC", text.casefold()))
         if folded == text:
             break
         text = folded

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from mesh_common.clock import utc_now
 from mesh_common.model_json import json_values
-from mesh_common.visible_text import is_visible
+from mesh_common.text import is_visible
 
 from mesh_memory.domain import Fact, Message, Speaker, shortened, text_hash
 from mesh_memory.ports import UnreadableAnswer

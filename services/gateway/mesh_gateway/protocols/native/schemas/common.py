@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from mesh_common.text import VISIBLE_CHARACTER, composed, visible
+from mesh_common.text import VISIBLE_CHARACTER, composed, is_visible
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from mesh_gateway.edge.patterns import CURSOR
@@ -24,7 +24,7 @@ def _storable(text: str) -> str:
 
 
 def _not_blank(text: str) -> str:
-    if not visible(text):
+    if not is_visible(text):
         raise ValueError("should not be empty")
     return text
 
