@@ -1,4 +1,4 @@
-"""The statements of the barrier: what was said before a deletion is not stored."""
+"""The statements about runs to remember and about the barrier: what was said before a deletion is not stored."""
 
 from typing import Final
 
@@ -25,6 +25,23 @@ RAISE_GENERATION: Final = Statement(
     VALUES (:user_id, 1, clock_timestamp())
     ON CONFLICT (user_id, org_id) DO UPDATE SET
         generation = one.generation + 1, forgotten_at = greatest(one.forgotten_at, excluded.forgotten_at)
+    """,
+)
+OPEN_RUN: Final = Statement(
+    "memory.open_run",
+    "INSERT INTO memory.remembered_runs (user_id, run_id) VALUES (:user_id, :run_id) ON CONFLICT DO NOTHING",
+)
+# The agent's outbox gives up on a turn long before 30 days. After that, a run sent again would be remembered again.
+CLOSE_RUN: Final = Statement(
+    "memory.close_run",
+    """
+    WITH outdated AS (
+        DELETE FROM memory.remembered_runs
+        WHERE user_id = :user_id AND closed_at IS NOT NULL AND opened_at < now() - interval '30 days'
+    )
+    UPDATE memory.remembered_runs SET closed_at = now()
+    WHERE user_id = :user_id AND run_id = :run_id AND closed_at IS NULL
+    RETURNING opened_at
     """,
 )
 DROP_QUEUE: Final = Statement("memory.drop_queue", "DELETE FROM memory.jobs WHERE user_id = :user_id")

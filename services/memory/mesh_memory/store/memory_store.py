@@ -5,7 +5,7 @@ Rows get their `org_id` from the transaction.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -38,10 +38,8 @@ from mesh_memory.domain import (
 from mesh_memory.store import forgetting
 from mesh_memory.store.queued_turns import KEEP_TURN, turn_payload
 from mesh_memory.store.searching import RECALL, SEARCH
-from mesh_memory.tables import memories, remembered_runs
+from mesh_memory.tables import memories
 
-# The agent's outbox gives up on a turn long before. After this time, a run sent again would be remembered again.
-_RUNS_KEPT: Final = timedelta(days=30)
 # Any fixed number; with the hash of the user it forms the key of the advisory lock for one user's memories.
 _LOCK_CLASS: Final = 7_310_031
 _UNIQUE_VIOLATION: Final = "23505"
@@ -172,8 +170,7 @@ class PostgresMemoryStore:
         return (await self._connection.execute(delete(memories).where(self._own))).rowcount
 
     async def queue(self, turn: Turn) -> bool:
-        statement = insert(remembered_runs).values(user_id=self._user_id, run_id=turn.run_id).on_conflict_do_nothing()
-        if (await self._connection.execute(statement)).rowcount == 0:
+        if not await forgetting.OPEN_RUN.count(self._connection, {"user_id": self._user_id, "run_id": turn.run_id}):
             return False
         key = f"{self._user_id}:{turn.run_id}"
         await self._queue.add(self._connection, NewJob(KEEP_TURN, key, self._subject, turn_payload(turn)))
@@ -194,16 +191,8 @@ class PostgresMemoryStore:
         await forgetting.REFUND_EXTRACTION.count(self._connection, {"user_id": self._user_id, "run_id": run_id})
 
     async def close_run(self, run_id: UUID) -> datetime | None:
-        own = remembered_runs.c.user_id == self._user_id
-        is_open = remembered_runs.c.closed_at.is_(None)
-        close = update(remembered_runs).where(own, remembered_runs.c.run_id == run_id, is_open)
-        closed = await self._connection.execute(
-            close.values(closed_at=func.now()).returning(remembered_runs.c.opened_at)
-        )
-        opened_at = closed.scalar_one_or_none()
-        outdated = delete(remembered_runs).where(own, ~is_open, remembered_runs.c.opened_at < func.now() - _RUNS_KEPT)
-        await self._connection.execute(outdated)
-        return opened_at
+        row = await forgetting.CLOSE_RUN.row(self._connection, {"user_id": self._user_id, "run_id": run_id})
+        return row["opened_at"] if row else None
 
     async def forget(self) -> None:
         own = {"user_id": self._user_id}
