@@ -194,12 +194,20 @@ async def test_refresh_gives_the_next_tokens_once(gateway: Client) -> None:
 
 
 @pytest.mark.parametrize("body", [{"json": {"username": "a@b.de", "password": PASSWORD}}, {"content": b"x"}, {}])
-async def test_login_that_is_no_form_is_422(gateway: Client, body: dict[str, object]) -> None:
+async def test_login_that_is_no_form_is_415(gateway: Client, body: dict[str, object]) -> None:
     response = await gateway.http.post("/api/v1/auth/login", **body)  # type: ignore[arg-type]
+
+    assert (response.status_code, response.json()["reason"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+    assert PASSWORD not in response.text
+
+
+async def test_login_with_an_empty_form_is_422(gateway: Client) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    response = await gateway.http.post("/api/v1/auth/login", headers=headers)
 
     assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     assert {fault["field"] for fault in response.json()["errors"]} == {"username", "password"}
-    assert PASSWORD not in response.text
 
 
 async def test_own_logout_applies_at_once(gateway: Client) -> None:
