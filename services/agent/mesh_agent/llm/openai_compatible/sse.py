@@ -29,37 +29,54 @@ class EventParser:
     def __init__(self) -> None:
         self._is_at_start = True
         self._ends_in_cr = False
-        self._rest = b""
-        """The lines of the event that is not complete yet."""
-
-    @property
-    def pending_bytes(self) -> int:
+        self._pieces: list[bytes] = []
+        """The lines of the event that is not complete yet, as received and none of them empty."""
+        self.pending_bytes = 0
         """The size of the event that is not complete yet."""
-        return len(self._rest)
 
     def feed(self, received: bytes) -> list[bytes]:
         if self._is_at_start:
             received = self._without_bom(received)
         if self._ends_in_cr or b"\r" in received:
             received = self._with_line_feeds(received)
-        text = self._rest + received
+        if not self._pieces:
+            text = received
+        elif self._completes(received):
+            text = self._taken() + received
+        else:
+            # The pieces of one event are joined once, however many there are.
+            self._keep(received)
+            return []
         events = _simple_events(text)
         if events:
-            self._rest = b""
             return events
-        *blocks, self._rest = text.split(b"\n\n")
+        *blocks, rest = text.split(b"\n\n")
+        self._keep(rest)
         return [event for block in blocks for event in _event(block)]
 
     def close(self) -> list[bytes]:
         """The event that the stream ended in, if it has data."""
-        block, self._rest = self._rest, b""
-        return _event(block)
+        return _event(self._taken())
+
+    def _completes(self, received: bytes) -> bool:
+        """Whether a blank line ends in what was received. There is none in the pieces before."""
+        return b"\n\n" in received or (received.startswith(b"\n") and self._pieces[-1].endswith(b"\n"))
+
+    def _keep(self, piece: bytes) -> None:
+        if piece:
+            self._pieces.append(piece)
+            self.pending_bytes += len(piece)
+
+    def _taken(self) -> bytes:
+        text = b"".join(self._pieces)
+        self._pieces.clear()
+        self.pending_bytes = 0
+        return text
 
     def _without_bom(self, received: bytes) -> bytes:
-        text = self._rest + received
-        self._rest = b""
+        text = self._taken() + received
         if len(text) < len(_BOM) and _BOM.startswith(text):
-            self._rest = text
+            self._keep(text)
             return b""
         self._is_at_start = False
         return text.removeprefix(_BOM)
