@@ -6,17 +6,12 @@ values, so that they agree on which refusals are repeated, for how long, and whi
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Final
 
 MAX_REFUSAL_BYTES: Final = 65_536
 """As much of an error's body as `refusal_of` needs. Some servers repeat the whole request in it."""
-MAX_WAIT_S: Final = 3_600.0
-"""Longer requested waits count as this."""
-
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERRORS: Final = 500
 # Timeout, conflict with another request for the same resource, a model that failed (Bedrock), early data, and no
@@ -38,6 +33,8 @@ _MISCONFIGURED_CODES: Final = frozenset(
         "model_not_found",
     }
 )
+# The model wrote a call that Groq's own check of it refused. The next answer may be better.
+_TEMPORARY_CODES: Final = frozenset({"tool_use_failed"})
 # OpenRouter and Azure refuse a user's text with 403. That says nothing about the model.
 _CONTENT_REFUSED: Final = re.compile(
     rb"moderation|flagged|guardrail|content[_ ]filter|content[_ ]policy|content management policy|usage policies",
@@ -71,7 +68,6 @@ _TOO_LONG: Final = re.compile("|".join(_TOO_LONG_WORDINGS), re.IGNORECASE)
 _CODE_FIELDS: Final = ("code", "type", "status", "reason", "error_type", "error_code")
 # Deep enough for Gemini, which sends a list of objects with `error.details[].reason`.
 _MAX_DEPTH: Final = 5
-_NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?", re.ASCII)
 
 
 class Refusal(StrEnum):
@@ -103,43 +99,12 @@ def refusal_of(status: int, body: bytes = b"") -> Refusal:
         return Refusal.MISCONFIGURED
     if status == _TOO_MANY_REQUESTS:
         return Refusal.RATE_LIMITED
-    if status >= _SERVER_ERRORS or status in _TEMPORARY:
+    if status >= _SERVER_ERRORS or status in _TEMPORARY or codes & _TEMPORARY_CODES:
         return Refusal.UNAVAILABLE
     # A redirect comes from a wrong address.
     if status < _CLIENT_ERRORS or (status in _MISCONFIGURED and not _CONTENT_REFUSED.search(body)):
         return Refusal.MISCONFIGURED
     return Refusal.REFUSED
-
-
-def requested_wait_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The wait that the server requests, from 0 to `MAX_WAIT_S`; None if it requests none that can be read.
-
-    `headers` must ignore case, as those of HTTP clients do. The order follows OpenAI's SDK: `retry-after-ms`, then
-    `Retry-After` as a number, fractions included, then as an HTTP date (RFC 9110, section 10.2.3). A date in the past
-    means 0.
-    """
-    if (wait_ms := _number(headers.get("retry-after-ms"))) is not None:
-        return min(wait_ms / 1_000, MAX_WAIT_S)
-    text = headers.get("retry-after")
-    if (wait_s := _number(text)) is not None:
-        return min(wait_s, MAX_WAIT_S)
-    until = _date(text)
-    return None if until is None else min(max((until - now).total_seconds(), 0.0), MAX_WAIT_S)
-
-
-def _number(text: str | None) -> float | None:
-    """Only ASCII digits with at most one point: float() also takes `nan`, `1e9`, `1_0` and digits of other scripts."""
-    text = (text or "").strip(" \t")
-    return float(text) if _NUMBER.fullmatch(text) else None
-
-
-def _date(text: str | None) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text or "")
-        # An HTTP date is in GMT, whatever zone is missing from it.
-        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _parsed(body: bytes) -> Any:

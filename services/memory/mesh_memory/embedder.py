@@ -14,7 +14,8 @@ import aiohttp
 import orjson
 from mesh_common.clock import utc_now
 from mesh_common.errors import Unavailable
-from mesh_common.model_server import MAX_REFUSAL_BYTES, Refusal, refusal_of, requested_wait_s
+from mesh_common.model_server import MAX_REFUSAL_BYTES, Refusal, refusal_of
+from mesh_common.model_server_waits import requested_wait_s
 from mesh_common.process.telemetry import tracer
 from mesh_common.retrying import with_retries
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -124,14 +125,15 @@ async def open_embedder(
 
 async def _refusal(response: aiohttp.ClientResponse) -> Unavailable:
     """Never retried here: a server that is busy gets no more load, and for recall the caller waits."""
-    refusal = refusal_of(response.status, await response.content.read(MAX_REFUSAL_BYTES))
+    body = await response.content.read(MAX_REFUSAL_BYTES)
+    refusal = refusal_of(response.status, body)
     if refusal is Refusal.MISCONFIGURED:
         return Unavailable(
             f"The embedding server refused the call with {response.status}.",
             reason="EMBEDDING_MISCONFIGURED",
             retry_after_s=_RETRY_AFTER_S,
         )
-    wait_s = requested_wait_s(response.headers, utc_now()) if refusal.is_temporary else None
+    wait_s = requested_wait_s(response.headers, utc_now(), body) if refusal.is_temporary else None
     return Unavailable("The embedding server returns no vectors.", retry_after_s=wait_s or _RETRY_AFTER_S)
 
 

@@ -7,7 +7,8 @@ from email.utils import format_datetime
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from mesh_common.model_server import MAX_REFUSAL_BYTES, MAX_WAIT_S, Refusal, refusal_of, requested_wait_s
+from mesh_common.model_server import MAX_REFUSAL_BYTES, Refusal, refusal_of
+from mesh_common.model_server_waits import MAX_WAIT_S, requested_wait_s
 
 NOW = datetime(2026, 12, 1, 9, 0, 0, tzinfo=UTC)
 
@@ -138,3 +139,43 @@ def test_number_and_date_say_the_same(seconds: int) -> None:
 @pytest.mark.parametrize("message", ["It violates our usage policies.", "Azure's content management policy"])
 def test_refusal_of_a_users_content_says_nothing_about_the_model(message: str) -> None:
     assert refusal_of(403, json.dumps({"error": {"message": message}}).encode()) is Refusal.REFUSED
+
+
+RESETS = {"x-ratelimit-reset-requests": "1h2m3s", "x-ratelimit-reset-tokens": "1m2.5s"}
+RETRY_INFO = b'[{"error": {"details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17s"}]}}]'
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "wait_s"),
+    [
+        ({**RESETS, "x-ratelimit-remaining-tokens": "0"}, b"", 62.5),
+        ({**RESETS, "x-ratelimit-remaining-requests": "0", "x-ratelimit-remaining-tokens": "0"}, b"", MAX_WAIT_S),
+        ({**RESETS, "x-ratelimit-remaining-requests": "7", "x-ratelimit-remaining-tokens": "9"}, b"", None),
+        (RESETS, b"", None),
+        ({"x-ratelimit-reset-tokens": "100ms", "x-ratelimit-remaining-tokens": "0"}, b"", 0.1),
+        (
+            {
+                "anthropic-ratelimit-tokens-reset": "2026-12-01T09:00:30Z",
+                "anthropic-ratelimit-tokens-remaining": "0",
+            },
+            b"",
+            30.0,
+        ),
+        ({"x-ratelimit-reset": str(1_000 * round(NOW.timestamp()) + 45_000), "x-ratelimit-remaining": "0"}, b"", 45.0),
+        ({"x-ratelimit-reset-tokens": "soon", "x-ratelimit-remaining-tokens": "0"}, RETRY_INFO, 17.0),
+        ({**RESETS, "x-ratelimit-remaining-tokens": "0", "retry-after": "4"}, RETRY_INFO, 4.0),
+        ({**RESETS, "x-ratelimit-remaining-tokens": "0"}, RETRY_INFO, 62.5),
+        ({}, RETRY_INFO, 17.0),
+        ({}, b'{"error": {"availability": {"retryable": true, "retry_after": 2.5}}}', 2.5),
+        ({}, b'{"error": {"retry_after": "1.5s"}}', 1.5),
+        ({}, b'{"error": {"retry_after": [], "retryDelay": "-3s"}}', None),
+        ({}, b'{"error": {"retry_after": true}}', None),
+        ({}, b"[" * 10_000, None),
+        ({}, b"try again in 17s", None),
+    ],
+)
+def test_wait_is_also_read_from_used_up_limits_and_from_the_body(
+    headers: dict[str, str], body: bytes, wait_s: float | None
+) -> None:
+    """In this order, after `Retry-After`. Limits that are not used up say nothing about the wait."""
+    assert requested_wait_s(headers, NOW, body) == pytest.approx(wait_s)

@@ -8,7 +8,8 @@ import httpx
 import orjson
 from mesh_common.clock import utc_now
 from mesh_common.errors import Unavailable
-from mesh_common.model_server import Refusal, refusal_of, requested_wait_s
+from mesh_common.model_server import Refusal, refusal_of
+from mesh_common.model_server_waits import requested_wait_s
 from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -123,7 +124,7 @@ def _raise_for(response: httpx.Response) -> None:
     status = response.status_code
     match refusal_of(status, response.content):
         case Refusal.RATE_LIMITED | Refusal.UNAVAILABLE:
-            wait_s = requested_wait_s(response.headers, utc_now())
+            wait_s = requested_wait_s(response.headers, utc_now(), response.content)
             raise _ProviderUnavailable("The judge is overloaded.", reason="JUDGE_UNAVAILABLE", retry_after_s=wait_s)
         case Refusal.CONTEXT_TOO_LONG:
             raise InvalidAnswer(f"the texts are too long for the judge ({status})", is_final=True)

@@ -5,7 +5,8 @@ from typing import Final
 import openai
 from mesh_common.clock import utc_now
 from mesh_common.errors import InvalidInput, MeshError, Unavailable
-from mesh_common.model_server import Refusal, refusal_of, requested_wait_s
+from mesh_common.model_server import Refusal, refusal_of
+from mesh_common.model_server_waits import requested_wait_s
 
 from mesh_memory.ports import UnreadableAnswer
 
@@ -23,7 +24,7 @@ def error_of(cause: BaseException | None) -> MeshError:
         return _unavailable(None)
     match refusal_of(cause.status_code, cause.response.content):
         case Refusal.RATE_LIMITED | Refusal.UNAVAILABLE:
-            return _unavailable(requested_wait_s(cause.response.headers, utc_now()))
+            return _unavailable(requested_wait_s(cause.response.headers, utc_now(), cause.response.content))
         case Refusal.CONTEXT_TOO_LONG | Refusal.REFUSED:
             # The provider rejects the request itself, so a retry would be rejected too.
             return InvalidInput("The model rejects this turn.", reason="EXTRACTION_REFUSED")

@@ -6,7 +6,8 @@ from typing import Final
 
 import aiohttp
 from mesh_common.clock import utc_now
-from mesh_common.model_server import MAX_REFUSAL_BYTES, refusal_of, requested_wait_s
+from mesh_common.model_server import MAX_REFUSAL_BYTES, refusal_of
+from mesh_common.model_server_waits import requested_wait_s
 
 from mesh_agent.llm.provider_errors import refused
 
@@ -19,8 +20,9 @@ async def check_status(response: aiohttp.ClientResponse) -> None:
     """Raises ProviderError for a status that is no success."""
     if response.status < _REDIRECTS:
         return
-    refusal = refusal_of(response.status, await _beginning(response))
-    raise refused(refusal, response.status, requested_wait_s(response.headers, utc_now()))
+    body = await _beginning(response)
+    refusal = refusal_of(response.status, body)
+    raise refused(refusal, response.status, requested_wait_s(response.headers, utc_now(), body))
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:
