@@ -50,13 +50,15 @@ from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.fallback import FallbackModel
 from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
+from mesh_agent.llm.presets import provider_at, quirks_of
 from mesh_agent.llm.provider import ChatProvider
 from mesh_agent.llm.registry import Model, ModelRegistry
+from mesh_agent.model_settings import ModelSettings
 from mesh_agent.plans.plan import Limits, RunPlan
 from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, UsageSink
 from mesh_agent.prompts import default_instructions
 from mesh_agent.servicer import AgentServicer
-from mesh_agent.settings import AgentSettings, ModelSettings
+from mesh_agent.settings import AgentSettings
 from mesh_agent.store import Database
 from mesh_agent.store.checkpoint_database import CheckpointDatabase, open_checkpoint_database
 from mesh_agent.store.claims import CHANNEL, Owner
@@ -242,6 +244,8 @@ async def _tools(stack: AsyncExitStack, settings: AgentSettings, clock: Clock) -
 
 def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
     key = entry.api_key or settings.openai_api_key
+    base_url = entry.base_url or settings.openai_base_url
+    provider = entry.provider or provider_at(base_url)
     return Model(
         name=entry.name,
         provider_model=entry.provider_model,
@@ -250,9 +254,11 @@ def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
         capabilities=frozenset(entry.capabilities),
         input_usd_per_mtok=entry.input_usd_per_mtok,
         output_usd_per_mtok=entry.output_usd_per_mtok,
-        base_url=entry.base_url or settings.openai_base_url,
+        base_url=base_url,
         api_key=key.get_secret_value() if key else "",
         first_token_timeout_s=entry.first_token_timeout_s,
+        provider=provider,
+        quirks=quirks_of(provider, entry.quirks.given()),
     )
 
 

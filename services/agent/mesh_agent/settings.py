@@ -1,39 +1,12 @@
 """The agent's settings, prefix `AGENT_`."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from mesh_common.process.settings import GrpcSettings, MigrationSettings, Ratio, Seconds, settings_config
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator
 
 from mesh_agent.domain import MAX_ANSWER_BYTES
-
-Capability = Annotated[str, Field(pattern="^(tools|json_schema|extraction)$")]
-
-
-class ModelSettings(BaseModel, frozen=True):
-    """One entry of the model registry."""
-
-    name: str = Field(min_length=1, max_length=100)
-    """Name used by callers and in metrics."""
-    provider_model: str = Field(min_length=1, max_length=200)
-    """Name used by the provider."""
-    context_tokens: int = Field(ge=512)
-    """Context size: input and output tokens together."""
-    max_output_tokens: int = Field(default=1_024, ge=1)
-    """Maximum length of one answer, in tokens."""
-    capabilities: tuple[Capability, ...] = ()
-    """Any of `tools`, `json_schema`, `extraction`."""
-    input_usd_per_mtok: float = Field(default=0.0, ge=0.0)
-    """US dollars per million input tokens."""
-    output_usd_per_mtok: float = Field(default=0.0, ge=0.0)
-    """US dollars per million output tokens."""
-    base_url: str | None = None
-    """OpenAI-compatible API of this model, with `/v1`; AGENT_OPENAI_BASE_URL if absent."""
-    api_key: SecretStr | None = None
-    """Key for this API; AGENT_OPENAI_API_KEY if absent."""
-    first_token_timeout_s: Seconds | None = None
-    """How long it may take until its first token. Then the next model is called. 20 s if absent, or
-    AGENT_MODEL_READ_TIMEOUT_S if that is shorter. Models that reason without showing it need minutes."""
+from mesh_agent.model_settings import ModelSettings
 
 
 class HttpToolSettings(BaseModel, frozen=True):

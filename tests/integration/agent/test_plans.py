@@ -94,7 +94,7 @@ async def test_replica_with_other_settings_asks_what_the_first_one_asked(
     assert turn.last.HasField("run_finished")
     assert asked_again["body"] == asked["body"]
     assert asked_again["model"] == "sim-small"
-    assert asked_again["body"]["max_completion_tokens"] == 77
+    assert asked_again["body"]["max_tokens"] == 77
     assert [message["role"] for message in asked_again["body"]["messages"]] == ["system", "user"]
     assert tool_names(asked_again) == ["current_time", "calculate", "mark"]
 

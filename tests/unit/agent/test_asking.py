@@ -23,6 +23,7 @@ from mesh_agent.llm.fallback import FallbackModel, ModelAnswer, Round
 from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
 from mesh_agent.llm.provider import ChatProvider
 from mesh_agent.llm.provider_errors import ProviderError, run_error_of
+from mesh_agent.llm.quirks import Quirks
 from mesh_common.clock import utc_now
 
 TALK: list[BaseMessage] = [
@@ -85,7 +86,7 @@ async def _providers(*script: Refuse | Hang, first_token_timeout_s: float = 20.0
     async with TestServer(app) as server, aiohttp.ClientSession() as session:
         url = str(server.make_url("/v1"))
         models = [
-            replace(a_model(name, base_url=url), first_token_timeout_s=first_token_timeout_s)
+            replace(a_model(name, base_url=url), first_token_timeout_s=first_token_timeout_s, quirks=Quirks())
             for name in ("large", "small")
         ]
         chat_models: dict[str, ChatProvider] = {model.name: OpenAICompatible(model, session) for model in models}

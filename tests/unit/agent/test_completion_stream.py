@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from mesh_agent.llm.completion import Completion
 from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.openai_compatible.messages import message_of
+from mesh_agent.llm.openai_compatible.source import Source
 from mesh_agent.llm.openai_compatible.stream import read_chunks
 from mesh_agent.llm.provider_errors import ProviderError
 
 Delta = dict[str, Any]
 EVERYWHERE = range(5_000)
+HERE = Source.of("other", "http://here/v1", "m")
 
 
 def line(delta: Delta, finish_reason: str | None = None, end: bytes = b"\n\n") -> bytes:
@@ -44,7 +46,7 @@ async def pieces(data: bytes, cuts: Sequence[int]) -> AsyncIterator[bytes]:
 
 
 def calls_of(completion: Completion) -> list[tuple[str | None, str, dict[str, Any]]]:
-    return [(call["id"], call["name"], call["args"]) for call in message_of(completion, [], "here").tool_calls]
+    return [(call["id"], call["name"], call["args"]) for call in message_of(completion, [], HERE, ()).tool_calls]
 
 
 async def read(data: bytes, cuts: Sequence[int] = ()) -> tuple[Completion, Heard]:

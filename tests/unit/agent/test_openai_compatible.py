@@ -33,8 +33,8 @@ async def test_a_question_is_sent_as_the_api_wants_it() -> None:
     assert payload["model"] == "provider-large"
     assert payload["stream"] is True
     assert payload["stream_options"] == {"include_usage": True}
-    assert payload["max_completion_tokens"] == 1_000
-    assert bounded == payload | {"max_completion_tokens": 50}
+    assert payload["max_tokens"] == 1_000
+    assert bounded == payload | {"max_tokens": 50}
     assert [message["role"] for message in payload["messages"]] == ["system", "user"]
 
 

@@ -18,8 +18,17 @@ from langchain_openai import ChatOpenAI
 from mesh_agent.llm.completion import Completion
 from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.openai_compatible.chunks import merge
-from mesh_agent.llm.openai_compatible.messages import CUT, UNREADABLE, message_of, request_messages
+from mesh_agent.llm.openai_compatible.messages import CUT, UNREADABLE, message_of
+from mesh_agent.llm.openai_compatible.request_messages import request_messages
+from mesh_agent.llm.openai_compatible.source import Source
+from mesh_agent.llm.presets import PRESETS
+from mesh_agent.llm.quirks import Quirks
+from mesh_agent.model_settings import ReasoningField
 from pydantic import SecretStr
+
+HERE = Source.of("other", "http://here/v1", "m")
+ELSEWHERE = Source.of("other", "http://elsewhere/v1", "m")
+ALL: tuple[ReasoningField, ...] = ("reasoning_content", "reasoning", "reasoning_details", "extra_content")
 
 
 def completion_of(*calls: dict[str, Any], finish: Finish = Finish.END, **delta: Any) -> Completion:
@@ -46,7 +55,7 @@ def ids_of(message: AIMessage) -> list[str | None]:
 def test_each_call_has_an_id_of_its_own(ids: list[object]) -> None:
     calls = [call(call_id=each, index=index) for index, each in enumerate(ids)]
 
-    message = message_of(completion_of(*calls, call("{", call_id="a", index=9)), asked("old"), "here")
+    message = message_of(completion_of(*calls, call("{", call_id="a", index=9)), asked("old"), HERE, ALL)
 
     made = ids_of(message)
     assert len({*made, "old"}) == 4
@@ -54,7 +63,7 @@ def test_each_call_has_an_id_of_its_own(ids: list[object]) -> None:
 
 
 def test_id_of_the_provider_is_kept() -> None:
-    assert ids_of(message_of(completion_of(call(call_id="call_1")), asked("old"), "here")) == ["call_1"]
+    assert ids_of(message_of(completion_of(call(call_id="call_1")), asked("old"), HERE, ALL)) == ["call_1"]
 
 
 @pytest.mark.parametrize("finish", [Finish.LENGTH, Finish.FILTERED])
@@ -62,7 +71,7 @@ def test_last_call_of_an_interrupted_answer_is_cut(finish: Finish) -> None:
     """Some servers complete the JSON of a call that was cut, so that it looks whole."""
     completion = completion_of(call(call_id="x"), call(call_id="y", index=1), finish=finish)
 
-    message = message_of(completion, [], "here")
+    message = message_of(completion, [], HERE, ALL)
 
     assert [each["id"] for each in message.tool_calls] == ["x"]
     assert [(each["id"], each["error"]) for each in message.invalid_tool_calls] == [("y", CUT)]
@@ -76,7 +85,9 @@ def test_history_has_arguments_that_are_objects_and_names_that_servers_accept() 
     good = [ToolCall(name="functions.f g", args={"a": "é"}, id="z")]
 
     [sent, result] = request_messages(
-        [AIMessage("", tool_calls=good, invalid_tool_calls=bad), ToolMessage("42", tool_call_id="z", name="f")], "here"
+        [AIMessage("", tool_calls=good, invalid_tool_calls=bad), ToolMessage("42", tool_call_id="z", name="f")],
+        HERE,
+        Quirks(),
     )
 
     functions = [each["function"] for each in sent["tool_calls"]]
@@ -103,9 +114,9 @@ def test_history_has_arguments_that_are_objects_and_names_that_servers_accept() 
 )
 def test_reasoning_goes_back_to_the_model_that_sent_it(fields: dict[str, Any], sent_back: dict[str, Any]) -> None:
     signature = {"google": {"thought_signature": "c2ln"}}
-    message = message_of(completion_of(call(extra_content=signature), **fields), [], "here")
+    message = message_of(completion_of(call(extra_content=signature), **fields), [], HERE, ALL)
 
-    [same], [other] = request_messages([message], "here"), request_messages([message], "elsewhere")
+    [same], [other] = (request_messages([message], who, PRESETS["other"].quirks) for who in (HERE, ELSEWHERE))
 
     assert {name: value for name, value in same.items() if "reasoning" in name} == sent_back
     assert same["tool_calls"][0]["extra_content"] == signature
@@ -147,4 +158,4 @@ async def test_messages_are_those_that_langchain_openai_sends() -> None:
     with pytest.raises(Recorded):
         await theirs.ainvoke(messages)
 
-    assert request_messages(messages, "here") == recorder.payload["messages"]
+    assert request_messages(messages, HERE, Quirks()) == recorder.payload["messages"]

@@ -49,6 +49,14 @@ def test_models_keep_their_order_which_is_that_of_fallback(environment: pytest.M
     ("name", "value"),
     [
         ("AGENT_MODELS", _models({"first_token_timeout_s": 0})),
+        ("AGENT_MODELS.0.provider", _models({"provider": "acme"})),
+        ("AGENT_MODELS.0.quirks.call_ids", _models({"quirks": {"call_ids": "short"}})),
+        ("AGENT_MODELS.0.quirks.stream_option", _models({"quirks": {"stream_option": True}})),
+        ("AGENT_MODELS.0.quirks.reasoning_fields.0", _models({"quirks": {"reasoning_fields": ["thoughts"]}})),
+        ("AGENT_MODELS.0.quirks.extra_headers", _models({"quirks": {"extra_headers": {"Authorization": "x"}}})),
+        ("AGENT_MODELS.0.quirks.extra_headers", _models({"quirks": {"extra_headers": {"X-A": "a\r\nb"}}})),
+        ("AGENT_MODELS.0.quirks.extra_body", _models({"quirks": {"extra_body": {"messages": []}}})),
+        ("AGENT_MODELS.0.quirks", _models({"quirks": "none"})),
         ("AGENT_MODELS", _models()),
         ("AGENT_MODELS", _models({}, {})),
         ("AGENT_MODELS", _models({"name": ""})),
@@ -69,7 +77,7 @@ def test_models_keep_their_order_which_is_that_of_fallback(environment: pytest.M
 def test_a_setting_that_makes_no_sense_is_named(
     environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
 ) -> None:
-    environment.setenv(name, value)
+    environment.setenv(name.partition(".")[0], value)
 
     with pytest.raises(SystemExit) as caught:
         load_settings(AgentSettings)
@@ -78,6 +86,20 @@ def test_a_setting_that_makes_no_sense_is_named(
     faults = capsys.readouterr().err.splitlines()
     assert faults
     assert all(fault.startswith(name) for fault in faults)
+
+
+def test_fault_of_a_quirk_says_what_is_allowed(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("AGENT_MODELS", _models({"quirks": {"output_limit": "tokens"}}))
+
+    with pytest.raises(SystemExit):
+        load_settings(AgentSettings)
+
+    [fault] = capsys.readouterr().err.splitlines()
+    assert fault == (
+        "AGENT_MODELS.0.quirks.output_limit: Input should be 'max_tokens', 'max_completion_tokens' or 'none'"
+    )
 
 
 def test_two_models_of_one_name_are_refused_in_words(

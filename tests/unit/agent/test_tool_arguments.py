@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from mesh_agent.graph.nodes import tool_calls
 from mesh_agent.llm.completion import Completion
-from mesh_agent.llm.openai_compatible.messages import UNREADABLE, message_of, request_messages
+from mesh_agent.llm.openai_compatible.messages import UNREADABLE, message_of
+from mesh_agent.llm.openai_compatible.request_messages import request_messages
+from mesh_agent.llm.openai_compatible.source import Source
 from mesh_agent.llm.openai_compatible.stream import read_chunks
+from mesh_agent.llm.quirks import Quirks
+
+HERE = Source.of("other", "http://here/v1", "m")
 
 
 async def _read(*calls: object) -> AIMessage:
@@ -26,7 +31,7 @@ async def _read(*calls: object) -> AIMessage:
             yield b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n"
 
     await read_chunks(received(), completion, Heard().on_text)
-    return message_of(completion, [], "here")
+    return message_of(completion, [], HERE, ())
 
 
 def _calculate(arguments: str) -> dict[str, Any]:
@@ -85,7 +90,7 @@ async def test_whatever_arguments_a_model_writes_the_run_goes_on(written: str) -
     [call] = tool_calls(message)
     assert orjson.loads(call.arguments_json) == call.arguments
     history = [HumanMessage("6 * 7?"), message, ToolMessage("42", tool_call_id=call.id)]
-    _, sent, _ = request_messages(history, "here")
+    _, sent, _ = request_messages(history, HERE, Quirks())
     assert orjson.dumps(sent)
     assert isinstance(json.loads(sent["tool_calls"][0]["function"]["arguments"]), dict)
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 from mesh_common.errors import Unavailable
 
 from mesh_agent.domain import Entitlements, Usage
+from mesh_agent.llm.presets import PRESETS
+from mesh_agent.llm.quirks import Quirks
+from mesh_agent.model_settings import Provider
 from mesh_agent.plans.plan import PlannedModel, input_budget_tokens
 
 
@@ -24,6 +27,8 @@ class Model:
     api_key: str = field(repr=False)
     first_token_timeout_s: float | None = None
     """How long it may take until its first token; 20 s if absent, or the timeout for silence if that is shorter."""
+    provider: Provider = "other"
+    quirks: Quirks = PRESETS["other"].quirks
 
     def usage(self, input_tokens: int, output_tokens: int) -> Usage:
         cost = input_tokens * self.input_usd_per_mtok + output_tokens * self.output_usd_per_mtok

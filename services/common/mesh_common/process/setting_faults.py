@@ -19,10 +19,21 @@ _KINDS: Final = {
 
 def fault_lines(error: ValidationError, env_prefix: str) -> Iterator[str]:
     """One line for each fault, in the order of the settings."""
-    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    for fault in faults:
+        if _follows_from_others(fault, faults):
+            continue
         variable = _variable(fault["loc"], env_prefix)
         # A rule about several settings has no variable; its message names them.
         yield f"{variable}: {_sentence(fault)}" if variable else _sentence(fault)
+
+
+def _follows_from_others(fault: ErrorDetails, faults: list[ErrorDetails]) -> bool:
+    """Pydantic counts the entries of a list without the faulty ones."""
+    place = fault["loc"]
+    return fault["type"] == "too_short" and any(
+        len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in faults
+    )
 
 
 def _variable(location: tuple[Any, ...], env_prefix: str) -> str:

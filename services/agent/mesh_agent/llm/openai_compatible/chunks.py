@@ -96,11 +96,11 @@ def _merge_delta(completion: Completion, delta: dict[str, Any]) -> str:
     return content if isinstance(content, str) else _text_of_parts(content)
 
 
-# Sent back to the model that sent them, unchanged. Other servers refuse `reasoning` in a message.
-_REASONING_TEXT: Final = "reasoning_content"
+# May have to go back to the model, unchanged.
+_REASONING_TEXTS: Final = ("reasoning_content", "reasoning")
 _REASONING_ITEMS: Final = "reasoning_details"
 # Names under which servers show a model's reasoning.
-_REASONING_FIELDS: Final = (_REASONING_TEXT, _REASONING_ITEMS, "reasoning", "reasoning_text", "thinking")
+_REASONING_FIELDS: Final = (*_REASONING_TEXTS, _REASONING_ITEMS, "reasoning_text", "thinking")
 
 
 def _merge_silent(completion: Completion, delta: dict[str, Any]) -> None:
@@ -111,9 +111,9 @@ def _merge_silent(completion: Completion, delta: dict[str, Any]) -> None:
         # A list of content parts may consist of thinking alone.
         shown = (*(delta.get(name) for name in _REASONING_FIELDS), isinstance(delta.get("content"), list))
         completion.has_reasoned = any(shown)
-    reasoning = delta.get(_REASONING_TEXT)
-    if isinstance(reasoning, str):
-        completion.reasoning.setdefault(_REASONING_TEXT, []).append(reasoning)
+    for name in _REASONING_TEXTS:
+        if isinstance(text := delta.get(name), str):
+            completion.reasoning.setdefault(name, []).append(text)
     details = delta.get(_REASONING_ITEMS)
     if details and isinstance(details, list):
         completion.reasoning.setdefault(_REASONING_ITEMS, []).extend(details)

@@ -1,36 +1,36 @@
-"""LangChain's messages as OpenAI's chat completions have them, in both directions."""
+"""An answer as LangChain's message."""
 
-import json
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import orjson
 from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolCall
-from langchain_core.messages.utils import convert_to_openai_messages
 
 from mesh_agent.llm.broken_text import repaired, repaired_json
 from mesh_agent.llm.completion import Completion
+from mesh_agent.llm.openai_compatible.source import Source
 from mesh_agent.llm.openai_compatible.tool_arguments import read_arguments
 from mesh_agent.llm.tool_call_deltas import DeltaCall
+from mesh_agent.model_settings import ReasoningField
 
 CUT: Final = (
     "The call was cut off when the answer ended, and it was not made. Repeat it with complete arguments, and keep the "
     "answer short."
 )
 UNREADABLE: Final = "The arguments are not a JSON object, and the call was not made. Repeat it with valid arguments."
-_OPAQUE: Final = "opaque"
+OPAQUE: Final = "opaque"
 """Where a message keeps what only the model that wrote it understands: its reasoning and the signatures of calls."""
-# OpenAI's forms of a name and of an id; vLLM makes longer ids, which OpenAI as the next model would refuse.
-_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
+# OpenAI's form of an id; vLLM makes longer ones.
 _ID: Final = re.compile(r"[\x21-\x7e]{1,40}")
 _ID_CHARS: Final = 9
 
 
-def message_of(completion: Completion, asked: Sequence[BaseMessage], source: str) -> AIMessage:
-    """The answer to the messages `asked`. `source` names who gets opaque data back (`request_messages`).
+def message_of(
+    completion: Completion, asked: Sequence[BaseMessage], source: Source, kept: Collection[ReasoningField]
+) -> AIMessage:
+    """The answer to the messages `asked`. `source` gets the opaque fields back that are `kept` (`request_messages`).
 
     Calls that are cut or unreadable are `invalid_tool_calls`, with an `error` for the model. Each call has an id of its
     own, which no call before it has.
@@ -51,12 +51,11 @@ def message_of(completion: Completion, asked: Sequence[BaseMessage], source: str
     for call in completion.tool_calls.calls:
         call_id = new_id(call.id)
         _add_call(message, call, call_id, is_interrupted=completion.is_interrupted, is_last=call is last)
-        if extra := _opaque(call.extra_content):
+        if "extra_content" in kept and (extra := _opaque(call.extra_content)):
             extras[call_id] = extra
-    if reasoning := _reasoning(completion):
-        message.additional_kwargs[_OPAQUE] = {"source": source, "fields": reasoning, "calls": extras}
-    elif extras:
-        message.additional_kwargs[_OPAQUE] = {"source": source, "fields": {}, "calls": extras}
+    reasoning = _reasoning(completion, kept)
+    if reasoning or extras:
+        message.additional_kwargs[OPAQUE] = source.signed({"fields": reasoning, "calls": extras})
     return message
 
 
@@ -75,9 +74,11 @@ def _add_call(message: AIMessage, call: DeltaCall, call_id: str, *, is_interrupt
         message.tool_calls.append(ToolCall(name=name, args=arguments.value, id=call_id, type="tool_call"))
 
 
-def _reasoning(completion: Completion) -> dict[str, Any]:
+def _reasoning(completion: Completion, kept: Collection[str]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, pieces in completion.reasoning.items():
+        if name not in kept:
+            continue
         is_text = all(isinstance(piece, str) for piece in pieces)
         value = repaired("".join(pieces)) if is_text else _opaque(pieces)
         if value is not None:
@@ -112,46 +113,3 @@ def _ids(asked: Sequence[BaseMessage]) -> Callable[[str], str]:
         return call_id
 
     return new_id
-
-
-def request_messages(messages: Sequence[BaseMessage], source: str) -> list[dict[str, Any]]:
-    """The messages of a request to `source`, in a form that strict servers accept.
-
-    Arguments are always a JSON object; a tool's message has no `name`, which Groq refuses; a message with calls and
-    without text has null as its content.
-    """
-    converted: list[dict[str, Any]] = convert_to_openai_messages(messages)
-    for message, entry in zip(messages, converted, strict=True):
-        if isinstance(message, AIMessage):
-            _complete(entry, message, source)
-        elif entry["role"] == "tool":
-            entry.pop("name", None)
-    return converted
-
-
-def _complete(entry: dict[str, Any], message: AIMessage, source: str) -> None:
-    opaque = message.additional_kwargs.get(_OPAQUE) or {}
-    is_ours = opaque.get("source") == source
-    extras = opaque["calls"] if is_ours else {}
-    calls = [_call_entry(call["id"], call["name"], call["args"], extras) for call in message.tool_calls]
-    calls += [
-        _call_entry(call["id"], call["name"], {"unreadable": call["args"]}, extras)
-        for call in message.invalid_tool_calls
-    ]
-    if is_ours:
-        entry.update(opaque["fields"])
-    if calls:
-        entry["tool_calls"] = calls
-        entry["content"] = entry.get("content") or None
-
-
-def _call_entry(call_id: str | None, name: str | None, arguments: Any, extras: dict[str, Any]) -> dict[str, Any]:
-    name = name or ""
-    if not _NAME.fullmatch(name):
-        # A model may invent a name that servers refuse in a request.
-        name = _NOT_IN_NAME.sub("_", name)[:64] or "unknown"
-    function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
-    entry: dict[str, Any] = {"id": call_id, "type": "function", "function": function}
-    if call_id in extras:
-        entry["extra_content"] = extras[call_id]
-    return entry

@@ -9,13 +9,11 @@ from typing import Any
 
 import aiohttp
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import RunnableBinding
-from langchain_openai import ChatOpenAI
 from opentelemetry import propagate
-from pydantic import SecretStr
 
 from mesh_agent.llm.completion import TextListener
-from mesh_agent.llm.openai_compatible.messages import message_of, request_messages
+from mesh_agent.llm.openai_compatible.messages import message_of
+from mesh_agent.llm.openai_compatible.request import RequestForm
 from mesh_agent.llm.openai_compatible.stream import read_completion
 from mesh_agent.llm.provider import ChatAnswer
 from mesh_agent.llm.registry import Model
@@ -28,14 +26,13 @@ class OpenAICompatible:
     def __init__(self, model: Model, session: aiohttp.ClientSession) -> None:
         self._model = model
         self._session = session
-        # Only describes the tools of requests. It never connects.
-        self._chat = ChatOpenAI(
-            model=model.provider_model, base_url=model.base_url, api_key=SecretStr("none"), max_retries=0
-        )
-        base_url = model.base_url.rstrip("/")
-        self._url = f"{base_url}/chat/completions"
-        self._source = f"{base_url} {model.provider_model}"
-        self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        self._form = RequestForm.of(model)
+        self._url = f"{model.base_url.rstrip('/')}/chat/completions"
+        self._headers = {
+            **model.quirks.extra_headers,
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream",
+        }
         if model.api_key:
             self._headers["Authorization"] = f"Bearer {model.api_key}"
 
@@ -46,9 +43,14 @@ class OpenAICompatible:
         tools: Sequence[ToolSchema] = (),
         max_output_tokens: int | None = None,
     ) -> ChatAnswer:
+        form = self._form
+        return await self._ask(form, messages, listener, form.payload(messages, tools, max_output_tokens))
+
+    async def _ask(
+        self, form: RequestForm, messages: list[BaseMessage], listener: TextListener, payload: dict[str, Any]
+    ) -> ChatAnswer:
         headers = dict(self._headers)
         propagate.inject(headers)
-        payload = self.payload(messages, tools, max_output_tokens)
         completion = await read_completion(
             self._session,
             self._url,
@@ -57,22 +59,4 @@ class OpenAICompatible:
             listener=listener,
             first_token_within_s=self._model.first_token_timeout_s,
         )
-        return ChatAnswer(message_of(completion, messages, self._source), completion)
-
-    def payload(
-        self, messages: list[BaseMessage], tools: Sequence[ToolSchema], max_output_tokens: int | None
-    ) -> dict[str, Any]:
-        payload: dict[str, Any] = {
-            "model": self._model.provider_model,
-            "messages": request_messages(messages, self._source),
-            "max_completion_tokens": max_output_tokens or self._model.max_output_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        return payload | (self._offer(tools) if tools else {})
-
-    def _offer(self, tools: Sequence[ToolSchema]) -> dict[str, Any]:
-        bound = self._chat.bind_tools([dict(tool) for tool in tools])
-        if not isinstance(bound, RunnableBinding):
-            raise TypeError("langchain-openai binds tools by a RunnableBinding")
-        return dict(bound.kwargs)
+        return ChatAnswer(message_of(completion, messages, form.source, form.quirks.reasoning_fields), completion)
