@@ -5,28 +5,39 @@ package passes text to a plain function.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
+import structlog
 from langchain_core.messages import BaseMessage
 from opentelemetry import propagate
 
 from mesh_agent.llm.completion import TextListener
 from mesh_agent.llm.openai_compatible.messages import message_of
+from mesh_agent.llm.openai_compatible.parameters import refused_parameter
+from mesh_agent.llm.openai_compatible.refusals import RequestRefusedError
 from mesh_agent.llm.openai_compatible.request import RequestForm
 from mesh_agent.llm.openai_compatible.stream import read_completion
 from mesh_agent.llm.provider import ChatAnswer
+from mesh_agent.llm.quirks import Quirks
 from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import ToolSchema
 
+log = structlog.get_logger()
+
+# A server names one parameter at a time: in one reported case `max_tokens`, then `temperature`, then
+# `reasoning_effort` (https://github.com/warmbly/warmbly/issues/513).
+_MAX_ADAPTATIONS: Final = 5
+
 
 class OpenAICompatible:
-    """A ChatProvider."""
+    """A ChatProvider. Parameters that the server refuses by name are left out from then on."""
 
-    def __init__(self, model: Model, session: aiohttp.ClientSession) -> None:
+    def __init__(self, model: Model, session: aiohttp.ClientSession, *, is_adaptive: bool = True) -> None:
         self._model = model
         self._session = session
         self._form = RequestForm.of(model)
+        self._max_adaptations = _MAX_ADAPTATIONS if is_adaptive else 0
         self._url = f"{model.base_url.rstrip('/')}/chat/completions"
         self._headers = {
             **model.quirks.extra_headers,
@@ -36,6 +47,11 @@ class OpenAICompatible:
         if model.api_key:
             self._headers["Authorization"] = f"Bearer {model.api_key}"
 
+    @property
+    def quirks(self) -> Quirks:
+        """Those of the model, without what its server has refused."""
+        return self._form.quirks
+
     async def ask(
         self,
         messages: list[BaseMessage],
@@ -43,8 +59,15 @@ class OpenAICompatible:
         tools: Sequence[ToolSchema] = (),
         max_output_tokens: int | None = None,
     ) -> ChatAnswer:
-        form = self._form
-        return await self._ask(form, messages, listener, form.payload(messages, tools, max_output_tokens))
+        adaptations = 0
+        while True:
+            form = self._form
+            try:
+                return await self._ask(form, messages, listener, form.payload(messages, tools, max_output_tokens))
+            except RequestRefusedError as refusal:
+                adaptations += 1
+                if adaptations > self._max_adaptations or not self._adapt(form, refusal.body):
+                    raise refusal.error from None
 
     async def _ask(
         self, form: RequestForm, messages: list[BaseMessage], listener: TextListener, payload: dict[str, Any]
@@ -60,3 +83,14 @@ class OpenAICompatible:
             first_token_within_s=self._model.first_token_timeout_s,
         )
         return ChatAnswer(message_of(completion, messages, form.source, form.quirks.reasoning_fields), completion)
+
+    def _adapt(self, form: RequestForm, body: bytes) -> bool:
+        """Leaves out the parameter that the server refuses, for all later requests. Returns whether it named one."""
+        parameter = refused_parameter(body, form.parameters())
+        if parameter is None:
+            return False
+        # A concurrent request may have adapted the form already; then its form is tried first.
+        if self._form is form:
+            self._form = form.without(parameter)
+            log.warning("model.parameter_refused", model=self._model.name, parameter=parameter)
+        return True

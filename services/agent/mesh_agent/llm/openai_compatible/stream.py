@@ -33,7 +33,7 @@ async def read_completion(
     listener: TextListener,
     first_token_within_s: float | None = None,
 ) -> Completion:
-    """The complete completion. The listener receives each piece. Raises ProviderError.
+    """The complete completion. The listener receives each piece. Raises ProviderError or RequestRefusedError.
 
     The first token must come within `first_token_within_s` (20 s if absent, or the session's `sock_read` if that is
     shorter), whatever else the provider sends until then. After it, `sock_read` limits how long it may send nothing.
@@ -61,7 +61,9 @@ async def read_completion(
 
 
 async def read_chunks(received: AsyncIterable[bytes], completion: Completion, on_text: OnText) -> None:
-    """Parses an answer, split at arbitrary positions. Raises ProviderError unless it ends properly.
+    """Parses an answer, split at arbitrary positions.
+
+    Raises ProviderError or RequestRefusedError unless it ends properly.
 
     An answer ends with `[DONE]`, or with a finish reason and whatever happens then: more data, a clean or broken close,
     or nothing within `_AFTER_FINISH_S`.
