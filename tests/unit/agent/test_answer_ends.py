@@ -167,7 +167,7 @@ async def test_tools_of_a_whole_completion_are_called() -> None:
         ('{"status": "ok"}', "application/json", "MODEL_INVALID_ANSWER"),
         ("[]", "application/json", "MODEL_INVALID_ANSWER"),
         ('{"error": "quota"}', "application/json", "MODEL_CUT_OFF"),
-        ('[{"error": {"code": 429}}]', "application/json", "MODEL_CUT_OFF"),
+        ('[{"error": {"code": 429}}]', "application/json", "MODEL_RATE_LIMITED"),
         ("Service unavailable", "text/plain", "MODEL_CUT_OFF"),
         ("", "text/event-stream", "MODEL_CUT_OFF"),
     ],

@@ -29,6 +29,8 @@ def _cpu_s(start: bytes, piece: bytes, reads: int) -> float:
     [
         pytest.param(b'data: {"x": "', _READ, id="event"),
         pytest.param(b"data: a\n", b"data: word w\n", id="lines of an event"),
+        pytest.param(b'{"x": "', _READ, id="JSON"),
+        pytest.param(b"\n", b"\n" * 15, id="blank lines"),
     ],
 )
 def test_cost_is_linear(start: bytes, piece: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from fakes.agent.chat_models import Heard
 from fakes.agent.runs import a_model
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -17,6 +18,7 @@ from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.quirks import Quirks
 from structlog.testing import capture_logs
+from support.model_provider import line, open_provider
 from support.strict_servers import StrictServer, mistral_like, openai_like, opened
 
 SENT = ("max_tokens", "stream_options", "temperature", "user", "reasoning_content", "parallel_tool_calls", "role")
@@ -157,6 +159,20 @@ async def test_error_that_names_nothing_that_was_sent_is_a_refusal(error: Any) -
             await model.ask(QUESTION, Heard())
 
     assert (failed.value.reason, len(server.requests)) == ("MODEL_REFUSED", 1)
+
+
+async def test_parameter_refused_in_a_stream_is_left_out_too() -> None:
+    error = json.dumps(openai("stream_options", "unknown_parameter")).encode()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        is_refused = "stream_options" in json.loads(await request.read())
+        return web.Response(
+            body=b"event: error\ndata: " + error + b"\n\n" if is_refused else line({"content": "Yes."}, "stop")
+        )
+
+    async with open_provider(answer) as provider:
+        assert (await provider.ask()).content == "Yes."
+        assert provider.chat_model.quirks.stream_options is False
 
 
 async def test_concurrent_requests_learn_the_same() -> None:

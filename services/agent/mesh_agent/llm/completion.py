@@ -26,15 +26,18 @@ class Completion:
     """A message that came whole: the answer was not streamed, or the server repeats it at the end."""
     has_reasoned: bool = False
     joiner: TextJoiner = field(default_factory=TextJoiner)
+    white_space: list[str] = field(default_factory=list)
+    """What came before the first word. It becomes part of the answer with that word."""
 
     @property
     def has_spoken(self) -> bool:
+        """Whether there is anything to read. White space alone is nothing: another model may still answer."""
         return bool(self.parts)
 
     @property
     def has_begun(self) -> bool:
         """Whether a first token has come, of whatever the model says first."""
-        return bool(self.parts or self.has_reasoned or self.refusal or self.tool_calls)
+        return bool(self.parts or self.white_space or self.has_reasoned or self.refusal or self.tool_calls)
 
     @property
     def text(self) -> str:

@@ -57,10 +57,17 @@ _DETAILS: Final = {
 _FINAL: Final = frozenset({"MODEL_REFUSED", MISCONFIGURED, CONTEXT_TOO_LONG})
 
 
-def refused(refusal: Refusal, status: int, retry_after_s: float | None) -> ProviderError:
-    """The error for a model server's refusal. It comes before the first token."""
-    wait_s = retry_after_s if refusal.is_temporary else None
-    return ProviderError(_REASONS[refusal], is_retryable=refusal.is_temporary, retry_after_s=wait_s, status=status)
+def refused(
+    refusal: Refusal, status: int | None, retry_after_s: float | None, *, has_spoken: bool = False
+) -> ProviderError:
+    """The error for a model server's refusal."""
+    return ProviderError(
+        _REASONS[refusal],
+        is_retryable=refusal.is_temporary,
+        has_spoken=has_spoken,
+        retry_after_s=retry_after_s if refusal.is_temporary else None,
+        status=status,
+    )
 
 
 def run_error_of(error: ProviderError) -> RunError:

@@ -15,6 +15,7 @@ from mesh_agent.llm.completion import Completion
 from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.openai_compatible.chunks import StreamedError, merge, merge_whole_calls, merge_whole_message
 from mesh_agent.llm.openai_compatible.sse import EventParser, NamedData
+from mesh_agent.llm.openai_compatible.streamed_errors import error_in_stream
 from mesh_agent.llm.provider_errors import EMPTY_ANSWER, ProviderError
 from mesh_agent.llm.tool_call_deltas import TooManyCallsError
 
@@ -25,6 +26,7 @@ _MAX_EVENT_BYTES: Final = 1_048_576
 # A whole answer, which may hold the log probabilities of each token.
 _MAX_BYTES: Final = 8 * 1_048_576
 _DONE: Final = b"[DONE]"
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class NotAnAnswerError(Exception):
@@ -40,19 +42,20 @@ class AnswerReader:
         self._events = EventParser()
         self._received_bytes = 0
         self._before = b""
-        """White space before the first character, or all of a JSON body."""
+        """What came before the first character that says what the body is."""
+        self._json: list[bytes] = []
         self._read: Callable[[bytes, list[str]], bool] = self._read_start
 
     def take(self, data: bytes) -> bool:
         """Parses what arrived and reports its text at once, including text before a fault.
 
-        Returns whether the answer is over. Raises ProviderError.
+        Returns whether the answer is over. Raises ProviderError or RequestRefusedError.
         """
         self._received_bytes += len(data)
         return self._reporting(self._read, data)
 
     def close(self) -> None:
-        """The body has ended. Raises ProviderError unless the answer has ended too."""
+        """The body has ended. Raises ProviderError or RequestRefusedError unless the answer has ended too."""
         completion = self._completion
         self._reporting(self._read_end, b"")
         rest = completion.joiner.close()
@@ -62,6 +65,7 @@ class AnswerReader:
             raise self._error("MODEL_CUT_OFF")
         if not f"{completion.text}{rest}".strip() and not completion.tool_calls:
             # A refusal is an answer if nothing else is said.
+            completion.white_space.clear()
             rest = repaired("".join(completion.refusal))
         self._report([rest] if rest else [])
         if not completion.text.strip() and not completion.tool_calls:
@@ -70,29 +74,49 @@ class AnswerReader:
 
     def _reporting(self, read: Callable[[bytes, list[str]], bool], data: bytes) -> bool:
         texts: list[str] = []
-        failure: tuple[str, Exception] | None = None
+        fault: StreamedError | NotAnAnswerError | TooManyCallsError | None = None
         is_over = False
         try:
             is_over = read(data, texts)
-        except StreamedError as error:
-            failure = "MODEL_CUT_OFF", error
-        except (NotAnAnswerError, TooManyCallsError) as error:
-            # A close may cut what follows a complete answer.
-            is_over = self._completion.finish_reason is not None
-            if not is_over:
-                log.warning("model.not_an_answer", found=str(error))
-                failure = "MODEL_INVALID_ANSWER", error
+        except (StreamedError, NotAnAnswerError, TooManyCallsError) as error:
+            fault = error
         self._report(texts)
-        if failure:
-            reason, cause = failure
-            raise self._error(reason) from cause
-        return is_over
+        if fault is None:
+            return is_over
+        if not self._is_complete(fault):
+            raise self._failure(fault) from fault
+        return True
+
+    def _is_complete(self, fault: Exception) -> bool:
+        """Whether the answer had ended before the fault, so that the fault voids nothing."""
+        completion = self._completion
+        says_something = completion.has_spoken or bool(completion.tool_calls or completion.refusal)
+        is_kept = says_something or not isinstance(fault, StreamedError)
+        return completion.finish_reason is not None and is_kept
+
+    def _failure(self, fault: StreamedError | NotAnAnswerError | TooManyCallsError) -> Exception:
+        if isinstance(fault, StreamedError):
+            return error_in_stream(fault.reported, has_spoken=self._completion.has_spoken)
+        log.warning("model.not_an_answer", found=str(fault))
+        return self._error("MODEL_INVALID_ANSWER")
 
     def _report(self, texts: list[str]) -> None:
+        completion = self._completion
+        if texts and not completion.parts:
+            texts = self._from_first_word(texts)
         if texts:
-            self._completion.chunks += len(texts)
-            self._completion.parts += texts
+            completion.chunks += len(texts)
+            completion.parts += texts
             self._on_text("".join(texts), len(texts))
+
+    def _from_first_word(self, texts: list[str]) -> list[str]:
+        """The texts with the white space before them, or none as long as nothing else has come."""
+        white_space = self._completion.white_space
+        white_space += texts
+        if not "".join(texts).strip():
+            return []
+        begun, white_space[:] = white_space[:], []
+        return begun
 
     def _error(self, reason: str, *, is_retryable: bool = True) -> ProviderError:
         return ProviderError(reason, is_retryable=is_retryable, has_spoken=self._completion.has_spoken)
@@ -103,12 +127,14 @@ class AnswerReader:
 
     def _read_start(self, data: bytes, texts: list[str]) -> bool:
         self._before += data
-        start = self._before.removeprefix(b"\xef\xbb\xbf").lstrip()
+        start = self._before.removeprefix(_BOM).lstrip()
         if not start:
+            # Blank lines, which DeepSeek sends to keep the connection open, are not collected.
+            self._before = self._before[-1:] if len(self._before) > len(_BOM) else self._before
             self._check_size()
             return False
         if start[:1] in (b"{", b"["):
-            self._before, self._read = b"", self._read_json
+            self._read = self._read_json
             return self._read_json(start, texts)
         if start[:1] == b"<":
             raise NotAnAnswerError("a page of HTML or XML")
@@ -117,7 +143,7 @@ class AnswerReader:
 
     def _read_json(self, data: bytes, _texts: list[str]) -> bool:
         self._check_size()
-        self._before += data
+        self._json.append(data)
         return False
 
     def _read_events(self, data: bytes, texts: list[str]) -> bool:
@@ -173,7 +199,7 @@ class AnswerReader:
 
     def _merge_no_json(self, name: bytes, data: bytes, texts: list[str], error: ValueError) -> bool:
         if name == b"error":
-            raise StreamedError from error
+            raise StreamedError(data.decode(errors="replace")) from error
         lines = data.split(b"\n")
         if len(lines) > 1:
             # Some servers end a chunk with a single line feed.
@@ -185,7 +211,7 @@ class AnswerReader:
 
     def _merge(self, chunk: Any, name: bytes, texts: list[str]) -> None:
         if name == b"error":
-            raise StreamedError
+            raise StreamedError(chunk)
         chunk = _unwrapped(chunk)
         if not isinstance(chunk, dict):
             raise NotAnAnswerError("an event that is not a JSON object")
@@ -195,7 +221,7 @@ class AnswerReader:
 
     def _merge_json(self, texts: list[str]) -> None:
         try:
-            answer = loads(self._before)
+            answer = loads(b"".join(self._json))
         except ValueError as error:
             raise NotAnAnswerError("JSON that is not complete") from error
         answer = _unwrapped(answer)

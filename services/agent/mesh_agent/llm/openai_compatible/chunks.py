@@ -16,7 +16,14 @@ _TEXT_PARTS: Final = ("text", "output_text")
 
 
 class StreamedError(Exception):
-    """The provider reports an error in its answer, or as the reason for its end."""
+    """The provider reports an error in its answer, or as the reason for its end.
+
+    `reported` is what it says about it, in any form; None if it says nothing.
+    """
+
+    def __init__(self, reported: Any = None) -> None:
+        super().__init__("error in the answer")
+        self.reported = reported
 
 
 def merge(completion: Completion, chunk: dict[str, Any]) -> str:
@@ -31,21 +38,35 @@ def merge(completion: Completion, chunk: dict[str, Any]) -> str:
     if not completion.model and isinstance(model := chunk.get("model"), str):
         completion.model = model
     choices = chunk.get("choices")
-    if choices and type(choices) is list and type(choice := choices[0]) is dict:
+    if choices and type(choices) is list:
+        if type(choice := choices[0]) is not dict or choice.get("index"):
+            choice = _first_choice(choices)
         return _merge_choice(completion, choice)
     if not choices and chunk.get("object") == "error":
-        raise StreamedError
+        raise StreamedError(chunk)
     return ""
+
+
+def _first_choice(choices: list[Any]) -> dict[str, Any]:
+    """One answer is asked for. Further ones, which some servers send, must not be mixed into it."""
+    first = (choice for choice in choices if isinstance(choice, dict) and _is_first(choice.get("index")))
+    return next(first, {})
+
+
+def _is_first(index: Any) -> bool:
+    if isinstance(index, str):
+        return not index.isdecimal() or int(index) == 0
+    return not isinstance(index, int) or index == 0
 
 
 def _merge_rare(completion: Completion, chunk: dict[str, Any]) -> None:
     if chunk.get("error"):
-        raise StreamedError
+        raise StreamedError(chunk)
     _take_usage(completion, chunk.get("usage"))
     groq = chunk.get("x_groq")
     if isinstance(groq, dict):
         if groq.get("error"):
-            raise StreamedError
+            raise StreamedError(groq)
         _take_usage(completion, groq.get("usage"))
 
 
@@ -56,14 +77,14 @@ def _merge_choice(completion: Completion, choice: dict[str, Any]) -> str:
         # Nearly every chunk.
         return content
     if choice.get("error"):
-        raise StreamedError
+        raise StreamedError(choice)
     if isinstance(reason, str) and reason:
         found = finish_of(reason)
+        if found is Finish.FAILED:
+            raise StreamedError
         # A closing chunk may say `stop` once more. What was cut stays cut.
         if not (found is Finish.END and completion.is_interrupted):
             completion.finish_reason = found
-        if found is Finish.FAILED:
-            raise StreamedError
     _take_usage(completion, choice.get("usage"))
     if isinstance(delta, dict):
         return _merge_delta(completion, delta)
