@@ -31,6 +31,7 @@ class Provider:
     """A provider whose responses a test sets, and the chat model that calls it."""
 
     chat_model: OpenAICompatible
+    base_url: str = ""
     listener: Heard = field(default_factory=Heard)
 
     async def ask(self, messages: list[BaseMessage] = QUESTION) -> AIMessage:
@@ -54,7 +55,7 @@ async def open_provider(
     timeout = aiohttp.ClientTimeout(total=None, sock_read=read_timeout_s)
     async with TestServer(app) as server, aiohttp.ClientSession(timeout=timeout) as session:
         model = replace(a_model(base_url=str(server.make_url("/v1/"))), first_token_timeout_s=first_token_timeout_s)
-        yield Provider(OpenAICompatible(model, session))
+        yield Provider(OpenAICompatible(model, session), model.base_url)
 
 
 def answering(body: bytes, status: int = 200, **headers: str) -> Handler:

@@ -50,10 +50,8 @@ from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.fallback import FallbackModel
 from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
-from mesh_agent.llm.presets import provider_at, quirks_of
 from mesh_agent.llm.provider import ChatProvider
-from mesh_agent.llm.registry import Model, ModelRegistry
-from mesh_agent.model_settings import ModelSettings
+from mesh_agent.llm.registry import Model, ModelRegistry, model_of
 from mesh_agent.plans.plan import Limits, RunPlan
 from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, UsageSink
 from mesh_agent.prompts import default_instructions
@@ -195,7 +193,7 @@ async def _run_parts(
     session = await stack.enter_async_context(
         aiohttp.ClientSession(timeout=timeout, connector=connector, cookie_jar=cookies)
     )
-    models = [_model(entry, settings) for entry in settings.models]
+    models = [model_of(entry, settings.openai_base_url, settings.openai_api_key) for entry in settings.models]
     chat_models: dict[str, ChatProvider] = {model.name: OpenAICompatible(model, session) for model in models}
     tools = ToolRegistry(await _tools(stack, settings, clock))
     return AttemptParts(
@@ -240,26 +238,6 @@ async def _tools(stack: AsyncExitStack, settings: AgentSettings, clock: Clock) -
             MeshTool(http_tool(entry, session), Effect(entry.effect), entry.timeout_s) for entry in settings.http_tools
         ]
     return tools
-
-
-def _model(entry: ModelSettings, settings: AgentSettings) -> Model:
-    key = entry.api_key or settings.openai_api_key
-    base_url = entry.base_url or settings.openai_base_url
-    provider = entry.provider or provider_at(base_url)
-    return Model(
-        name=entry.name,
-        provider_model=entry.provider_model,
-        context_tokens=entry.context_tokens,
-        max_output_tokens=entry.max_output_tokens,
-        capabilities=frozenset(entry.capabilities),
-        input_usd_per_mtok=entry.input_usd_per_mtok,
-        output_usd_per_mtok=entry.output_usd_per_mtok,
-        base_url=base_url,
-        api_key=key.get_secret_value() if key else "",
-        first_token_timeout_s=entry.first_token_timeout_s,
-        provider=provider,
-        quirks=quirks_of(provider, entry.quirks.given()),
-    )
 
 
 def _executor(settings: AgentSettings, leases: Database, database: Database, parts: RunTaskParts) -> Executor:

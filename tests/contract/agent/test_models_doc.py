@@ -1,18 +1,22 @@
 """docs/models.md shows the quirks and presets of the code, and its example is a valid setting."""
 
 import re
+import shlex
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import orjson
 import pytest
+from mesh_agent.doctor.asking import MAX_OUTPUT_TOKENS, MAX_REQUESTS
+from mesh_agent.doctor.command import parser
 from mesh_agent.llm.presets import PRESETS, Preset, provider_at, quirks_of
 from mesh_agent.llm.quirks import Quirks
 from mesh_agent.model_settings import ModelSettings, Provider, QuirkSettings
 from pydantic import TypeAdapter
 
 _DOC = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+_MAKEFILE = (Path(__file__).parents[3] / "Makefile").read_text()
 _TEMPLATE = (Path(__file__).parents[3] / "services" / "agent" / ".env.example").read_text()
 
 
@@ -77,6 +81,22 @@ def test_example_of_the_page_is_a_valid_setting() -> None:
     large, local = TypeAdapter(tuple[ModelSettings, ...]).validate_json(block)
 
     assert (large.provider, local.quirks.instructions_role) == ("mistral", "user")
+
+
+def test_commands_of_the_page_are_known() -> None:
+    blocks = [
+        shlex.split(line)
+        for block in re.findall(r"^```sh\n(.*?)^```", _DOC, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+        if not line.startswith("#")
+    ]
+    made = [words[2].removeprefix("ARGS=").split() for words in blocks if words[:2] == ["make", "doctor"]]
+    called = [words[4:] for words in blocks if words[:4] == ["python", "-m", "mesh_agent", "doctor"]]
+
+    assert [vars(parser().parse_args(arguments))["provider_model"] for arguments in made] == ["qwen3"]
+    assert [vars(parser().parse_args(arguments))["model"] for arguments in called] == ["large"]
+    assert re.search(r"^doctor: .*\n\t@\$\(PYTHON\) -m mesh_agent doctor \$\(ARGS\)$", _MAKEFILE, re.MULTILINE)
+    assert f"at most {MAX_REQUESTS} requests of at most {MAX_OUTPUT_TOKENS} output" in _DOC
 
 
 def test_template_names_every_field_of_an_entry() -> None:

@@ -28,4 +28,4 @@ class ChatProvider(Protocol):
         tools: Sequence[ToolSchema] = (),
         max_output_tokens: int | None = None,
     ) -> ChatAnswer:
-        """`max_output_tokens` in place of the model's own. Raises ProviderError; never retries by itself."""
+        """`max_output_tokens` in place of the model's own. Raises ProviderError; never sends the same request again."""

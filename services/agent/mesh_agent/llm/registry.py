@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mesh_common.errors import Unavailable
+from pydantic import SecretStr
 
 from mesh_agent.domain import Entitlements, Usage
-from mesh_agent.llm.presets import PRESETS
+from mesh_agent.llm.presets import PRESETS, provider_at, quirks_of
 from mesh_agent.llm.quirks import Quirks
-from mesh_agent.model_settings import Provider
+from mesh_agent.model_settings import ModelSettings, Provider
 from mesh_agent.plans.plan import PlannedModel, input_budget_tokens
 
 
@@ -41,6 +42,27 @@ class Model:
     def planned(self) -> PlannedModel:
         """As plans of runs that begin now hold it."""
         return PlannedModel(self.name, self.context_tokens, self.max_output_tokens)
+
+
+def model_of(entry: ModelSettings, base_url: str, api_key: SecretStr | None) -> Model:
+    """The model of an entry. Address and key are for an entry that has none."""
+    key = entry.api_key or api_key
+    base_url = entry.base_url or base_url
+    provider = entry.provider or provider_at(base_url)
+    return Model(
+        name=entry.name,
+        provider_model=entry.provider_model,
+        context_tokens=entry.context_tokens,
+        max_output_tokens=entry.max_output_tokens,
+        capabilities=frozenset(entry.capabilities),
+        input_usd_per_mtok=entry.input_usd_per_mtok,
+        output_usd_per_mtok=entry.output_usd_per_mtok,
+        base_url=base_url,
+        api_key=key.get_secret_value() if key else "",
+        first_token_timeout_s=entry.first_token_timeout_s,
+        provider=provider,
+        quirks=quirks_of(provider, entry.quirks.given()),
+    )
 
 
 class ModelRegistry:
