@@ -15,9 +15,10 @@ from mesh_agent.llm.quirks import Quirks
 from mesh_agent.model_settings import ModelSettings, Provider, QuirkSettings
 from pydantic import TypeAdapter
 
-_DOC = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
-_MAKEFILE = (Path(__file__).parents[3] / "Makefile").read_text()
-_TEMPLATE = (Path(__file__).parents[3] / "services" / "agent" / ".env.example").read_text()
+_ROOT = Path(__file__).parents[3]
+_DOC = (_ROOT / "docs" / "models.md").read_text()
+_MAKEFILE = (_ROOT / "Makefile").read_text()
+_TEMPLATE = (_ROOT / "services" / "agent" / ".env.example").read_text()
 
 
 def _shown(value: Any) -> str:
@@ -73,6 +74,20 @@ def test_preset_is_a_valid_setting_and_overrides_count(provider: Provider) -> No
     assert quirks_of(provider, QuirkSettings.model_validate(asdict(preset)).given()) == preset
     assert quirks_of(provider, QuirkSettings(stream_options=False).given()).stream_options is False
     assert quirks_of(provider, QuirkSettings(reasoning_fields=()).given()).reasoning_fields == ()
+
+
+def test_schema_of_the_chart_has_the_same_fields_and_values() -> None:
+    definitions = orjson.loads((_ROOT / "deploy/helm/mesh/values.schema.json").read_bytes())["definitions"]
+    quirks = definitions["quirks"]["properties"]
+
+    assert definitions["model"]["properties"]["provider"]["enum"] == list(get_args(Provider))
+    # A key must not be in values; entries with their own come from a Secret.
+    assert set(definitions["model"]["properties"]) == set(ModelSettings.model_fields) - {"api_key"}
+    assert list(quirks) == list(QuirkSettings.model_fields)
+    for name, schema in quirks.items():
+        values = schema.get("enum", schema.get("items", {}).get("enum"))
+        if values:
+            assert set(values) == _allowed(QuirkSettings.model_fields[name].annotation), name
 
 
 def test_example_of_the_page_is_a_valid_setting() -> None:
