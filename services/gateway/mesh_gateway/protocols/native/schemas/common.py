@@ -38,6 +38,13 @@ def _documented(pattern: str) -> Any:
     return Field(json_schema_extra={"pattern": pattern})
 
 
+def _document_names(schema: dict[str, Any]) -> None:
+    """Says which names a pair may have. As pydantic documents them, others may have any value."""
+    [(pattern, values)] = schema.pop("patternProperties").items()
+    schema["propertyNames"]["pattern"] = pattern
+    schema["additionalProperties"] = values
+
+
 _NO_NUL: Final = r"^[^\u0000]*$"
 _VISIBLE: Final = rf"^[^\u0000]*{VISIBLE_CHARACTER}[^\u0000]*$"
 CleanText = Annotated[str, AfterValidator(_storable), _documented(_NO_NUL)]
@@ -56,7 +63,11 @@ Metadata = Annotated[
         Annotated[CleanText, StringConstraints(min_length=1, max_length=64)],
         Annotated[CleanText, StringConstraints(max_length=512)],
     ],
-    Field(max_length=16, description="At most 16 pairs; keys of 64, values of 512 characters."),
+    Field(
+        max_length=16,
+        description="At most 16 pairs; keys of 64, values of 512 characters.",
+        json_schema_extra=_document_names,
+    ),
 ]
 
 
