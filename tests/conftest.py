@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 from mesh_dev.postgres import EmbeddedPostgres
 from mesh_dev.valkey import EmbeddedValkey
 from support.mesh import TestMesh
@@ -19,6 +20,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("agent mesh")
     group.addoption("--nightly", action="store_true", help="run the tests marked nightly, and no others")
     group.addoption("--seed", type=int, default=1, help="the first seed of tests that draw what they do")
+
+
+def pytest_configure() -> None:
+    """Tracebacks in logs are plain. Those with the locals of every frame took so long that PostgreSQL gave up the
+    transactions of the tests in the same process."""
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    before = [one for one in structlog.get_config()["processors"] if not isinstance(one, structlog.dev.ConsoleRenderer)]
+    structlog.configure(processors=[*before, plain])
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -22,7 +22,7 @@ async def _report_of(gateway: Client, folder: Path, seed: int, *arguments: str) 
     command = [
         *("-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"),
         f"http://127.0.0.1:{gateway.process.port}/openapi.json",
-        *("--checks", "all", "--seed", str(seed), "--workers", "2", "--no-color"),
+        *("--checks", "all", "--seed", str(seed), "--workers", "1", "--no-color"),
         *("--header", f"Authorization: {gateway.as_user()['Authorization']}"),
         *arguments,
     ]

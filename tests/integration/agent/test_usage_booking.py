@@ -26,6 +26,8 @@ from support.subjects import personal
 
 __all__ = ["spans"]
 
+# Not the name of a span that an agent of the same process may write meanwhile.
+_BOOKING = "the booking under test"
 # A turn whose trace is not sampled. Without a trace context the job would begin a trace.
 _UNSAMPLED = get_current_span(restored_context({"traceparent": f"00-{1:032x}-{1:016x}-00"}))
 
@@ -81,7 +83,7 @@ async def test_a_sampled_run_has_its_booking_in_its_own_trace(test_mesh: TestMes
     auth, sampled = UsageAuth(), some_user()
 
     async def book_in_trace(client: AuthClient) -> None:
-        with tracer.start_as_current_span("outbox.record_usage"):
+        with tracer.start_as_current_span(_BOOKING):
             await book(client, sampled)
 
     async with serving(test_mesh, auth) as client, asyncio.TaskGroup() as group:
@@ -91,10 +93,10 @@ async def test_a_sampled_run_has_its_booking_in_its_own_trace(test_mesh: TestMes
     assert others.result() == [None, None]
     assert [user for user, _ in auth.singles] == [str(sampled)]
     assert [len(batch) for batch in auth.batches] == [2]
-    trace_id = spans.named("outbox.record_usage").context.trace_id
+    trace_id = spans.named(_BOOKING).context.trace_id
     of_trace = sorted(span.name for span in spans.all() if span.context.trace_id == trace_id)
     # The agent's span and auth's.
-    assert of_trace == [*["mesh.auth.v1.AuthService/RecordUsage"] * 2, "outbox.record_usage"]
+    assert of_trace == [*["mesh.auth.v1.AuthService/RecordUsage"] * 2, _BOOKING]
 
 
 async def test_a_user_who_is_gone_is_his_own_callers_error_alone(test_mesh: TestMesh) -> None:
