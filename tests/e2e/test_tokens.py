@@ -1,9 +1,11 @@
 """Every kind of invalid access token; logout, refresh and reuse."""
 
+import hashlib
 import time
 from collections.abc import Callable
 
 import httpx
+import psycopg
 import pytest
 from mesh_dev.mesh_client import MeshClient
 from mesh_dev.stack import Stack
@@ -80,13 +82,16 @@ async def test_logout_ends_the_session(user: User) -> None:
     assert refreshed.status_code == 401
 
 
-async def test_refresh_token_is_good_once_and_its_reuse_ends_the_session(user: User) -> None:
+async def test_refresh_token_is_good_once_and_its_reuse_ends_the_session(stack: Stack, user: User) -> None:
     first = user.tokens["refresh_token"]
     second = await user.post("/auth/refresh", {"refresh_token": first})
     assert second.status_code == 200, second.text
     user.use_token(second.json()["access_token"])
     assert (await user.get("/auth/me")).status_code == 200
+    repeated = await user.post("/auth/refresh", {"refresh_token": first})
+    assert repeated.json()["refresh_token"] == second.json()["refresh_token"]
 
+    await _age_use(stack, first)
     assert (await user.post("/auth/refresh", {"refresh_token": first})).status_code == 401
 
     third = await user.post("/auth/refresh", {"refresh_token": second.json()["refresh_token"]})
@@ -94,6 +99,15 @@ async def test_refresh_token_is_good_once_and_its_reuse_ends_the_session(user: U
     await eventually(
         "the refusal", lambda: user.get("/auth/me"), lambda response: response.status_code == 401, REVOKED_WITHIN_S
     )
+
+
+async def _age_use(stack: Stack, refresh_token: str) -> None:
+    """Moves the token's first use 20 s back in time."""
+    token_hash = hashlib.sha256(refresh_token.encode()).digest()
+    async with await psycopg.AsyncConnection.connect(stack.postgres.url_of("mesh")) as connection:
+        await connection.execute(
+            "UPDATE auth.refresh_tokens SET used_at = used_at - interval '20 s' WHERE token_hash = %s", (token_hash,)
+        )
 
 
 async def test_wrong_password_and_unknown_user_get_the_same_answer(stack: Stack, user: User) -> None:

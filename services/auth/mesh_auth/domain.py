@@ -13,6 +13,9 @@ SessionId = NewType("SessionId", UUID)
 
 # A revocation outlives the last access token by this much: verifiers allow 5 s of leeway, and the nodes' clocks differ.
 REVOCATION_MARGIN: Final = timedelta(seconds=60)
+# Longer than a client waits for an answer before it repeats the call, and than two tabs differ. A thief who has the old
+# token gets the same successor in this time; the first of the two who falls 20 s behind reveals the theft.
+REPEAT_WINDOW: Final = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,11 @@ class LoginPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
+    """`session` is the maximum age of a session, however often it is refreshed."""
+
     access_token: timedelta
     refresh_token: timedelta
+    session: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,30 +123,38 @@ class Verdict(StrEnum):
     """What to do with a presented refresh token."""
 
     ROTATE = "rotated"
+    REPEAT = "repeated"
     REUSED = "reused"
+    TOO_OLD = "too-old"
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class PresentedToken:
-    """A stored refresh token that a client presented, with its session's owner and state."""
+    """A stored refresh token that a client presented, with its session's owner and state.
+
+    `successor_salt` and the token give its successor (`tokens.successor_of`). None if the token is unused, or if
+    release 0.1.0 rotated it.
+    """
 
     user: User
     session_id: SessionId
+    session_created_at: datetime
     expires_at: datetime
-    is_used: bool
+    used_at: datetime | None
+    successor_salt: bytes | None
     is_session_ended: bool
 
-    def verdict(self, now: datetime) -> Verdict:
-        """A token used twice is held by two parties, and auth cannot tell which one is the thief (RFC 9700, 4.14.2).
-
-        Concurrent refreshes get no grace period, because a thief would have it too. A client that lost the response
-        must log in again.
-        """
+    def verdict(self, now: datetime, *, max_age: timedelta) -> Verdict:
+        """After the repeat window, a token used again is held by two parties, and auth cannot tell which one is the
+        thief (RFC 9700, 4.14.2)."""
         if self.is_session_ended:
             return Verdict.REFUSED
-        if self.is_used:
-            return Verdict.REUSED
+        if self.used_at is not None:
+            is_repeat = self.successor_salt is not None and now < self.used_at + REPEAT_WINDOW
+            return Verdict.REPEAT if is_repeat else Verdict.REUSED
+        if now >= self.session_created_at + max_age:
+            return Verdict.TOO_OLD
         return Verdict.ROTATE if now < self.expires_at else Verdict.REFUSED
 
 

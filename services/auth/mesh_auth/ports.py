@@ -75,7 +75,7 @@ class AuthStore(Protocol):
         """Finds a token and locks its family until the transaction ends, so that rotations run one after the other."""
         ...
 
-    async def use_refresh_token(self, token_hash: bytes, *, now: datetime) -> None: ...
+    async def use_refresh_token(self, token_hash: bytes, *, successor_salt: bytes, now: datetime) -> None: ...
 
     async def end_session(self, user_id: UserId, session_id: SessionId, *, now: datetime) -> bool:
         """False if this user has no such session or it has already ended."""
@@ -108,8 +108,9 @@ class AuthStore(Protocol):
         """One entry per model, ordered by name."""
         ...
 
-    async def prune(self, *, expired_before: datetime, ended_before: datetime, limit: int) -> int:
-        """Deletes expired rows, at most about `limit` per table. Returns the number deleted."""
+    async def prune(self, *, sessions_before: datetime, revocations_before: datetime, limit: int) -> int:
+        """Deletes tokens and sessions that expired or ended before the first time, and revocations that expired before
+        the second. At most about `limit` per table. Returns the number deleted."""
         ...
 
 

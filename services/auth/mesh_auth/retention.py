@@ -36,7 +36,8 @@ class Retention:
         self._database = database
         self._not_ready_reason = not_ready_reason
         self._clock = clock
-        self._ended_kept = lifetimes.access_token + REVOCATION_MARGIN
+        # A client that returns when its last access token expires learns that its session became too old.
+        self._kept = lifetimes.access_token + REVOCATION_MARGIN
         self._period_s = period_s
 
     async def run(self) -> None:
@@ -63,7 +64,7 @@ class Retention:
         total = 0
         for _ in range(_MAX_BATCHES):
             async with self._database.as_worker() as store:
-                count = await store.prune(expired_before=now, ended_before=now - self._ended_kept, limit=_BATCH_ROWS)
+                count = await store.prune(sessions_before=now - self._kept, revocations_before=now, limit=_BATCH_ROWS)
                 count += await store.prune_logins(
                     failed_before=now - FORGOTTEN_AFTER, seen_before=now - KNOWN_FOR, limit=_BATCH_ROWS
                 )

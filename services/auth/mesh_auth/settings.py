@@ -42,6 +42,9 @@ class AuthSettings(GrpcSettings):
     login_failures_per_account: int = Field(default=50, ge=2, le=10_000, validate_default=True)
     """The same for all addresses together from which the account's owner has not logged in within 30 days. Larger than
     the number for one address, so that one stranger cannot lock the owner out."""
+    session_max_age_s: int = Field(default=90 * _DAY_S, ge=60, le=3_650 * _DAY_S, validate_default=True)
+    """Age at which a session ends and its user must log in again, however often it was refreshed. No refresh token is
+    valid longer. Applies to existing sessions too, counted from their login."""
     hash_workers: int = Field(default_factory=lambda: os.process_cpu_count() or 1, ge=1, le=64)
     """Passwords hashed concurrently, each using 12 ms of one core and 19 MiB. Defaults to the number of cores."""
     hash_queue: int = Field(default=256, ge=0, le=10_000)
@@ -77,8 +80,19 @@ class AuthSettings(GrpcSettings):
     def login_policy(self) -> LoginPolicy:
         return LoginPolicy(self.login_failures_per_address, self.login_failures_per_account)
 
+    @field_validator("session_max_age_s")
+    @classmethod
+    def _has_room_for_access(cls, max_age_s: int, info: ValidationInfo) -> int:
+        if max_age_s < info.data.get("access_token_ttl_s", max_age_s):
+            raise ValueError("must not be shorter than AUTH_ACCESS_TOKEN_TTL_S")
+        return max_age_s
+
     def lifetimes(self) -> Lifetimes:
-        return Lifetimes(timedelta(seconds=self.access_token_ttl_s), timedelta(seconds=self.refresh_token_ttl_s))
+        return Lifetimes(
+            timedelta(seconds=self.access_token_ttl_s),
+            timedelta(seconds=self.refresh_token_ttl_s),
+            timedelta(seconds=self.session_max_age_s),
+        )
 
     def default_allowances(self) -> Allowances:
         return Allowances(

@@ -83,6 +83,7 @@ refresh_tokens = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("used_at", DateTime(timezone=True)),
+    Column("successor_salt", LargeBinary),
 )
 
 revocations = Table(

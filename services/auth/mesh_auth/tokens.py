@@ -1,6 +1,12 @@
-"""Access tokens (signed, RFC 9068) and refresh tokens (opaque, only their SHA-256 is stored)."""
+"""Access tokens (signed, RFC 9068) and refresh tokens (opaque, only their SHA-256 is stored).
 
+The successor of a refresh token is derived from the token and a stored random salt, so that auth can give the same
+successor again. Whoever reads the database has no token and thus no successor.
+"""
+
+import base64
 import hashlib
+import hmac
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,7 +18,7 @@ from mesh_common.jwt import SigningKey, public_jwk
 
 from mesh_auth.domain import SessionId, User
 
-# 256 bits cannot be guessed, so a plain hash is enough to store the token.
+# 256 bits cannot be guessed, so a plain hash is enough to store the token. SHA-256 derives as many.
 _REFRESH_TOKEN_BYTES: Final = 32
 
 
@@ -51,6 +57,16 @@ class ES256TokenSigner:
 
 def new_refresh_token() -> str:
     return secrets.token_urlsafe(_REFRESH_TOKEN_BYTES)
+
+
+def new_successor_salt() -> bytes:
+    return secrets.token_bytes(_REFRESH_TOKEN_BYTES)
+
+
+def successor_of(token: str, salt: bytes) -> str:
+    """The token that follows. Looks like one of `new_refresh_token` and is as hard to guess without `token`."""
+    derived = hmac.digest(token.encode(), salt, "sha256")
+    return base64.urlsafe_b64encode(derived).rstrip(b"=").decode()
 
 
 def refresh_token_hash(token: str) -> bytes:

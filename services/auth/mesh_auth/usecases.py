@@ -22,6 +22,7 @@ from mesh_auth.domain import (
     LoginName,
     ModelUsage,
     Month,
+    PresentedToken,
     Revocation,
     RevocationPage,
     RunUsage,
@@ -35,7 +36,7 @@ from mesh_auth.domain import (
 from mesh_auth.logins.guard import LoginGuard
 from mesh_auth.metrics import LOGINS, REFRESHES, REGISTRATIONS, REVOCATIONS
 from mesh_auth.ports import AccessTokenSigner, AuthDatabase, AuthStore, PasswordHasher
-from mesh_auth.tokens import new_refresh_token, refresh_token_hash
+from mesh_auth.tokens import new_refresh_token, new_successor_salt, refresh_token_hash, successor_of
 
 log = structlog.get_logger()
 
@@ -76,8 +77,9 @@ class TokenIssuer:
     signer: AccessTokenSigner
     lifetimes: Lifetimes
 
-    def session(self, session_id: SessionId, user: User, *, now: datetime) -> Session:
-        return Session(session_id, user.subject, created_at=now, expires_at=now + self.lifetimes.refresh_token)
+    def session(self, session_id: SessionId, user: User, *, created_at: datetime, now: datetime) -> Session:
+        expires_at = min(now + self.lifetimes.refresh_token, created_at + self.lifetimes.session)
+        return Session(session_id, user.subject, created_at, expires_at)
 
     def pair(self, user: User, session_id: SessionId, refresh_token: str, *, now: datetime) -> TokenPair:
         access_token = self.signer.sign(user, session_id, now=now)
@@ -121,7 +123,7 @@ class Login:
 
     async def _start_session(self, user: User, password_hash: str, better_hash: str | None) -> TokenPair:
         now = self.clock.now()
-        session = self.issuer.session(SessionId(new_id()), user, now=now)
+        session = self.issuer.session(SessionId(new_id()), user, created_at=now, now=now)
         refresh_token = new_refresh_token()
         async with self.database.as_subject(user.subject) as store:
             await store.start_session(session, refresh_token_hash(refresh_token))
@@ -151,16 +153,18 @@ class Refresh:
     issuer: TokenIssuer
 
     async def __call__(self, refresh_token: str) -> TokenPair:
-        """Exchanges a refresh token for the next pair. A used one ends its session for all holders of its tokens."""
+        """Exchanges a refresh token for the next pair.
+
+        A token that was used less than 20 s ago gives the same successor. One used earlier ends its session for all
+        holders of its tokens.
+        """
         now = self.clock.now()
-        following = new_refresh_token()
+        salt = new_successor_salt()
         async with self.database.as_worker() as store:
             presented = await store.lock_refresh_token(refresh_token_hash(refresh_token))
-            verdict = presented.verdict(now) if presented else Verdict.REFUSED
+            verdict = self._verdict(presented, now)
             if presented and verdict is Verdict.ROTATE:
-                session = self.issuer.session(presented.session_id, presented.user, now=now)
-                await store.use_refresh_token(refresh_token_hash(refresh_token), now=now)
-                await store.add_refresh_token(session, refresh_token_hash(following), now=now)
+                await self._rotate(store, presented, refresh_token, salt, now)
             elif presented and verdict is Verdict.REUSED:
                 await _end_session(
                     store, presented.user.subject, self.issuer.revocation(presented.session_id, now=now), now
@@ -170,9 +174,26 @@ class Refresh:
         if verdict is Verdict.REUSED:
             log.warning("refresh_token.reused")
             REVOCATIONS.labels("reuse").inc()
-        if presented is None or verdict is not Verdict.ROTATE:
+        if verdict is Verdict.TOO_OLD:
+            raise Unauthenticated("The session has reached its maximum age. Log in again.", reason="SESSION_TOO_OLD")
+        if presented is None or verdict not in (Verdict.ROTATE, Verdict.REPEAT):
             raise Unauthenticated("The session has ended. Log in again.", reason="INVALID_REFRESH_TOKEN")
+        following = successor_of(refresh_token, presented.successor_salt or salt)
         return self.issuer.pair(presented.user, presented.session_id, following, now=now)
+
+    def _verdict(self, presented: PresentedToken | None, now: datetime) -> Verdict:
+        if presented is None:
+            return Verdict.REFUSED
+        return presented.verdict(now, max_age=self.issuer.lifetimes.session)
+
+    async def _rotate(
+        self, store: AuthStore, presented: PresentedToken, token: str, salt: bytes, now: datetime
+    ) -> None:
+        session = self.issuer.session(
+            presented.session_id, presented.user, created_at=presented.session_created_at, now=now
+        )
+        await store.use_refresh_token(refresh_token_hash(token), successor_salt=salt, now=now)
+        await store.add_refresh_token(session, refresh_token_hash(successor_of(token, salt)), now=now)
 
 
 @dataclass(frozen=True, slots=True)

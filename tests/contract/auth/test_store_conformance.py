@@ -133,17 +133,18 @@ async def test_refresh_token_is_found_with_its_owner_and_state(database: AuthDat
 
     async with database.as_worker() as store:
         fresh = await store.lock_refresh_token(token_hash)
-        await store.use_refresh_token(token_hash, now=NOW)
+        await store.use_refresh_token(token_hash, successor_salt=b"salt", now=LATER)
         await store.end_session(user.id, session.id, now=NOW)
         used = await store.lock_refresh_token(token_hash)
         unknown = await store.lock_refresh_token(some_hash())
 
     assert fresh is not None
     assert (fresh.user, fresh.session_id, fresh.expires_at) == (user, session.id, LATER)
-    assert not fresh.is_used
+    assert fresh.session_created_at == NOW
+    assert (fresh.used_at, fresh.successor_salt) == (None, None)
     assert not fresh.is_session_ended
     assert used is not None
-    assert used.is_used
+    assert (used.used_at, used.successor_salt) == (LATER, b"salt")
     assert used.is_session_ended
     assert unknown is None
 
@@ -227,14 +228,14 @@ async def test_pruning_takes_the_expired_and_the_ended_and_leaves_the_rest(datab
     user = await make_user(database)
     alive, expired, ended = some_hash(), some_hash(), some_hash()
     await make_session(database, user, alive)
-    await make_session(database, user, expired, expires_at=NOW - timedelta(seconds=1))
+    await make_session(database, user, expired, expires_at=NOW - timedelta(hours=2))
     session = await make_session(database, user, ended)
     async with database.as_subject(user.subject) as store:
         await store.end_session(user.id, session.id, now=NOW - timedelta(hours=2))
         await store.add_revocation(user.subject, Revocation(session.id, NOW - timedelta(seconds=1)))
 
     async with database.as_worker() as store:
-        count = await store.prune(expired_before=NOW, ended_before=NOW - timedelta(hours=1), limit=1_000)
+        count = await store.prune(sessions_before=NOW - timedelta(hours=1), revocations_before=NOW, limit=1_000)
 
     assert count >= 5
     async with database.as_worker() as store:

@@ -39,6 +39,7 @@ class StoredToken:
     session_id: SessionId
     expires_at: datetime
     used_at: datetime | None = None
+    successor_salt: bytes | None = None
 
 
 @dataclass
@@ -158,13 +159,16 @@ class InMemoryAuthStore:
         return PresentedToken(
             user=self._tables.users[stored.session.subject.user_id],
             session_id=token.session_id,
+            session_created_at=stored.session.created_at,
             expires_at=token.expires_at,
-            is_used=token.used_at is not None,
+            used_at=token.used_at,
+            successor_salt=token.successor_salt,
             is_session_ended=stored.ended_at is not None,
         )
 
-    async def use_refresh_token(self, token_hash: bytes, *, now: datetime) -> None:
-        self._tables.tokens[token_hash].used_at = now
+    async def use_refresh_token(self, token_hash: bytes, *, successor_salt: bytes, now: datetime) -> None:
+        token = self._tables.tokens[token_hash]
+        token.used_at, token.successor_salt = now, successor_salt
 
     async def end_session(self, user_id: UserId, session_id: SessionId, *, now: datetime) -> bool:
         stored = self._tables.sessions.get(session_id)
@@ -216,15 +220,17 @@ class InMemoryAuthStore:
                 )
         return [sums[model] for model in sorted(sums)]
 
-    async def prune(self, *, expired_before: datetime, ended_before: datetime, limit: int) -> int:
+    async def prune(self, *, sessions_before: datetime, revocations_before: datetime, limit: int) -> int:
         tables = self._tables
         over = {
             session_id
             for session_id, stored in tables.sessions.items()
-            if stored.ended_at is not None and stored.ended_at < ended_before
+            if stored.ended_at is not None and stored.ended_at < sessions_before
         }
         tokens = [
-            key for key, token in tables.tokens.items() if token.expires_at < expired_before or token.session_id in over
+            key
+            for key, token in tables.tokens.items()
+            if token.expires_at < sessions_before or token.session_id in over
         ][:limit]
         for key in tokens:
             del tables.tokens[key]
@@ -232,11 +238,11 @@ class InMemoryAuthStore:
         sessions = [
             key
             for key, stored in tables.sessions.items()
-            if key not in used and (key in over or stored.session.expires_at < expired_before)
+            if key not in used and (key in over or stored.session.expires_at < sessions_before)
         ][:limit]
         for session_id in sessions:
             del tables.sessions[session_id]
-        revocations = [entry for entry in tables.revocations if entry[1].expires_at < expired_before][:limit]
+        revocations = [entry for entry in tables.revocations if entry[1].expires_at < revocations_before][:limit]
         tables.revocations = [entry for entry in tables.revocations if entry not in revocations]
         return len(tokens) + len(sessions) + len(revocations)
 

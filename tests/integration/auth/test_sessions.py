@@ -1,16 +1,24 @@
 """Rotation, reuse, logout and the list of revocations, over the real server."""
 
 import asyncio
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
+from fakes.auth.hasher import CountingHasher
 from mesh.auth.v1 import auth_pb2
-from mesh_auth.domain import Revocation, SessionId
+from mesh_auth.domain import REPEAT_WINDOW, Revocation, SessionId
+from mesh_auth.settings import AuthSettings
 from mesh_auth.store.accounts import PostgresAuthDatabase
+from mesh_auth.tables import refresh_tokens, sessions
+from mesh_auth.tokens import refresh_token_hash
 from mesh_common.clock import utc_now
 from mesh_common.database.postgres import Database
 from mesh_common.errors import InvalidInput, Unauthenticated
 from mesh_common.ids import UserId, new_id, parse_id
-from support.auth import AuthUnderTest
+from sqlalchemy import update
+from support.auth import AuthUnderTest, opened
+from support.mesh import TestMesh
 from support.subjects import personal
 
 
@@ -36,10 +44,21 @@ async def test_refresh_gives_the_next_tokens_of_the_same_session(auth: AuthUnder
     assert third.expires_in.ToSeconds() == 900
 
 
-async def test_token_used_twice_ends_the_whole_family(auth: AuthUnderTest) -> None:
+async def age_use(database: Database, refresh_token: str) -> None:
+    """Moves the token's first use back in time, to the end of the time in which it may be repeated."""
+    async with database.as_worker() as connection:
+        await connection.execute(
+            update(refresh_tokens)
+            .where(refresh_tokens.c.token_hash == refresh_token_hash(refresh_token))
+            .values(used_at=refresh_tokens.c.used_at - REPEAT_WINDOW)
+        )
+
+
+async def test_token_used_twice_ends_the_whole_family(auth: AuthUnderTest, auth_database: Database) -> None:
     user = await auth.register()
     stolen = await auth.login(user.email)
     newest = await auth.refresh(stolen.refresh_token)
+    await age_use(auth_database, stolen.refresh_token)
 
     with pytest.raises(Unauthenticated):
         await auth.refresh(stolen.refresh_token)
@@ -50,10 +69,11 @@ async def test_token_used_twice_ends_the_whole_family(auth: AuthUnderTest) -> No
     assert await auth.session_of(stolen) in revoked
 
 
-async def test_reuse_leaves_the_users_other_sessions_alone(auth: AuthUnderTest) -> None:
+async def test_reuse_leaves_the_users_other_sessions_alone(auth: AuthUnderTest, auth_database: Database) -> None:
     user = await auth.register()
     stolen, other = await auth.login(user.email), await auth.login(user.email)
     await auth.refresh(stolen.refresh_token)
+    await age_use(auth_database, stolen.refresh_token)
 
     with pytest.raises(Unauthenticated):
         await auth.refresh(stolen.refresh_token)
@@ -62,18 +82,36 @@ async def test_reuse_leaves_the_users_other_sessions_alone(auth: AuthUnderTest) 
     assert await auth.session_of(other) not in (await all_revoked(auth))[0]
 
 
-async def test_of_refreshes_at_once_exactly_one_succeeds_and_the_family_ends(auth: AuthUnderTest) -> None:
+async def test_refreshes_at_once_on_two_replicas_get_one_successor(
+    auth: AuthUnderTest, test_mesh: TestMesh, auth_settings: AuthSettings
+) -> None:
     user = await auth.register()
     tokens = await auth.login(user.email)
 
-    outcomes = await asyncio.gather(*(auth.refresh(tokens.refresh_token) for _ in range(8)), return_exceptions=True)
+    async with opened(test_mesh, auth_settings, hasher=CountingHasher()) as other:
+        pairs = await asyncio.gather(*(one.refresh(tokens.refresh_token) for one in (auth, other) * 4))
 
-    winners = [outcome for outcome in outcomes if isinstance(outcome, auth_pb2.TokenPair)]
-    assert len(winners) == 1
-    assert sum(isinstance(outcome, Unauthenticated) for outcome in outcomes) == 7
-    with pytest.raises(Unauthenticated):
-        await auth.refresh(winners[0].refresh_token)
-    assert await auth.session_of(tokens) in (await all_revoked(auth))[0]
+    assert len({pair.refresh_token for pair in pairs}) == 1
+    assert {await auth.session_of(pair) for pair in pairs} == {await auth.session_of(tokens)}
+    assert (await auth.refresh(pairs[0].refresh_token)).refresh_token
+    assert await auth.session_of(tokens) not in (await all_revoked(auth))[0]
+
+
+async def test_session_from_before_the_maximum_age_is_too_old(auth: AuthUnderTest, auth_database: Database) -> None:
+    user = await auth.register()
+    tokens = await auth.login(user.email)
+    session = await auth.session_of(tokens)
+    async with auth_database.as_worker() as connection:
+        await connection.execute(
+            update(sessions)
+            .where(sessions.c.session_id == UUID(session))
+            .values(created_at=utc_now() - timedelta(seconds=auth.settings.session_max_age_s))
+        )
+
+    with pytest.raises(Unauthenticated) as caught:
+        await auth.refresh(tokens.refresh_token)
+
+    assert caught.value.reason == "SESSION_TOO_OLD"
 
 
 @pytest.mark.parametrize("token", ["unknown", "a" * 43])

@@ -52,7 +52,7 @@ def pool(threads: ThreadPoolExecutor, clock: FakeClock) -> HashPool:
 
 @pytest.fixture
 def lifetimes() -> Lifetimes:
-    return Lifetimes(access_token=timedelta(minutes=15), refresh_token=timedelta(days=30))
+    return Lifetimes(timedelta(minutes=15), timedelta(days=30), session=timedelta(days=90))
 
 
 @pytest.fixture

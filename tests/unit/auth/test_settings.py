@@ -30,6 +30,7 @@ def test_defaults_are_those_of_the_issue() -> None:
 
     assert settings.access_token_ttl_s == 15 * 60
     assert settings.refresh_token_ttl_s == 30 * 24 * 3600
+    assert settings.session_max_age_s == 90 * 24 * 3600
     assert settings.registration_open
     assert settings.hash_workers >= 1
 
@@ -66,6 +67,17 @@ def test_refresh_tokens_must_outlive_access_tokens(
         load_settings(AuthSettings)
 
     assert "AUTH_REFRESH_TOKEN_TTL_S" in capsys.readouterr().err
+
+
+def test_sessions_must_not_be_shorter_than_access_tokens(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("AUTH_SESSION_MAX_AGE_S", "600")
+
+    with pytest.raises(SystemExit):
+        load_settings(AuthSettings)
+
+    assert "AUTH_SESSION_MAX_AGE_S" in capsys.readouterr().err
 
 
 def test_secrets_are_not_shown(environment: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from fakes.auth.hasher import CountingHasher
 from fakes.auth.store import InMemoryAuthDatabase
 from fakes.clock import FakeClock
 from jose import jwt
-from mesh_auth.domain import EmailAddress, Lifetimes, LoginName, User
+from mesh_auth.domain import REPEAT_WINDOW, EmailAddress, Lifetimes, LoginName, User
 from mesh_auth.metrics import LOGINS, REFRESHES
 from mesh_auth.usecases import Login, Refresh, Register
 from mesh_common.errors import (
@@ -169,10 +169,11 @@ async def test_expired_refresh_token_is_refused_and_ends_nothing_else(
 
 
 async def test_reuse_is_remembered_though_the_call_fails(
-    login: Login, refresh: Refresh, ada: User, database: InMemoryAuthDatabase
+    login: Login, refresh: Refresh, ada: User, database: InMemoryAuthDatabase, clock: FakeClock
 ) -> None:
     tokens = await login(ADA_NAME, PASSWORD)
     await refresh(tokens.refresh_token)
+    clock.advance(REPEAT_WINDOW)
     reused = REFRESHES.labels("reused")._value.get()
 
     for _ in range(2):

@@ -179,8 +179,10 @@ class PostgresAuthStore(PostgresUsageStore, PostgresLoginStore):
             select(
                 *_USER_COLUMNS,
                 sessions.c.session_id,
+                sessions.c.created_at.label("session_created_at"),
                 refresh_tokens.c.expires_at,
                 refresh_tokens.c.used_at,
+                refresh_tokens.c.successor_salt,
                 sessions.c.ended_at,
             )
             .select_from(refresh_tokens)
@@ -194,14 +196,18 @@ class PostgresAuthStore(PostgresUsageStore, PostgresLoginStore):
         return PresentedToken(
             user=_user(row),
             session_id=SessionId(row.session_id),
+            session_created_at=row.session_created_at,
             expires_at=row.expires_at,
-            is_used=row.used_at is not None,
+            used_at=row.used_at,
+            successor_salt=row.successor_salt,
             is_session_ended=row.ended_at is not None,
         )
 
-    async def use_refresh_token(self, token_hash: bytes, *, now: datetime) -> None:
+    async def use_refresh_token(self, token_hash: bytes, *, successor_salt: bytes, now: datetime) -> None:
         await self._connection.execute(
-            update(refresh_tokens).where(refresh_tokens.c.token_hash == token_hash).values(used_at=now)
+            update(refresh_tokens)
+            .where(refresh_tokens.c.token_hash == token_hash)
+            .values(used_at=now, successor_salt=successor_salt)
         )
 
     async def end_session(self, user_id: UserId, session_id: SessionId, *, now: datetime) -> bool:
@@ -250,16 +256,16 @@ class PostgresAuthStore(PostgresUsageStore, PostgresLoginStore):
             monthly_tokens=row.monthly_tokens,
         )
 
-    async def prune(self, *, expired_before: datetime, ended_before: datetime, limit: int) -> int:
-        is_over = or_(sessions.c.expires_at < expired_before, sessions.c.ended_at < ended_before)
+    async def prune(self, *, sessions_before: datetime, revocations_before: datetime, limit: int) -> int:
+        is_over = or_(sessions.c.expires_at < sessions_before, sessions.c.ended_at < sessions_before)
         # Tokens first: deleting a session cascades to its remaining tokens, and a long session has thousands.
         of_ended = exists().where(
-            sessions.c.session_id == refresh_tokens.c.session_id, sessions.c.ended_at < ended_before
+            sessions.c.session_id == refresh_tokens.c.session_id, sessions.c.ended_at < sessions_before
         )
-        tokens = await self._prune(refresh_tokens, or_(refresh_tokens.c.expires_at < expired_before, of_ended), limit)
+        tokens = await self._prune(refresh_tokens, or_(refresh_tokens.c.expires_at < sessions_before, of_ended), limit)
         has_tokens = exists().where(refresh_tokens.c.session_id == sessions.c.session_id)
         ended = await self._prune(sessions, is_over & ~has_tokens, limit)
-        return tokens + ended + await self._prune(revocations, revocations.c.expires_at < expired_before, limit)
+        return tokens + ended + await self._prune(revocations, revocations.c.expires_at < revocations_before, limit)
 
     async def _prune(self, table: Table, condition: ColumnElement[bool], limit: int) -> int:
         # SKIP LOCKED: replicas prune concurrently, and none waits for a rotation in progress.

@@ -68,7 +68,9 @@ class TokenPair(_message.Message):
     access_token: _builtins.str
     """JWT (ES256, `typ: at+jwt`)."""
     refresh_token: _builtins.str
-    """Opaque and usable once. Valid for 30 days by default."""
+    """Opaque and usable once (for 20 s after its first use it gives the same pair's refresh token again). Valid for 30 days
+    by default, and never beyond the maximum age of its session (90 days by default).
+    """
     @_builtins.property
     def expires_in(self) -> _duration_pb2.Duration:
         """How long the access token is valid from now."""
@@ -204,7 +206,7 @@ class RefreshRequest(_message.Message):
 
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
-    """The newest refresh token of its family."""
+    """The newest refresh token of its session."""
     def __init__(
         self,
         *,

@@ -122,7 +122,9 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Refresh(self, request, context):
-        """Refresh rotates a refresh token. Using a token twice revokes its whole family. Errors: UNAUTHENTICATED.
+        """Refresh exchanges a refresh token for the next pair. The same token gives the same next refresh token for 20 s, so
+        that two tabs or a lost answer do not end the session. Using it later revokes the session. Errors: UNAUTHENTICATED
+        with the reason INVALID_REFRESH_TOKEN, or SESSION_TOO_OLD once the session has reached its maximum age.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -31,7 +31,10 @@ class AuthServiceStub:
     unknown accounts too; UNAVAILABLE with retry information when the hashing pool is full.
     """
     Refresh: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshRequest, _auth_pb2.RefreshResponse]
-    """Refresh rotates a refresh token. Using a token twice revokes its whole family. Errors: UNAUTHENTICATED."""
+    """Refresh exchanges a refresh token for the next pair. The same token gives the same next refresh token for 20 s, so
+    that two tabs or a lost answer do not end the session. Using it later revokes the session. Errors: UNAUTHENTICATED
+    with the reason INVALID_REFRESH_TOKEN, or SESSION_TOO_OLD once the session has reached its maximum age.
+    """
     Logout: _aio.UnaryUnaryMultiCallable[_auth_pb2.LogoutRequest, _auth_pb2.LogoutResponse]
     """Logout revokes the caller's session: its access tokens and its refresh token family. Idempotent."""
     GetSigningKeys: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetSigningKeysRequest, _auth_pb2.GetSigningKeysResponse]
@@ -87,7 +90,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.RefreshRequest,
         context: _aio.ServicerContext[_auth_pb2.RefreshRequest, _abc.Awaitable[_auth_pb2.RefreshResponse]],
     ) -> _abc.Awaitable[_auth_pb2.RefreshResponse]:
-        """Refresh rotates a refresh token. Using a token twice revokes its whole family. Errors: UNAUTHENTICATED."""
+        """Refresh exchanges a refresh token for the next pair. The same token gives the same next refresh token for 20 s, so
+        that two tabs or a lost answer do not end the session. Using it later revokes the session. Errors: UNAUTHENTICATED
+        with the reason INVALID_REFRESH_TOKEN, or SESSION_TOO_OLD once the session has reached its maximum age.
+        """
 
     @_abc_1.abstractmethod
     def Logout(
