@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from mesh_admin.secrets_command import add_secrets_command
 from mesh_agent.bootstrap import LEASES_POOL
-from mesh_auth.create_admin import create_admin_main
+from mesh_auth.account_commands import account_main
 from mesh_dev.postgres import EmbeddedPostgres
 from support.doc_blocks import Block, block, blocks_of
 from support.net import free_port
@@ -98,9 +98,9 @@ def test_python_commands_parse(command: Command, capsys: pytest.CaptureFixture[s
     match command.words[1:]:
         case ("-m", "mesh_admin", *words):
             _secrets_parser().parse_args(words)
-        case ("-m", "mesh_auth", "create-admin", *words):
+        case ("-m", "mesh_auth", *words):
             with pytest.raises(SystemExit):
-                create_admin_main(words)
+                account_main(words)
             # It accepted its arguments, and then lacks its settings.
             assert "AUTH_DATABASE_URL" in capsys.readouterr().err
         case ("-c", script):

@@ -16,6 +16,7 @@ from mesh_common.grpc.health import ReadinessCheck
 from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
 from mesh_common.jwt import SigningKey
 
+from mesh_auth.administration import Accounts, Administration
 from mesh_auth.logins.guard import LoginGuard
 from mesh_auth.logins.keyed_hash import keyed_hashes
 from mesh_auth.passwords.hash_pool import Bounds
@@ -75,14 +76,14 @@ async def open_service(settings: AuthSettings, *, hasher: PasswordHasher | None 
 
 
 @asynccontextmanager
-async def open_registration(settings: AuthSettings) -> AsyncIterator[Register]:
-    """Creates accounts without a server, for `create-admin`."""
+async def open_accounts(settings: AuthSettings) -> AsyncIterator[Accounts]:
+    """Accounts without a server, for the commands of operators."""
     clock = SystemClock()
     async with (
         open_database(settings, schema=SCHEMA) as database,
         open_hasher(Bounds(workers=1, queue=0, wait_s=0.0), clock) as hasher,
     ):
-        yield Register(PostgresAuthDatabase(database), hasher, clock, is_open=False)
+        yield Accounts(PostgresAuthDatabase(database), hasher, clock, settings.lifetimes())
 
 
 def _readiness_of(database: Database) -> ReadinessCheck:
@@ -105,6 +106,7 @@ def _use_cases(
         record_usage=RecordUsage(database),
         record_usage_batch=RecordUsageBatch(database),
         get_usage=GetUsage(database, clock),
+        administration=Administration(Accounts(database, hasher, clock, settings.lifetimes())),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.auth.v1 import auth_pb2
+from mesh_common.cursor import decode_time_cursor, encode_time_cursor
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import OrganisationId, RunId, UserId, parse_id
 from mesh_common.subject import Subject
@@ -24,6 +25,7 @@ from mesh_auth.domain import (
     TokenPair,
     UsageEntry,
     User,
+    UserPage,
 )
 from mesh_auth.logins.email import login_name, parse_email
 from mesh_auth.passwords import rules as passwords
@@ -39,6 +41,7 @@ _MAX_MODEL_CHARS: Final = 200
 # Far more than any run uses, and the sum of a month still fits into PostgreSQL's bigint.
 _MAX_COUNT: Final = 10**15
 _MAX_USAGE_ENTRIES: Final = 100
+_MAX_USERS_A_PAGE: Final = 100
 _MONTH: Final = re.compile(r"(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])")
 # Timestamps outside this range have a wrong unit. datetime ends with the year 9999.
 _YEARS: Final = range(1970, 9999)
@@ -55,6 +58,16 @@ def new_credentials(email: str, password: str) -> tuple[EmailAddress, str]:
     if fault := passwords.fault_of(normalised, email=email):
         raise InvalidInput.of_field("password", fault)
     return address, normalised
+
+
+def new_password(text: str) -> str:
+    """The form that is hashed. `Accounts` checks the rules, which depend on the account's address."""
+    return _password(text)
+
+
+def email_keys(text: str) -> tuple[str, ...]:
+    """The keys that an account with this address can have; none for a text that is no address."""
+    return login_name(text).keys
 
 
 def login_credentials(request: auth_pb2.LoginRequest) -> tuple[LoginName, str, str | None]:
@@ -75,6 +88,23 @@ def refresh_token(request: auth_pb2.RefreshRequest) -> str:
 
 def session_id(request: auth_pb2.LogoutRequest) -> SessionId:
     return SessionId(parse_id(request.session_id, "session_id"))
+
+
+def user_id(
+    request: auth_pb2.ReadUserRequest
+    | auth_pb2.SetPasswordRequest
+    | auth_pb2.DisableUserRequest
+    | auth_pb2.EnableUserRequest,
+) -> UserId:
+    return UserId(parse_id(request.user_id, "user_id"))
+
+
+def user_position(request: auth_pb2.ListUsersRequest) -> tuple[UserId | None, int]:
+    """After which user the page begins, and its length."""
+    if not 1 <= request.limit <= _MAX_USERS_A_PAGE:
+        raise InvalidInput.of_field("limit", f"must be 1 to {_MAX_USERS_A_PAGE}")
+    after = UserId(decode_time_cursor(request.cursor)[1]) if request.HasField("cursor") else None
+    return after, request.limit
 
 
 def cursor(request: auth_pb2.ListRevocationsRequest) -> str | None:
@@ -110,7 +140,19 @@ def month(request: auth_pb2.GetUsageRequest) -> Month | None:
 
 def user_to_proto(user: User) -> auth_pb2.User:
     return auth_pb2.User(
-        id=str(user.id), email=user.email, created_at=_timestamp(user.created_at), is_admin=user.is_admin
+        id=str(user.id),
+        email=user.email,
+        created_at=_timestamp(user.created_at),
+        is_admin=user.is_admin,
+        disabled_at=_timestamp(user.disabled_at) if user.disabled_at else None,
+    )
+
+
+def users_to_proto(page: UserPage) -> auth_pb2.ListUsersResponse:
+    has_more = page.next_after is not None
+    return auth_pb2.ListUsersResponse(
+        users=[user_to_proto(user) for user in page.users],
+        next_cursor=encode_time_cursor(page.users[-1].created_at, page.users[-1].id) if has_more else None,
     )
 
 

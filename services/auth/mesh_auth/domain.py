@@ -7,7 +7,7 @@ from typing import Final, NewType
 from uuid import UUID
 
 from mesh_common.ids import OrganisationId, RunId, UserId
-from mesh_common.subject import Subject
+from mesh_common.subject import ADMIN, Subject
 
 SessionId = NewType("SessionId", UUID)
 
@@ -59,18 +59,23 @@ class User:
     email: str
     created_at: datetime
     is_admin: bool = False
+    disabled_at: datetime | None = None
+    """None while the user may log in."""
 
     @property
     def subject(self) -> Subject:
         """The subject of this user's access tokens: the user in their personal organisation."""
-        scopes = frozenset(("user", "admin") if self.is_admin else ("user",))
+        scopes = frozenset(("user", ADMIN) if self.is_admin else ("user",))
         return Subject(OrganisationId(self.id), self.id, scopes=scopes)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
+    """`session_epoch` rises when all sessions of the user end: a login that checked older credentials starts none."""
+
     user: User
     password_hash: str
+    session_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,10 @@ class Lifetimes:
     access_token: timedelta
     refresh_token: timedelta
     session: timedelta
+
+    def revoked_until(self, now: datetime) -> datetime:
+        """When the last access token that was issued before `now` has expired everywhere."""
+        return now + self.access_token + REVOCATION_MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +157,7 @@ class PresentedToken:
     def verdict(self, now: datetime, *, max_age: timedelta) -> Verdict:
         """After the repeat window, a token used again is held by two parties, and auth cannot tell which one is the
         thief (RFC 9700, 4.14.2)."""
-        if self.is_session_ended:
+        if self.is_session_ended or self.user.disabled_at:
             return Verdict.REFUSED
         if self.used_at is not None:
             is_repeat = self.successor_salt is not None and now < self.used_at + REPEAT_WINDOW
@@ -162,6 +171,14 @@ class PresentedToken:
 class Revocation:
     session_id: SessionId
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UserPage:
+    """Newest first. `next_after` is None on the last page."""
+
+    users: tuple[User, ...]
+    next_after: UserId | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,8 +63,9 @@ class AuthStore(Protocol):
         """Replaces the hash, unless it is no longer `old`."""
         ...
 
-    async def start_session(self, session: Session, token_hash: bytes) -> None:
-        """Adds a session with the first token of its family."""
+    async def start_session(self, session: Session, token_hash: bytes, *, epoch: int) -> bool:
+        """Adds a session with the first token of its family. False, and nothing is stored, if the user is disabled or
+        all of their sessions ended after `epoch` was read."""
         ...
 
     async def add_refresh_token(self, session: Session, token_hash: bytes, *, now: datetime) -> None:
@@ -80,6 +81,23 @@ class AuthStore(Protocol):
     async def end_session(self, user_id: UserId, session_id: SessionId, *, now: datetime) -> bool:
         """False if this user has no such session or it has already ended."""
         ...
+
+    async def end_all_sessions(self, subject: Subject, *, now: datetime, revoked_until: datetime) -> int:
+        """Ends and revokes the user's sessions, and prevents logins in progress from starting one. Returns how many
+        ended."""
+        ...
+
+    async def list_users(self, *, after: UserId | None, limit: int) -> Sequence[User]:
+        """Newest first, beginning after the user `after`."""
+        ...
+
+    async def lock_enabled_admins(self) -> set[UserId]:
+        """Locks them until the transaction ends, so that two transactions cannot disable the last two."""
+        ...
+
+    async def set_disabled(self, user_id: UserId, disabled_at: datetime | None) -> None: ...
+
+    async def set_password_hash(self, user_id: UserId, password_hash: str) -> None: ...
 
     async def add_revocation(self, subject: Subject, revocation: Revocation) -> None: ...
 

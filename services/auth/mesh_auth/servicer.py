@@ -8,6 +8,7 @@ from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
 from mesh_common.caller import require_subject
 
 from mesh_auth import convert
+from mesh_auth.administration import Administration
 from mesh_auth.ports import AccessTokenSigner
 from mesh_auth.usecases import (
     GetEntitlements,
@@ -39,6 +40,7 @@ class UseCases:
     record_usage: RecordUsage
     record_usage_batch: RecordUsageBatch
     get_usage: GetUsage
+    administration: Administration
 
 
 class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
@@ -96,3 +98,30 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
 
     async def GetUsage(self, request: auth_pb2.GetUsageRequest, context: Context) -> auth_pb2.GetUsageResponse:
         return convert.usage_to_proto(*await self._use_cases.get_usage(require_subject(), convert.month(request)))
+
+    async def CreateUser(self, request: auth_pb2.CreateUserRequest, context: Context) -> auth_pb2.CreateUserResponse:
+        credentials = convert.new_credentials(request.email, request.password)
+        user = await self._use_cases.administration.create(require_subject(), *credentials)
+        return auth_pb2.CreateUserResponse(user=convert.user_to_proto(user))
+
+    async def ListUsers(self, request: auth_pb2.ListUsersRequest, context: Context) -> auth_pb2.ListUsersResponse:
+        after, limit = convert.user_position(request)
+        page = await self._use_cases.administration.list(require_subject(), after=after, limit=limit)
+        return convert.users_to_proto(page)
+
+    async def ReadUser(self, request: auth_pb2.ReadUserRequest, context: Context) -> auth_pb2.ReadUserResponse:
+        user = await self._use_cases.administration.read(require_subject(), convert.user_id(request))
+        return auth_pb2.ReadUserResponse(user=convert.user_to_proto(user))
+
+    async def SetPassword(self, request: auth_pb2.SetPasswordRequest, context: Context) -> auth_pb2.SetPasswordResponse:
+        password = convert.new_password(request.password)
+        await self._use_cases.administration.set_password(require_subject(), convert.user_id(request), password)
+        return auth_pb2.SetPasswordResponse()
+
+    async def DisableUser(self, request: auth_pb2.DisableUserRequest, context: Context) -> auth_pb2.DisableUserResponse:
+        user = await self._use_cases.administration.disable(require_subject(), convert.user_id(request))
+        return auth_pb2.DisableUserResponse(user=convert.user_to_proto(user))
+
+    async def EnableUser(self, request: auth_pb2.EnableUserRequest, context: Context) -> auth_pb2.EnableUserResponse:
+        user = await self._use_cases.administration.enable(require_subject(), convert.user_id(request))
+        return auth_pb2.EnableUserResponse(user=convert.user_to_proto(user))

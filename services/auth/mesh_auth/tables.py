@@ -17,6 +17,8 @@ users = Table(
     Column("email", Text, nullable=False),
     Column("email_key", Text, nullable=False, unique=True),
     Column("is_admin", Boolean, nullable=False),
+    Column("session_epoch", Integer, nullable=False),
+    Column("disabled_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 

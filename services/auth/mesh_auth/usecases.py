@@ -12,7 +12,6 @@ from mesh_common.ids import UserId, new_id
 from mesh_common.subject import Subject
 
 from mesh_auth.domain import (
-    REVOCATION_MARGIN,
     Allowances,
     Credentials,
     EmailAddress,
@@ -87,7 +86,7 @@ class TokenIssuer:
 
     def revocation(self, session_id: SessionId, *, now: datetime) -> Revocation:
         """A revocation that lasts until the session's last access token has expired everywhere."""
-        return Revocation(session_id, now + self.lifetimes.access_token + REVOCATION_MARGIN)
+        return Revocation(session_id, self.lifetimes.revoked_until(now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +112,31 @@ class Login:
             raise
         if found is None or not check.is_match:
             LOGINS.labels("refused").inc()
-            raise Unauthenticated("E-mail or password is wrong.", reason="WRONG_CREDENTIALS")
+            raise _wrong_credentials()
         async with self.database.as_worker() as store:
             await self.guard.succeed(store, admission, found.user.subject)
+        if found.user.disabled_at:
+            LOGINS.labels("disabled").inc()
+            raise Unauthenticated("This account is disabled. Ask an administrator.", reason="USER_DISABLED")
         better_hash = await self._better_hash(password) if check.needs_rehash else None
-        tokens = await self._start_session(found.user, found.password_hash, better_hash)
+        tokens = await self._start_session(found, better_hash)
         LOGINS.labels("succeeded").inc()
         return tokens
 
-    async def _start_session(self, user: User, password_hash: str, better_hash: str | None) -> TokenPair:
+    async def _start_session(self, found: Credentials, better_hash: str | None) -> TokenPair:
         now = self.clock.now()
+        user = found.user
         session = self.issuer.session(SessionId(new_id()), user, created_at=now, now=now)
         refresh_token = new_refresh_token()
         async with self.database.as_subject(user.subject) as store:
-            await store.start_session(session, refresh_token_hash(refresh_token))
-            if better_hash:
-                await store.replace_password_hash(user.id, old=password_hash, new=better_hash)
+            is_started = await store.start_session(
+                session, refresh_token_hash(refresh_token), epoch=found.session_epoch
+            )
+            if is_started and better_hash:
+                await store.replace_password_hash(user.id, old=found.password_hash, new=better_hash)
+        if not is_started:
+            # Another password was set, or the user was disabled, while this one was checked.
+            raise _wrong_credentials()
         return self.issuer.pair(user, session.id, refresh_token, now=now)
 
     async def _better_hash(self, password: str) -> str | None:
@@ -144,6 +152,10 @@ async def _find_credentials(store: AuthStore, name: LoginName) -> Credentials | 
     """Asks for every key, so that the time does not tell which one an account has."""
     found = [await store.find_credentials(key) for key in name.keys]
     return next((credentials for credentials in found if credentials), None)
+
+
+def _wrong_credentials() -> Unauthenticated:
+    return Unauthenticated("E-mail or password is wrong.", reason="WRONG_CREDENTIALS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +248,7 @@ class GetUser:
 
     async def __call__(self, subject: Subject) -> User:
         async with self.database.as_subject(subject) as store:
-            return await _require_user(store, subject.user_id)
+            return await require_user(store, subject.user_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +259,7 @@ class GetEntitlements:
 
     async def __call__(self, subject: Subject) -> Entitlements:
         async with self.database.as_subject(subject) as store:
-            await _require_user(store, subject.user_id)
+            await require_user(store, subject.user_id)
             override = await store.find_override(subject.user_id) or EntitlementOverride()
             month = await store.sum_usage(subject.user_id, Month.of(self.clock.now()))
         used_tokens = sum(usage.input_tokens + usage.output_tokens for usage in month)
@@ -285,7 +297,7 @@ class GetUsage:
             return month, await store.sum_usage(subject.user_id, month)
 
 
-async def _require_user(store: AuthStore, user_id: UserId) -> User:
+async def require_user(store: AuthStore, user_id: UserId) -> User:
     user = await store.find_user(user_id)
     if user is None:
         raise NotFound(_NO_SUCH_USER)

@@ -15,6 +15,8 @@ import orjson
 
 from mesh_common.ids import OrganisationId, UserId
 
+ADMIN: Final = "admin"
+"""The scope of administrators of the mesh."""
 MAX_NAMES: Final = 16
 """The most roles of one subject, and the most scopes."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")

@@ -19,7 +19,17 @@ from mesh_gateway.edge.path_methods import PathMethods
 from mesh_gateway.edge.request_limits import RequestBounds, RequestLimits
 from mesh_gateway.protocols.native.events import event_schemas
 from mesh_gateway.protocols.native.problems import ProblemDialect
-from mesh_gateway.protocols.native.routes import auth, catalogue, chatbot, memories, meta, runs, thread_runs, threads
+from mesh_gateway.protocols.native.routes import (
+    auth,
+    catalogue,
+    chatbot,
+    memories,
+    meta,
+    runs,
+    thread_runs,
+    threads,
+    users,
+)
 from mesh_gateway.protocols.native.routes.docs import complete
 from mesh_gateway.protocols.native.schemas.common import Problem
 from mesh_gateway.settings import GatewaySettings
@@ -44,7 +54,9 @@ _ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key",
 
 
 # In the order in which they are matched: the most frequent requests first.
-_ROUTERS = tuple(module.router for module in (chatbot, thread_runs, runs, threads, memories, auth, catalogue, meta))
+_ROUTERS = tuple(
+    module.router for module in (chatbot, thread_runs, runs, threads, memories, auth, catalogue, users, meta)
+)
 
 
 def build_app(gateway: Gateway) -> FastAPI:

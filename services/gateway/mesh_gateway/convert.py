@@ -153,7 +153,11 @@ def tokens(message: auth_pb2.TokenPair) -> domain.Tokens:
 
 def user(message: auth_pb2.User) -> domain.User:
     return domain.User(
-        id=message.id, email=message.email, created_at=_time(message.created_at), is_admin=message.is_admin
+        id=message.id,
+        email=message.email,
+        created_at=_time(message.created_at),
+        is_admin=message.is_admin,
+        disabled_at=_time(message.disabled_at) if message.HasField("disabled_at") else None,
     )
 
 

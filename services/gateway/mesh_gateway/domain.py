@@ -102,6 +102,7 @@ class User:
     email: str
     created_at: datetime
     is_admin: bool
+    disabled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

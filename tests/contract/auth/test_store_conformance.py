@@ -20,7 +20,7 @@ async def make_session(
 ) -> Session:
     session = Session(SessionId(new_id()), user.subject, created_at=NOW, expires_at=expires_at)
     async with database.as_subject(user.subject) as store:
-        await store.start_session(session, token_hash)
+        assert await store.start_session(session, token_hash, epoch=0)
     return session
 
 

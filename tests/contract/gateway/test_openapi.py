@@ -13,11 +13,14 @@ ROUTES = {
     "create_memory": ("post", "/api/v1/memories"),
     "create_ticket": ("post", "/api/v1/runs/{run_id}/ticket"),
     "create_thread": ("post", "/api/v1/threads"),
+    "create_user": ("post", "/api/v1/admin/users"),
     "cancel_run": ("post", "/api/v1/runs/{run_id}/cancel"),
     "chat": ("post", "/api/v1/chatbot/chat"),
     "delete_all_memories": ("delete", "/api/v1/memories"),
     "delete_memory": ("delete", "/api/v1/memories/{memory_id}"),
     "delete_thread": ("delete", "/api/v1/threads/{thread_id}"),
+    "disable_user": ("post", "/api/v1/admin/users/{user_id}/disable"),
+    "enable_user": ("post", "/api/v1/admin/users/{user_id}/enable"),
     "follow_run": ("get", "/api/v1/runs/{run_id}/events"),
     "get_health": ("get", "/healthz"),
     "get_jwks": ("get", "/.well-known/jwks.json"),
@@ -34,11 +37,14 @@ ROUTES = {
     "list_runs": ("get", "/api/v1/threads/{thread_id}/runs"),
     "list_scores": ("get", "/api/v1/runs/{run_id}/scores"),
     "list_threads": ("get", "/api/v1/threads"),
+    "list_users": ("get", "/api/v1/admin/users"),
     "login": ("post", "/api/v1/auth/login"),
     "logout": ("post", "/api/v1/auth/logout"),
+    "read_user": ("get", "/api/v1/admin/users/{user_id}"),
     "refresh": ("post", "/api/v1/auth/refresh"),
     "register": ("post", "/api/v1/auth/register"),
     "search_memories": ("post", "/api/v1/memories/search"),
+    "set_password": ("post", "/api/v1/admin/users/{user_id}/password"),
     "start_run": ("post", "/api/v1/threads/{thread_id}/runs"),
     "stream_chat": ("post", "/api/v1/chatbot/chat/stream"),
     "stream_run": ("post", "/api/v1/threads/{thread_id}/runs/stream"),
@@ -46,10 +52,11 @@ ROUTES = {
     "update_thread": ("patch", "/api/v1/threads/{thread_id}"),
     "wait_run": ("post", "/api/v1/threads/{thread_id}/runs/wait"),
 }
+FOR_ADMINISTRATORS = {"create_user", "disable_user", "enable_user", "list_users", "read_user", "set_password"}
 OPEN_TO_ALL = {"register", "login", "refresh", "get_health", "get_readiness", "get_jwks", "get_openid_configuration"}
 # Operations that call no other service and have no rate limit.
 MACHINES = {"get_health", "get_readiness"}
-LIMITED = set(ROUTES) - OPEN_TO_ALL - {"create_ticket", "get_me", "get_memory", "get_thread", "logout"} | {
+LIMITED = set(ROUTES) - OPEN_TO_ALL - {"create_ticket", "get_me", "get_memory", "get_thread", "logout", "read_user"} | {
     "register",
     "login",
     "refresh",
@@ -96,6 +103,7 @@ def test_operation_documents_its_errors(operations: dict[str, dict[str, Any]], n
     operation = operations[name]
     expected = set() if name in MACHINES else {"431", "500", "503", "504"}
     expected |= set() if name in OPEN_TO_ALL else {"401"}
+    expected |= {"403"} if name in FOR_ADMINISTRATORS else set()
     expected |= {"429"} if name in LIMITED else set()
     expected |= {"408", "413", "415"} if "requestBody" in operation else set()
     expected |= {"422"} if "requestBody" in operation or "parameters" in operation else set()

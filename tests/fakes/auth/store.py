@@ -47,6 +47,7 @@ class Tables:
     users: dict[UserId, User] = field(default_factory=dict)
     user_of_key: dict[str, UserId] = field(default_factory=dict)
     hashes: dict[UserId, str] = field(default_factory=dict)
+    epochs: dict[UserId, int] = field(default_factory=dict)
     sessions: dict[SessionId, StoredSession] = field(default_factory=dict)
     tokens: dict[bytes, StoredToken] = field(default_factory=dict)
     revocations: list[tuple[UserId, Revocation]] = field(default_factory=list)
@@ -99,7 +100,9 @@ class InMemoryAuthStore:
         user_id = self._tables.user_of_key.get(email_key)
         if user_id is None or not self._sees(user_id):
             return None
-        return Credentials(self._tables.users[user_id], self._tables.hashes[user_id])
+        return Credentials(
+            self._tables.users[user_id], self._tables.hashes[user_id], self._tables.epochs.get(user_id, 0)
+        )
 
     async def lock_login(self, account_key: bytes) -> None:
         """Transactions are serialized anyway."""
@@ -139,9 +142,13 @@ class InMemoryAuthStore:
         if self._sees(user_id) and self._tables.hashes.get(user_id) == old:
             self._tables.hashes[user_id] = new
 
-    async def start_session(self, session: Session, token_hash: bytes) -> None:
+    async def start_session(self, session: Session, token_hash: bytes, *, epoch: int) -> bool:
+        user_id = session.subject.user_id
+        if self._tables.users[user_id].disabled_at or self._tables.epochs.get(user_id, 0) != epoch:
+            return False
         self._tables.sessions[session.id] = StoredSession(session)
         self._tables.tokens[token_hash] = StoredToken(session.id, session.expires_at)
+        return True
 
     async def add_refresh_token(self, session: Session, token_hash: bytes, *, now: datetime) -> None:
         del now
@@ -176,6 +183,27 @@ class InMemoryAuthStore:
             return False
         stored.ended_at = now
         return True
+
+    async def end_all_sessions(self, subject: Subject, *, now: datetime, revoked_until: datetime) -> int:
+        self._tables.epochs[subject.user_id] = self._tables.epochs.get(subject.user_id, 0) + 1
+        mine = [key for key, one in self._tables.sessions.items() if one.session.subject.user_id == subject.user_id]
+        ended = [key for key in mine if await self.end_session(subject.user_id, key, now=now)]
+        for session_id in ended:
+            await self.add_revocation(subject, Revocation(session_id, revoked_until))
+        return len(ended)
+
+    async def list_users(self, *, after: UserId | None, limit: int) -> Sequence[User]:
+        newest_first = sorted(self._tables.users, reverse=True)
+        return [self._tables.users[key] for key in newest_first if after is None or key < after][:limit]
+
+    async def lock_enabled_admins(self) -> set[UserId]:
+        return {key for key, user in self._tables.users.items() if user.is_admin and not user.disabled_at}
+
+    async def set_disabled(self, user_id: UserId, disabled_at: datetime | None) -> None:
+        self._tables.users[user_id] = replace(self._tables.users[user_id], disabled_at=disabled_at)
+
+    async def set_password_hash(self, user_id: UserId, password_hash: str) -> None:
+        self._tables.hashes[user_id] = password_hash
 
     async def add_revocation(self, subject: Subject, revocation: Revocation) -> None:
         if all(known.session_id != revocation.session_id for _, known in self._tables.revocations):

@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.auth.v1 import auth_pb2, auth_pb2_grpc
 from mesh_common.caller import require_subject, require_user
-from mesh_common.errors import AlreadyExists, MeshError, Unauthenticated, Unavailable
+from mesh_common.errors import AlreadyExists, MeshError, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from mesh_common.ids import new_id
 from mesh_common.jwt import SigningKey, TokenType, new_private_key_pem, public_jwk
 from mesh_common.subject import Subject
@@ -32,6 +32,10 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
         """Of calls of Login."""
         self.subjects: list[Subject] = []
         """Of calls of GetUser."""
+        self.admin_calls = 0
+        """Calls of administrators' RPCs."""
+        self.has_no_admins = False
+        self._disabled: set[str] = set()
         self._accounts: dict[str, tuple[UUID, str]] = {}
         self._refresh: dict[str, tuple[UUID, str]] = {}
         self._revoked: list[tuple[str, int]] = []
@@ -123,6 +127,58 @@ class FakeAuth(auth_pb2_grpc.AuthServiceServicer):
     async def GetUsage(self, request: auth_pb2.GetUsageRequest, context: Any) -> auth_pb2.GetUsageResponse:
         usage = auth_pb2.ModelUsage(model="sim", runs=2, input_tokens=10, output_tokens=5, cost_micro_usd=1_500_000)
         return auth_pb2.GetUsageResponse(month=request.month or "2026-11", models=[usage])
+
+    async def CreateUser(self, request: auth_pb2.CreateUserRequest, context: Any) -> auth_pb2.CreateUserResponse:
+        self.require_admin()
+        if request.email.casefold() in self._accounts:
+            raise AlreadyExists("This e-mail address cannot be used.", reason="EMAIL_TAKEN")
+        user_id = new_id()
+        self._accounts[request.email.casefold()] = (user_id, request.password)
+        return auth_pb2.CreateUserResponse(user=self._account(str(user_id)))
+
+    async def ListUsers(self, request: auth_pb2.ListUsersRequest, context: Any) -> auth_pb2.ListUsersResponse:
+        """Cursors are numbers."""
+        self.require_admin()
+        start = int(request.cursor or 0)
+        users = [self._account(str(user_id)) for user_id, _ in self._accounts.values()]
+        end = start + request.limit
+        following = str(end) if end < len(users) else None
+        return auth_pb2.ListUsersResponse(users=users[start:end], next_cursor=following)
+
+    async def ReadUser(self, request: auth_pb2.ReadUserRequest, context: Any) -> auth_pb2.ReadUserResponse:
+        self.require_admin()
+        return auth_pb2.ReadUserResponse(user=self._account(request.user_id))
+
+    async def SetPassword(self, request: auth_pb2.SetPasswordRequest, context: Any) -> auth_pb2.SetPasswordResponse:
+        self.require_admin()
+        email = self._account(request.user_id).email
+        self._accounts[email] = (UUID(request.user_id), request.password)
+        return auth_pb2.SetPasswordResponse()
+
+    async def DisableUser(self, request: auth_pb2.DisableUserRequest, context: Any) -> auth_pb2.DisableUserResponse:
+        self.require_admin()
+        self._account(request.user_id)
+        self._disabled.add(request.user_id)
+        return auth_pb2.DisableUserResponse(user=self._account(request.user_id))
+
+    async def EnableUser(self, request: auth_pb2.EnableUserRequest, context: Any) -> auth_pb2.EnableUserResponse:
+        self.require_admin()
+        self._disabled.discard(request.user_id)
+        return auth_pb2.EnableUserResponse(user=self._account(request.user_id))
+
+    def require_admin(self) -> None:
+        self.admin_calls += 1
+        if self.has_no_admins or "admin" not in require_subject().scopes:
+            raise PermissionDenied("Only administrators may do this.", reason="ADMIN_REQUIRED")
+
+    def _account(self, user_id: str) -> auth_pb2.User:
+        email = next((email for email, (known, _) in self._accounts.items() if str(known) == user_id), None)
+        if email is None:
+            raise NotFound("There is no such user.")
+        user = _user(UUID(user_id), email)
+        if user_id in self._disabled:
+            user.disabled_at.FromSeconds(1_764_000_001)
+        return user
 
     async def GetEntitlements(self, request: Any, context: Any) -> Any:
         raise NotImplementedError

@@ -1,4 +1,5 @@
-"""The SQL of accounts and sessions. `store.usage` has that of usage, `store.logins` that of limits on logins.
+"""The SQL of accounts and sessions. `store.usage` has that of usage, `store.logins` that of limits on logins, and
+`store.administration` that of administrators.
 
 In transactions of the requests' role, new rows get their `org_id` from the transaction. Statements that the worker may
 run name it.
@@ -9,7 +10,6 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from asyncpg import Record
 from mesh_common.database.postgres import Database
 from mesh_common.database.statements import Statement
 from mesh_common.ids import UserId
@@ -27,6 +27,7 @@ from mesh_auth.domain import (
     SessionId,
     User,
 )
+from mesh_auth.store.administration import PostgresAdministrationStore, user_of
 from mesh_auth.store.logins import PostgresLoginStore
 from mesh_auth.store.revocation_cursor import RevocationCursor
 from mesh_auth.store.usage import PostgresUsageStore
@@ -43,7 +44,7 @@ from mesh_auth.tables import (
 
 _OWNER = "owner"
 """The role of a user in their personal organisation."""
-_USER_COLUMNS = (users.c.user_id, users.c.email, users.c.created_at, users.c.is_admin)
+_USER_COLUMNS = (users.c.user_id, users.c.email, users.c.created_at, users.c.is_admin, users.c.disabled_at)
 
 _CURRENT_SNAPSHOT = text("SELECT pg_current_snapshot()::text")
 # The casts go through text because asyncpg has codecs of its own for snapshots and none for xid8.
@@ -62,26 +63,33 @@ _REVOCATIONS = text(
 )
 
 _FIND_USER = Statement(
-    "auth.find_user", "SELECT user_id, email, created_at, is_admin FROM auth.users WHERE user_id = :user_id"
+    "auth.find_user",
+    "SELECT user_id, email, created_at, is_admin, disabled_at FROM auth.users WHERE user_id = :user_id",
 )
 # The statements of a login, because logins come in bursts.
 _FIND_CREDENTIALS = Statement(
     "auth.find_credentials",
     """
-    SELECT u.user_id, u.email, u.created_at, u.is_admin, c.password_hash
+    SELECT u.user_id, u.email, u.created_at, u.is_admin, u.disabled_at, u.session_epoch, c.password_hash
     FROM auth.users u JOIN auth.credentials c USING (user_id)
     WHERE u.email_key = :email_key
     """,
 )
+# FOR SHARE waits for a transaction that ends all sessions of the user, and then sees the epoch that it wrote.
 _START_SESSION = Statement(
     "auth.start_session",
     """
-    WITH session AS (
+    WITH account AS (
+        SELECT user_id FROM auth.users
+        WHERE user_id = :user_id AND session_epoch = :epoch AND disabled_at IS NULL
+        FOR SHARE
+    ), session AS (
         INSERT INTO auth.sessions (session_id, user_id, created_at, expires_at)
-        VALUES (:session_id, :user_id, :created_at, :expires_at)
+        SELECT :session_id::uuid, user_id, :created_at::timestamptz, :expires_at::timestamptz FROM account
     )
     INSERT INTO auth.refresh_tokens (token_hash, session_id, user_id, created_at, expires_at)
-    VALUES (:token_hash, :session_id, :user_id, :created_at, :expires_at)
+    SELECT :token_hash::bytea, :session_id::uuid, user_id, :created_at::timestamptz, :expires_at::timestamptz
+    FROM account
     """,
 )
 
@@ -103,7 +111,7 @@ class PostgresAuthDatabase:
             yield PostgresAuthStore(connection)
 
 
-class PostgresAuthStore(PostgresUsageStore, PostgresLoginStore):
+class PostgresAuthStore(PostgresUsageStore, PostgresLoginStore, PostgresAdministrationStore):
     async def add_user(self, user: User, *, email_key: str, password_hash: str) -> bool:
         # No RETURNING: it would require that the conflicting row is visible to this user.
         added = await self._connection.execute(
@@ -130,11 +138,11 @@ class PostgresAuthStore(PostgresUsageStore, PostgresLoginStore):
 
     async def find_user(self, user_id: UserId) -> User | None:
         row = await _FIND_USER.row(self._connection, {"user_id": user_id})
-        return _user_of(row) if row else None
+        return user_of(row) if row else None
 
     async def find_credentials(self, email_key: str) -> Credentials | None:
         row = await _FIND_CREDENTIALS.row(self._connection, {"email_key": email_key})
-        return Credentials(_user_of(row), row["password_hash"]) if row else None
+        return Credentials(user_of(row), row["password_hash"], row["session_epoch"]) if row else None
 
     async def replace_password_hash(self, user_id: UserId, *, old: str, new: str) -> None:
         await self._connection.execute(
@@ -143,15 +151,16 @@ class PostgresAuthStore(PostgresUsageStore, PostgresLoginStore):
             .values(password_hash=new)
         )
 
-    async def start_session(self, session: Session, token_hash: bytes) -> None:
+    async def start_session(self, session: Session, token_hash: bytes, *, epoch: int) -> bool:
         values = {
             "session_id": session.id,
             "user_id": session.subject.user_id,
             "created_at": session.created_at,
             "expires_at": session.expires_at,
             "token_hash": token_hash,
+            "epoch": epoch,
         }
-        await _START_SESSION.count(self._connection, values)
+        return await _START_SESSION.count(self._connection, values) == 1
 
     async def add_refresh_token(self, session: Session, token_hash: bytes, *, now: datetime) -> None:
         await self._connection.execute(
@@ -275,9 +284,5 @@ class PostgresAuthStore(PostgresUsageStore, PostgresLoginStore):
         return result.rowcount
 
 
-def _user_of(row: Record) -> User:
-    return User(UserId(row["user_id"]), row["email"], row["created_at"], is_admin=row["is_admin"])
-
-
 def _user(row: Row[Any]) -> User:
-    return User(UserId(row.user_id), row.email, row.created_at, is_admin=row.is_admin)
+    return User(UserId(row.user_id), row.email, row.created_at, is_admin=row.is_admin, disabled_at=row.disabled_at)

@@ -9,6 +9,7 @@ from mesh_common.subject import Subject
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
+from mesh_gateway.clients.users import UsersClient
 from mesh_gateway.domain import MonthUsage, Tokens, User
 from mesh_gateway.identity.login_capacity import LoginRoom
 from mesh_gateway.identity.revocations import RevocationPage, RevokedSession
@@ -21,6 +22,7 @@ class AuthClient:
         self._backend = backend
         self._stub = auth_pb2_grpc.AuthServiceStub(channel)
         self._login_timeout_s = login_timeout_s
+        self.users = UsersClient(backend, channel, self.room, hash_timeout_s=login_timeout_s)
 
     async def register(self, email: str, password: str) -> User:
         request = auth_pb2.RegisterRequest(email=email, password=password)

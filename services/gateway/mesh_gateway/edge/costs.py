@@ -5,7 +5,7 @@ from typing import Annotated, assert_never
 
 from fastapi import Depends
 
-from mesh_gateway.edge.deps import CallerDep, GatewayDep, RecordDep
+from mesh_gateway.edge.deps import AdminDep, CallerDep, GatewayDep, RecordDep
 from mesh_gateway.identity.access_tokens import Principal
 from mesh_gateway.limits.rate_limit import Limit
 from mesh_gateway.settings import GatewaySettings
@@ -45,6 +45,15 @@ class _Charged:
         return caller
 
 
+class _AdminCharged(_Charged):
+    """As `_Charged`, for administrators only. A user who is refused is not counted."""
+
+    async def __call__(self, gateway: GatewayDep, caller: AdminDep, record: RecordDep) -> Principal:
+        return await super().__call__(gateway, caller, record)
+
+
 MemoryUserDep = Annotated[Principal, Depends(_Charged(Cost.MEMORY))]
 ReaderDep = Annotated[Principal, Depends(_Charged(Cost.LIST))]
 WriterDep = Annotated[Principal, Depends(_Charged(Cost.WRITE))]
+AdminReaderDep = Annotated[Principal, Depends(_AdminCharged(Cost.LIST))]
+AdminWriterDep = Annotated[Principal, Depends(_AdminCharged(Cost.WRITE))]

@@ -9,7 +9,9 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.security import APIKeyQuery, OAuth2PasswordBearer
 from fastapi.security.utils import get_authorization_scheme_param
+from mesh_common.errors import PermissionDenied
 from mesh_common.jwt import invalid_token
+from mesh_common.subject import ADMIN
 from starlette.requests import HTTPConnection
 
 from mesh_gateway.clients.agent import AgentClient
@@ -102,9 +104,17 @@ async def authenticated(gateway: GatewayDep, token: AccessTokenDep) -> Principal
     return await gateway.tokens.authenticate(token)
 
 
+async def _administrator(caller: Annotated[Principal, Depends(authenticated)]) -> Principal:
+    """auth checks the account again: the token's scope may be 15 minutes old."""
+    if ADMIN not in caller.subject.scopes:
+        raise PermissionDenied("Only administrators may do this.", reason="ADMIN_REQUIRED")
+    return caller
+
+
 async def _client_key(connection: HTTPConnection, gateway: GatewayDep) -> str:
     return gateway.addresses.key_of(connection.scope)
 
 
 CallerDep = Annotated[Principal, Depends(authenticated)]
+AdminDep = Annotated[Principal, Depends(_administrator)]
 ClientKeyDep = Annotated[str, Depends(_client_key)]

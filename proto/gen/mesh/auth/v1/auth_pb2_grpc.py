@@ -29,8 +29,9 @@ class AuthServiceStub:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
     Calls that act for a user name the subject (organisation, user, roles, scopes) in the metadata `mesh-subject`, never in
     a field (docs/adr/0023). `mesh-on-behalf-of` alone, as release 0.1.0 sends it, names a user in their personal
-    organisation. The only exception is RecordUsageBatch, whose entries name organisations and users because there are
-    several (docs/adr/0017).
+    organisation. Two kinds of calls name users in fields: entries of RecordUsageBatch, because there are several
+    (docs/adr/0017), and the calls of administrators, whose subject is the administrator. Those require the scope `admin`
+    and an enabled account that is an administrator's now; everybody else gets PERMISSION_DENIED (ADMIN_REQUIRED).
     """
 
     def __init__(self, channel):
@@ -94,14 +95,45 @@ class AuthServiceStub:
                 request_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.GetUsageRequest.SerializeToString,
                 response_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.GetUsageResponse.FromString,
                 _registered_method=True)
+        self.CreateUser = channel.unary_unary(
+                '/mesh.auth.v1.AuthService/CreateUser',
+                request_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.CreateUserRequest.SerializeToString,
+                response_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.CreateUserResponse.FromString,
+                _registered_method=True)
+        self.ListUsers = channel.unary_unary(
+                '/mesh.auth.v1.AuthService/ListUsers',
+                request_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.ListUsersRequest.SerializeToString,
+                response_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.ListUsersResponse.FromString,
+                _registered_method=True)
+        self.ReadUser = channel.unary_unary(
+                '/mesh.auth.v1.AuthService/ReadUser',
+                request_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.ReadUserRequest.SerializeToString,
+                response_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.ReadUserResponse.FromString,
+                _registered_method=True)
+        self.SetPassword = channel.unary_unary(
+                '/mesh.auth.v1.AuthService/SetPassword',
+                request_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.SetPasswordRequest.SerializeToString,
+                response_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.SetPasswordResponse.FromString,
+                _registered_method=True)
+        self.DisableUser = channel.unary_unary(
+                '/mesh.auth.v1.AuthService/DisableUser',
+                request_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.DisableUserRequest.SerializeToString,
+                response_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.DisableUserResponse.FromString,
+                _registered_method=True)
+        self.EnableUser = channel.unary_unary(
+                '/mesh.auth.v1.AuthService/EnableUser',
+                request_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.EnableUserRequest.SerializeToString,
+                response_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.EnableUserResponse.FromString,
+                _registered_method=True)
 
 
 class AuthServiceServicer:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
     Calls that act for a user name the subject (organisation, user, roles, scopes) in the metadata `mesh-subject`, never in
     a field (docs/adr/0023). `mesh-on-behalf-of` alone, as release 0.1.0 sends it, names a user in their personal
-    organisation. The only exception is RecordUsageBatch, whose entries name organisations and users because there are
-    several (docs/adr/0017).
+    organisation. Two kinds of calls name users in fields: entries of RecordUsageBatch, because there are several
+    (docs/adr/0017), and the calls of administrators, whose subject is the administrator. Those require the scope `admin`
+    and an enabled account that is an administrator's now; everybody else gets PERMISSION_DENIED (ADMIN_REQUIRED).
     """
 
     def Register(self, request, context):
@@ -188,6 +220,51 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateUser(self, request, context):
+        """CreateUser creates an account, even if registration is closed. For administrators. Errors: PERMISSION_DENIED,
+        INVALID_ARGUMENT (names the field), ALREADY_EXISTS, UNAVAILABLE when the hashing pool is full.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUsers(self, request, context):
+        """ListUsers lists the accounts, newest first. For administrators. Errors: PERMISSION_DENIED, INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadUser(self, request, context):
+        """ReadUser returns any account. For administrators. Errors: PERMISSION_DENIED, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPassword(self, request, context):
+        """SetPassword replaces a user's password and ends all of their sessions. For administrators. Errors: PERMISSION_DENIED,
+        NOT_FOUND, INVALID_ARGUMENT, UNAVAILABLE when the hashing pool is full.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DisableUser(self, request, context):
+        """DisableUser refuses a user's logins and ends all of their sessions. For administrators. Idempotent. Errors:
+        PERMISSION_DENIED, NOT_FOUND, FAILED_PRECONDITION for the caller's own account and for the last administrator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnableUser(self, request, context):
+        """EnableUser lets a disabled user log in again. For administrators. Idempotent. Errors: PERMISSION_DENIED, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -246,6 +323,36 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.GetUsageRequest.FromString,
                     response_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.GetUsageResponse.SerializeToString,
             ),
+            'CreateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUser,
+                    request_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.CreateUserRequest.FromString,
+                    response_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.CreateUserResponse.SerializeToString,
+            ),
+            'ListUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsers,
+                    request_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.ListUsersRequest.FromString,
+                    response_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.ListUsersResponse.SerializeToString,
+            ),
+            'ReadUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadUser,
+                    request_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.ReadUserRequest.FromString,
+                    response_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.ReadUserResponse.SerializeToString,
+            ),
+            'SetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPassword,
+                    request_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.SetPasswordRequest.FromString,
+                    response_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.SetPasswordResponse.SerializeToString,
+            ),
+            'DisableUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisableUser,
+                    request_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.DisableUserRequest.FromString,
+                    response_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.DisableUserResponse.SerializeToString,
+            ),
+            'EnableUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnableUser,
+                    request_deserializer=mesh_dot_auth_dot_v1_dot_auth__pb2.EnableUserRequest.FromString,
+                    response_serializer=mesh_dot_auth_dot_v1_dot_auth__pb2.EnableUserResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mesh.auth.v1.AuthService', rpc_method_handlers)
@@ -258,8 +365,9 @@ class AuthService:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
     Calls that act for a user name the subject (organisation, user, roles, scopes) in the metadata `mesh-subject`, never in
     a field (docs/adr/0023). `mesh-on-behalf-of` alone, as release 0.1.0 sends it, names a user in their personal
-    organisation. The only exception is RecordUsageBatch, whose entries name organisations and users because there are
-    several (docs/adr/0017).
+    organisation. Two kinds of calls name users in fields: entries of RecordUsageBatch, because there are several
+    (docs/adr/0017), and the calls of administrators, whose subject is the administrator. Those require the scope `admin`
+    and an enabled account that is an administrator's now; everybody else gets PERMISSION_DENIED (ADMIN_REQUIRED).
     """
 
     @staticmethod
@@ -549,6 +657,168 @@ class AuthService:
             '/mesh.auth.v1.AuthService/GetUsage',
             mesh_dot_auth_dot_v1_dot_auth__pb2.GetUsageRequest.SerializeToString,
             mesh_dot_auth_dot_v1_dot_auth__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.auth.v1.AuthService/CreateUser',
+            mesh_dot_auth_dot_v1_dot_auth__pb2.CreateUserRequest.SerializeToString,
+            mesh_dot_auth_dot_v1_dot_auth__pb2.CreateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.auth.v1.AuthService/ListUsers',
+            mesh_dot_auth_dot_v1_dot_auth__pb2.ListUsersRequest.SerializeToString,
+            mesh_dot_auth_dot_v1_dot_auth__pb2.ListUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.auth.v1.AuthService/ReadUser',
+            mesh_dot_auth_dot_v1_dot_auth__pb2.ReadUserRequest.SerializeToString,
+            mesh_dot_auth_dot_v1_dot_auth__pb2.ReadUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.auth.v1.AuthService/SetPassword',
+            mesh_dot_auth_dot_v1_dot_auth__pb2.SetPasswordRequest.SerializeToString,
+            mesh_dot_auth_dot_v1_dot_auth__pb2.SetPasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisableUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.auth.v1.AuthService/DisableUser',
+            mesh_dot_auth_dot_v1_dot_auth__pb2.DisableUserRequest.SerializeToString,
+            mesh_dot_auth_dot_v1_dot_auth__pb2.DisableUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnableUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.auth.v1.AuthService/EnableUser',
+            mesh_dot_auth_dot_v1_dot_auth__pb2.EnableUserRequest.SerializeToString,
+            mesh_dot_auth_dot_v1_dot_auth__pb2.EnableUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

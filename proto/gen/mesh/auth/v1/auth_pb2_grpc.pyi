@@ -16,8 +16,9 @@ class AuthServiceStub:
     """AuthService owns accounts and signs the tokens that the gateway verifies.
     Calls that act for a user name the subject (organisation, user, roles, scopes) in the metadata `mesh-subject`, never in
     a field (docs/adr/0023). `mesh-on-behalf-of` alone, as release 0.1.0 sends it, names a user in their personal
-    organisation. The only exception is RecordUsageBatch, whose entries name organisations and users because there are
-    several (docs/adr/0017).
+    organisation. Two kinds of calls name users in fields: entries of RecordUsageBatch, because there are several
+    (docs/adr/0017), and the calls of administrators, whose subject is the administrator. Those require the scope `admin`
+    and an enabled account that is an administrator's now; everybody else gets PERMISSION_DENIED (ADMIN_REQUIRED).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -54,13 +55,32 @@ class AuthServiceStub:
     """
     GetUsage: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetUsageRequest, _auth_pb2.GetUsageResponse]
     """GetUsage sums the user's usage over a calendar month (UTC)."""
+    CreateUser: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateUserRequest, _auth_pb2.CreateUserResponse]
+    """CreateUser creates an account, even if registration is closed. For administrators. Errors: PERMISSION_DENIED,
+    INVALID_ARGUMENT (names the field), ALREADY_EXISTS, UNAVAILABLE when the hashing pool is full.
+    """
+    ListUsers: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListUsersRequest, _auth_pb2.ListUsersResponse]
+    """ListUsers lists the accounts, newest first. For administrators. Errors: PERMISSION_DENIED, INVALID_ARGUMENT."""
+    ReadUser: _aio.UnaryUnaryMultiCallable[_auth_pb2.ReadUserRequest, _auth_pb2.ReadUserResponse]
+    """ReadUser returns any account. For administrators. Errors: PERMISSION_DENIED, NOT_FOUND."""
+    SetPassword: _aio.UnaryUnaryMultiCallable[_auth_pb2.SetPasswordRequest, _auth_pb2.SetPasswordResponse]
+    """SetPassword replaces a user's password and ends all of their sessions. For administrators. Errors: PERMISSION_DENIED,
+    NOT_FOUND, INVALID_ARGUMENT, UNAVAILABLE when the hashing pool is full.
+    """
+    DisableUser: _aio.UnaryUnaryMultiCallable[_auth_pb2.DisableUserRequest, _auth_pb2.DisableUserResponse]
+    """DisableUser refuses a user's logins and ends all of their sessions. For administrators. Idempotent. Errors:
+    PERMISSION_DENIED, NOT_FOUND, FAILED_PRECONDITION for the caller's own account and for the last administrator.
+    """
+    EnableUser: _aio.UnaryUnaryMultiCallable[_auth_pb2.EnableUserRequest, _auth_pb2.EnableUserResponse]
+    """EnableUser lets a disabled user log in again. For administrators. Idempotent. Errors: PERMISSION_DENIED, NOT_FOUND."""
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuthService owns accounts and signs the tokens that the gateway verifies.
     Calls that act for a user name the subject (organisation, user, roles, scopes) in the metadata `mesh-subject`, never in
     a field (docs/adr/0023). `mesh-on-behalf-of` alone, as release 0.1.0 sends it, names a user in their personal
-    organisation. The only exception is RecordUsageBatch, whose entries name organisations and users because there are
-    several (docs/adr/0017).
+    organisation. Two kinds of calls name users in fields: entries of RecordUsageBatch, because there are several
+    (docs/adr/0017), and the calls of administrators, whose subject is the administrator. Those require the scope `admin`
+    and an enabled account that is an administrator's now; everybody else gets PERMISSION_DENIED (ADMIN_REQUIRED).
     """
 
     @_abc_1.abstractmethod
@@ -161,5 +181,59 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_auth_pb2.GetUsageRequest, _abc.Awaitable[_auth_pb2.GetUsageResponse]],
     ) -> _abc.Awaitable[_auth_pb2.GetUsageResponse]:
         """GetUsage sums the user's usage over a calendar month (UTC)."""
+
+    @_abc_1.abstractmethod
+    def CreateUser(
+        self,
+        request: _auth_pb2.CreateUserRequest,
+        context: _aio.ServicerContext[_auth_pb2.CreateUserRequest, _abc.Awaitable[_auth_pb2.CreateUserResponse]],
+    ) -> _abc.Awaitable[_auth_pb2.CreateUserResponse]:
+        """CreateUser creates an account, even if registration is closed. For administrators. Errors: PERMISSION_DENIED,
+        INVALID_ARGUMENT (names the field), ALREADY_EXISTS, UNAVAILABLE when the hashing pool is full.
+        """
+
+    @_abc_1.abstractmethod
+    def ListUsers(
+        self,
+        request: _auth_pb2.ListUsersRequest,
+        context: _aio.ServicerContext[_auth_pb2.ListUsersRequest, _abc.Awaitable[_auth_pb2.ListUsersResponse]],
+    ) -> _abc.Awaitable[_auth_pb2.ListUsersResponse]:
+        """ListUsers lists the accounts, newest first. For administrators. Errors: PERMISSION_DENIED, INVALID_ARGUMENT."""
+
+    @_abc_1.abstractmethod
+    def ReadUser(
+        self,
+        request: _auth_pb2.ReadUserRequest,
+        context: _aio.ServicerContext[_auth_pb2.ReadUserRequest, _abc.Awaitable[_auth_pb2.ReadUserResponse]],
+    ) -> _abc.Awaitable[_auth_pb2.ReadUserResponse]:
+        """ReadUser returns any account. For administrators. Errors: PERMISSION_DENIED, NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def SetPassword(
+        self,
+        request: _auth_pb2.SetPasswordRequest,
+        context: _aio.ServicerContext[_auth_pb2.SetPasswordRequest, _abc.Awaitable[_auth_pb2.SetPasswordResponse]],
+    ) -> _abc.Awaitable[_auth_pb2.SetPasswordResponse]:
+        """SetPassword replaces a user's password and ends all of their sessions. For administrators. Errors: PERMISSION_DENIED,
+        NOT_FOUND, INVALID_ARGUMENT, UNAVAILABLE when the hashing pool is full.
+        """
+
+    @_abc_1.abstractmethod
+    def DisableUser(
+        self,
+        request: _auth_pb2.DisableUserRequest,
+        context: _aio.ServicerContext[_auth_pb2.DisableUserRequest, _abc.Awaitable[_auth_pb2.DisableUserResponse]],
+    ) -> _abc.Awaitable[_auth_pb2.DisableUserResponse]:
+        """DisableUser refuses a user's logins and ends all of their sessions. For administrators. Idempotent. Errors:
+        PERMISSION_DENIED, NOT_FOUND, FAILED_PRECONDITION for the caller's own account and for the last administrator.
+        """
+
+    @_abc_1.abstractmethod
+    def EnableUser(
+        self,
+        request: _auth_pb2.EnableUserRequest,
+        context: _aio.ServicerContext[_auth_pb2.EnableUserRequest, _abc.Awaitable[_auth_pb2.EnableUserResponse]],
+    ) -> _abc.Awaitable[_auth_pb2.EnableUserResponse]:
+        """EnableUser lets a disabled user log in again. For administrators. Idempotent. Errors: PERMISSION_DENIED, NOT_FOUND."""
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _aio.Server) -> None: ...

@@ -6,7 +6,7 @@ from typing import Final
 from mesh_common.events.model import Usage
 
 from mesh_gateway import domain
-from mesh_gateway.protocols.native.schemas import auth, catalogue, memories, runs, threads
+from mesh_gateway.protocols.native.schemas import auth, catalogue, memories, runs, threads, users
 from mesh_gateway.protocols.native.schemas.common import Page
 from mesh_gateway.runs.answer import Answer
 
@@ -89,6 +89,10 @@ def tokens(one: domain.Tokens) -> auth.Tokens:
 
 def user(one: domain.User) -> auth.User:
     return auth.User(id=one.id, email=one.email, created_at=one.created_at, is_admin=one.is_admin)
+
+
+def account(one: domain.User) -> users.Account:
+    return users.Account(**user(one).model_dump(), disabled_at=one.disabled_at)
 
 
 def models(found: Iterable[domain.Model]) -> catalogue.Models:
