@@ -116,7 +116,12 @@ async def _wire(
     keys = SigningKeys(auth, redis, verifier, clock)
     revocations = Revocations(auth, clock)
     limits = RateLimiter(redis, clock)
-    streams = OpenStreams(max_open=settings.max_open_streams, max_per_user=settings.max_streams_per_user)
+    streams = OpenStreams(
+        max_open=settings.max_open_streams,
+        max_per_user=settings.max_streams_per_user,
+        is_revoked=revocations.is_revoked,
+    )
+    revocations.when_revoked(streams.end_session)
     bounds = TurnBounds(settings.chat_limit_per_minute, settings.call_timeout_s, settings.wait_timeout_s)
     gateway = Gateway(
         settings=settings,

@@ -102,7 +102,7 @@ def numbered(*bodies: RunStarted | MessageDelta | RunFinished) -> list[RunEvent]
 
 
 def turns_of(agent: ListedAgent, limits: CountedLimits | None = None, *, max_per_user: int = 10) -> Turns:
-    streams = OpenStreams(max_open=10, max_per_user=max_per_user)
+    streams = OpenStreams(max_open=10, max_per_user=max_per_user, is_revoked=lambda _: False)
     return Turns(agent, limits or CountedLimits(), streams, TurnBounds(100, 5.0, 30.0))
 
 

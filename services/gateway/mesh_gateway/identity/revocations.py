@@ -1,11 +1,12 @@
 """Sessions that were logged out: their access tokens are rejected before they expire.
 
-Each replica polls auth every two seconds, so a logout reaches every replica within five. While auth is unavailable,
-known revocations stay in force. A replica applies its own logouts at once.
+Each replica polls auth every two seconds, so a logout reaches every replica within five, and ends the session's open
+streams there. While auth is unavailable, known revocations stay in force. A replica applies its own logouts at once.
 """
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -45,9 +46,15 @@ class Revocations:
         self._cursor: str | None = None
         self._expiry_of: OrderedDict[str, datetime] = OrderedDict()
         self._is_behind = False
+        self._on_revoked: Callable[[str], None] = lambda _: None
+
+    def when_revoked(self, call: Callable[[str], None]) -> None:
+        """Sets `call`, which gets the id of each session that is revoked from now on."""
+        self._on_revoked = call
 
     def revoke(self, session_id: str, expires_at: datetime) -> None:
         self._expiry_of[session_id] = expires_at
+        self._on_revoked(session_id)
         if len(self._expiry_of) > _MAX_SESSIONS:
             self._forget_expired()
         if len(self._expiry_of) > _MAX_SESSIONS:

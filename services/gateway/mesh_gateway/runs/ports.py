@@ -85,6 +85,8 @@ class StreamEnd(Enum):
     """This replica can no longer follow the run; the client should reconnect."""
     REPLICA_STOPS = "replica_stops"
     """As CUT, but the client should reconnect at once, to another replica."""
+    REVOKED = "revoked"
+    """The client's session was revoked. The run continues; the client must log in again to see it."""
 
 
 class Encoder(Protocol):

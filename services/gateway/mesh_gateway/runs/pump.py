@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import Final
 
-from mesh_gateway.limits.stream_slots import UntilLeft, cancel_when_left
+from mesh_gateway.limits.stream_slots import Closing, UntilLeft, cancel_when_left
 from mesh_gateway.runs.ports import Encoder, StreamEnd
 from mesh_gateway.runs.turn import Turn
+
+_END_BY: Final = {Closing.REPLICA_STOPS: StreamEnd.REPLICA_STOPS, Closing.REVOKED: StreamEnd.REVOKED}
 
 type SendBytes = Callable[[bytes], Awaitable[None]]
 
@@ -33,9 +36,9 @@ class Pump:
             slot.when_closed(pump.cancel)
             pump.add_done_callback(lambda _: [task.cancel() for task in others])
         if pump.cancelled():
-            if slot.has_client_left or not slot.is_closed:
+            if slot.has_client_left or not slot.closed_by:
                 return False
-            self._end = StreamEnd.REPLICA_STOPS
+            self._end = _END_BY[slot.closed_by]
         last = self._encoder.end(self._end)
         if last:
             await self._send(last)

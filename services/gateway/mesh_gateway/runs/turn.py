@@ -121,7 +121,9 @@ class Turns:
         turn = await self.start(record, caller, order)
         async with turn.resources:
             work = _gathered(turn, record, self.bounds.answer_timeout_s)
-            return await while_connected(until_left, turn.slot, work)
+            answer = await while_connected(until_left, turn.slot, work)
+        turn.slot.require_session()
+        return answer
 
     async def wait(
         self, record: RequestRecord, caller: Principal, run_id: RunId, wait_s: float, until_left: UntilLeft
@@ -145,6 +147,7 @@ class Turns:
             # Following never raises a MeshError, so Unavailable means that this replica stops.
             with suppress(Unavailable):
                 is_there = bool(await while_connected(until_left, turn.slot, _ended(turn, wait_s)))
+        turn.slot.require_session()
         return await self.agent.run(caller.subject, run_id) if is_there else None
 
     async def _followed(
@@ -164,7 +167,7 @@ class Turns:
         """Waits for the acknowledgement while holding a stream slot."""
         span = trace.get_current_span()
         async with AsyncExitStack() as stack:
-            slot = stack.enter_context(self.streams.slot(caller.user_id))
+            slot = stack.enter_context(self.streams.slot(caller.user_id, caller.session_id))
             opened = await stack.enter_async_context(source)
             span.set_attribute("mesh.run_id", str(opened.run_id))
             record.members["run_id"] = str(opened.run_id)

@@ -30,16 +30,19 @@ class SSEEncoder:
             case StreamEnd.COMPLETE | StreamEnd.CUT:
                 return b""
             case StreamEnd.REPLICA_STOPS:
-                return _come_back()
+                return _come_back("this replica is stopping, reconnect with Last-Event-ID")
+            case StreamEnd.REVOKED:
+                # Reconnecting gives 401, which every client understands: EventSource gives up, others log in.
+                return _come_back("the session has ended, log in again")
             case _:
                 assert_never(end)
 
 
-def _come_back() -> bytes:
+def _come_back(reason: str) -> bytes:
     """Tells the client when to reconnect; ends a stream that this replica can no longer serve.
 
     It has no empty line, because simple clients would take that for an event without data; `retry` takes effect by its
     own line (HTML standard, 9.2.6).
     """
     pause_ms = random.randint(*_COME_BACK_MS)  # noqa: S311 - jitter, no secret
-    return f": this replica is stopping, reconnect with Last-Event-ID\nretry: {pause_ms}\n".encode()
+    return f": {reason}\nretry: {pause_ms}\n".encode()
