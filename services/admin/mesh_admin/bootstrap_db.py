@@ -17,6 +17,8 @@ from mesh_common.errors import MeshError, PreconditionFailed
 from mesh_common.process.settings import DatabaseUrl, EnvironmentSettings, settings_config
 from pydantic import Field, SecretStr, field_validator
 
+from mesh_admin.scram import scram_verifier
+
 log = structlog.get_logger()
 
 SCHEMAS = ("auth", "agent", "memory", "eval")
@@ -129,8 +131,8 @@ async def _bootstrap_schema(connection: asyncpg.Connection, schema: str, passwor
 async def _ensure_login(connection: asyncpg.Connection, role: str, passwords: dict[str, SecretStr]) -> None:
     await _ensure_role(connection, role, "LOGIN NOINHERIT")
     if password := passwords.get(role):
-        literal = await connection.fetchval("SELECT quote_literal($1::text)", password.get_secret_value())
-        await connection.execute(f"ALTER ROLE {role} PASSWORD {literal}")
+        verifier = scram_verifier(password.get_secret_value())
+        await connection.execute(f"ALTER ROLE {role} PASSWORD '{verifier}'")
 
 
 async def _ensure_role(connection: asyncpg.Connection, role: str, options: str) -> None:

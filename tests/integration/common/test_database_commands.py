@@ -1,15 +1,22 @@
 """If the database is not as required, `migrate` and `bootstrap-db` soon fail with one line and change nothing."""
 
 import asyncio
+import base64
+import re
 import socket
 import sys
 import time
 from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import asyncpg
+import psycopg
 import pytest
 from mesh_admin.bootstrap_db import BootstrapSettings, bootstrap
+from mesh_admin.scram import scram_verifier
 from mesh_admin.secrets import new_password
 from mesh_common.database.migrate import migrate
 from mesh_common.errors import PreconditionFailed, Unavailable
@@ -212,6 +219,64 @@ async def test_password_of_one_login_is_changed_and_no_other(postgres: EmbeddedP
     assert moved
     assert not former
     assert others == [True, True]
+
+
+# The last one is changed by SASLprep, and the one before is forbidden by it.
+PASSWORDS = ["0123456789abcdefghijklmnopqrstuvwxyz", 'it\'s 100 % \\ "quoted"', "🎈é\x07", "pässwo\u0308rd\u00a0Ⅸ"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+async def test_verifier_is_that_of_libpq(postgres: EmbeddedPostgres, password: str) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres.admin_url) as connection:
+        expected = connection.pgconn.encrypt_password(password.encode(), b"anybody", b"scram-sha-256").decode()
+
+    salt = base64.b64decode(re.split(r"[$:]", expected)[2])
+    assert scram_verifier(password, salt=salt) == expected
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+async def test_password_never_reaches_the_server(
+    postgres: EmbeddedPostgres, test_mesh: TestMesh, password: str
+) -> None:
+    """Whatever a client sends may be logged: statements and their parameters."""
+    admin_url = await postgres.create_database("mesh")
+
+    try:
+        async with recorded(admin_url) as (url, sent):
+            await bootstrap(settings_of(url, {"eval_login_b": password}))
+        moved = await logs_in(f"postgresql://eval_login_b:{quote(password)}@{test_mesh.database}/mesh")
+    finally:
+        await bootstrap(settings_of(admin_url, {"eval_login_b": test_mesh.secrets.passwords["eval_login_b"]}))
+
+    assert b"ALTER ROLE eval_login_b PASSWORD 'SCRAM-SHA-256$" in sent
+    assert password.encode() not in sent
+    assert moved
+
+
+@asynccontextmanager
+async def recorded(url: str) -> AsyncIterator[tuple[str, bytearray]]:
+    """The same database behind a proxy, and the bytes that its clients send."""
+    sent = bytearray()
+    parts = urlsplit(url)
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection(parts.hostname, parts.port)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pipe(reader, to_server, sent))
+            group.create_task(pipe(from_server, writer, bytearray()))
+
+    server = await asyncio.start_server(forward, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield url.replace(f":{parts.port}/", f":{port}/"), sent
+
+
+async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray) -> None:
+    while data := await reader.read(65_536):
+        kept += data
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
 def settings_of(admin_url: str, passwords: dict[str, str]) -> BootstrapSettings:
