@@ -35,6 +35,7 @@ from mesh_gateway.edge.readiness import Readiness
 from mesh_gateway.edge.trace_origin import TraceOrigin
 from mesh_gateway.identity.access_tokens import AccessTokens
 from mesh_gateway.identity.revocations import Revocations
+from mesh_gateway.identity.seal import Seal
 from mesh_gateway.identity.signing_keys import SigningKeys
 from mesh_gateway.identity.tickets import StreamTickets
 from mesh_gateway.limits.rate_limit import RateLimiter
@@ -113,7 +114,7 @@ async def _wire(
     auth, agent, memory, evals = await _open_clients(stack, settings, signer, started_runs, clock)
     token_type: TokenType = "at+jwt"  # noqa: S105 - a type, no secret
     verifier = JWTVerifier({}, token_type=token_type, audience=settings.audience, issuer=settings.issuer)
-    keys = SigningKeys(auth, redis, verifier, clock)
+    keys = SigningKeys(auth, redis, verifier, Seal(key, clock), clock)
     revocations = Revocations(auth, clock)
     limits = RateLimiter(redis, clock)
     streams = OpenStreams(

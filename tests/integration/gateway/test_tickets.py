@@ -12,8 +12,9 @@ import orjson
 import pytest
 import structlog
 from fakes.gateway.fake_runs import FakeRun
-from mesh_common.ids import new_id
+from mesh_common.ids import UserId, new_id
 from mesh_common.redis import open_redis
+from mesh_common.subject import Subject
 from mesh_dev.valkey import EmbeddedValkey
 from mesh_gateway.metrics import LIMITS_LOCAL
 from pydantic import SecretStr
@@ -58,7 +59,7 @@ async def _events(gateway: Client, run: FakeRun, ticket: str, **more: str) -> ht
 
 
 def _key(ticket: str) -> str:
-    return f"mesh:gateway:ticket:{hashlib.sha256(ticket.encode()).hexdigest()}"
+    return f"mesh:gateway:sealed-ticket:{hashlib.sha256(ticket.encode()).hexdigest()}"
 
 
 async def _commands(redis: Redis) -> int:
@@ -189,19 +190,6 @@ async def test_made_up_tickets_of_the_right_form_do_not_make_limits_local(
     assert "mesh_gateway_rate_limits_local 0.0" in metrics
 
 
-async def test_ticket_of_an_older_release_is_taken_without_a_mac(
-    gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis
-) -> None:
-    signed = await _ticket(gateway, run, user)
-    unsigned = "A" * 43
-    await redis.rename(_key(signed), _key(unsigned))
-
-    response = await _events(gateway, run, unsigned)
-
-    assert response.status_code == HTTPStatus.OK
-    _require_refused(await _events(gateway, run, signed))
-
-
 async def test_tickets_are_limited_per_address(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
     settings = {"anonymous_limit_per_minute": 2, "trusted_proxy_hops": 1}
     here, there = (f"2001:db8:{new_id().int % 65_000:x}:{number}::7" for number in (3, 4))
@@ -228,19 +216,36 @@ async def test_ticket_dies_after_a_minute(gateway: Client, run: FakeRun, user: d
     _require_refused(response)
 
 
-async def test_ticket_of_release_0_1_0_is_the_users(
+async def test_ticket_that_no_gateway_stored_is_refused(
     gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis
 ) -> None:
-    """A gateway of the previous release stores and reads only the user."""
+    """Somebody who can write to Redis makes one up, in the form of release 0.1.0 and in ours."""
     ticket = await _ticket(gateway, run, user)
-    fields = orjson.loads(await redis.get(_key(ticket)) or b"")
-    subject = orjson.loads(fields.pop("subject"))
-    await redis.set(_key(ticket), orjson.dumps(fields), keepttl=True)
+    ours = await redis.get(_key(ticket))
+    assert isinstance(ours, bytes)
+    fields = {
+        "run_id": run.id,
+        "user_id": str(run.user_id),
+        "subject": Subject.personal(UserId(run.user_id)).as_text(),
+        "session_id": str(new_id()),
+        "expires_at": "2100-01-01T00:00:00+00:00",
+    }
+    content = orjson.dumps(fields)
 
-    response = await _events(gateway, run, ticket)
+    for value in (content, bytes(32) + content, ours[:40] + content):
+        await redis.set(_key(ticket), value, ex=60)
+        await redis.set(_key(ticket).replace("sealed-", ""), content, ex=60)
+        _require_refused(await _events(gateway, run, ticket))
 
-    assert response.status_code == HTTPStatus.OK
-    assert subject["user"] == fields["user_id"]
+
+async def test_ticket_of_another_user_is_refused_under_the_key_of_ones_own(
+    gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis
+) -> None:
+    """Somebody who can write to Redis moves a stored ticket to a secret that they know."""
+    stolen, own = await _ticket(gateway, run, user), await _ticket(gateway, run, user)
+    await redis.rename(_key(stolen), _key(own))
+
+    _require_refused(await _events(gateway, run, own))
 
 
 async def test_redis_knows_only_the_hash(gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis) -> None:
@@ -331,15 +336,16 @@ async def test_ticket_of_a_session_that_was_logged_out_is_refused(
     assert (await _events(gateway, run, kept)).status_code == HTTPStatus.OK
 
 
-async def test_without_redis_there_are_no_tickets_and_tokens_follow_on(mesh: FakeMesh) -> None:
+async def test_without_redis_there_are_no_tickets_and_tokens_follow_on(
+    mesh: FakeMesh, gateway: Client, run: FakeRun, user: dict[str, str]
+) -> None:
     dead_redis = f"redis://127.0.0.1:{free_port()}/0"
+    ticket = await _ticket(gateway, run, user)
 
-    async with running_gateway(mesh, dead_redis) as gateway:
-        user = gateway.as_user()
-        await gateway.http.post("/api/v1/chatbot/chat", json={"message": "Hi"}, headers=user)
-        run = mesh.agent.runs[mesh.agent.started[-1].run_id]
+    async with running_gateway(mesh, dead_redis) as without_redis:
+        gateway = without_redis
         issued = await gateway.http.post(f"/api/v1/runs/{run.id}/ticket", headers=user)
-        used = await _events(gateway, run, "x" * 43)
+        used = await _events(gateway, run, ticket)
         followed = await gateway.http.get(f"/api/v1/runs/{run.id}/events", headers=user)
 
     for response in (issued, used):

@@ -11,11 +11,15 @@ import orjson
 import pytest
 from fakes.gateway.auth_servicer import FakeAuth
 from jose import jwt as jose_jwt
+from mesh_common.clock import SystemClock
 from mesh_common.ids import OrganisationId, UserId, new_id
 from mesh_common.jwt import SigningKey, new_private_key_pem, public_jwk
+from mesh_common.redis import open_redis
 from mesh_common.subject import Subject
 from mesh_dev.valkey import EmbeddedValkey
 from mesh_gateway.identity import login_capacity as login_room
+from mesh_gateway.identity.seal import Seal
+from pydantic import SecretStr
 from support.gateway import Client, FakeMesh, eventually, running_gateway
 from support.net import free_port
 
@@ -245,6 +249,33 @@ async def test_restarted_gateway_verifies_while_auth_is_down(mesh: FakeMesh, val
     assert ready.status_code == HTTPStatus.OK
 
 
+@pytest.mark.parametrize("name", ["mesh:gateway:jwks", "mesh:gateway:sealed-jwks"])
+async def test_key_that_somebody_added_in_redis_verifies_nothing(
+    mesh: FakeMesh, valkey: EmbeddedValkey, name: str
+) -> None:
+    """Somebody can write to Redis but has no gateway's key. The gateway restarts while auth is down."""
+    ours = SigningKey.from_pem(new_private_key_pem())
+    document = orjson.dumps({"keys": [public_jwk(mesh.auth.key.pem), public_jwk(ours.pem)]})
+    clock = SystemClock()
+    forged = {
+        "in the clear": document,
+        "under another key": Seal(ours, clock).sealed(name, document, ttl_s=60),
+    }
+    token = {"Authorization": f"Bearer {mesh.auth.access_token(key=ours)}"}
+
+    answers = {}
+    async with open_redis(SecretStr(valkey.url)) as redis:
+        for form, value in forged.items():
+            await redis.delete("mesh:gateway:sealed-jwks")
+            await redis.set(name, value, ex=60)
+            async with mesh.without("auth"), running_gateway(mesh, valkey.url) as restarted:
+                response = await restarted.http.get("/api/v1/models", headers=token)
+                answers[form] = (response.status_code, response.json()["reason"])
+        await redis.delete(name)
+
+    assert answers == dict.fromkeys(forged, (503, "SIGNING_KEYS_UNKNOWN"))
+
+
 async def test_gateway_that_never_saw_keys_says_503_and_recovers(mesh: FakeMesh) -> None:
     dead_redis = f"redis://127.0.0.1:{free_port()}/0"
 
@@ -289,7 +320,13 @@ async def test_invented_keys_do_not_make_the_gateway_ask_auth_each_time(mesh: Fa
 async def test_service_that_does_not_believe_the_gateway_is_our_fault_not_the_users(
     mesh: FakeMesh, valkey: EmbeddedValkey
 ) -> None:
-    async with running_gateway(mesh, valkey.url, service_key=new_private_key_pem()) as gateway:
+    """It knows the signing keys from the copy in Redis, because auth refuses it too."""
+    pem, name = new_private_key_pem(), "mesh:gateway:sealed-jwks"
+    document = orjson.dumps({"keys": [public_jwk(mesh.auth.key.pem)]})
+    async with open_redis(SecretStr(valkey.url)) as redis:
+        await redis.set(name, Seal(SigningKey.from_pem(pem), SystemClock()).sealed(name, document, ttl_s=60), ex=60)
+
+    async with running_gateway(mesh, valkey.url, service_key=pem) as gateway:
         response = await gateway.http.get("/api/v1/models", headers=gateway.as_user())
 
     assert (response.status_code, response.json()["reason"]) == (500, "INTERNAL")

@@ -1,6 +1,7 @@
 """The public keys that verify access tokens: fetched from auth, kept in memory and in Redis.
 
-The copy in Redis lets a gateway restart while auth is unavailable. Every fetch overwrites it.
+The copy in Redis lets a gateway restart while auth is unavailable. Every fetch overwrites it. It carries a MAC, and has
+another name than in release 0.1.0, whose copy has none.
 """
 
 import asyncio
@@ -13,9 +14,11 @@ from mesh_common.jwt import JWTVerifier, parse_jwks
 from mesh_common.redis import redis_call
 from redis.asyncio import Redis
 
+from mesh_gateway.identity.seal import Seal
+
 log = structlog.get_logger()
 
-_REDIS_KEY: Final = "mesh:gateway:jwks"
+_REDIS_KEY: Final = "mesh:gateway:sealed-jwks"
 # How long auth may be unavailable while gateways restart.
 _REDIS_TTL_S: Final = 86_400
 _PERIOD_S: Final = 60.0
@@ -33,10 +36,11 @@ class KeySource(Protocol):
 
 
 class SigningKeys:
-    def __init__(self, source: KeySource, redis: Redis, verifier: JWTVerifier, clock: Clock) -> None:
+    def __init__(self, source: KeySource, redis: Redis, verifier: JWTVerifier, seal: Seal, clock: Clock) -> None:
         self._source = source
         self._redis = redis
         self._verifier = verifier
+        self._seal = seal
         self._clock = clock
         self._document: str | None = None
         self._wanted = asyncio.Event()
@@ -105,13 +109,19 @@ class SigningKeys:
     async def _load_copy(self) -> None:
         try:
             copy = await redis_call(self._redis.get(_REDIS_KEY))
-            if copy:
-                self._take(copy if isinstance(copy, str) else copy.decode())
+            if copy is None:
+                return
+            document = self._seal.opened(_REDIS_KEY, copy)
+            if document is None:
+                log.warning("signing_keys.copy_refused")
+                return
+            self._take(document.decode())
         except (Unavailable, ValueError) as error:
             log.warning("signing_keys.copy_not_read", error=type(error).__name__)
 
     async def _store_copy(self, document: str) -> None:
         try:
-            await redis_call(self._redis.set(_REDIS_KEY, document, ex=_REDIS_TTL_S))
+            value = self._seal.sealed(_REDIS_KEY, document.encode(), ttl_s=_REDIS_TTL_S)
+            await redis_call(self._redis.set(_REDIS_KEY, value, ex=_REDIS_TTL_S))
         except Unavailable as error:
             log.warning("signing_keys.copy_not_written", reason=error.reason)

@@ -3,32 +3,35 @@
 They are in Redis, because a ticket must work only once across all replicas: without Redis there are no tickets. URLs
 end up in logs and histories, so a ticket is short-lived, consumed by its first use, and stored only under its hash.
 
-A ticket carries a MAC, so that made-up ones are refused without asking Redis.
+A ticket carries a MAC, so that made-up ones are refused without asking Redis. What is stored carries another one, so
+that whoever can write to Redis cannot give themselves a ticket of another user. Release 0.1.0 has neither, and other
+names in Redis; during an upgrade each release refuses the tickets of the other.
 """
 
-import asyncio
 import base64
 import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
 
 import orjson
+import structlog
 from mesh_common.clock import Clock
 from mesh_common.errors import Unauthenticated, Unavailable
-from mesh_common.ids import RunId, UserId
+from mesh_common.ids import RunId
 from mesh_common.jwt import SigningKey
 from mesh_common.redis import redis_call
-from mesh_common.subject import Subject, parse_subject
+from mesh_common.subject import parse_subject
 from redis.asyncio import Redis
 
 from mesh_gateway.identity.access_tokens import Principal
 from mesh_gateway.identity.revocations import Revocations
+from mesh_gateway.identity.seal import Seal
+
+log = structlog.get_logger()
 
 _TTL_S: Final = 60
 # 20 random bytes cannot be guessed. A MAC of 12 bytes only has to be too rare to hit by chance.
@@ -51,7 +54,7 @@ class StreamTickets:
         self._revocations = revocations
         self._clock = clock
         self._mac_key = key.derived(_PURPOSE)
-        self._unsigned = asyncio.Lock()
+        self._seal = Seal(key, clock)
 
     async def issue(self, caller: Principal, run_id: RunId) -> Ticket:
         """A ticket for one use within a minute. The caller must have checked that the run is `caller`'s.
@@ -60,7 +63,8 @@ class StreamTickets:
         """
         secret = self._new_secret()
         try:
-            await redis_call(self._redis.set(_key(secret), _content(caller, run_id), ex=_TTL_S))
+            value = self._seal.sealed(_key(secret), _content(caller, run_id), ttl_s=_TTL_S)
+            await redis_call(self._redis.set(_key(secret), value, ex=_TTL_S))
         except Unavailable as error:
             raise _away() from error
         return Ticket(secret, self._clock.now() + timedelta(seconds=_TTL_S))
@@ -77,27 +81,24 @@ class StreamTickets:
         session that was logged out; Unavailable without Redis.
         """
         self.require_form(secret)
-        if self._is_signed(secret):
-            return await self._take(secret, run_id)
-        # Release 0.1.0 signs none. Its tickets are looked up one at a time, so that made-up ones cannot occupy Redis.
-        if self._unsigned.locked():
+        if not self._is_signed(secret):
             raise _refusal()
-        async with self._unsigned:
-            return await self._take(secret, run_id)
-
-    async def _take(self, secret: str, run_id: RunId) -> Principal:
         try:
             # Read and deleted in one step, so that only one of two concurrent uses succeeds.
-            content = await redis_call(self._redis.getdel(_key(secret)))
+            value = await redis_call(self._redis.getdel(_key(secret)))
         except Unavailable as error:
             raise _away() from error
+        if value is None:
+            raise _refusal()
+        content = self._seal.opened(_key(secret), value)
         if content is None:
+            log.warning("ticket.refused")
             raise _refusal()
         fields = orjson.loads(content)
         if fields["run_id"] != str(run_id) or self._revocations.is_revoked(fields["session_id"]):
             raise _refusal()
         return Principal(
-            subject=_subject(fields),
+            subject=parse_subject(fields["subject"]),
             session_id=fields["session_id"],
             expires_at=datetime.fromisoformat(fields["expires_at"]),
         )
@@ -115,26 +116,18 @@ class StreamTickets:
 
 
 def _key(secret: str) -> str:
-    return f"mesh:gateway:ticket:{hashlib.sha256(secret.encode()).hexdigest()}"
+    return f"mesh:gateway:sealed-ticket:{hashlib.sha256(secret.encode()).hexdigest()}"
 
 
 def _content(caller: Principal, run_id: RunId) -> bytes:
     return orjson.dumps(
         {
             "run_id": str(run_id),
-            # The user alone is what release 0.1.0 reads.
-            "user_id": str(caller.user_id),
             "subject": caller.subject.as_text(),
             "session_id": caller.session_id,
             "expires_at": caller.expires_at.isoformat(),
         }
     )
-
-
-def _subject(fields: Mapping[str, Any]) -> Subject:
-    if "subject" in fields:
-        return parse_subject(fields["subject"])
-    return Subject.personal(UserId(UUID(fields["user_id"])))
 
 
 def _refusal() -> Unauthenticated:

@@ -50,7 +50,10 @@ async def login(
 @router.post(
     "/refresh",
     summary="Refresh the tokens",
-    description="A refresh token works once. Using it a second time ends its session.",
+    description=(
+        "Gives the next refresh token. The old one gives the same next token for 20 seconds; using it later ends the "
+        "session. Reasons of a 401: `INVALID_REFRESH_TOKEN`, or `SESSION_TOO_OLD` at the session's maximum age."
+    ),
     responses=problems(401, 413, 422, 429),
 )
 async def refresh(body: RefreshBody, gateway: GatewayDep, address: ClientKeyDep, record: RecordDep) -> Tokens:

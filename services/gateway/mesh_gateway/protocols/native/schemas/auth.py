@@ -42,7 +42,7 @@ class RefreshBody(Body):
 
 
 class Tokens(Answer):
-    """The tokens of a login. The refresh token works once: each refresh returns the next one."""
+    """The tokens of a login. Each refresh returns the next refresh token."""
 
     access_token: str = Field(examples=["eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9…"])
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a type, no secret
