@@ -14,6 +14,7 @@ import pytest
 from mesh_admin.secrets_command import add_secrets_command
 from mesh_agent.bootstrap import LEASES_POOL
 from mesh_auth.account_commands import account_main
+from mesh_common.service_main import command_parser
 from mesh_dev.postgres import EmbeddedPostgres
 from support.doc_blocks import Block, block, blocks_of
 from support.net import free_port
@@ -96,6 +97,8 @@ def test_make_knows_the_target(command: Command) -> None:
 @pytest.mark.parametrize("command", _of("python"), ids=str)
 def test_python_commands_parse(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     match command.words[1:]:
+        case ("-m", "mesh_agent" | "mesh_memory" | "mesh_eval", *words):
+            command_parser("agent", has_jobs=True).parse_args(words)
         case ("-m", "mesh_admin", *words):
             _secrets_parser().parse_args(words)
         case ("-m", "mesh_auth", *words):

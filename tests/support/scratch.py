@@ -33,6 +33,7 @@ _FIRST = """
 from alembic import op
 from mesh_common.database.row_security import add_organisation
 from mesh_common.job_queue import job_table_sql
+from mesh_common.jobs.dead_letter_columns import add_dead_letter_columns
 from mesh_common.migrate import enable_row_security
 
 revision = "0001"
@@ -44,7 +45,7 @@ def upgrade() -> None:
     for statement in job_table_sql("eval"):
         op.execute(statement)
     enable_row_security("eval", ["notes", "jobs"])
-    for step in add_organisation("eval", ["notes", "jobs"]):
+    for step in (*add_organisation("eval", ["notes", "jobs"]), add_dead_letter_columns("eval.jobs")):
         for statement in step.statements:
             op.execute(statement)
 """

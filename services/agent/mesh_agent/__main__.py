@@ -1,4 +1,4 @@
-"""`python -m mesh_agent serve|migrate|doctor`."""
+"""`python -m mesh_agent serve|migrate|doctor|dead-letters`."""
 
 import sys
 
@@ -17,6 +17,7 @@ def main() -> None:
             "agent",
             settings_class=AgentSettings,
             migration_settings_class=AgentMigrationSettings,
+            job_table="agent.outbox",
         )
 
 

@@ -148,11 +148,11 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         worker = JobWorker(
             database,
             queue,
-            delivery,
+            delivery.handlers(),
             name="outbox",
             concurrency=_OUTBOX_CONCURRENCY,
             timeout_s=_OUTBOX_TIMEOUT_S,
-            max_attempts=1_000,
+            limits=settings.job_limits(),
         )
         executor.after_end = worker.wake
         listener = Listener(settings.database_url.get_secret_value(), CHANNEL, executor.wake)

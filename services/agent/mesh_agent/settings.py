@@ -2,7 +2,8 @@
 
 from typing import Any, Literal
 
-from mesh_common.process.settings import GrpcSettings, MigrationSettings, Ratio, Seconds, settings_config
+from mesh_common.jobs.settings import JobSettings
+from mesh_common.process.settings import MigrationSettings, Ratio, Seconds, settings_config
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator
 
 from mesh_agent.domain import MAX_ANSWER_BYTES
@@ -35,7 +36,7 @@ class HttpToolSettings(BaseModel, frozen=True):
         return parameters
 
 
-class AgentSettings(GrpcSettings):
+class AgentSettings(JobSettings):
     model_config = settings_config("AGENT_")
 
     models: tuple[ModelSettings, ...] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""`python -m mesh_eval serve|migrate`."""
+"""`python -m mesh_eval serve|migrate|dead-letters`."""
 
 from mesh_common.service_main import service_main
 
@@ -9,4 +9,5 @@ if __name__ == "__main__":
         "eval",
         settings_class=EvalSettings,
         migration_settings_class=EvalMigrationSettings,
+        job_table="eval.jobs",
     )

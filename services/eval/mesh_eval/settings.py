@@ -1,8 +1,9 @@
-from mesh_common.process.settings import GrpcSettings, MigrationSettings, Seconds, settings_config
+from mesh_common.jobs.settings import JobSettings
+from mesh_common.process.settings import MigrationSettings, Seconds, settings_config
 from pydantic import Field, SecretStr
 
 
-class EvalSettings(GrpcSettings):
+class EvalSettings(JobSettings):
     """The settings of eval, prefix `EVAL_`."""
 
     model_config = settings_config("EVAL_")
@@ -30,6 +31,8 @@ class EvalSettings(GrpcSettings):
     """Time limit for judging one run. If it is exceeded, the run is retried later."""
     max_queued_runs_per_user: int = Field(default=1_000, ge=1)
     """Maximum number of pending runs per user."""
+    job_retry_days: float = Field(default=0.5, gt=0.0, le=15.0)
+    """How long a run that cannot be judged is retried, in days; each try may cost. Then it is kept as a dead letter."""
 
 
 class EvalMigrationSettings(MigrationSettings):

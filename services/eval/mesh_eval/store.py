@@ -15,7 +15,7 @@ from mesh_eval.domain import JudgedRun, RunScores, Score, ScoreStatus
 from mesh_eval.tables import jobs, scores
 
 JOBS = JobQueue("eval.jobs")
-_KIND = "judge"
+JUDGE = "judge"
 _SCORE_COLUMNS = (
     scores.c.name,
     scores.c.status,
@@ -49,10 +49,12 @@ class PostgresEvalStore:
     async def queue(self, run: JudgedRun) -> bool:
         if await self.is_judged(run.id):
             return False
-        return await JOBS.add(self._connection, NewJob(_KIND, self._key(run.id), self._subject, run.as_payload()))
+        return await JOBS.add(self._connection, NewJob(JUDGE, self._key(run.id), self._subject, run.as_payload()))
 
     async def count_queued(self) -> int:
-        statement = select(func.count()).select_from(jobs).where(jobs.c.user_id == self._user_id)
+        # Without dead letters: nothing the user does makes them fewer.
+        own = (jobs.c.user_id == self._user_id, func.isfinite(jobs.c.due_at))
+        statement = select(func.count()).select_from(jobs).where(*own)
         return int((await self._connection.execute(statement)).scalar_one())
 
     async def is_judged(self, run_id: UUID) -> bool:
@@ -74,7 +76,12 @@ class PostgresEvalStore:
 
     async def _is_queued(self, run_id: UUID) -> bool:
         statement = select(
-            exists().where(jobs.c.user_id == self._user_id, jobs.c.kind == _KIND, jobs.c.key == self._key(run_id))
+            exists().where(
+                jobs.c.user_id == self._user_id,
+                jobs.c.kind == JUDGE,
+                jobs.c.key == self._key(run_id),
+                func.isfinite(jobs.c.due_at),
+            )
         )
         return bool((await self._connection.execute(statement)).scalar())
 

@@ -6,22 +6,19 @@ from mesh_common.jobs.worker import JobHandler, JobWorker
 
 from mesh_eval.domain import JudgedRun
 from mesh_eval.settings import EvalSettings
-from mesh_eval.store import JOBS
+from mesh_eval.store import JOBS, JUDGE
 from mesh_eval.usecases import JudgeRun
-
-# With the queue's back-off of at most five minutes, a judge may be unavailable for eight hours before a run is dropped.
-_MAX_ATTEMPTS = 100
 
 
 def judge_worker(database: Database, judge_run: JudgeRun, settings: EvalSettings) -> JobWorker:
     return JobWorker(
         database,
         JOBS,
-        _handler(judge_run),
+        {JUDGE: _handler(judge_run)},
         name="eval",
         concurrency=settings.runs_at_once,
         timeout_s=settings.run_timeout_s,
-        max_attempts=_MAX_ATTEMPTS,
+        limits=settings.job_limits(),
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m mesh_memory serve|migrate`."""
+"""`python -m mesh_memory serve|migrate|dead-letters`."""
 
 from mesh_common.service_main import service_main
 
@@ -9,4 +9,5 @@ if __name__ == "__main__":
         "memory",
         settings_class=MemorySettings,
         migration_settings_class=MemoryMigrationSettings,
+        job_table="memory.jobs",
     )

@@ -21,7 +21,7 @@ from mesh_memory.embedder import open_embedder
 from mesh_memory.ports import Extractor
 from mesh_memory.servicer import PROTO_SERVICE, MemoryServicer, UseCases
 from mesh_memory.settings import MemorySettings
-from mesh_memory.store import PostgresUnitOfWork, turn_of
+from mesh_memory.store import KEEP_TURN, PostgresUnitOfWork, turn_of
 from mesh_memory.tables import SCHEMA
 from mesh_memory.usecases import EditMemories, FairEmbedder, FindMemories, ForgetMemories, KeepTurn, Limits, Remember
 
@@ -33,8 +33,6 @@ _BESIDES_MODEL_S: Final = 30.0
 _CONNECTIONS_BESIDES_RECALL: Final = 16
 # A turn in the queue has time, so it waits for an embedding server that restarts.
 _PATIENT_TRIES: Final = 3
-# With the queue's back-off of at most five minutes, the models may be down for three days before a turn is dropped.
-_MAX_ATTEMPTS: Final = 1_000
 
 
 @asynccontextmanager
@@ -86,11 +84,11 @@ class _Keeping:
         self.worker = JobWorker(
             database,
             JobQueue(_JOBS),
-            self._keep,
+            {KEEP_TURN: self._keep},
             name=SCHEMA,
             concurrency=settings.extraction_concurrency,
             timeout_s=settings.extraction_timeout_s + _BESIDES_MODEL_S,
-            max_attempts=_MAX_ATTEMPTS,
+            limits=settings.job_limits(),
         )
 
     async def run(self) -> None:

@@ -1,10 +1,11 @@
 """The settings of memory, prefix `MEMORY_`."""
 
-from mesh_common.process.settings import GrpcSettings, MigrationSettings, Seconds, settings_config
+from mesh_common.jobs.settings import JobSettings
+from mesh_common.process.settings import MigrationSettings, Seconds, settings_config
 from pydantic import Field, SecretStr, field_validator
 
 
-class MemorySettings(GrpcSettings):
+class MemorySettings(JobSettings):
     model_config = settings_config("MEMORY_")
 
     openai_base_url: str = "https://api.openai.com/v1"

@@ -103,6 +103,22 @@ async def test_deleting_a_thread_cancels_its_run_and_nothing_comes_back(
     assert await outbox_kinds(agent_database, user_id) <= {"forget_thread", "record_usage"}
 
 
+async def test_dead_letters_go_with_their_thread_but_not_its_bill(
+    own_mesh: TestMesh, model_url: str, own_database: Database
+) -> None:
+    user_id = some_user()
+    async with replica(own_mesh, model_url, AGENT_EVAL_SAMPLE_RATIO="1") as agent:
+        thread_id = (await agent.run(user_id, "Hello")).thread_id
+        async with own_database.as_worker() as connection:
+            await connection.execute(text("UPDATE agent.outbox SET due_at = 'infinity', attempt = 0"))
+        before = await outbox_kinds(own_database, user_id)
+
+        await agent.delete_thread(user_id, thread_id)
+
+    assert before == {"record_usage", "remember", "submit_run"}
+    assert await outbox_kinds(own_database, user_id) == {"record_usage", "forget_thread"}
+
+
 async def test_threads_can_be_deleted_while_their_runs_end(agent: AgentUnderTest) -> None:
     """Both lock the same rows in the same order, so neither fails with a deadlock."""
     user_id = some_user()

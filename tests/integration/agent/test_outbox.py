@@ -1,12 +1,25 @@
 """Jobs of ended runs for auth, memory and eval: delivered at least once, late if necessary."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
 from fakes.agent.neighbours import AWAY, FakeReceivers
-from mesh_agent.domain import RecalledMemory
+from mesh_agent.domain import RecalledMemory, ToRemember
 from mesh_common.clock import utc_now
+from mesh_common.errors import (
+    Conflict,
+    Internal,
+    InvalidInput,
+    MeshError,
+    PermissionDenied,
+    PreconditionFailed,
+    Unauthenticated,
+)
+from mesh_common.ids import RunId, ThreadId
+from mesh_common.subject import Subject
 from support.agent import agent_settings, running_agent, some_user
 from support.grown_threads import grow
 from support.mesh import TestMesh
@@ -44,9 +57,19 @@ async def test_turn_is_told_to_all_receivers(own_mesh: TestMesh, model_url: str)
     assert submitted.model == "sim-large"
 
 
-async def test_receiver_that_was_away_is_told_later(own_mesh: TestMesh, model_url: str) -> None:
+@pytest.mark.parametrize(
+    "errors",
+    [
+        [AWAY, AWAY, AWAY],
+        [PermissionDenied("No edge."), Unauthenticated("A wrong key."), PreconditionFailed("Not now.")],
+        [Internal("A bug."), Internal("An older release.", reason="UNIMPLEMENTED"), Conflict("Too early.")],
+    ],
+)
+async def test_receiver_that_refused_or_was_away_is_told_later(
+    own_mesh: TestMesh, model_url: str, errors: list[MeshError]
+) -> None:
     user_id = some_user()
-    receivers = FakeReceivers(only=user_id, errors=[AWAY, AWAY, AWAY])
+    receivers = FakeReceivers(only=user_id, errors=[*errors])
     settings = agent_settings(own_mesh, model_url, AGENT_REMEMBER_DELAY_S="0")
     fakes = dict.fromkeys(("usage", "memories", "judge"), receivers)
 
@@ -57,6 +80,36 @@ async def test_receiver_that_was_away_is_told_later(own_mesh: TestMesh, model_ur
         await received(receivers.submitted)
 
     assert receivers.refused == 3
+
+
+@dataclass
+class Picky(FakeReceivers):
+    """A memory that refuses every call with a message that contains "unspeakable"."""
+
+    async def remember(
+        self, subject: Subject, run_id: RunId, thread_id: ThreadId, messages: Sequence[ToRemember]
+    ) -> None:
+        if any("unspeakable" in one.message.content for one in messages):
+            self.refused += 1
+            raise InvalidInput("messages: no")
+        await super().remember(subject, run_id, thread_id, messages)
+
+
+async def test_turn_that_memory_refuses_does_not_hold_back_the_others(own_mesh: TestMesh, model_url: str) -> None:
+    user_id = some_user()
+    receivers = Picky(only=user_id)
+    settings = agent_settings(own_mesh, model_url, AGENT_REMEMBER_DELAY_S="1")
+
+    async with running_agent(own_mesh, settings, memories=receivers) as agent:
+        thread_id = (await agent.run(user_id, "One [[sim:reply=1]]")).thread_id
+        for text in ("Two unspeakable [[sim:reply=2]]", "Three [[sim:reply=3]]", "Four [[sim:reply=4]]"):
+            await agent.run(user_id, text, thread_id=thread_id)
+        answers: list[str] = []
+        while len(answers) < 3:
+            answers += [message.content for message in (await received(receivers.remembered)).messages][1::2]
+
+    assert answers == ["1", "3", "4"]
+    assert receivers.refused >= 1
 
 
 async def test_quick_turns_are_remembered_in_one_call(own_mesh: TestMesh, model_url: str) -> None:

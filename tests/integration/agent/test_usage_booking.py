@@ -19,7 +19,7 @@ from mesh_common.jobs.worker import JobWorker
 from mesh_common.process.telemetry import restored_context, tracer
 from opentelemetry.trace import get_current_span, use_span
 from support.agent import eventually, some_user
-from support.jobs import running_worker
+from support.jobs import LIMITS, running_worker
 from support.mesh import TestMesh
 from support.spans import RecordedSpans, spans
 from support.subjects import personal
@@ -143,9 +143,9 @@ async def test_jobs_that_the_outbox_claims_together_are_booked_together(
 
     async with serving(own_mesh, auth) as client:
         delivery = DeliverOutbox(own_database, client, receivers, receivers)
-        options: dict[str, Any] = {"concurrency": 32, "timeout_s": 15.0, "max_attempts": 10}
+        options: dict[str, Any] = {"concurrency": 32, "timeout_s": 15.0, "limits": LIMITS}
         queue = JobQueue("agent.outbox")
-        async with running_worker(JobWorker(own_database, queue, delivery, name="outbox", **options)):
+        async with running_worker(JobWorker(own_database, queue, delivery.handlers(), name="outbox", **options)):
 
             async def batches() -> list[list[tuple[str, str]]]:
                 return auth.batches

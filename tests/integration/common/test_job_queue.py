@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 from mesh_common.database.postgres import Database
-from mesh_common.jobs.queue import NewJob
+from mesh_common.jobs.queue import Backlog, NewJob
 from sqlalchemy import delete, func, update
-from support.jobs import QUEUE, add_job, claim_jobs, expire_leases, job_rows
+from support.jobs import KIND, QUEUE, add_job, claim_jobs, expire_leases, job_rows
 from support.scratch import jobs
 
 pytestmark = pytest.mark.usefixtures("empty_queue")
@@ -43,8 +43,8 @@ async def test_a_claim_passes_over_jobs_another_transaction_is_claiming(database
     await add_job(database, "b")
 
     async with database.as_worker() as first, database.as_worker() as second:
-        mine = await QUEUE.claim(first, limit=1, lease_s=60)
-        others = await QUEUE.claim(second, limit=10, lease_s=60)
+        mine = await QUEUE.claim(first, [KIND], limit=1, lease_s=60)
+        others = await QUEUE.claim(second, [KIND], limit=10, lease_s=60)
 
     assert len(mine) == len(others) == 1
     assert mine[0].id != others[0].id
@@ -148,7 +148,7 @@ async def test_a_job_in_back_off_counts_as_waiting_since_it_was_due_first(databa
 
     async with database.as_worker() as connection:
         await QUEUE.retry_later(connection, job)
-        age_s = await QUEUE.oldest_due_age_s(connection)
+        age_s = (await QUEUE.backlog(connection, [KIND])).oldest_due_age_s
 
     assert 90 <= age_s < 100
 
@@ -156,12 +156,12 @@ async def test_a_job_in_back_off_counts_as_waiting_since_it_was_due_first(databa
 async def test_the_age_of_the_oldest_due_job_is_reported(database: Database) -> None:
     await add_job(database)
     async with database.as_worker() as connection:
-        before = await QUEUE.oldest_due_age_s(connection)
+        before = await QUEUE.backlog(connection, [KIND])
         await connection.execute(update(jobs).values(first_due_at=func.now() - timedelta(seconds=90)))
-        after = await QUEUE.oldest_due_age_s(connection)
+        after = await QUEUE.backlog(connection, [KIND])
         await connection.execute(delete(jobs))
-        empty = await QUEUE.oldest_due_age_s(connection)
+        empty = await QUEUE.backlog(connection, [KIND])
 
-    assert before < 10
-    assert 90 <= after < 100
-    assert empty == 0.0
+    assert before.oldest_due_age_s < 10
+    assert 90 <= after.oldest_due_age_s < 100
+    assert empty == Backlog(0.0, 0, 0)

@@ -9,7 +9,7 @@ from mesh_common.database.postgres import Database
 from mesh_common.jobs.queue import Job, JobQueue, NewJob
 from mesh_common.jobs.worker import JobWorker
 from sqlalchemy.ext.asyncio import AsyncConnection
-from support.jobs import QUEUE, add_job, running_worker, until_empty
+from support.jobs import KIND, LIMITS, QUEUE, add_job, running_worker, until_empty
 from support.scratch import jobs
 
 pytestmark = pytest.mark.usefixtures("empty_queue")
@@ -36,7 +36,7 @@ async def test_jobs_that_end_together_are_settled_in_one_transaction(database: D
         await all_here.wait()
 
     queue = WatchedQueue()
-    worker = JobWorker(database, queue, handle, name="test", concurrency=10, timeout_s=30.0, max_attempts=1)
+    worker = JobWorker(database, queue, {KIND: handle}, name="test", concurrency=10, timeout_s=30.0, limits=LIMITS)
     async with running_worker(worker):
         await until_empty(database)
 
@@ -54,7 +54,16 @@ async def test_a_job_renewed_while_it_is_processed_is_due_before_the_next_poll(d
                 await QUEUE.renew(connection, [NewJob("work", "k", job.subject, {"turn": 2})])
 
     async with running_worker(
-        JobWorker(database, QUEUE, handle, name="test", concurrency=2, timeout_s=30.0, max_attempts=20, poll_s=3_600.0)
+        JobWorker(
+            database,
+            QUEUE,
+            {KIND: handle},
+            name="test",
+            concurrency=2,
+            timeout_s=30.0,
+            limits=LIMITS,
+            poll_s=3_600.0,
+        )
     ):
         await until_empty(database)
 

@@ -10,7 +10,18 @@ import pytest
 from mesh_common.caller import require_user
 from mesh_common.database.migrate import migrate
 from mesh_common.database.postgres import Database
-from mesh_common.errors import InvalidInput, Unavailable
+from mesh_common.errors import (
+    AlreadyExists,
+    Internal,
+    InvalidInput,
+    MeshError,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from mesh_common.ids import UserId
 from mesh_common.jobs.queue import Job
 from mesh_common.jobs.worker import JobWorker
@@ -18,8 +29,8 @@ from mesh_common.process.telemetry import current_trace_id, tracer
 from mesh_dev.postgres import EmbeddedPostgres
 from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
-from sqlalchemy import select, update
-from support.jobs import QUEUE, add_job, claim_jobs, job_rows, running_worker, until_empty
+from sqlalchemy import select
+from support.jobs import KIND, LIMITS, QUEUE, add_job, claim_jobs, job_rows, running_worker, until_empty
 from support.mesh import TestMesh
 from support.net import free_port
 from support.scratch import SCHEMA, bootstrapped, jobs, open_scratch, write_migrations
@@ -50,8 +61,8 @@ async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 def _worker(database: Database, handler: Callable[[Job], Awaitable[None]], **changes: Any) -> JobWorker:
-    options: dict[str, Any] = {"name": "test", "concurrency": 2, "timeout_s": 30.0, "max_attempts": 20, "poll_s": 0.02}
-    return JobWorker(database, QUEUE, handler, **(options | changes))
+    options: dict[str, Any] = {"name": "test", "concurrency": 2, "timeout_s": 30.0, "limits": LIMITS, "poll_s": 0.02}
+    return JobWorker(database, QUEUE, {KIND: handler}, **(options | changes))
 
 
 async def test_a_job_is_handled_for_its_user_in_its_trace_and_taken_off(
@@ -101,7 +112,18 @@ async def test_a_job_of_a_worker_that_died_is_handled_by_another(database: Datab
     assert [job.attempt for job in work.handled] == [2]
 
 
-@pytest.mark.parametrize("error", [Unavailable("away"), RuntimeError("bug"), TimeoutError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unavailable("away"),
+        PermissionDenied("not allowed"),
+        Unauthenticated("who?"),
+        PreconditionFailed("not yet"),
+        Internal("broken"),
+        RuntimeError("bug"),
+        TimeoutError(),
+    ],
+)
 async def test_a_job_that_may_succeed_later_is_given_back(database: Database, error: Exception) -> None:
     await add_job(database)
     work = Work(fail=error)
@@ -114,9 +136,10 @@ async def test_a_job_that_may_succeed_later_is_given_back(database: Database, er
     assert (len(work.handled), row.attempt) == (1, 1)
 
 
-async def test_a_job_that_cannot_succeed_is_dropped_at_once(database: Database) -> None:
+@pytest.mark.parametrize("error", [InvalidInput("no"), NotFound("no"), TooLarge("no"), AlreadyExists("no")])
+async def test_a_job_that_cannot_succeed_is_dropped_at_once(database: Database, error: MeshError) -> None:
     await add_job(database)
-    work = Work(fail=InvalidInput("never"))
+    work = Work(fail=error)
     before = _outcomes("dropped")
 
     async with running_worker(_worker(database, work)):
@@ -124,18 +147,6 @@ async def test_a_job_that_cannot_succeed_is_dropped_at_once(database: Database) 
 
     assert len(work.handled) == 1
     assert _outcomes("dropped") == before + 1
-
-
-async def test_a_job_is_dropped_after_its_last_attempt(database: Database) -> None:
-    await add_job(database)
-    async with database.as_worker() as connection:
-        await connection.execute(update(jobs).values(attempt=2))
-    work = Work(fail=Unavailable("away"))
-
-    async with running_worker(_worker(database, work, max_attempts=3)):
-        await until_empty(database)
-
-    assert [job.attempt for job in work.handled] == [3]
 
 
 async def test_a_job_that_takes_too_long_is_cancelled_and_given_back(database: Database) -> None:

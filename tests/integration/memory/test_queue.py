@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from mesh_common.database.postgres import Database
+from mesh_common.ids import new_id
 from mesh_common.jobs.queue import JobQueue
 from mesh_common.subject import Subject
 from mesh_memory.domain import Turn
 from mesh_memory.settings import MemorySettings
-from mesh_memory.store import PostgresUnitOfWork
+from mesh_memory.store import KEEP_TURN, PostgresUnitOfWork
 from mesh_memory.tables import jobs
 from simulator.client import SimulatorAdmin
 from sqlalchemy import func, select, update
@@ -37,7 +38,7 @@ async def test_a_turn_survives_the_death_of_its_worker(
         await store.queue(_turn())
     async with database.as_worker() as connection:
         # A worker that claimed it and died at once: its lease has expired, and nothing was settled.
-        assert ada in {job.subject for job in await queue.claim(connection, limit=1_000, lease_s=0.0)}
+        assert ada in {job.subject for job in await queue.claim(connection, [KEEP_TURN], limit=1_000, lease_s=0.0)}
 
     async with open_memory(settings, memory_mesh) as memory:
         assert await memory.texts_once_kept(ada) == [SENTENCE]
@@ -89,6 +90,24 @@ async def test_a_turn_outlives_days_without_the_model(
         await simulator.clear_rules()
 
     assert texts == [sentence]
+
+
+async def test_dead_letters_are_not_pending_turns_and_go_with_the_memories(database: Database) -> None:
+    ada = new_subject()
+    async with PostgresUnitOfWork(database, JobQueue("memory.jobs"))(ada) as store:
+        await store.queue(_turn())
+    async with database.as_worker() as connection:
+        own = update(jobs).where(jobs.c.user_id == ada.user_id)
+        await connection.execute(own.values(due_at=func.timestamptz("infinity"), attempt=0))
+
+    async with PostgresUnitOfWork(database, JobQueue("memory.jobs"))(ada) as store:
+        await store.queue(_turn())
+        pending = (await store.admission(new_id())).queued
+        await store.forget()
+    async with database.as_subject(ada) as connection:
+        left = (await connection.execute(select(func.count()).select_from(jobs))).scalar_one()
+
+    assert (pending, left) == (1, 0)
 
 
 async def test_a_finished_turn_leaves_the_queue(

@@ -2,16 +2,18 @@
 idempotent."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, assert_never
+from typing import assert_never
 from uuid import UUID
 
+import structlog
 from mesh_common.events import model as events
 from mesh_common.events.model import EventBody, RunEvent
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.jobs.queue import Job
+from mesh_common.jobs.worker import NEVER_SUCCEEDS, JobHandler
 from mesh_common.subject import Subject
 
 from mesh_agent.domain import MAX_MESSAGE_CHARS, ToolResult, ToRemember, Usage
@@ -19,6 +21,8 @@ from mesh_agent.events.storage import decode_frames
 from mesh_agent.execution.ending import FORGET_THREAD, RECORD_USAGE, REMEMBER, SUBMIT_RUN
 from mesh_agent.ports import Judge, Memories, UsageSink
 from mesh_agent.store import Database, runs, threads
+
+log = structlog.get_logger()
 
 # Limit of MemoryService.Remember for one call.
 _MAX_MESSAGES = 50
@@ -33,43 +37,53 @@ class DeliverOutbox:
     memories: Memories
     judge: Judge
 
-    async def __call__(self, job: Job) -> None:
-        if job.kind == FORGET_THREAD:
-            await self._forget_thread(job)
-            return
-        run_id = RunId(UUID(job.payload["run_id"]))
-        if job.kind == RECORD_USAGE:
-            await self._record_usage(job.subject, run_id, job.payload)
-        elif job.kind == REMEMBER:
-            await self._remember(job.subject, ThreadId(UUID(job.payload["thread_id"])))
-        elif job.kind == SUBMIT_RUN:
-            await self._submit_run(job.subject, run_id)
+    def handlers(self) -> dict[str, JobHandler]:
+        return {
+            RECORD_USAGE: self._record_usage,
+            REMEMBER: self._remember,
+            SUBMIT_RUN: self._submit_run,
+            FORGET_THREAD: self._forget_thread,
+        }
 
     async def _forget_thread(self, job: Job) -> None:
         thread_id = ThreadId(UUID(job.payload["thread_id"]))
         await self.memories.forget_thread(job.subject, thread_id, datetime.fromisoformat(job.payload["deleted_at"]))
 
-    async def _record_usage(self, subject: Subject, run_id: RunId, payload: Mapping[str, Any]) -> None:
+    async def _record_usage(self, job: Job) -> None:
+        payload = job.payload
         usage = Usage(payload["input_tokens"], payload["output_tokens"], payload["cost_micro_usd"])
         ended_at = datetime.fromisoformat(payload["ended_at"])
-        await self.usage.record_usage(subject, run_id, payload["model"], usage, ended_at)
+        await self.usage.record_usage(job.subject, _run_of(job), payload["model"], usage, ended_at)
 
-    async def _remember(self, subject: Subject, thread_id: ThreadId) -> None:
-        """Sends all turns since the last delivery, so that turns in quick succession cost one extraction."""
-        while True:
-            async with self.database.as_subject(subject) as connection:
-                turns = await threads.messages_to_remember(connection, subject.user_id, thread_id, limit=_MAX_MESSAGES)
-            messages, position = _within_one_call(turns)
-            if not messages:
-                return
-            await self.memories.remember(subject, messages[-1].message.run_id, thread_id, messages)
+    async def _remember(self, job: Job) -> None:
+        """Sends all turns since the last delivery, so that turns in quick succession cost one extraction.
+
+        Turns that memory refuses for good are sent one by one, and the one that it still refuses is skipped. Otherwise
+        it would hold back all later turns of its thread.
+        """
+        subject, thread_id = job.subject, ThreadId(UUID(job.payload["thread_id"]))
+        is_single = False
+        while turns := await self._to_remember(subject, thread_id):
+            messages, position = _within_one_call(turns, is_single=is_single)
+            try:
+                await self.memories.remember(subject, messages[-1].message.run_id, thread_id, messages)
+            except NEVER_SUCCEEDS as error:
+                is_single = len({one.message.run_id for one in messages}) > 1
+                if is_single:
+                    continue
+                log.warning("outbox.turn_skipped", run_id=str(messages[-1].message.run_id), reason=error.reason)
             async with self.database.as_subject(subject) as connection:
                 await threads.set_remembered(connection, thread_id, position)
             if len(messages) == len(turns) < _MAX_MESSAGES:
                 # Nothing is left. Turns that ended meanwhile have queued a new job.
                 return
 
-    async def _submit_run(self, subject: Subject, run_id: RunId) -> None:
+    async def _to_remember(self, subject: Subject, thread_id: ThreadId) -> Sequence[tuple[ToRemember, int]]:
+        async with self.database.as_subject(subject) as connection:
+            return await threads.messages_to_remember(connection, subject.user_id, thread_id, limit=_MAX_MESSAGES)
+
+    async def _submit_run(self, job: Job) -> None:
+        subject, run_id = job.subject, _run_of(job)
         async with self.database.as_subject(subject) as connection:
             found = await runs.input_and_frames(connection, subject.user_id, run_id)
         if found is None:
@@ -87,14 +101,21 @@ class DeliverOutbox:
         )
 
 
-def _within_one_call(pending: Sequence[tuple[ToRemember, int]]) -> tuple[list[ToRemember], int]:
-    """The first turns that fit into one call, and the position of the last of them. Turns are never split."""
+def _run_of(job: Job) -> RunId:
+    return RunId(UUID(job.payload["run_id"]))
+
+
+def _within_one_call(pending: Sequence[tuple[ToRemember, int]], *, is_single: bool) -> tuple[list[ToRemember], int]:
+    """The first turns that fit into one call, or just the first, and the position of the last of them.
+
+    Turns are never split.
+    """
     batch: list[ToRemember] = []
     last_position, chars = 0, 0
     for position, group in itertools.groupby(pending, key=lambda pair: pair[1]):
         turn = [_shortened(one) for one, _ in group]
         chars += sum(len(one.message.content) for one in turn)
-        if batch and chars > _MAX_CHARS:
+        if batch and (is_single or chars > _MAX_CHARS):
             break
         batch += turn
         last_position = position

@@ -5,7 +5,7 @@ same transaction as the row it concerns, and carry the subject and the trace. A 
 its lease expires and another worker claims it. Handlers must therefore be idempotent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -49,11 +49,21 @@ class Job:
     """How often the job was renewed while it was queued."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """`oldest_due_age_s`: 0.0 if no job is due. `unknown_jobs`: due jobs of kinds that the caller does not know."""
+
+    oldest_due_age_s: float
+    dead_letters: int
+    unknown_jobs: int
+
+
 class JobQueue:
     """One queue. Every method runs inside the caller's unit of work and commits nothing."""
 
     def __init__(self, table: str) -> None:
         """`table` is the table's name with its schema."""
+        self.table = table
         self._sql = JobStatements.of(table)
 
     async def add(self, connection: AnyConnection, job: NewJob) -> bool:
@@ -64,15 +74,17 @@ class JobQueue:
         """Queues jobs, or postpones queued ones to `delay_s` from now (debounce), in one round trip.
 
         A job is postponed until at most ten delays after its creation. A job renewed while it is being processed is
-        processed once more. A job in back-off keeps its due time.
+        processed once more. A job in back-off keeps its due time. A dead letter becomes a new job.
         """
         await self._sql.renew.rows_of_each(
             connection, [{**_parameters(job), "longest_s": job.delay_s * _MAX_DELAYS} for job in jobs]
         )
 
-    async def claim(self, connection: AnyConnection, *, limit: int, lease_s: float) -> Sequence[Job]:
-        """Up to `limit` due jobs, oldest first, leased to the caller. Needs the worker role."""
-        rows = await self._sql.claim.rows(connection, {"limit": limit, "lease_s": lease_s})
+    async def claim(
+        self, connection: AnyConnection, kinds: Collection[str], *, limit: int, lease_s: float
+    ) -> Sequence[Job]:
+        """Up to `limit` due jobs of these kinds, oldest first, leased to the caller. Needs the worker role."""
+        rows = await self._sql.claim.rows(connection, {"kinds": list(kinds), "limit": limit, "lease_s": lease_s})
         return [Job(id_, kind, Subject(org, user), *others) for id_, kind, org, user, *others in rows]
 
     async def finish(self, connection: AnyConnection, jobs: Sequence[Job]) -> int:
@@ -89,19 +101,24 @@ class JobQueue:
         remaining = [each for each in done if each["id"] not in deleted]
         return len(await self._sql.begin_anew.rows_of_each(connection, remaining)) if remaining else 0
 
-    async def retry_later(self, connection: AnyConnection, job: Job) -> None:
-        """Releases the job, due after a back-off that doubles with each attempt."""
+    async def retry_later(self, connection: AnyConnection, job: Job, reason: str | None = None) -> None:
+        """Releases the job, due after a back-off that doubles with each attempt. `reason`: why it failed."""
         delay_s = min(_BACKOFF_BASE_S * 2 ** min(job.attempt - 1, _MAX_DOUBLINGS), _BACKOFF_MAX_S)
-        parameters = {"id": job.id, "attempt": job.attempt, "delay_s": delay_s}
+        parameters = {"id": job.id, "attempt": job.attempt, "delay_s": delay_s, "reason": reason}
         await self._sql.retry_later.count(connection, parameters)
 
-    async def oldest_due_age_s(self, connection: AnyConnection) -> float:
-        """How long the oldest unfinished job has been due, in seconds; 0.0 if no job is due.
+    async def bury(self, connection: AnyConnection, job: Job, reason: str, *, retry_for_s: float) -> bool:
+        """Makes the job a dead letter if it has been due for longer than `retry_for_s`. False if it has not."""
+        parameters = {"id": job.id, "attempt": job.attempt, "reason": reason, "retry_for_s": retry_for_s}
+        return await self._sql.bury.row(connection, parameters) is not None
 
-        Counted from the time it was first due, because an alert must also cover jobs in back-off.
+    async def backlog(self, connection: AnyConnection, kinds: Collection[str]) -> Backlog:
+        """What is in the queue, for a worker that knows `kinds`. Needs the worker role.
+
+        A job's age counts from the time it was first due, because an alert must also cover jobs in back-off.
         """
-        row = await self._sql.oldest_due_age.row(connection, {})
-        return float((row and row["age_s"]) or 0.0)
+        [row] = await self._sql.backlog.rows(connection, {"kinds": list(kinds)})
+        return Backlog(float(row["oldest_due_age_s"] or 0.0), row["dead_letters"], row["unknown_jobs"])
 
 
 def _parameters(job: NewJob) -> dict[str, Any]:

@@ -11,11 +11,18 @@ _ADD = """
             now() + make_interval(secs => :delay_s), now() + make_interval(secs => :delay_s))
     ON CONFLICT (kind, key)
 """
-_RENEWED = "least(excluded.due_at, job.created_at + make_interval(secs => :longest_s))"
+# A dead letter. It never becomes due, for workers of every release. Its `attempt` is 0, so that the previous release's
+# renewal makes it due again, too.
+DEAD = "due_at = 'infinity'"
+_RENEWED = f"""
+    CASE WHEN job.{DEAD} THEN excluded.due_at
+         ELSE least(excluded.due_at, job.created_at + make_interval(secs => :longest_s)) END
+"""
 _RENEW = f"""
     {_ADD} DO UPDATE SET
         payload = excluded.payload,
         version = job.version + 1,
+        created_at = CASE WHEN job.{DEAD} THEN now() ELSE job.created_at END,
         due_at = CASE WHEN job.attempt = 0 THEN {_RENEWED} ELSE job.due_at END,
         first_due_at = CASE WHEN job.attempt = 0 THEN {_RENEWED} ELSE job.first_due_at END
 """
@@ -23,12 +30,13 @@ _RENEW = f"""
 _CLAIM = """
     WITH due AS (
         SELECT id FROM {table}
-        WHERE due_at <= now() AND (leased_until IS NULL OR leased_until < now())
+        WHERE due_at <= now() AND kind = ANY(:kinds) AND (leased_until IS NULL OR leased_until < now())
         ORDER BY due_at LIMIT :limit
         FOR UPDATE SKIP LOCKED
     )
     UPDATE {table} AS job
-    SET leased_until = now() + make_interval(secs => :lease_s), attempt = job.attempt + 1
+    SET leased_until = now() + make_interval(secs => :lease_s), attempt = job.attempt + 1,
+        failed_at = NULL, reason = NULL
     FROM due WHERE job.id = due.id
     RETURNING job.id, job.kind, coalesce(job.org_id, job.user_id), job.user_id, job.payload,
               job.trace_context, job.attempt, job.version
@@ -42,12 +50,22 @@ _BEGIN_ANEW = """
     RETURNING id
 """
 _RETRY_LATER = """
-    UPDATE {table} SET leased_until = NULL, due_at = now() + make_interval(secs => :delay_s)
+    UPDATE {table} SET leased_until = NULL, due_at = now() + make_interval(secs => :delay_s),
+                       failed_at = now(), reason = :reason
     WHERE id = :id AND attempt = :attempt
 """
-_OLDEST_DUE_AGE = (
-    "SELECT extract(epoch FROM now() - min(first_due_at)) AS age_s FROM {table} WHERE first_due_at <= now()"
-)
+_BURY = """
+    UPDATE {table} SET leased_until = NULL, attempt = 0, due_at = 'infinity', first_due_at = 'infinity',
+                       failed_at = now(), reason = :reason
+    WHERE id = :id AND attempt = :attempt AND first_due_at < now() - make_interval(secs => :retry_for_s)
+    RETURNING id
+"""
+_BACKLOG = f"""
+    SELECT extract(epoch FROM now() - min(first_due_at) FILTER (WHERE first_due_at <= now())) AS oldest_due_age_s,
+           count(*) FILTER (WHERE {DEAD}) AS dead_letters,
+           count(*) FILTER (WHERE due_at <= now() AND kind <> ALL(:kinds)) AS unknown_jobs
+    FROM {{table}}
+"""  # noqa: S608 - our own condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +76,8 @@ class JobStatements:
     finish: Statement
     begin_anew: Statement
     retry_later: Statement
-    oldest_due_age: Statement
+    bury: Statement
+    backlog: Statement
 
     @classmethod
     def of(cls, table: str) -> Self:
@@ -74,5 +93,6 @@ class JobStatements:
             finish=on_table("finish", _FINISH),
             begin_anew=on_table("begin_anew", _BEGIN_ANEW),
             retry_later=on_table("retry_later", _RETRY_LATER),
-            oldest_due_age=on_table("oldest_due_age", _OLDEST_DUE_AGE),
+            bury=on_table("bury", _BURY),
+            backlog=on_table("backlog", _BACKLOG),
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import structlog
@@ -14,23 +15,34 @@ from mesh_common.process.metrics import QUEUE_JOBS
 
 log = structlog.get_logger()
 
-Outcome = Literal["done", "dropped", "retried"]
+Outcome = Literal["done", "dropped", "retried", "dead"]
 # No caller waits for it. If the worker dies in the meantime, these jobs run again, as after any crash.
 _LINGER_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job whose handler has ended, and why it failed. One without a reason that is not over was cancelled."""
+
+    job: Job
+    is_over: bool = False
+    """It leaves the queue. All others are retried, or become dead letters."""
+    reason: str | None = None
 
 
 class Settling:
     """Buffers the outcomes. The buffer is bounded by the claimed jobs: no job is claimed while the database is down."""
 
-    def __init__(self, database: Database[AnyConnection], queue: JobQueue, name: str) -> None:
+    def __init__(self, database: Database[AnyConnection], queue: JobQueue, name: str, *, retry_for_s: float) -> None:
         self._database = database
         self._queue = queue
         self._name = name
-        self._ended: list[tuple[Job, Outcome]] = []
+        self._retry_for_s = retry_for_s
+        self._ended: list[Ended] = []
         self._has_ended = asyncio.Event()
 
-    def add(self, job: Job, outcome: Outcome) -> None:
-        self._ended.append((job, outcome))
+    def add(self, ended: Ended) -> None:
+        self._ended.append(ended)
         self._has_ended.set()
 
     async def next(self) -> bool:
@@ -46,19 +58,28 @@ class Settling:
         if not ended:
             return False
         try:
-            due = await self._write(ended)
+            outcomes, due = await self._write(ended)
         except Unavailable:
             # The jobs are claimed again when their leases expire.
             log.warning("job.not_settled", queue=self._name, jobs=len(ended))
             return False
-        for _, outcome in ended:
+        for each, outcome in zip(ended, outcomes, strict=True):
             QUEUE_JOBS.labels(self._name, outcome).inc()
+            if outcome == "dead":
+                log.error("job.dead", queue=self._name, kind=each.job.kind, id=str(each.job.id), reason=each.reason)
         return due > 0
 
-    async def _write(self, ended: Sequence[tuple[Job, Outcome]]) -> int:
-        over = [job for job, outcome in ended if outcome != "retried"]
+    async def _write(self, ended: Sequence[Ended]) -> tuple[list[Outcome], int]:
+        over = [each.job for each in ended if each.is_over]
         async with self._database.as_worker() as connection:
-            for job, outcome in ended:
-                if outcome == "retried":
-                    await self._queue.retry_later(connection, job)
-            return await self._queue.finish(connection, over) if over else 0
+            outcomes = [await self._settled(connection, each) for each in ended]
+            return outcomes, await self._queue.finish(connection, over) if over else 0
+
+    async def _settled(self, connection: AnyConnection, ended: Ended) -> Outcome:
+        """Releases the job unless it is over: `finish` takes those off together."""
+        if ended.is_over:
+            return "dropped" if ended.reason else "done"
+        if ended.reason and await self._queue.bury(connection, ended.job, ended.reason, retry_for_s=self._retry_for_s):
+            return "dead"
+        await self._queue.retry_later(connection, ended.job, ended.reason)
+        return "retried"

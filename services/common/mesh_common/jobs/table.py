@@ -22,4 +22,6 @@ def job_table(metadata: MetaData) -> Table:
         Column("due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("first_due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("leased_until", DateTime(timezone=True)),
+        Column("failed_at", DateTime(timezone=True)),
+        Column("reason", Text),
     )

@@ -31,6 +31,12 @@ DATABASE_POOL = Gauge(
     "mesh_database_pool_connections", "Connections of the service's database pools, by pool.", ("pool", "state")
 )
 QUEUE_OLDEST_SECONDS = Gauge("mesh_queue_oldest_age_seconds", "Age of the oldest job that is due.", ("queue",))
+JOB_DEAD_LETTERS = Gauge("mesh_job_dead_letters", "Jobs that were given up and are kept.", ("queue",))
+JOB_UNKNOWN_KINDS = Gauge(
+    "mesh_job_unknown_kinds",
+    "Due jobs of kinds that this replica does not know: a newer release queued them.",
+    ("queue",),
+)
 QUEUE_JOBS = Counter("mesh_queue_jobs_total", "Jobs processed, by outcome.", ("queue", "outcome"))
 
 

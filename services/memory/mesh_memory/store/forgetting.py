@@ -12,10 +12,12 @@ _BARRIER: Final = """
            {further}
     FROM (SELECT 1) AS always LEFT JOIN memory.forget_generations AS one ON one.user_id = :user_id
 """
+# Without dead letters: nothing the user does makes them fewer.
+_QUEUED: Final = "SELECT count(*) FROM memory.jobs WHERE user_id = :user_id AND isfinite(due_at)"
 BARRIER: Final = Statement("memory.barrier", _BARRIER.format(further=""))
 ADMISSION: Final = Statement(
     "memory.admission",
-    _BARRIER.format(further=", (SELECT count(*) FROM memory.jobs WHERE user_id = :user_id) AS queued"),
+    _BARRIER.format(further=f", ({_QUEUED}) AS queued"),
 )
 # The time is taken under the user's lock, after every store that this deletion waited for.
 RAISE_GENERATION: Final = Statement(
@@ -31,13 +33,14 @@ OPEN_RUN: Final = Statement(
     "memory.open_run",
     "INSERT INTO memory.remembered_runs (user_id, run_id) VALUES (:user_id, :run_id) ON CONFLICT DO NOTHING",
 )
-# The agent's outbox gives up on a turn long before 30 days. After that, a run sent again would be remembered again.
+# Longer than the agent's outbox may retry a turn and keep it as a dead letter (`JobSettings`). After that, a run sent
+# again would be remembered again.
 CLOSE_RUN: Final = Statement(
     "memory.close_run",
     """
     WITH outdated AS (
         DELETE FROM memory.remembered_runs
-        WHERE user_id = :user_id AND closed_at IS NOT NULL AND opened_at < now() - interval '30 days'
+        WHERE user_id = :user_id AND closed_at IS NOT NULL AND opened_at < now() - interval '90 days'
     )
     UPDATE memory.remembered_runs SET closed_at = now()
     WHERE user_id = :user_id AND run_id = :run_id AND closed_at IS NULL
@@ -56,11 +59,11 @@ MARK_THREAD: Final = Statement(
     INSERT INTO memory.forgotten_threads (user_id, thread_id) VALUES (:user_id, :thread_id) ON CONFLICT DO NOTHING
     """,
 )
-# Later than the agent's outbox may deliver a turn.
+# Later than the agent's outbox may deliver a turn, also as a dead letter that is sent again.
 UNMARK_THREADS: Final = Statement(
     "memory.unmark_threads",
     """
-    DELETE FROM memory.forgotten_threads WHERE user_id = :user_id AND forgotten_at < now() - interval '30 days'
+    DELETE FROM memory.forgotten_threads WHERE user_id = :user_id AND forgotten_at < now() - interval '90 days'
     """,
 )
 DROP_THREAD: Final = Statement(

@@ -1,0 +1,12 @@
+"""Dead letters: when a job failed last, and why."""
+
+from mesh_common.jobs.dead_letter_columns import add_dead_letter_columns
+
+revision = "0003"
+down_revision = "0002"
+
+online = (add_dead_letter_columns("eval.jobs"),)
+
+
+def upgrade() -> None:
+    """Records that the steps of `online` have run."""
