@@ -173,7 +173,11 @@ _DROP = Statement(
 
 
 async def release_run(connection: Connection, claim: Claim) -> None:
-    """Releases an unfinished run, so that another replica can claim it at once."""
+    """Releases an unfinished run, so that another replica can claim it at once.
+
+    Locks the run before its lease, as every transaction that waits for both: the end of a run, the deletion of its
+    thread, a flush of its checkpoints.
+    """
     await _RELEASE.count(connection, {"run_id": claim.run_id, "fence": claim.fence})
     await notify_pending(connection)
 
@@ -181,7 +185,12 @@ async def release_run(connection: Connection, claim: Claim) -> None:
 _RELEASE = Statement(
     "agent.release_run",
     """
-    WITH released AS (DELETE FROM agent.leases WHERE run_id = :run_id AND fence = :fence RETURNING run_id)
+    WITH locked AS MATERIALIZED (
+        SELECT id FROM agent.runs WHERE id = :run_id FOR NO KEY UPDATE
+    ), released AS (
+        DELETE FROM agent.leases USING locked WHERE leases.run_id = locked.id AND leases.fence = :fence
+        RETURNING leases.run_id
+    )
     UPDATE agent.runs SET status = 'pending' FROM released WHERE runs.id = released.run_id AND status = 'running'
 """,
 )
