@@ -1,6 +1,6 @@
 """Threads, messages and runs, and the rules about them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -239,7 +239,8 @@ class Progress:
 
     texts: tuple[str, ...] = ()
     tool_results: tuple[ToolResult, ...] = ()
-    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    billed: Mapping[str, Usage] = field(default_factory=dict)
+    """By model."""
     model: str = ""
     """The model that answered last."""
 
@@ -266,11 +267,20 @@ class Outcome:
     answer: str
     message_id: UUID
     model: str
-    usage: Usage
+    """The model that was asked last."""
+    billed: Mapping[str, Usage]
+    """By model: after a fallback several models have answered. The first to answer comes first."""
     finish_reason: str | None = None
     error: RunError | None = None
     forget_generation: int | None = None
     """The user's when the attempt recalled memories; None if it did not, or in vain."""
+
+    @property
+    def usage(self) -> Usage:
+        total = Usage()
+        for usage in self.billed.values():
+            total = total.plus(usage)
+        return total
 
 
 class LeaseLostError(Exception):

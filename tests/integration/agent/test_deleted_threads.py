@@ -274,7 +274,7 @@ async def test_owner_whose_run_was_taken_over_bills_nothing(own_database: Databa
     stale = await claimed_by_a_dead_owner(own_database, run_id)
     last = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)
     end_run = EndRun(own_database, JobQueue("agent.outbox"), 0.0, 0.0)
-    outcome = Outcome(RunStatus.CANCELLED, "", new_id(), "m", Usage(1, 7))
+    outcome = Outcome(RunStatus.CANCELLED, "", new_id(), "m", {"m": Usage(1, 7)})
 
     with pytest.raises(LeaseLostError):
         await end_run.discard(stale, outcome, lambda: True)

@@ -207,7 +207,7 @@ class Leases(LoopMachine):
 
     async def _may_end(self, claim: Claim, status: RunStatus) -> bool:
         end_run = EndRun(self.database, JobQueue("agent.outbox"), 0.0, 0.0)
-        outcome = Outcome(status, "answer", new_id(), "m", Usage(1, 1))
+        outcome = Outcome(status, "answer", new_id(), "m", {"m": Usage(1, 1)})
         try:
             await end_run(claim, outcome, encode_frames([]), has_checkpoints=True)
         except LeaseLostError:

@@ -20,9 +20,11 @@ from mesh_common.errors import (
 )
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.subject import Subject
+from simulator.client import SimulatorAdmin
 from support.agent import agent_settings, running_agent, some_user
 from support.grown_threads import grow
 from support.mesh import TestMesh
+from support.tool_server import running_tool_server
 
 _WITHIN_S = 10
 
@@ -168,6 +170,35 @@ async def test_cancelled_run_is_billed_but_neither_remembered_nor_judged(own_mes
     assert used.model == "sim-large"
     assert receivers.remembered.empty()
     assert receivers.submitted.empty()
+
+
+async def test_each_model_that_answered_is_booked_for_what_it_read_and_wrote(
+    own_mesh: TestMesh, model_url: str, simulator: SimulatorAdmin
+) -> None:
+    user_id = some_user()
+    receivers = FakeReceivers(only=user_id)
+    async with running_tool_server() as tool:
+        tool.answers.clear()
+        settings = agent_settings(own_mesh, model_url, AGENT_HTTP_TOOLS=tool.as_setting("none"))
+        async with running_agent(own_mesh, settings, usage=receivers) as agent:
+            message = '[[sim:tool=mark {"token": "t-1"}]] [[sim:reply=It says {tool_result}.]]'
+            async with agent.starting(user_id, message) as started:
+                await started.until("tool_started")
+                await simulator.put_rules(
+                    [{"match": {"model": "sim-large"}, "action": {"fault": "503", "retry_after_s": 60}}]
+                )
+                tool.answers.set()
+                rest = await started.rest()
+            booked = {used.model: used for used in [await received(receivers.usage) for _ in range(2)]}
+            run = await agent.get_run(user_id, started.run_id)
+
+    assert rest[-1].WhichOneof("event") == "run_finished"
+    assert set(booked) == {"sim-large", "sim-small"}
+    assert str(booked["sim-large"].run_id) == started.run_id != str(booked["sim-small"].run_id)
+    usages = [used.usage for used in booked.values()]
+    assert all(usage.input_tokens and usage.output_tokens for usage in usages)
+    assert sum(usage.output_tokens for usage in usages) == run.usage.output_tokens
+    assert sum(usage.cost_micro_usd for usage in usages) == run.usage.cost_micro_usd
 
 
 async def test_usage_of_a_deleted_thread_is_recorded_all_the_same(own_mesh: TestMesh, model_url: str) -> None:

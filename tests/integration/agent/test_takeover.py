@@ -99,7 +99,7 @@ async def test_stale_owner_can_neither_end_nor_checkpoint(
     stale = await claimed_by_a_dead_owner(own_database, run_id)
     newer = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60)
     end_run = EndRun(own_database, JobQueue("agent.outbox"), 0.0, 0.0)
-    outcome = Outcome(RunStatus.SUCCEEDED, "stale", new_id(), "m", Usage(1, 1))
+    outcome = Outcome(RunStatus.SUCCEEDED, "stale", new_id(), "m", {"m": Usage(1, 1)})
 
     with pytest.raises(LeaseLostError):
         await end_run(stale, outcome, encode_frames([]), has_checkpoints=False)

@@ -11,7 +11,7 @@ ERROR = RunError("MODEL_TIMEOUT", "Try again.", is_retryable=True)
 
 
 def _outcome(status: RunStatus, *, finish_reason: str | None = None, error: RunError | None = None) -> Outcome:
-    return Outcome(status, "answer", new_id(), "large", USAGE, finish_reason, error)
+    return Outcome(status, "answer", new_id(), "large", {"large": USAGE}, finish_reason, error)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ async def test_long_arguments_are_shown_in_part() -> None:
 async def test_a_later_attempt_repeats_what_it_builds_on() -> None:
     recorder = _recorder(2)
 
-    recorder.start(Progress(texts=("I look it up.",), tool_results=(RESULT,), usage=Usage(1, 2, 3)))
+    recorder.start(Progress(texts=("I look it up.",), tool_results=(RESULT,), billed={"large": Usage(1, 2, 3)}))
     recorder.begin_round(lambda: 7)
     recorder.on_text("42.")
     outcome = recorder.succeeded("stop")
@@ -240,11 +240,33 @@ async def test_a_round_that_ended_costs_what_the_provider_tells() -> None:
 @in_jumping_time
 async def test_what_was_repeated_from_before_is_not_paid_twice() -> None:
     recorder = _recorder(2)
-    recorder.start(Progress(texts=("Well",), usage=Usage(10, 20, 50)))
+    recorder.start(Progress(texts=("Well",), billed={"large": Usage(10, 20, 50)}))
     recorder.begin_round(lambda: 7)
     recorder.on_model(a_model())
 
     assert recorder.cancelled().usage == Usage(17, 20, 57)
+
+
+@in_jumping_time
+async def test_each_model_that_answered_is_billed_and_one_that_failed_is_not() -> None:
+    recorder = _recorder(2)
+    recorder.start(Progress(texts=("Well",), billed={"large": Usage(10, 20, 50)}))
+    recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model("large"))
+    recorder.on_model(a_model("small"))
+    recorder.end_round(Usage(100, 5, 110))
+    recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model("large"))
+    recorder.end_round(Usage(1, 1, 3))
+    recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model("broken"))
+    recorder.fail_round()
+
+    outcome = recorder.failed(ERROR)
+
+    assert outcome.billed == {"large": Usage(11, 21, 53), "small": Usage(100, 5, 110)}
+    assert list(outcome.billed) == ["large", "small"]
+    assert outcome.usage == Usage(111, 26, 163)
 
 
 def _first_tokens() -> tuple[float, float]:
@@ -257,7 +279,7 @@ async def test_the_first_new_token_is_timed_from_the_claim_and_what_is_repeated_
     recorder = Recorder(an_owned_log(attempt=2), time.monotonic() - 100)
     count, total = _first_tokens()
 
-    recorder.start(Progress(texts=("Well",), usage=Usage(10, 20, 50)))
+    recorder.start(Progress(texts=("Well",), billed={"large": Usage(10, 20, 50)}))
     repeated = _first_tokens()
     recorder.begin_round(lambda: 7)
     recorder.on_text("Hm")

@@ -1,6 +1,6 @@
 """The cost of an attempt: the usage that providers report for whole rounds, and our count for an interrupted one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mesh_agent.domain import Usage
 from mesh_agent.llm.registry import Model
@@ -12,8 +12,9 @@ class Bill:
     A round that neither ended nor failed was interrupted by us, during an answer or the wait for one.
     """
 
-    def __init__(self, usage: Usage = Usage()) -> None:  # noqa: B008 - frozen
-        self._usage = usage
+    def __init__(self, billed: Mapping[str, Usage]) -> None:
+        """`billed`: the usage of earlier attempts, by model."""
+        self._billed = billed
         self._prompt_tokens: Callable[[], int] = lambda: 0
         self._called: Model | None = None
         self._chunks = 0
@@ -30,7 +31,8 @@ class Bill:
         self._chunks += chunks
 
     def end_round(self, usage: Usage) -> None:
-        self._usage = self._usage.plus(usage)
+        """The model that was called last has answered."""
+        self._billed = self._with(usage)
         self._called = None
 
     def cut_round(self) -> Usage:
@@ -46,8 +48,14 @@ class Bill:
         if not self._chunks:
             self._called = None
 
-    def total(self) -> Usage:
+    def by_model(self) -> Mapping[str, Usage]:
         """Includes an interrupted round: its estimated prompt, and one token per chunk."""
         if self._called is None:
-            return self._usage
-        return self._usage.plus(self._called.usage(self._prompt_tokens(), self._chunks))
+            return self._billed
+        return self._with(self._called.usage(self._prompt_tokens(), self._chunks))
+
+    def _with(self, usage: Usage) -> Mapping[str, Usage]:
+        if self._called is None:
+            raise AssertionError("no model was called in this round")
+        name = self._called.name
+        return {**self._billed, name: self._billed.get(name, Usage()).plus(usage)}

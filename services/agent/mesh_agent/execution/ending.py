@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from uuid import uuid5
 
 from mesh_common.clock import utc_now
 from mesh_common.ids import RunId
@@ -52,7 +53,7 @@ class EndRun:
             # Check the clock last: if the lease holds now, nobody else owned it before the run was deleted.
             if await runs.is_there(connection, claim.run_id) or not holds_lease():
                 raise LeaseLostError
-            for job in _usage_job(claim, outcome):
+            for job in _usage_jobs(claim, outcome):
                 await self.outbox.add(connection, job)
 
     def _jobs(self, claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
@@ -61,7 +62,7 @@ class EndRun:
         All jobs are renewed. That postpones REMEMBER while the thread is busy. The other jobs have the run's id as key,
         under which nothing is queued yet.
         """
-        yield from _usage_job(claim, outcome)
+        yield from _usage_jobs(claim, outcome)
         if outcome.status is not RunStatus.SUCCEEDED:
             return
         payload = {"run_id": str(claim.run_id), "thread_id": str(claim.thread_id)}
@@ -70,20 +71,25 @@ class EndRun:
             yield NewJob(SUBMIT_RUN, str(claim.run_id), claim.subject, payload)
 
 
-def _usage_job(claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
-    """Usage is billed even if the thread is deleted, so the job holds the numbers themselves."""
-    usage = outcome.usage
-    if not usage.input_tokens and not usage.output_tokens:
-        return
-    payload = {
-        "run_id": str(claim.run_id),
-        "model": outcome.model,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cost_micro_usd": usage.cost_micro_usd,
-        "ended_at": utc_now().isoformat(),
-    }
-    yield NewJob(RECORD_USAGE, str(claim.run_id), claim.subject, payload)
+def _usage_jobs(claim: Claim, outcome: Outcome) -> Iterator[NewJob]:
+    """One job for each model that is billed. Usage is billed even if the thread is deleted, so jobs hold the numbers.
+
+    Auth books an id once, for one model. The first model's entry has the run's id, and the entry of each further model
+    an id that is derived from it.
+    """
+    ended_at = utc_now().isoformat()
+    billed = [(model, usage) for model, usage in outcome.billed.items() if usage.input_tokens or usage.output_tokens]
+    for number, (model, usage) in enumerate(billed):
+        id_ = str(uuid5(claim.run_id, model) if number else claim.run_id)
+        payload = {
+            "run_id": id_,
+            "model": model or outcome.model,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cost_micro_usd": usage.cost_micro_usd,
+            "ended_at": ended_at,
+        }
+        yield NewJob(RECORD_USAGE, id_, claim.subject, payload)
 
 
 def is_sampled(run_id: RunId, ratio: float) -> bool:

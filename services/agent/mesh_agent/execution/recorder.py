@@ -66,7 +66,7 @@ class Recorder:
         self._round_has_text = False
         self._claimed_at_s = claimed_at_s
         self._has_first_token = False
-        self._bill = Bill()
+        self._bill = Bill({})
         self._open_calls: dict[int, ToolCall] = {}
         self.model = self.claim.model or ""
         self.checkpoints: RunCheckpoints | None = None
@@ -89,7 +89,7 @@ class Recorder:
         for text in progress.texts:
             self._round_has_text = False
             self._add_text(text)
-        self._bill = Bill(progress.usage)
+        self._bill = Bill(progress.billed)
         self.model = progress.model or self.model
 
     def close(self) -> None:
@@ -171,9 +171,8 @@ class Recorder:
         for call in self._open_calls.values():
             self._emit(ToolFinished(_interrupted(call)))
         self._open_calls.clear()
-        usage = self._bill.total()
-        generation = self.forget_generation
-        return Outcome(status, self.answer, self.message_id, self.model, usage, finish_reason, error, generation)
+        billed, generation = self._bill.by_model(), self.forget_generation
+        return Outcome(status, self.answer, self.message_id, self.model, billed, finish_reason, error, generation)
 
     def _add_text(self, text: str) -> None:
         if self._parts and not self._round_has_text:

@@ -186,11 +186,12 @@ class RunTask:
 def _count(outcome: Outcome) -> None:
     """Called where the usage is billed, so that both agree. Both include interrupted rounds and earlier attempts."""
     RUNS_ENDED.labels(outcome.status).inc()
-    usage = outcome.usage
-    if usage.input_tokens or usage.output_tokens:
-        MODEL_TOKENS.labels(outcome.model, "input").inc(usage.input_tokens)
-        MODEL_TOKENS.labels(outcome.model, "output").inc(usage.output_tokens)
-        MODEL_COST.labels(outcome.model).inc(usage.cost_micro_usd / 1e6)
+    for model, usage in outcome.billed.items():
+        if usage.input_tokens or usage.output_tokens:
+            name = model or outcome.model
+            MODEL_TOKENS.labels(name, "input").inc(usage.input_tokens)
+            MODEL_TOKENS.labels(name, "output").inc(usage.output_tokens)
+            MODEL_COST.labels(name).inc(usage.cost_micro_usd / 1e6)
 
 
 def _log_crash(event: str, claim: Claim, error: BaseException) -> None:

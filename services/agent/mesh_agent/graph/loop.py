@@ -153,18 +153,28 @@ def _progress(messages: Sequence[BaseMessage]) -> Progress:
     answers = [
         message for message in messages if isinstance(message, AIMessage) and "cost" in message.response_metadata
     ]
-    usage = Usage()
-    for answer in answers:
-        usage = usage.plus(Usage(*answer.response_metadata["cost"]))
     # By call, because LangGraph returns the results of an incomplete step both in the state and with its tasks.
     results = {message.tool_call_id: _result(message) for message in messages if isinstance(message, ToolMessage)}
     return Progress(
         texts=tuple(str(answer.content) for answer in answers if answer.content),
         tool_results=tuple(results.values()),
-        usage=usage,
-        # Earlier releases did not store the model.
-        model=answers[-1].response_metadata.get("model", "") if answers else "",
+        billed=_billed(answers),
+        model=_model_of(answers[-1]) if answers else "",
     )
+
+
+def _billed(answers: Sequence[AIMessage]) -> dict[str, Usage]:
+    billed: dict[str, Usage] = {}
+    for answer in answers:
+        name = _model_of(answer)
+        billed[name] = billed.get(name, Usage()).plus(Usage(*answer.response_metadata["cost"]))
+    return billed
+
+
+def _model_of(answer: AIMessage) -> str:
+    """Empty for an answer that release 0.1.0 stored."""
+    name: str = answer.response_metadata.get("model", "")
+    return name
 
 
 def _result(message: ToolMessage) -> ToolResult:
