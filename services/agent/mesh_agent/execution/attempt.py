@@ -53,9 +53,10 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
     exceeds the time limit of its plan, and unexpected exceptions."""
     claim = recorder.claim
     began_at_s = asyncio.get_running_loop().time()
+    recorder.deadline_s = began_at_s + parts.plans.default.limits.seconds
     try:
         async with (
-            asyncio.timeout_at(began_at_s + parts.plans.default.limits.seconds) as timeout,
+            asyncio.timeout_at(recorder.deadline_s) as timeout,
             _started(recorder, parts) as loop,
         ):
             if claim.is_cancel_requested:
@@ -64,7 +65,7 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
             if claim.lost_attempts >= MAX_LOST_ATTEMPTS:
                 return recorder.failed(_TOO_MANY)
             plan = await _plan(recorder, parts)
-            deadline_s = began_at_s + plan.limits.seconds
+            recorder.deadline_s = deadline_s = began_at_s + plan.limits.seconds
             timeout.reschedule(deadline_s)
             finish_reason = await loop.run(_loop_input(recorder, parts, plan, deadline_s), recorder)
         return recorder.succeeded(finish_reason)
@@ -77,10 +78,14 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
 
 
 async def cancel_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
-    """The end of an attempt that its user cancelled, however early. It keeps the stored result of earlier attempts."""
+    """The end of an attempt that its user cancelled, however early. It keeps the stored result of earlier attempts,
+    unless that cannot be read within the attempt's time."""
     if not recorder.has_started:
-        async with _started(recorder, parts):
-            pass
+        try:
+            async with asyncio.timeout_at(recorder.deadline_s), _started(recorder, parts):
+                pass
+        except TimeoutError:
+            log.warning("run.cancelled_without_progress", attempt=recorder.claim.attempt)
     return recorder.cancelled()
 
 

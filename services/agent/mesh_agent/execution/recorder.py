@@ -71,6 +71,8 @@ class Recorder:
         self.model = self.claim.model or ""
         self.checkpoints: RunCheckpoints | None = None
         self.forget_generation: int | None = None
+        self.deadline_s: float | None = None
+        """The end of the attempt in the event loop's time; None before the attempt begins."""
 
     @property
     def has_checkpoints(self) -> bool:
