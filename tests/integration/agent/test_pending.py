@@ -5,11 +5,16 @@ import itertools
 import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.execution.backlog import Backlog
+from mesh_agent.store import runs
+from mesh_common.database.postgres import Database
 from mesh_common.database.sqlalchemy_engine import open_database
+from mesh_common.database.statements import Statement, driver_of
 from mesh_common.errors import Unavailable
 from mesh_common.ids import new_id
-from support.agent import agent_settings, rows_of, running_agent, some_user
+from sqlalchemy import text
+from support.agent import agent_settings, owner_connection, rows_of, running_agent, some_user
 from support.mesh import TestMesh
+from support.subjects import personal
 
 SLOW = "[[sim:itl=20000]]"
 TWO_PENDING = {"AGENT_MAX_PENDING_RUNS": "2"}
@@ -110,3 +115,34 @@ async def test_replica_with_room_for_one_takes_the_oldest_first(own_mesh: TestMe
     assert waiting.status == agent_pb2.RUN_STATUS_PENDING
     for before, after in itertools.pairwise(ended):
         assert before.ended_at.ToNanoseconds() <= after.started_at.ToNanoseconds()
+
+
+@pytest.mark.parametrize("statement", [runs.COUNT_PENDING, runs.COUNT_PENDING_ELSEWHERE], ids=["all", "elsewhere"])
+async def test_counting_pending_runs_reads_neither_ended_runs_nor_those_of_others(
+    own_mesh: TestMesh, own_database: Database, statement: Statement
+) -> None:
+    async with owner_connection(own_mesh) as connection:
+        user_id, thread_id = (await connection.execute(_RUNS_OF_MANY)).tuples().all()[0]
+        await connection.execute(text("ANALYZE agent.runs"))
+
+    async with own_database.as_subject(personal(user_id)) as connection:
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.sql}"
+        values = (user_id, thread_id) if statement is runs.COUNT_PENDING_ELSEWHERE else (user_id,)
+        [found] = await driver_of(connection).fetchval(explain, *values)
+
+    assert "runs_pending_user" in str(found)
+    assert found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"] < 20
+
+
+# 1,000 users, each with 100 ended runs and 5 that wait.
+_RUNS_OF_MANY = text("""
+    WITH many AS (
+        INSERT INTO agent.threads (id, user_id)
+        SELECT gen_random_uuid(), gen_random_uuid() FROM generate_series(1, 1000)
+        RETURNING id, user_id
+    )
+    INSERT INTO agent.runs (id, user_id, thread_id, status)
+    SELECT gen_random_uuid(), user_id, id, CASE WHEN number <= 100 THEN 'succeeded' ELSE 'pending' END
+    FROM generate_series(1, 105) AS number CROSS JOIN many ORDER BY number
+    RETURNING user_id, thread_id
+""")

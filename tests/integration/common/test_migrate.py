@@ -122,6 +122,77 @@ def upgrade() -> None:
 """
 
 
+_WITH_INDEX = """
+from mesh_common.database.online import ConcurrentIndex
+
+revision = "0002"
+down_revision = "0001"
+
+online = (ConcurrentIndex("eval.notes_text", "ON eval.notes (text)"),)
+
+
+def upgrade() -> None: ...
+"""
+
+
+def _with_index(folder: Path) -> Path:
+    write_migrations(folder)
+    (folder / "versions" / "0002_index.py").write_text(_WITH_INDEX)
+    return folder
+
+
+async def _valid_indexes(test_mesh: TestMesh, name: str) -> list[bool]:
+    statement = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('eval.notes_text')"
+    async with open_scratch(test_mesh, name) as database, database.as_worker() as connection:
+        return list((await connection.execute(text(statement))).scalars())
+
+
+async def test_an_index_is_built_while_others_write_its_table(
+    test_mesh: TestMesh, name: str, migrated: Migrate, tmp_path: Path
+) -> None:
+    await migrated(write_migrations(tmp_path / "old"))
+    insert = text("INSERT INTO eval.notes (user_id, text) VALUES (gen_random_uuid(), 'x')")
+    building = text("""
+        SELECT count(*) FROM pg_locks WHERE relation = 'eval.notes'::regclass AND mode = 'ShareUpdateExclusiveLock'
+    """)
+    async with (
+        open_scratch(test_mesh, name) as database,
+        asyncio.TaskGroup() as group,
+        database.as_worker() as writer,
+    ):
+        await writer.execute(insert)
+        group.create_task(migrated(_with_index(tmp_path / "new")))
+        async with database.as_worker() as watcher, asyncio.timeout(10):
+            while not (await watcher.execute(building)).scalar_one():
+                pass
+        async with database.as_worker() as other:
+            await other.execute(text("SET LOCAL lock_timeout = 1000"))
+            await other.execute(insert)
+
+    assert await _valid_indexes(test_mesh, name) == [True]
+    assert await _revision(test_mesh, name) == "0002"
+
+
+async def test_an_index_that_an_interrupted_run_left_invalid_is_built_anew(
+    test_mesh: TestMesh, name: str, migrated: Migrate, tmp_path: Path
+) -> None:
+    await migrated(write_migrations(tmp_path / "old"))
+    connection = await asyncpg.connect(test_mesh.database_url(SCHEMA, "owner").replace("/mesh", f"/{name}"))
+    try:
+        await connection.execute("INSERT INTO eval.notes VALUES (gen_random_uuid(), 'x'), (gen_random_uuid(), 'x')")
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await connection.execute("CREATE UNIQUE INDEX CONCURRENTLY notes_text ON eval.notes (text)")
+    finally:
+        await connection.close()
+    before = await _valid_indexes(test_mesh, name)
+
+    await migrated(_with_index(tmp_path / "new"))
+    await migrated(_with_index(tmp_path / "again"))
+
+    assert before == [False]
+    assert await _valid_indexes(test_mesh, name) == [True]
+
+
 _FILL = 'update_backfill("eval.notes", "mark = 1", "old.mark IS NULL")'
 # The statement fails on every table that has a block.
 _NOTHING_PENDING = """

@@ -64,14 +64,14 @@ _COUNT_BY_STATUS = Statement(
 
 async def count_pending(connection: Connection, user_id: UserId, *, besides_thread: ThreadId | None = None) -> int:
     """The number of the user's pending runs, except those of `besides_thread`."""
-    statement = _COUNT_PENDING if besides_thread is None else _COUNT_PENDING_ELSEWHERE
+    statement = COUNT_PENDING if besides_thread is None else COUNT_PENDING_ELSEWHERE
     (row,) = await statement.rows(connection, {"user_id": user_id, "besides_thread": besides_thread})
     return int(row["runs"])
 
 
 _PENDING: Final = "SELECT count(*) AS runs FROM agent.runs WHERE user_id = :user_id AND status = 'pending' {condition}"
-_COUNT_PENDING = Statement("agent.count_pending", _PENDING.format(condition=""))
-_COUNT_PENDING_ELSEWHERE = Statement(
+COUNT_PENDING = Statement("agent.count_pending", _PENDING.format(condition=""))
+COUNT_PENDING_ELSEWHERE = Statement(
     "agent.count_pending_elsewhere", _PENDING.format(condition="AND thread_id <> :besides_thread")
 )
 

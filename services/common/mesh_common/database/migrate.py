@@ -20,13 +20,13 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from mesh_common.database.backfill import run_backfill
 from mesh_common.database.connections import sqlstate
 from mesh_common.database.faults import reported_in_one_line
-from mesh_common.database.online import OnlineStep, run_online
+from mesh_common.database.online import ConcurrentIndex, OnlineStep, build_index, run_online
 from mesh_common.database.sqlalchemy_engine import open_engine
 
 log = structlog.get_logger()
@@ -143,10 +143,17 @@ def _revisions(script: ScriptDirectory, *, after: str | None = None) -> list[Scr
     return [revision for revision in found if after is None or int(revision.revision) > int(after)]
 
 
-async def _run_all(engine: AsyncEngine, steps: Sequence[OnlineStep], until_s: float) -> None:
-    async with engine.connect() as connection:
-        for step in steps:
-            await run_online(connection, step, until_s=until_s)
+async def _run_all(engine: AsyncEngine, steps: Sequence[OnlineStep | ConcurrentIndex], until_s: float) -> None:
+    for step in steps:
+        async with engine.connect() as connection:
+            if isinstance(step, ConcurrentIndex):
+                await build_index(await _in_autocommit(connection), step, until_s=until_s)
+            else:
+                await run_online(connection, step, until_s=until_s)
+
+
+async def _in_autocommit(connection: AsyncConnection) -> AsyncConnection:
+    return await connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 async def _fill(engine: AsyncEngine, run: _Run, until_s: float) -> None:

@@ -3,7 +3,8 @@
 A transaction that changes several tables keeps the first locked while it waits for the next. If transactions of the
 running release use the two tables in the opposite order, each waits for the other: under load such a migration never
 ends. The `online` steps of a migration therefore run before it. Each has a transaction of its own, gives up quickly if
-the table is locked, and is tried again.
+the table is locked, and is tried again. An index on a table with many rows is built concurrently instead, because
+building it in a transaction blocks all writers until every row is read.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 _LOCK_TIMEOUT: Final = text("SET LOCAL lock_timeout = 400")
 _PAUSE_S: Final = 0.2
 _LOCK_NOT_AVAILABLE: Final = "55P03"
+_IS_VALID: Final = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(CAST(:name AS text))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,33 @@ class OnlineStep:
     name: str
     statements: Sequence[str]
     is_done: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrentIndex:
+    """An index that is built while other transactions read and write its table. It must not be unique.
+
+    `name` has the schema; `definition` is what follows the name in CREATE INDEX.
+    """
+
+    name: str
+    definition: str
+
+
+async def build_index(connection: AsyncConnection, index: ConcurrentIndex, *, until_s: float) -> None:
+    """Waits for the transactions that use the table, until `until_s` on the monotonic clock, but blocks none of them.
+
+    `connection` must be in autocommit. Replaces an index that an interrupted run left invalid.
+    """
+    timeout_ms = max(1, int((until_s - time.monotonic()) * 1000))
+    await connection.execute(text(f"SET statement_timeout = {timeout_ms}"))
+    is_valid = (await connection.execute(_IS_VALID, {"name": index.name})).scalar_one_or_none()
+    if not is_valid:
+        if is_valid is False:
+            await connection.execute(text(f"DROP INDEX CONCURRENTLY {index.name}"))
+        unqualified = index.name.partition(".")[2]
+        await connection.execute(text(f"CREATE INDEX CONCURRENTLY {unqualified} {index.definition}"))
+    log.info("migrate.index", index=index.name, is_new=not is_valid)
 
 
 async def run_online(connection: AsyncConnection, step: OnlineStep, *, until_s: float) -> None:

@@ -9,8 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-import asyncpg
-
 from mesh_common.database.asyncpg_pool import open_database
 from mesh_common.database.pool import Pool
 from mesh_common.database.postgres import Database
@@ -29,8 +27,6 @@ def run_command(settings: GrpcSettings, table: str, arguments: argparse.Namespac
         asyncio.run(_run(settings, table, arguments))
     except MeshError as error:
         sys.exit(error.message)
-    except asyncpg.SyntaxOrAccessError:
-        sys.exit("The schema is older than the code. Run `migrate` first.")
 
 
 async def _run(settings: GrpcSettings, table: str, arguments: argparse.Namespace) -> None:
