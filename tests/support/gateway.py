@@ -13,11 +13,13 @@ import httpx
 import orjson
 from fakes.gateway.agent_servicer import FakeAgent
 from fakes.gateway.auth_servicer import FakeAuth
+from fakes.gateway.dead_letters_servicer import FakeDeadLetters
 from fakes.gateway.eval_servicer import FakeEval
 from fakes.gateway.memory_servicer import FakeMemory
 from mesh.agent.v1.agent_pb2_grpc import add_AgentServiceServicer_to_server
 from mesh.auth.v1.auth_pb2_grpc import add_AuthServiceServicer_to_server
 from mesh.eval.v1.eval_pb2_grpc import add_EvalServiceServicer_to_server
+from mesh.jobs.v1.jobs_pb2_grpc import add_DeadLetterServiceServicer_to_server
 from mesh.memory.v1.memory_pb2_grpc import add_MemoryServiceServicer_to_server
 from mesh_admin.secrets import SecretSet
 from mesh_common.grpc.boundary import BoundaryInterceptor
@@ -36,6 +38,9 @@ _REGISTER: Final[Mapping[str, Any]] = {
 }
 
 
+_JOBS: Final = ("agent", "memory", "eval")
+
+
 @dataclass
 class FakeMesh:
     """The four services. Each can be stopped and restarts on its old port."""
@@ -46,6 +51,9 @@ class FakeMesh:
     agent: FakeAgent = field(default_factory=FakeAgent)
     memory: FakeMemory = field(default_factory=FakeMemory)
     eval: FakeEval = field(default_factory=FakeEval)
+    dead_letters: dict[str, FakeDeadLetters] = field(
+        default_factory=lambda: {name: FakeDeadLetters() for name in _JOBS}
+    )
     ports: dict[str, int] = field(default_factory=dict)
     servers: dict[str, grpc.aio.Server] = field(default_factory=dict)
 
@@ -54,6 +62,8 @@ class FakeMesh:
         options = (("grpc.so_reuseport", 0), *PING_POLICY)
         server = grpc.aio.server(interceptors=[BoundaryInterceptor(verifier)], options=options)
         _REGISTER[service](getattr(self, service), server)
+        if service in _JOBS:
+            add_DeadLetterServiceServicer_to_server(self.dead_letters[service], server)
         self.ports[service] = server.add_insecure_port(f"127.0.0.1:{self.ports.get(service, 0)}")
         await server.start()
         self.servers[service] = server

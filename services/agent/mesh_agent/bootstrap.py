@@ -27,6 +27,8 @@ from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
 from mesh_common.grpc.service_tokens import ServiceTokenSigner
 from mesh_common.ids import new_id
 from mesh_common.jobs.queue import JobQueue
+from mesh_common.jobs.servicer import PROTO_SERVICE as DEAD_LETTERS
+from mesh_common.jobs.servicer import DeadLetterServicer
 from mesh_common.jobs.worker import JobWorker
 from mesh_common.jwt import SigningKey
 
@@ -71,7 +73,7 @@ from mesh_agent.usecases.start_run import StartRun
 from mesh_agent.usecases.threads import Threads
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_OUTBOX = "agent.outbox"
+_OUTBOX: Final = "agent.outbox"
 _OUTBOX_CONCURRENCY = 32
 # langgraph-checkpoint-postgres writes through psycopg, and only for turns with tools.
 _CHECKPOINTS_POOL_SHARE = 0.25
@@ -142,6 +144,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         leases = await stack.enter_async_context(open_database(settings, schema="agent", pool=LEASES_POOL))
         parts = await _run_parts(stack, settings, database, checkpoints, neighbours)
         queue = JobQueue(_OUTBOX)
+        letters = DeadLetterServicer(database, _OUTBOX)
         end_run = EndRun(database, queue, settings.remember_delay_s, settings.eval_sample_ratio)
         executor = _executor(settings, leases, database, RunTaskParts(database, parts, end_run))
         delivery = DeliverOutbox(database, neighbours.usage, neighbours.memories, neighbours.judge)
@@ -162,8 +165,8 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         revision = newest_revision(MIGRATIONS)
         service = ServiceParts(
             service="agent",
-            proto_services=("mesh.agent.v1.AgentService",),
-            register=lambda server: agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server),
+            proto_services=("mesh.agent.v1.AgentService", DEAD_LETTERS),
+            register=letters.beside(partial(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)),
             readiness=(lambda: database.not_ready_reason(revision),),
             background=(executor.run, executor.waiting.run, worker.run, listener.run, retention.run),
             before_stop=lambda: _drain(shared, executor, settings.drain_s),

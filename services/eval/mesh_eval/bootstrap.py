@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +13,14 @@ from mesh_common.database.postgres import Database
 from mesh_common.database.revisions import newest_revision
 from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
+from mesh_common.jobs.servicer import PROTO_SERVICE as DEAD_LETTERS
+from mesh_common.jobs.servicer import DeadLetterServicer
 
 from mesh_eval.judges import load_judges
 from mesh_eval.judges.model import OpenAIJudgeModel
 from mesh_eval.servicer import EvalServicer
 from mesh_eval.settings import EvalSettings
-from mesh_eval.store import PostgresUnitOfWork
+from mesh_eval.store import JOBS, PostgresUnitOfWork
 from mesh_eval.usecases import JudgeRun, ListScores, SubmitRun
 from mesh_eval.worker import judge_worker
 
@@ -45,11 +48,12 @@ def _parts(settings: EvalSettings, database: Database, http: httpx.AsyncClient) 
     )
     worker = judge_worker(database, judge_run, settings)
     servicer = EvalServicer(SubmitRun(uow, worker.wake, settings.max_queued_runs_per_user), ListScores(uow))
+    letters = DeadLetterServicer(database, JOBS.table)
     revision = newest_revision(MIGRATIONS)
     return ServiceParts(
         service="eval",
-        proto_services=(eval_pb2.DESCRIPTOR.services_by_name["EvalService"].full_name,),
-        register=lambda server: eval_pb2_grpc.add_EvalServiceServicer_to_server(servicer, server),
+        proto_services=(eval_pb2.DESCRIPTOR.services_by_name["EvalService"].full_name, DEAD_LETTERS),
+        register=letters.beside(partial(eval_pb2_grpc.add_EvalServiceServicer_to_server, servicer)),
         readiness=(lambda: database.not_ready_reason(revision),),
         background=(worker.run,),
     )

@@ -20,6 +20,7 @@ from mesh_gateway.edge.request_limits import RequestBounds, RequestLimits
 from mesh_gateway.protocols.native.events import event_schemas
 from mesh_gateway.protocols.native.problems import ProblemDialect
 from mesh_gateway.protocols.native.routes import (
+    admin_jobs,
     auth,
     catalogue,
     chatbot,
@@ -55,7 +56,8 @@ _ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key",
 
 # In the order in which they are matched: the most frequent requests first.
 _ROUTERS = tuple(
-    module.router for module in (chatbot, thread_runs, runs, threads, memories, auth, catalogue, users, meta)
+    module.router
+    for module in (chatbot, thread_runs, runs, threads, memories, auth, catalogue, users, admin_jobs, meta)
 )
 
 

@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.agent.v1 import agent_pb2
 from mesh.auth.v1 import auth_pb2
 from mesh.eval.v1 import eval_pb2
+from mesh.jobs.v1 import jobs_pb2
 from mesh.memory.v1 import memory_pb2
 from mesh_common.events.model import RunError, Usage
 from mesh_common.ids import RunId
@@ -171,6 +172,17 @@ def month_usage(message: auth_pb2.GetUsageResponse) -> domain.MonthUsage:
 
 def scores(message: eval_pb2.ListScoresResponse) -> domain.Scores:
     return domain.Scores([_score(one) for one in message.scores], message.is_pending)
+
+
+def dead_letter(message: jobs_pb2.DeadLetter) -> domain.DeadLetter:
+    return domain.DeadLetter(
+        id=message.id,
+        kind=message.kind,
+        user_id=message.user_id,
+        reason=message.reason,
+        queued_at=_time(message.queued_at),
+        failed_at=_time(message.failed_at),
+    )
 
 
 def _score(message: eval_pb2.Score) -> domain.Score:

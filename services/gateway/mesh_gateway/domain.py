@@ -135,3 +135,15 @@ class Score:
 class Scores:
     items: list[Score]
     is_pending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A background job of a service that was given up. `reason` says why it failed last."""
+
+    id: str
+    kind: str
+    user_id: str
+    reason: str
+    queued_at: datetime
+    failed_at: datetime

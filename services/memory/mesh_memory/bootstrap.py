@@ -15,6 +15,8 @@ from mesh_common.database.revisions import newest_revision
 from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_common.grpc.service import Drain, ServiceParts, open_grpc_service
 from mesh_common.jobs.queue import Job, JobQueue
+from mesh_common.jobs.servicer import PROTO_SERVICE as DEAD_LETTERS
+from mesh_common.jobs.servicer import DeadLetterServicer
 from mesh_common.jobs.worker import JobWorker
 
 from mesh_memory.embedder import open_embedder
@@ -48,6 +50,7 @@ async def open_service(settings: MemorySettings) -> AsyncIterator[Drain]:
             open_embedder(settings, connections=settings.extraction_concurrency, tries=_PATIENT_TRIES)
         )
         unit_of_work = PostgresUnitOfWork(database, JobQueue(_JOBS))
+        letters = DeadLetterServicer(database, _JOBS)
         limits = _limits(settings)
         keeping = _Keeping(settings, database, partial(KeepTurn, unit_of_work, keeper, limits=limits))
         servicer = MemoryServicer(
@@ -60,8 +63,8 @@ async def open_service(settings: MemorySettings) -> AsyncIterator[Drain]:
         )
         parts = ServiceParts(
             service=SCHEMA,
-            proto_services=(PROTO_SERVICE,),
-            register=servicer.add_to,
+            proto_services=(PROTO_SERVICE, DEAD_LETTERS),
+            register=letters.beside(servicer.add_to),
             readiness=(partial(database.not_ready_reason, newest_revision(MIGRATIONS)),),
             background=(keeping.run,),
         )

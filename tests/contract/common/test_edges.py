@@ -5,13 +5,14 @@ from google.protobuf.descriptor import ServiceDescriptor
 from mesh.agent.v1 import agent_pb2
 from mesh.auth.v1 import auth_pb2
 from mesh.eval.v1 import eval_pb2
+from mesh.jobs.v1 import jobs_pb2
 from mesh.memory.v1 import memory_pb2
 from mesh_common.grpc.client import _SERVICE_CONFIG
-from mesh_common.grpc.edges import ALLOWED_CALLERS, SERVICES
+from mesh_common.grpc.edges import ALLOWED_CALLERS, SERVICES, SHARED_CALLERS
 
 DESCRIPTORS: list[ServiceDescriptor] = [
     service
-    for module in (agent_pb2, auth_pb2, eval_pb2, memory_pb2)
+    for module in (agent_pb2, auth_pb2, eval_pb2, jobs_pb2, memory_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 ]
 RPCS = {f"/{service.full_name}/{method.name}" for service in DESCRIPTORS for method in service.methods}
@@ -23,11 +24,13 @@ EDGES = {
 
 
 def test_every_rpc_is_in_the_table_and_every_entry_is_an_rpc() -> None:
-    assert set(ALLOWED_CALLERS) == RPCS
+    assert set(ALLOWED_CALLERS) | set(SHARED_CALLERS) == RPCS
 
 
 def test_every_rpc_has_a_caller_and_every_caller_is_a_service() -> None:
-    assert all(callers and callers <= set(SERVICES) for callers in ALLOWED_CALLERS.values())
+    tables = (ALLOWED_CALLERS, SHARED_CALLERS)
+
+    assert all(callers and callers <= set(SERVICES) for table in tables for callers in table.values())
 
 
 def test_these_services_call_each_other_and_no_others() -> None:

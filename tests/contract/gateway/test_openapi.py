@@ -31,6 +31,7 @@ ROUTES = {
     "get_run": ("get", "/api/v1/runs/{run_id}"),
     "get_thread": ("get", "/api/v1/threads/{thread_id}"),
     "get_usage": ("get", "/api/v1/usage"),
+    "list_dead_letters": ("get", "/api/v1/admin/dead-letters"),
     "list_memories": ("get", "/api/v1/memories"),
     "list_messages": ("get", "/api/v1/threads/{thread_id}/messages"),
     "list_models": ("get", "/api/v1/models"),
@@ -44,6 +45,7 @@ ROUTES = {
     "refresh": ("post", "/api/v1/auth/refresh"),
     "register": ("post", "/api/v1/auth/register"),
     "search_memories": ("post", "/api/v1/memories/search"),
+    "send_dead_letter_again": ("post", "/api/v1/admin/dead-letters/{service}/{letter_id}/send-again"),
     "set_password": ("post", "/api/v1/admin/users/{user_id}/password"),
     "start_run": ("post", "/api/v1/threads/{thread_id}/runs"),
     "stream_chat": ("post", "/api/v1/chatbot/chat/stream"),
@@ -52,7 +54,16 @@ ROUTES = {
     "update_thread": ("patch", "/api/v1/threads/{thread_id}"),
     "wait_run": ("post", "/api/v1/threads/{thread_id}/runs/wait"),
 }
-FOR_ADMINISTRATORS = {"create_user", "disable_user", "enable_user", "list_users", "read_user", "set_password"}
+FOR_ADMINISTRATORS = {
+    "create_user",
+    "disable_user",
+    "enable_user",
+    "list_dead_letters",
+    "list_users",
+    "read_user",
+    "send_dead_letter_again",
+    "set_password",
+}
 OPEN_TO_ALL = {"register", "login", "refresh", "get_health", "get_readiness", "get_jwks", "get_openid_configuration"}
 # Operations that call no other service and have no rate limit.
 MACHINES = {"get_health", "get_readiness"}

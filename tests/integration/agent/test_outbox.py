@@ -9,6 +9,7 @@ import pytest
 from fakes.agent.neighbours import AWAY, FakeReceivers
 from mesh_agent.domain import RecalledMemory, ToRemember
 from mesh_common.clock import utc_now
+from mesh_common.database.postgres import Database
 from mesh_common.errors import (
     Conflict,
     Internal,
@@ -21,9 +22,12 @@ from mesh_common.errors import (
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.subject import Subject
 from simulator.client import SimulatorAdmin
+from sqlalchemy import text
+from support import dead_letters
 from support.agent import agent_settings, running_agent, some_user
 from support.grown_threads import grow
 from support.mesh import TestMesh
+from support.replicas import replica
 from support.tool_server import running_tool_server
 
 _WITHIN_S = 10
@@ -104,8 +108,8 @@ async def test_turn_that_memory_refuses_does_not_hold_back_the_others(own_mesh: 
 
     async with running_agent(own_mesh, settings, memories=receivers) as agent:
         thread_id = (await agent.run(user_id, "One [[sim:reply=1]]")).thread_id
-        for text in ("Two unspeakable [[sim:reply=2]]", "Three [[sim:reply=3]]", "Four [[sim:reply=4]]"):
-            await agent.run(user_id, text, thread_id=thread_id)
+        for said in ("Two unspeakable [[sim:reply=2]]", "Three [[sim:reply=3]]", "Four [[sim:reply=4]]"):
+            await agent.run(user_id, said, thread_id=thread_id)
         answers: list[str] = []
         while len(answers) < 3:
             answers += [message.content for message in (await received(receivers.remembered)).messages][1::2]
@@ -213,6 +217,28 @@ async def test_usage_of_a_deleted_thread_is_recorded_all_the_same(own_mesh: Test
 
     assert str(used.run_id) == started.run_id
     assert used.usage.output_tokens == 1
+
+
+async def test_dead_letters_are_shown_to_administrators_only(
+    own_mesh: TestMesh, model_url: str, own_database: Database
+) -> None:
+    user_id = some_user()
+    async with replica(own_mesh, model_url) as agent:
+        await agent.run(user_id, "Hello")
+        async with own_database.as_worker() as connection:
+            dead = (await connection.execute(_BURY)).scalars().all()
+        found = await dead_letters.listed(own_mesh, "agent", agent.settings.grpc_port)
+        with pytest.raises(PermissionDenied, match="administrators"):
+            await dead_letters.listed(own_mesh, "agent", agent.settings.grpc_port, scope="user")
+
+    assert set(map(str, dead)) == set(found) != set()
+
+
+_BURY = text("""
+    UPDATE agent.outbox SET due_at = 'infinity', first_due_at = 'infinity', attempt = 0, leased_until = NULL,
+                            failed_at = now(), reason = 'UNAVAILABLE'
+    RETURNING id
+""")
 
 
 async def test_runs_that_are_not_sampled_are_not_judged(own_mesh: TestMesh, model_url: str) -> None:

@@ -4,20 +4,24 @@ import argparse
 import asyncio
 import io
 from collections.abc import Awaitable, Callable
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from mesh.jobs.v1 import jobs_pb2 as pb
+from mesh_common.caller import Caller, acting
 from mesh_common.database.postgres import Database
-from mesh_common.errors import PermissionDenied
+from mesh_common.errors import NotFound, PermissionDenied
 from mesh_common.ids import new_id
 from mesh_common.jobs.command import run_command
 from mesh_common.jobs.dead_letters import EVERY, DeadLetter, DeadLetters, Selection
 from mesh_common.jobs.queue import Job, NewJob
+from mesh_common.jobs.servicer import DeadLetterServicer
 from mesh_common.jobs.worker import JobHandler, JobWorker
+from mesh_common.subject import Subject
 from prometheus_client import REGISTRY
 from sqlalchemy import func, select, text, update
 from support.jobs import KIND, LIMITS, QUEUE, add_job, claim_jobs, job_rows, running_worker, until_empty
@@ -167,7 +171,7 @@ async def test_letters_are_listed_by_page_last_failed_first(database: Database) 
 
     async with database.as_worker() as connection:
         first = await LETTERS.page(connection, EVERY, limit=3)
-        rest = await LETTERS.page(connection, EVERY, limit=3, after=first[-1])
+        rest = await LETTERS.page(connection, EVERY, limit=3, after=first[-1].place)
 
     assert [letter.id for letter in (*first, *rest)] == ids[::-1]
     assert [letter.id for letter in await _letters(database, Selection(id=ids[1]))] == [ids[1]]
@@ -279,6 +283,44 @@ async def test_letters_are_listed_and_sent_again_by_a_command_without_their_text
     assert "secret" not in listed
     assert sent == "1 sent again\n"
     assert [job.id for job in await claim_jobs(database)] == [dead]
+
+
+def _as(*scopes: str) -> AbstractContextManager[None]:
+    admin = some_subject()
+    subject = Subject(admin.organisation_id, admin.user_id, scopes=frozenset(scopes))
+    return acting(Caller("gateway", subject, None))
+
+
+async def test_administrators_list_letters_by_page_and_send_them_again(database: Database) -> None:
+    servicer, context = DeadLetterServicer(database, jobs.fullname), cast("Any", None)
+    ids = [str(await _bury(database, str(number))) for number in range(3)]
+    other = str(await _bury(database, "other", kind="other"))
+
+    with _as("user", "admin"):
+        first = await servicer.ListDeadLetters(pb.ListDeadLettersRequest(limit=2, kind=KIND), context)
+        request = pb.ListDeadLettersRequest(limit=2, kind=KIND, cursor=first.next_cursor)
+        rest = await servicer.ListDeadLetters(request, context)
+        await servicer.SendDeadLetterAgain(pb.SendDeadLetterAgainRequest(id=other), context)
+        with pytest.raises(NotFound):
+            await servicer.SendDeadLetterAgain(pb.SendDeadLetterAgainRequest(id=other), context)
+
+    assert [letter.id for letter in (*first.dead_letters, *rest.dead_letters)] == ids[::-1]
+    assert (first.HasField("next_cursor"), rest.HasField("next_cursor")) == (True, False)
+    assert {(letter.kind, letter.reason) for letter in first.dead_letters} == {(KIND, "MISCONFIGURED")}
+    assert [letter.kind for letter in await _letters(database)] == [KIND] * 3
+
+
+async def test_service_refuses_whoever_is_no_administrator(database: Database) -> None:
+    servicer, context = DeadLetterServicer(database, jobs.fullname), cast("Any", None)
+    dead = await _bury(database)
+
+    with _as("user"):
+        with pytest.raises(PermissionDenied, match="administrators"):
+            await servicer.ListDeadLetters(pb.ListDeadLettersRequest(limit=1), context)
+        with pytest.raises(PermissionDenied, match="administrators"):
+            await servicer.SendDeadLetterAgain(pb.SendDeadLetterAgainRequest(id=str(dead)), context)
+
+    assert [letter.id for letter in await _letters(database)] == [dead]
 
 
 async def _command(test_mesh: TestMesh, action: str, **options: Any) -> str:

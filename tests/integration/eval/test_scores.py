@@ -15,6 +15,7 @@ from mesh_eval.settings import EvalSettings
 from mesh_eval.tables import jobs, scores
 from simulator.client import SimulatorAdmin
 from sqlalchemy import delete, func, select, update
+from support import dead_letters
 from support.eval import EvalClient, new_subject, open_eval, submission
 from support.mesh import TestMesh
 from support.net import free_port
@@ -289,3 +290,23 @@ async def _given_back(database: Database, subject: Subject) -> None:
 async def _make_due(database: Database, subject: Subject) -> None:
     async with database.as_subject(subject) as connection:
         await connection.execute(update(jobs).values(due_at=func.now()))
+
+
+async def test_a_run_that_is_given_up_is_not_pending_and_is_listed(
+    settings_alone: EvalSettings, test_mesh: TestMesh
+) -> None:
+    subject, request = new_subject(), submission()
+    alone = settings_alone.model_copy(update={"grpc_port": free_port(), "openai_base_url": "http://127.0.0.1:9/v1"})
+    async with open_eval(test_mesh, alone) as service, open_database(alone, schema="eval") as database:
+        await service.submit(subject, request)
+        pending = await service.scores(subject, request.run_id)
+        async with database.as_worker() as connection:
+            infinity = func.timestamptz("infinity")
+            dead = update(jobs).where(jobs.c.user_id == subject.user_id).returning(jobs.c.id)
+            values = {"due_at": infinity, "first_due_at": infinity, "attempt": 0, "failed_at": func.now()}
+            dead_id = (await connection.execute(dead.values({**values, "reason": "JUDGE_UNAVAILABLE"}))).scalar_one()
+        given_up = await service.scores(subject, request.run_id)
+        found = await dead_letters.listed(test_mesh, "eval", alone.grpc_port)
+
+    assert (pending.is_pending, given_up.is_pending) == (True, False)
+    assert str(dead_id) in found

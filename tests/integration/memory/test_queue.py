@@ -13,7 +13,8 @@ from mesh_memory.settings import MemorySettings
 from mesh_memory.store import KEEP_TURN, PostgresUnitOfWork
 from mesh_memory.tables import jobs
 from simulator.client import SimulatorAdmin
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
+from support import dead_letters
 from support.memory import new_subject, open_memory
 from support.mesh import TestMesh
 from support.turns import turn_of
@@ -108,6 +109,24 @@ async def test_dead_letters_are_not_pending_turns_and_go_with_the_memories(datab
         left = (await connection.execute(select(func.count()).select_from(jobs))).scalar_one()
 
     assert (pending, left) == (1, 0)
+
+
+async def test_dead_letters_are_listed(database: Database, settings: MemorySettings, memory_mesh: TestMesh) -> None:
+    ada = new_subject()
+    async with PostgresUnitOfWork(database, JobQueue("memory.jobs"))(ada) as store:
+        await store.queue(_turn())
+    async with database.as_worker() as connection:
+        dead = update(jobs).where(jobs.c.user_id == ada.user_id).returning(jobs.c.id)
+        infinity = func.timestamptz("infinity")
+        values = {"due_at": infinity, "first_due_at": infinity, "failed_at": func.now(), "reason": "EXTRACTION"}
+        dead_id = (await connection.execute(dead.values(values))).scalar_one()
+
+    async with open_memory(settings, memory_mesh):
+        found = await dead_letters.listed(memory_mesh, "memory", settings.grpc_port)
+    async with database.as_worker() as connection:
+        await connection.execute(delete(jobs).where(jobs.c.id == dead_id))
+
+    assert str(dead_id) in found
 
 
 async def test_a_finished_turn_leaves_the_queue(

@@ -84,6 +84,7 @@ async def test_full_answer_takes_nothing_in_a_later_round() -> None:
     recorder = Recorder(an_owned_log(), time.monotonic(), max_answer_bytes=2)
     recorder.start(Progress())
     recorder.begin_round(lambda: 7)
+    recorder.on_model(a_model())
     recorder.on_text("ab")
     recorder.end_round(Usage(1, 1, 1))
     recorder.begin_round(lambda: 7)

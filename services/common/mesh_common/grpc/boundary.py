@@ -21,7 +21,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from mesh_common.caller import Caller, acting
 from mesh_common.errors import Internal, MeshError, PermissionDenied, Unauthenticated
 from mesh_common.grpc.client import SUBJECT_METADATA, USER_METADATA
-from mesh_common.grpc.edges import ALLOWED_CALLERS
+from mesh_common.grpc.edges import callers_of
 from mesh_common.grpc.error_wire import EDGE_NOT_ALLOWED, code_of, to_status
 from mesh_common.grpc.service_tokens import ServiceTokenVerifier
 from mesh_common.ids import UserId
@@ -101,7 +101,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("A service token is required.", reason="SERVICE_TOKEN_REQUIRED")
         service = self._verifier.service_of(token)
-        if service not in ALLOWED_CALLERS.get(method, frozenset()):
+        if service not in callers_of(method):
             raise PermissionDenied(f"{service} may not call {method}.", reason=EDGE_NOT_ALLOWED)
         left_s = context.time_remaining()
         # This is None for a call without a deadline; the stubs omit that.

@@ -56,3 +56,13 @@ ALLOWED_CALLERS: Final[dict[str, frozenset[str]]] = {
     "/mesh.eval.v1.EvalService/SubmitRun": _AGENT,
     "/mesh.eval.v1.EvalService/ListScores": _GATEWAY,
 }
+
+SHARED_CALLERS: Final[dict[str, frozenset[str]]] = {
+    "/mesh.jobs.v1.DeadLetterService/ListDeadLetters": _GATEWAY,
+    "/mesh.jobs.v1.DeadLetterService/SendDeadLetterAgain": _GATEWAY,
+}
+"""The same for the RPCs that agent, memory and eval all serve."""
+
+
+def callers_of(method: str) -> frozenset[str]:
+    return ALLOWED_CALLERS.get(method) or SHARED_CALLERS.get(method, frozenset())

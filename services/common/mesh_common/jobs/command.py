@@ -49,7 +49,7 @@ async def _every(
     page: Sequence[DeadLetter] = ()
     while True:
         async with database.as_worker() as connection:
-            page = await letters.page(connection, selection, limit=_PAGE, after=page[-1] if page else None)
+            page = await letters.page(connection, selection, limit=_PAGE, after=page[-1].place if page else None)
         for letter in page:
             yield letter
         if len(page) < _PAGE:

@@ -38,6 +38,10 @@ _EXPIRE: Final = f"""
 """  # noqa: S608 - our own condition
 
 
+type Place = tuple[datetime, UUID]
+"""The place of a letter in the list: when it failed last, and its id."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A job that was given up, without its payload: the payload may hold a user's texts."""
@@ -48,6 +52,10 @@ class DeadLetter:
     reason: str
     queued_at: datetime
     failed_at: datetime
+
+    @property
+    def place(self) -> Place:
+        return self.failed_at, self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +79,15 @@ class DeadLetters:
         self._expire = Statement(f"{table}.expire", _EXPIRE.replace("{table}", table))
 
     async def page(
-        self, connection: AnyConnection, selection: Selection, *, limit: int, after: DeadLetter | None = None
+        self, connection: AnyConnection, selection: Selection, *, limit: int, after: Place | None = None
     ) -> Sequence[DeadLetter]:
-        """Last failed first."""
+        """Last failed first. `after`: the place of the last letter of the page before."""
         parameters = {
             "kind": selection.kind,
             "id": selection.id,
             "limit": limit,
-            "failed_at": after and after.failed_at,
-            "after_id": after and after.id,
+            "failed_at": after and after[0],
+            "after_id": after and after[1],
         }
         return [DeadLetter(*row) for row in await self._list.rows(connection, parameters)]
 

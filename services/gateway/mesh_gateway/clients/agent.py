@@ -15,6 +15,7 @@ from mesh_common.subject import Subject
 from mesh_gateway import convert
 from mesh_gateway.clients.acknowledgement import Acknowledgement, Response, RunStream, acknowledgement, events_of
 from mesh_gateway.clients.backend import Backend
+from mesh_gateway.clients.dead_letters import DeadLettersClient
 from mesh_gateway.clients.started_runs import ExpectedRun, StartedRuns
 from mesh_gateway.domain import KnownRunStatus, Message, Model, Page, Run, Thread
 from mesh_gateway.runs.order import RunOrder
@@ -29,6 +30,7 @@ class AgentClient:
         self._backend = backend
         self._started_runs = started_runs
         self._stub = agent_pb2_grpc.AgentServiceStub(channel)
+        self.dead_letters = DeadLettersClient(backend, channel)
         self._start_timeout_s = start_timeout_s
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ from mesh_common.subject import Subject
 
 from mesh_gateway import convert
 from mesh_gateway.clients.backend import Backend
+from mesh_gateway.clients.dead_letters import DeadLettersClient
 from mesh_gateway.domain import Memory, Page
 
 
@@ -16,6 +17,7 @@ class MemoryClient:
     def __init__(self, backend: Backend, channel: grpc.aio.Channel) -> None:
         self._backend = backend
         self._stub = memory_pb2_grpc.MemoryServiceStub(channel)
+        self.dead_letters = DeadLettersClient(backend, channel)
 
     async def create(self, subject: Subject, text: str) -> Memory:
         request = memory_pb2.CreateMemoryRequest(text=text)

@@ -6,7 +6,7 @@ from typing import Final
 from mesh_common.events.model import Usage
 
 from mesh_gateway import domain
-from mesh_gateway.protocols.native.schemas import auth, catalogue, memories, runs, threads, users
+from mesh_gateway.protocols.native.schemas import admin_jobs, auth, catalogue, memories, runs, threads, users
 from mesh_gateway.protocols.native.schemas.common import Page
 from mesh_gateway.runs.answer import Answer
 
@@ -149,4 +149,15 @@ def _usage(usage: Usage) -> runs.Usage:
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cost_usd=usage.cost_micro_usd / _MICRO,
+    )
+
+
+def dead_letter(one: domain.DeadLetter) -> admin_jobs.DeadLetter:
+    return admin_jobs.DeadLetter(
+        id=one.id,
+        kind=one.kind,
+        user_id=one.user_id,
+        reason=one.reason,
+        queued_at=one.queued_at,
+        failed_at=one.failed_at,
     )
