@@ -44,6 +44,8 @@ class ModelEntry:
     input_usd_per_mtok: float = 0.0
     output_usd_per_mtok: float = 0.0
     first_token_timeout_s: float | None = None
+    provider: str | None = None
+    """Whose quirks its server has; derived from the server's address if absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,8 @@ def _simulator(ports: PortPlan) -> ModelChoice:
             capabilities=OPENAI_CAPABILITIES,
             input_usd_per_mtok=input_usd,
             output_usd_per_mtok=4 * input_usd,
+            # Merged user messages would contain the directives of an earlier run.
+            provider="openai",
         )
         for name, input_usd in (("sim-large", 2.0), ("sim-small", 0.5))
     )

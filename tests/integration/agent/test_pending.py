@@ -91,7 +91,9 @@ async def test_place_of_a_run_that_waits_no_more_is_free_before_the_next_count(
 
     async with running_agent(own_mesh, settings) as bounded:
         for _ in range(2):
-            async with bounded.starting(some_user(), "[[sim:reply=a b]] [[sim:ttft=100]]"):
+            async with bounded.starting(some_user(), "[[sim:reply=a b]] [[sim:ttft=100]]") as first:
+                # Until then it may be pending itself, because the run before it has only just ended.
+                await first.until("run_started")
                 turn = await bounded.run(some_user(), "waits")
 
     assert turn.last.HasField("run_finished")

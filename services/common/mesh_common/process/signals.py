@@ -4,8 +4,10 @@ The first process of a container has no default signal handlers: without this, t
 that is deleted while it starts or migrates would remain until its grace period ends.
 """
 
+import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 # The exit code that a shell reports for a program ended by this signal.
@@ -18,4 +20,9 @@ def end_on_sigterm() -> None:
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(_EXIT_CODE)
+    """Ends at once. An exception could be raised anywhere, also where a library has half made an object, and would then
+    leave a traceback. The database rolls back what was open."""
+    # RuntimeError: the signal came inside a write to the same stream.
+    with suppress(RuntimeError, OSError):
+        sys.stdout.flush()
+    os._exit(_EXIT_CODE)
