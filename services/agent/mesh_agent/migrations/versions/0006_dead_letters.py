@@ -1,18 +1,11 @@
-"""Dead letters: when a job failed last, and why. An index by which a user's pending runs are counted."""
+"""Dead letters: when a job failed last, and why."""
 
-from mesh_common.database.online import ConcurrentIndex
 from mesh_common.jobs.dead_letter_columns import add_dead_letter_columns
 
 revision = "0006"
 down_revision = "0005"
 
-online = (
-    add_dead_letter_columns("agent.outbox"),
-    # With the columns that the count and its row-level security compare, so that it reads the index alone.
-    ConcurrentIndex(
-        "agent.runs_pending_user", "ON agent.runs (user_id) INCLUDE (org_id, thread_id) WHERE status = 'pending'"
-    ),
-)
+online = (add_dead_letter_columns("agent.outbox"),)
 
 
 def upgrade() -> None:
