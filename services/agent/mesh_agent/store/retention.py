@@ -6,11 +6,13 @@ from mesh_common.database.statements import Statement
 
 from mesh_agent.store import Connection
 
-# Locked rows are left for the next pass.
+# Locked rows are left for the next pass. A CTE is executed once; a subquery in IN may be executed once per row and then
+# exceed its LIMIT.
 _DROP: Final = """
-    UPDATE agent.{table} SET {column} = NULL WHERE id IN (
+    WITH expired AS MATERIALIZED (
         SELECT id FROM agent.{table} WHERE {column} IS NOT NULL AND {since} < now() - make_interval(secs => :keep_s)
         ORDER BY {since} LIMIT :limit FOR UPDATE SKIP LOCKED)
+    UPDATE agent.{table} SET {column} = NULL FROM expired WHERE {table}.id = expired.id
 """
 _BY_KIND: Final = {
     "frames": Statement("agent.drop_frames", _DROP.format(table="runs", column="frames", since="ended_at")),
@@ -24,10 +26,11 @@ _BY_KIND: Final = {
     "plans": Statement(
         "agent.drop_plans",
         """
-        DELETE FROM agent.plans WHERE hash IN (
+        WITH unused AS MATERIALIZED (
             SELECT hash FROM agent.plans WHERE used_at < now() - make_interval(secs => :keep_s) AND NOT EXISTS (
                 SELECT 1 FROM agent.runs WHERE plan_hash = plans.hash AND status IN ('pending', 'running'))
             ORDER BY used_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+        DELETE FROM agent.plans USING unused WHERE plans.hash = unused.hash
     """,
     ),
 }

@@ -277,10 +277,12 @@ class PostgresAuthStore(PostgresUsageStore, PostgresLoginStore, PostgresAdminist
         return tokens + ended + await self._prune(revocations, revocations.c.expires_at < revocations_before, limit)
 
     async def _prune(self, table: Table, condition: ColumnElement[bool], limit: int) -> int:
-        # SKIP LOCKED: replicas prune concurrently, and none waits for a rotation in progress.
+        # SKIP LOCKED: replicas prune concurrently, and none waits for a rotation in progress. A CTE is executed once; a
+        # subquery in IN may be executed once per row, and then exceed its limit.
         (key,) = table.primary_key.columns
-        keys = select(key).where(condition).limit(limit).with_for_update(skip_locked=True, of=table)
-        result = await self._connection.execute(delete(table).where(key.in_(keys)))
+        locked = select(key).where(condition).limit(limit).with_for_update(skip_locked=True, of=table)
+        expired = locked.cte("expired").prefix_with("MATERIALIZED", dialect="postgresql")
+        result = await self._connection.execute(delete(table).where(key == expired.c[key.name]))
         return result.rowcount
 
 

@@ -52,23 +52,27 @@ _KEEP_NEWEST = Statement(
     )
     """,
 )
+# CTEs: PostgreSQL may execute a subquery in IN once per row, and then exceed its LIMIT.
 _PRUNE = (
     Statement(
         "auth.prune_login_failures",
         """
-        DELETE FROM auth.login_failures WHERE key IN (
+        WITH expired AS MATERIALIZED (
             SELECT key FROM auth.login_failures WHERE last_failed_at < :failed_before
             LIMIT :limit FOR UPDATE SKIP LOCKED
         )
+        DELETE FROM auth.login_failures AS failures USING expired WHERE failures.key = expired.key
         """,
     ),
     Statement(
         "auth.prune_login_addresses",
         """
-        DELETE FROM auth.login_addresses WHERE (user_id, address_hash) IN (
+        WITH expired AS MATERIALIZED (
             SELECT user_id, address_hash FROM auth.login_addresses WHERE last_login_at < :seen_before
             LIMIT :limit FOR UPDATE SKIP LOCKED
         )
+        DELETE FROM auth.login_addresses AS addresses USING expired
+        WHERE addresses.user_id = expired.user_id AND addresses.address_hash = expired.address_hash
         """,
     ),
 )
