@@ -270,7 +270,16 @@ async def test_more_calls_than_any_round_makes_are_an_invalid_answer() -> None:
 async def test_answer_without_end_is_an_invalid_answer() -> None:
     piece = delta(content="x" * 500_000)
 
-    assert (await failure([piece] * 20)).reason == "MODEL_INVALID_ANSWER"
+    assert (await failure([piece] * 140)).reason == "MODEL_INVALID_ANSWER"
+
+
+async def test_long_answer_in_small_chunks_is_whole() -> None:
+    """Its thoughts included, which servers send in chunks of some 300 bytes a token."""
+    thought = delta(reasoning_content="t" * 300)
+
+    answer = await ask([*[thought] * 30_000, delta(content="Done."), FINISH, DONE])
+
+    assert answer.message.content == "Done."
 
 
 async def test_opaque_data_that_no_request_can_carry_is_dropped() -> None:

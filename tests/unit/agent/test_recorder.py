@@ -102,10 +102,13 @@ async def test_long_arguments_are_shown_in_part() -> None:
     recorder = _recorder()
     recorder.start(Progress())
 
-    recorder.tool_started(ToolCall("c", "look_up", {"a": "b" * 100_000}))
+    call = ToolCall("c", "look_up", {"a": "b" * 100_000})
+    recorder.tool_started(call)
+    recorder.tool_finished(call, ToolResult("c", "look_up", call.arguments_json, "found", is_error=False))
 
     [started] = [body for body in _bodies(recorder) if isinstance(body, ToolStarted)]
-    assert len(started.arguments_json) == 65_536
+    [finished] = [body for body in _bodies(recorder) if isinstance(body, ToolFinished)]
+    assert len(started.arguments_json) == len(finished.result.arguments_json) == 65_536
 
 
 @in_jumping_time

@@ -180,6 +180,19 @@ async def test_parameter_refused_in_a_stream_is_left_out_too() -> None:
         assert provider.chat_model.quirks.stream_options is False
 
 
+async def test_form_that_the_server_never_took_is_forgotten() -> None:
+    """An error that repeats a user's text may name every parameter."""
+    echo = openai(None, "bad", "unsupported: 'max_tokens', 'temperature' and 'stream_options'")
+    server = refusing(then=(400, echo))
+    async with model_at(server, extra_body={"temperature": 0.5}) as model:
+        before = model.quirks
+        with capture_logs() as logs, pytest.raises(ProviderError):
+            await model.ask(QUESTION, Heard())
+
+    assert model.quirks == before
+    assert not _refusals(logs)
+
+
 async def test_concurrent_requests_learn_the_same() -> None:
     server = openai_like()
     async with model_at(server, extra_body={"temperature": 0.5}) as model:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from mesh_common.events.model import (
     EventBody,
@@ -149,7 +150,7 @@ class Recorder:
 
     def tool_finished(self, call: ToolCall, result: ToolResult) -> None:
         self._open_calls.pop(id(call), None)
-        self._emit(ToolFinished(result))
+        self._emit(ToolFinished(replace(result, arguments_json=result.arguments_json[:_MAX_SHOWN_ARGUMENTS])))
 
     def succeeded(self, finish_reason: str) -> Outcome:
         self._emit(MessageCompleted(self._message_id, self.answer, self.model))
@@ -209,4 +210,5 @@ def _head(text: str, max_bytes: int) -> str:
 
 
 def _interrupted(call: ToolCall) -> ToolResult:
-    return ToolResult(call.id, call.name, call.arguments_json, _INTERRUPTED, is_error=True, is_unknown=True)
+    arguments = call.arguments_json[:_MAX_SHOWN_ARGUMENTS]
+    return ToolResult(call.id, call.name, arguments, _INTERRUPTED, is_error=True, is_unknown=True)

@@ -25,6 +25,8 @@ log = structlog.get_logger()
 _MAX_EVENT_BYTES: Final = 1_048_576
 # A whole answer, which may hold the log probabilities of each token.
 _MAX_BYTES: Final = 8 * 1_048_576
+# Of a stream, which spends some 300 bytes on each token, thoughts included.
+_MAX_STREAM_BYTES: Final = 64 * 1_048_576
 _DONE: Final = b"[DONE]"
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -121,8 +123,8 @@ class AnswerReader:
     def _error(self, reason: str, *, is_retryable: bool = True) -> ProviderError:
         return ProviderError(reason, is_retryable=is_retryable, has_spoken=self._completion.has_spoken)
 
-    def _check_size(self) -> None:
-        if self._received_bytes > _MAX_BYTES:
+    def _check_size(self, max_bytes: int = _MAX_BYTES) -> None:
+        if self._received_bytes > max_bytes:
             raise NotAnAnswerError("a body without end")
 
     def _read_start(self, data: bytes, texts: list[str]) -> bool:
@@ -147,7 +149,7 @@ class AnswerReader:
         return False
 
     def _read_events(self, data: bytes, texts: list[str]) -> bool:
-        self._check_size()
+        self._check_size(_MAX_STREAM_BYTES)
         return self._merge_events(self._events.feed(data), texts)
 
     def _read_end(self, _data: bytes, texts: list[str]) -> bool:

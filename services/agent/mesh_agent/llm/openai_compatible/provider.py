@@ -59,15 +59,26 @@ class OpenAICompatible:
         tools: Sequence[ToolSchema] = (),
         max_output_tokens: int | None = None,
     ) -> ChatAnswer:
-        adaptations = 0
-        while True:
-            form = self._form
+        began = form = self._form
+        refused: list[str] = []
+        for _ in range(self._max_adaptations + 1):
             try:
-                return await self._ask(form, messages, listener, form.payload(messages, tools, max_output_tokens))
+                answer = await self._ask(form, messages, listener, form.payload(messages, tools, max_output_tokens))
             except RequestRefusedError as refusal:
-                adaptations += 1
-                if adaptations > self._max_adaptations or not self._adapt(form, refusal.body):
-                    raise refusal.error from None
+                refusing = refusal
+            else:
+                self._learn(began, form, refused)
+                return answer
+            if self._form is not began:
+                # A concurrent request has learned what the server takes.
+                began = form = self._form
+                refused.clear()
+            elif (parameter := refused_parameter(refusing.body, form.parameters())) is not None:
+                form = form.without(parameter)
+                refused.append(parameter)
+            else:
+                break
+        raise refusing.error from None
 
     async def _ask(
         self, form: RequestForm, messages: list[BaseMessage], listener: TextListener, payload: dict[str, Any]
@@ -84,13 +95,13 @@ class OpenAICompatible:
         )
         return ChatAnswer(message_of(completion, messages, form.source, form.quirks.reasoning_fields), completion)
 
-    def _adapt(self, form: RequestForm, body: bytes) -> bool:
-        """Leaves out the parameter that the server refuses, for all later requests. Returns whether it named one."""
-        parameter = refused_parameter(body, form.parameters())
-        if parameter is None:
-            return False
-        # A concurrent request may have adapted the form already; then its form is tried first.
-        if self._form is form:
-            self._form = form.without(parameter)
+    def _learn(self, began: RequestForm, form: RequestForm, refused: Sequence[str]) -> None:
+        """Uses the form for all later requests, now that the server has taken it.
+
+        Not before: an error that repeats a user's text may name parameters, but leaving them out does not help then.
+        """
+        if form is began or self._form is not began:
+            return
+        self._form = form
+        for parameter in refused:
             log.warning("model.parameter_refused", model=self._model.name, parameter=parameter)
-        return True
