@@ -91,7 +91,8 @@ async def insert_run(
 
 
 # Must be a separate statement after the one that locks the thread. Only then does its snapshot contain all runs that
-# were started on the thread before.
+# were started on the thread before. It looks for the run first: ON CONFLICT would wait for a transaction that ends the
+# same run, and that one waits for the thread.
 _SQL: Final = """
     WITH thread AS MATERIALIZED (
         SELECT id, :is_to_be_claimed::boolean
@@ -108,6 +109,8 @@ _SQL: Final = """
                CASE WHEN is_free THEN clock_timestamp() END,
                :model, :metadata, :idempotency_key, :request_hash, :plan_hash, :trace_context
         FROM thread
+        WHERE NOT EXISTS (SELECT 1 FROM agent.runs WHERE id = :id)
+          AND NOT EXISTS (SELECT 1 FROM agent.runs WHERE user_id = :user_id AND idempotency_key = :idempotency_key)
         ON CONFLICT DO NOTHING
         RETURNING id, user_id, thread_id, position
     ), leased AS (

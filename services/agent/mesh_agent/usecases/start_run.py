@@ -37,6 +37,8 @@ from mesh_agent.usecases.threads import request_hash
 # A used-up budget stays used up until the month ends. An hour keeps clients from retrying all the time.
 _QUOTA_RETRY_AFTER_S = 3_600.0
 _PENDING_RETRY_AFTER_S = 5.0
+# As long as a replica does not ask auth again (`CachedEntitlements`).
+_ENTITLEMENTS_RETRY_AFTER_S = 5.0
 # Errors that reject a new run but not the repeat of an accepted one: its own id or key is taken, the budget was used up
 # since, a model is no longer allowed, or the thread is busy, possibly with this very run, stored while this request
 # waited for the lock.
@@ -93,13 +95,26 @@ class StartRun:
 
     def _checked_plan(self, run: RunInput, entitlements: Entitlements) -> StoredPlan:
         """The plan of a new run, or the error that rejects it. A repeated run has passed these checks before."""
-        plan = self.plans.resolve(run.model, entitlements)
+        plan = self._resolved(run, entitlements)
         if entitlements.is_used_up:
             raise QuotaExceeded("Your token budget for this month is used up.", retry_after_s=_QUOTA_RETRY_AFTER_S)
         budget_tokens = plan.plan.input_budget_tokens - _prompt_tokens(plan.plan.instructions)
         if user_tokens(run.message) > budget_tokens:
             raise InvalidInput.of_field("message", f"is longer than the model can read ({budget_tokens} tokens)")
         return plan
+
+    def _resolved(self, run: RunInput, entitlements: Entitlements) -> StoredPlan:
+        try:
+            return self.plans.resolve(run.model, entitlements)
+        except PermissionDenied as error:
+            if entitlements is not self.entitlements.default:
+                raise
+            # The default is not auth's answer: in a moment it may be another one.
+            raise Unavailable(
+                "Your permissions cannot be checked right now. Try again.",
+                reason="ENTITLEMENTS_UNKNOWN",
+                retry_after_s=_ENTITLEMENTS_RETRY_AFTER_S,
+            ) from error
 
     async def _store_and_launch(self, subject: Subject, run: RunInput, entitlements: Entitlements) -> StartedRun:
         digest = request_digest(run)

@@ -53,7 +53,8 @@ class Settling:
 
     async def flush(self) -> bool:
         """Settles the buffered outcomes. Returns the same as `next`."""
-        ended, self._ended = self._ended, []
+        # In one order everywhere, or two transactions that settle and delete the same jobs could deadlock.
+        ended, self._ended = sorted(self._ended, key=lambda each: each.job.id), []
         self._has_ended.clear()
         if not ended:
             return False

@@ -136,6 +136,8 @@ class PostgresMemoryStore:
                 said_at=source and source.said_at,
                 embedding_model=memory.space,
                 embedding=memory.vector,
+                # Not the start of the transaction, which may have waited for a deletion: `forgetting.DELETE_LATE`.
+                created_at=func.clock_timestamp(),
             )
             .on_conflict_do_nothing(index_elements=["user_id", "text_hash"])
             .returning(*_COLUMNS)
