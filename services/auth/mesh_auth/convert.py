@@ -14,6 +14,7 @@ from mesh_common.ids import OrganisationId, RunId, UserId, parse_id
 from mesh_common.subject import Subject
 
 from mesh_auth.domain import (
+    NO_NAMES,
     EmailAddress,
     Entitlements,
     LoginName,
@@ -192,7 +193,7 @@ def _allowed_names(names: tuple[str, ...] | None) -> auth_pb2.AllowedNames:
 
 def _names_for_0_1_0(names: tuple[str, ...] | None) -> tuple[str, ...]:
     """Agents of release 0.1.0 take no names for all names, so none is a name that nothing has."""
-    return () if names is None else names or ("",)
+    return () if names is None else names or NO_NAMES
 
 
 def unknown_users_to_proto(users: Iterable[UserId]) -> auth_pb2.RecordUsageBatchResponse:

@@ -190,8 +190,8 @@ class RevocationPage:
     has_more: bool
 
 
-# In the override of a user, where NULL keeps the default.
-ALL_NAMES: Final = "*"
+# In the override of a user: an empty list allows everything there, as in release 0.1.0, which may read the same row.
+NO_NAMES: Final = ("",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ class Allowances:
 
 @dataclass(frozen=True, slots=True)
 class EntitlementOverride:
-    """Allowances that differ for one user. None keeps the default; the name `*` allows everything."""
+    """Allowances that differ for one user. None keeps the default, no names allow all, and `NO_NAMES` none."""
 
     models: tuple[str, ...] | None = None
     tools: tuple[str, ...] | None = None
@@ -223,7 +223,7 @@ class EntitlementOverride:
 
 
 def _all_or_names(names: tuple[str, ...]) -> tuple[str, ...] | None:
-    return None if ALL_NAMES in names else names
+    return None if not names else () if names == NO_NAMES else names
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The use cases of auth: accounts, sessions, revocations, entitlements and usage."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,7 +33,7 @@ from mesh_auth.domain import (
     User,
     Verdict,
 )
-from mesh_auth.logins.guard import LoginGuard
+from mesh_auth.logins.guard import Admission, LoginGuard
 from mesh_auth.metrics import LOGINS, REFRESHES, REGISTRATIONS, REVOCATIONS
 from mesh_auth.ports import AccessTokenSigner, AuthDatabase, AuthStore, PasswordHasher
 from mesh_auth.tokens import new_refresh_token, new_successor_salt, refresh_token_hash, successor_of
@@ -106,9 +107,9 @@ class Login:
             admission = await self.guard.admit(store, name, found.user if found else None, client_address)
         try:
             check = await self.hasher.verify(password, found.password_hash if found else None)
-        except (Unavailable, DeadlineExceeded):
-            async with self.database.as_worker() as store:
-                await self.guard.take_back(store, admission)
+        except (Unavailable, DeadlineExceeded, asyncio.CancelledError):
+            # Nobody learns whether the password is right. Shielded, because the caller may have left.
+            await asyncio.shield(self._take_back(admission))
             raise
         if found is None or not check.is_match:
             LOGINS.labels("refused").inc()
@@ -122,6 +123,10 @@ class Login:
         tokens = await self._start_session(found, better_hash)
         LOGINS.labels("succeeded").inc()
         return tokens
+
+    async def _take_back(self, admission: Admission) -> None:
+        async with self.database.as_worker() as store:
+            await self.guard.take_back(store, admission)
 
     async def _start_session(self, found: Credentials, better_hash: str | None) -> TokenPair:
         now = self.clock.now()

@@ -77,7 +77,9 @@ class ModelChoice:
     """Whether its scores are meaningful."""
 
     def agent_environment(self) -> dict[str, str]:
-        models = orjson.dumps([asdict(entry) for entry in self.entries]).decode()
+        # The chart's schema knows no null.
+        given = [{name: value for name, value in asdict(entry).items() if value is not None} for entry in self.entries]
+        models = orjson.dumps(given).decode()
         return {"AGENT_MODELS": models} | self._server("AGENT")
 
     def memory_environment(self) -> dict[str, str]:

@@ -67,7 +67,7 @@ FOR_ADMINISTRATORS = {
 OPEN_TO_ALL = {"register", "login", "refresh", "get_health", "get_readiness", "get_jwks", "get_openid_configuration"}
 # Operations that call no other service and have no rate limit.
 MACHINES = {"get_health", "get_readiness"}
-LIMITED = set(ROUTES) - OPEN_TO_ALL - {"create_ticket", "get_me", "get_memory", "get_thread", "logout", "read_user"} | {
+LIMITED = set(ROUTES) - OPEN_TO_ALL - {"get_me", "logout", "read_user"} | {
     "register",
     "login",
     "refresh",

@@ -57,7 +57,7 @@ async def test_override_of_a_user_replaces_what_it_names(
 ) -> None:
     async with auth_database.as_worker() as connection:
         await connection.execute(
-            insert(entitlement_overrides).values(user_id=user_id, models=["small"], tools=[], context_tokens=500)
+            insert(entitlement_overrides).values(user_id=user_id, models=["small"], tools=[""], context_tokens=500)
         )
 
     entitlements = await entitlements_of(auth, user_id)

@@ -308,7 +308,7 @@ async def test_large_body_that_arrives_at_the_least_rate_is_given_time(mesh: Fak
             yield message[start : start + 200]
             await asyncio.sleep(0.05)
 
-    async with running_gateway(mesh, valkey.url, body_timeout_s=0.3, min_body_bytes_per_s=1_000) as gateway:
+    async with running_gateway(mesh, valkey.url, body_timeout_s=0.5, min_body_bytes_per_s=200) as gateway:
         headers = {**gateway.as_user(), "Content-Type": "application/json"}
         response = await gateway.http.post(CHAT, content=chunks(), headers=headers)
 

@@ -24,7 +24,8 @@ _LIST_USERS = Statement(
 # In the order of ids, so that two transactions cannot deadlock.
 _LOCK_ENABLED_ADMINS = Statement(
     "auth.lock_enabled_admins",
-    "SELECT user_id FROM auth.users WHERE is_admin AND disabled_at IS NULL ORDER BY user_id FOR UPDATE",
+    # NO KEY: an administrator's own refresh holds their session, and then needs their row as a foreign key.
+    "SELECT user_id FROM auth.users WHERE is_admin AND disabled_at IS NULL ORDER BY user_id FOR NO KEY UPDATE",
 )
 _SET_DISABLED = Statement(
     "auth.set_disabled", "UPDATE auth.users SET disabled_at = :disabled_at WHERE user_id = :user_id"

@@ -33,6 +33,8 @@ _RETRY_REDIS_S: Final = 5.0
 # Below the client's pool of 50, so that other calls find a connection, and few enough to connect within its 0.25 s: a
 # burst must not look like a dead Redis. Sixteen concurrent calls are still thousands per second.
 _MAX_CALLS: Final = 16
+# As long as one call may take. Who waits longer is counted by this replica alone.
+_WAIT_FOR_ROOM_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,16 @@ class RateLimiter:
             raise RateLimited("Too many requests. Wait a moment.", retry_after_s=reset_s)
 
     async def _hit(self, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
-        async with self._room:
+        try:
+            async with asyncio.timeout(_WAIT_FOR_ROOM_S):
+                await self._room.acquire()
+        except TimeoutError:
+            # Redis answers, but slowly. Without this, requests would queue for as long as more of them come.
+            return await self._hit_here(item, key)
+        try:
             return await self._hit_anywhere(item, key)
+        finally:
+            self._room.release()
 
     async def _hit_anywhere(self, item: RateLimitItem, key: str) -> tuple[bool, WindowStats]:
         now_s = self._clock.monotonic_s()

@@ -764,7 +764,7 @@ class ModelUsage(_message.Message):
     model: _builtins.str
     """Name in the model registry."""
     runs: _builtins.int
-    """Number of ended runs."""
+    """Number of ended runs in which it answered."""
     input_tokens: _builtins.int
     """Tokens read by the model."""
     output_tokens: _builtins.int

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from mesh_gateway.edge.costs import MemoryUserDep, ReaderDep, WriterDep
-from mesh_gateway.edge.deps import CallerDep, GatewayDep
+from mesh_gateway.edge.deps import GatewayDep
 from mesh_gateway.protocols.native import answers
 from mesh_gateway.protocols.native.params import Limit, PageCursor
 from mesh_gateway.protocols.native.routes.docs import problems
@@ -51,8 +51,8 @@ async def delete_all_memories(gateway: GatewayDep, caller: WriterDep) -> Forgott
     return Forgotten(deleted=await gateway.memory.delete_all(caller.subject))
 
 
-@router.get("/{memory_id}", summary="Get a memory", responses=problems(401, 404, 422))
-async def get_memory(memory_id: UUID, gateway: GatewayDep, caller: CallerDep) -> Memory:
+@router.get("/{memory_id}", summary="Get a memory", responses=problems(401, 404, 422, 429))
+async def get_memory(memory_id: UUID, gateway: GatewayDep, caller: ReaderDep) -> Memory:
     return answers.memory(await gateway.memory.get(caller.subject, memory_id))
 
 

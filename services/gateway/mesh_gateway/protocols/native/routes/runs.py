@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from mesh_common.ids import RunId
 
 from mesh_gateway.edge.costs import ReaderDep, WriterDep
-from mesh_gateway.edge.deps import CallerDep, GatewayDep
+from mesh_gateway.edge.deps import GatewayDep
 from mesh_gateway.edge.event_stream import EventStreamResponse
 from mesh_gateway.protocols.native import answers, turns
 from mesh_gateway.protocols.native.params import FollowerDep, FollowFromDep
@@ -36,7 +36,7 @@ WaitSeconds = Annotated[
     "", summary="Get a run, at once or once it has ended", response_model=Run, responses=problems(401, 404, 422, 429)
 )
 async def get_run(
-    run_id: UUID, request: Request, gateway: GatewayDep, caller: CallerDep, wait_s: WaitSeconds = 0
+    run_id: UUID, request: Request, gateway: GatewayDep, caller: ReaderDep, wait_s: WaitSeconds = 0
 ) -> Run | Response:
     return await turns.run_within(gateway, request, caller, RunId(run_id), wait_s)
 
@@ -60,9 +60,9 @@ async def follow_run(
     status_code=HTTPStatus.CREATED,
     summary="Get a ticket for the run's events",
     description="For EventSource, which cannot send headers. Valid once, for this run, within 60 seconds.",
-    responses=problems(401, 404, 422),
+    responses=problems(401, 404, 422, 429),
 )
-async def create_ticket(run_id: UUID, gateway: GatewayDep, caller: CallerDep) -> StreamTicket:
+async def create_ticket(run_id: UUID, gateway: GatewayDep, caller: WriterDep) -> StreamTicket:
     # The agent checks that the run is the caller's.
     await gateway.agent.run(caller.subject, RunId(run_id))
     ticket = await gateway.tickets.issue(caller, RunId(run_id))

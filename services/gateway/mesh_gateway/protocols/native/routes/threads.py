@@ -5,7 +5,7 @@ from http import HTTPStatus
 from fastapi import APIRouter
 
 from mesh_gateway.edge.costs import ReaderDep, WriterDep
-from mesh_gateway.edge.deps import CallerDep, GatewayDep
+from mesh_gateway.edge.deps import GatewayDep
 from mesh_gateway.protocols.native import answers
 from mesh_gateway.protocols.native.params import IdempotencyKey, Limit, PageCursor, SearchText, ThreadId
 from mesh_gateway.protocols.native.routes.docs import problems
@@ -34,8 +34,8 @@ async def list_threads(
     return answers.page(answers.thread, await gateway.agent.threads(caller.subject, limit, cursor, query))
 
 
-@router.get("/{thread_id}", summary="Get a thread", responses=problems(401, 404, 422))
-async def get_thread(thread_id: ThreadId, gateway: GatewayDep, caller: CallerDep) -> Thread:
+@router.get("/{thread_id}", summary="Get a thread", responses=problems(401, 404, 422, 429))
+async def get_thread(thread_id: ThreadId, gateway: GatewayDep, caller: ReaderDep) -> Thread:
     return answers.thread(await gateway.agent.thread(caller.subject, thread_id))
 
 
