@@ -196,3 +196,16 @@ async def test_usage_nobody_told_is_none() -> None:
         message = await provider.ask()
 
     assert message.usage_metadata is None
+
+
+async def test_a_redirect_is_not_followed_and_means_a_wrong_address() -> None:
+    async def redirect(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": str(elsewhere.base_url) + "chat/completions"})
+
+    async with (
+        open_provider(answering(line({"content": "stolen"}, "stop"))) as elsewhere,
+        open_provider(redirect) as provider,
+    ):
+        failure = await provider.failure()
+
+    assert (failure.reason, failure.status) == ("MODEL_MISCONFIGURED", 307)

@@ -46,7 +46,12 @@ async def read_completion(
         async with (
             asyncio.timeout(first_token_timeout_s(first_token_within_s, silence_s)) as timeout,
             session.post(
-                url, headers=headers, data=orjson.dumps(payload), timeout=without_silence(session.timeout)
+                url,
+                headers=headers,
+                data=orjson.dumps(payload),
+                timeout=without_silence(session.timeout),
+                # A redirect comes from a wrong address. Followed, it would become a GET without the question.
+                allow_redirects=False,
             ) as response,
         ):
             await check_status(response)
