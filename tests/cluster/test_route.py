@@ -8,16 +8,23 @@ from chaos.client import PASSWORD
 from mesh_common.ids import new_id
 from mesh_dev.mesh_client import API, Event, MeshClient, events_of
 
+from cluster.kubectl import eventually
 from cluster.release import Release
 
 
 @pytest.fixture
 async def client(mesh: Release) -> AsyncIterator[MeshClient]:
     async with MeshClient(await mesh.url()) as client:
+        # A proxy hears of the pods some seconds after they are ready, and answers 503 until then.
+        await eventually("the gateway through its route", lambda: _is_reached(client), within_s=60)
         email = f"{new_id().hex}@example.com"
         (await client.register(email, PASSWORD)).raise_for_status()
         (await client.login(email, PASSWORD)).raise_for_status()
         yield client
+
+
+async def _is_reached(client: MeshClient) -> bool:
+    return (await client.http.get("/healthz")).is_success
 
 
 @pytest.mark.short
