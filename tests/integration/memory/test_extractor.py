@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from mem0.memory import telemetry
 from mesh_common.errors import InvalidInput, MeshError, Unavailable
 from mesh_memory.domain import Fact, Message, Origin, Speaker
 from mesh_memory.extraction.extractor import Mem0Extractor, open_extractor
@@ -225,6 +226,26 @@ async def test_a_model_that_trickles_is_given_up_at_the_deadline_and_holds_no_th
                     await extractor.facts(_turn(SENTENCE), [])
 
 
+async def test_texts_of_users_do_not_follow_a_redirect(settings: MemorySettings) -> None:
+    requests: list[bytes] = []
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append((await reader.readuntil(b"\r\n")).split()[1])
+        writer.write(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(redirect, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        moved = settings.model_copy(update={"openai_base_url": f"http://{host}:{port}/v1"})
+        async with open_extractor(moved) as extractor:
+            with pytest.raises(Unavailable) as refused:
+                await extractor.facts(_turn(SENTENCE), [])
+
+    assert refused.value.reason == "EXTRACTION_MISCONFIGURED"
+    assert requests == [b"/v1/chat/completions"]
+
+
 async def test_a_turn_that_the_provider_refuses_is_not_tried_again(settings: MemorySettings) -> None:
     requests = 0
 
@@ -286,4 +307,13 @@ async def test_the_key_goes_to_the_server_of_the_settings_alone(
 
 
 def test_mem0_reports_nothing_to_its_makers() -> None:
-    assert telemetry.MEM0_TELEMETRY is False
+    """In a process of its own: another module may have imported mem0 before ours in this one."""
+    program = (
+        "import mesh_memory.extraction.extractor; from mem0.memory import telemetry; print(telemetry.MEM0_TELEMETRY)"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+    assert said == "False\n"

@@ -147,6 +147,9 @@ class _ExtractionLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
             base_url=settings.openai_base_url,
             timeout=self._timeout_s,
             max_retries=0,
+            # Users' texts go only where the settings say: neither where a redirect points nor through a proxy that the
+            # environment names.
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False, trust_env=False),
         )
         super().__init__(OpenAIConfig(model=self.model, temperature=0.0, api_key=self._client.api_key))
         self._prompt = _PROMPT.read_text()
