@@ -43,7 +43,8 @@ _SERVICE_ENV: Final[Mapping[ServiceName, Mapping[str, str]]] = {
         "AGENT_MODEL_CONNECT_TIMEOUT_S": "1.5",
         "AGENT_MODEL_READ_TIMEOUT_S": "1.5",
         "AGENT_EVAL_SAMPLE_RATIO": "0.02",
-        # While auth is away, users it has not spoken of have no tools by default; the checker expects their effects.
+        # The default while auth is away is no tool, for users whose entitlements the agent does not know. The checker
+        # expects the effects of these.
         "AGENT_DEFAULT_TOOLS": '["mark_once", "mark_idempotent"]',
         # Few, so that a crowd can take all of them (`crowd`).
         "AGENT_DATABASE_POOL_SIZE": "6",

@@ -22,8 +22,8 @@ _MAX_OPENINGS: Final = 100
 def json_values(text: object) -> Iterator[Any]:
     """The objects and arrays that the answer may mean, the likeliest first: the caller takes the first of its form.
 
-    First the whole text, which may quote thoughts and fences; then the contents of its fences; then what stands in
-    prose. Yields nothing for anything but a string. NaN and Infinity are no JSON.
+    The order: the whole text, which may quote thoughts and fences; the contents of its fences; what its prose contains.
+    Yields nothing for anything but a string. NaN and Infinity are not JSON.
     """
     if not isinstance(text, str):
         return

@@ -35,7 +35,7 @@ _ENV: Final[ServiceEnv] = {
 _PACE: Final = Pace(words=range(10, 30), ttft_ms=(200,), itl_ms=(30,))
 # A statement then takes 40 ms.
 _DELAY_S: Final = 0.02
-# A client that does not wait as long as it is told to.
+# Shorter than the Retry-After of a refusal.
 _AGAIN_S: Final = 0.3
 # The gateway gives a start 5 s. A refusal says when to come back; a deadline leaves open whether the run exists.
 _REFUSED_WITHIN_S: Final = 4.0

@@ -1,4 +1,4 @@
-"""Statuses, waits and silence of real HTTP servers: which model is called how often, and what the run is told."""
+"""Which model is called, and how often, when servers answer with statuses, ask for waits or stay silent."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

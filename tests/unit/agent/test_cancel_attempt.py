@@ -33,7 +33,7 @@ class FakeLoop:
         if self.hangs:
             await asyncio.Event().wait()
         if self.stored is None:
-            raise Unavailable("PostgreSQL is away.")
+            raise Unavailable("PostgreSQL cannot be reached.")
         return self.stored
 
 
