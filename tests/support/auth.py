@@ -35,10 +35,10 @@ class AuthUnderTest:
         return (await self.gateway.unary(self.stub.Register, request, timeout_s=5)).user
 
     async def login(
-        self, email: str, password: str = PASSWORD, *, client_address: str | None = None
+        self, email: str, password: str = PASSWORD, *, client_address: str | None = None, timeout_s: float = 5
     ) -> auth_pb2.TokenPair:
         request = auth_pb2.LoginRequest(email=email, password=password, client_address=client_address)
-        return (await self.gateway.unary(self.stub.Login, request, timeout_s=5)).tokens
+        return (await self.gateway.unary(self.stub.Login, request, timeout_s=timeout_s)).tokens
 
     async def refresh(self, refresh_token: str) -> auth_pb2.TokenPair:
         request = auth_pb2.RefreshRequest(refresh_token=refresh_token)

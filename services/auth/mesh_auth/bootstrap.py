@@ -19,6 +19,7 @@ from mesh_common.jwt import SigningKey
 from mesh_auth.administration import Accounts, Administration
 from mesh_auth.logins.guard import LoginGuard
 from mesh_auth.logins.keyed_hash import keyed_hashes
+from mesh_auth.logins.queue import LoginQueue
 from mesh_auth.passwords.hash_pool import Bounds
 from mesh_auth.passwords.hashing import open_hasher
 from mesh_auth.ports import AccessTokenSigner, AuthDatabase, PasswordHasher
@@ -97,7 +98,7 @@ def _use_cases(
     issuer = TokenIssuer(signer, settings.lifetimes())
     return UseCases(
         register=Register(database, hasher, clock, is_open=settings.registration_open),
-        login=Login(database, hasher, clock, issuer, _login_guard(settings, clock)),
+        login=Login(database, hasher, clock, issuer, _login_guard(settings, clock), LoginQueue(settings.login_wait_s)),
         refresh=Refresh(database, clock, issuer),
         logout=Logout(database, clock, issuer),
         list_revocations=ListRevocations(database, clock),

@@ -44,13 +44,25 @@ class LoginName:
 
 @dataclass(frozen=True, slots=True)
 class LoginFailures:
-    """Consecutive failures, including logins in progress, and the time of the last one."""
+    """Consecutive failures, the time of the last one, and when the logins in progress began.
+
+    Without a failure, `last_at` is when the last login in progress began.
+    """
 
     count: int
     last_at: datetime
+    pending: tuple[datetime, ...] = ()
 
-    def one_less(self) -> "LoginFailures":
-        return replace(self, count=self.count - 1)
+    def begun(self, now: datetime) -> "LoginFailures":
+        return LoginFailures(self.count, self.last_at if self.count else now, (*self.pending, now))
+
+    def ended(self, begun_at: datetime) -> "LoginFailures":
+        """Without a login that began then. One that was given up is no longer among them."""
+        at = self.pending.index(begun_at) if begun_at in self.pending else len(self.pending)
+        return replace(self, pending=self.pending[:at] + self.pending[at + 1 :])
+
+    def failed(self, now: datetime) -> "LoginFailures":
+        return replace(self, count=self.count + 1, last_at=now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,10 @@ class AuthStore(Protocol):
     async def find_login_failures(self, keys: Sequence[bytes]) -> dict[bytes, LoginFailures]: ...
 
     async def put_login_failures(self, failures: Mapping[bytes, LoginFailures]) -> None:
-        """Replaces what is stored under these keys; a count of zero deletes it. Call `lock_login` first."""
+        """Replaces what is stored under these keys; deletes it if there are no failures and no logins in progress.
+
+        Call `lock_login` first.
+        """
         ...
 
     async def is_login_address(self, user_id: UserId, hashes: Sequence[bytes], *, since: datetime) -> bool:

@@ -42,6 +42,9 @@ class AuthSettings(GrpcSettings):
     login_failures_per_account: int = Field(default=50, ge=2, le=10_000, validate_default=True)
     """The same for all addresses together from which the account's owner has not logged in within 30 days. Larger than
     the number for one address, so that one stranger cannot lock the owner out."""
+    login_wait_s: Seconds = 2.0
+    """How long a login may wait while as many others of the same account are in progress as may fail, e.g. when the
+    programs of one office log in at once. It is refused if that takes longer."""
     session_max_age_s: int = Field(default=90 * _DAY_S, ge=60, le=3_650 * _DAY_S, validate_default=True)
     """Age at which a session ends and its user must log in again, however often it was refreshed. No refresh token is
     valid longer. Applies to existing sessions too, counted from their login."""

@@ -53,6 +53,7 @@ login_failures = Table(
     Column("key", LargeBinary, primary_key=True),
     Column("failures", Integer, nullable=False),
     Column("last_failed_at", DateTime(timezone=True), nullable=False),
+    Column("pending", ARRAY(DateTime(timezone=True)), nullable=False),
 )
 
 login_addresses = Table(

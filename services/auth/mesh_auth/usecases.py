@@ -1,7 +1,7 @@
 """The use cases of auth: accounts, sessions, revocations, entitlements and usage."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -34,6 +34,7 @@ from mesh_auth.domain import (
     Verdict,
 )
 from mesh_auth.logins.guard import Admission, LoginGuard
+from mesh_auth.logins.queue import LoginQueue
 from mesh_auth.metrics import LOGINS, REFRESHES, REGISTRATIONS, REVOCATIONS
 from mesh_auth.ports import AccessTokenSigner, AuthDatabase, AuthStore, PasswordHasher
 from mesh_auth.tokens import new_refresh_token, new_successor_salt, refresh_token_hash, successor_of
@@ -97,21 +98,21 @@ class Login:
     clock: Clock
     issuer: TokenIssuer
     guard: LoginGuard
+    queue: LoginQueue
 
     async def __call__(self, name: LoginName, password: str, client_address: str | None = None) -> TokenPair:
         """Takes the same time whether the name has an account or not. Raises RateLimited, before anything is hashed."""
         # In a burst of logins, rejected ones must not take CPU from the accepted ones.
         self.hasher.require_room()
-        async with self.database.as_worker() as store:
-            found = await _find_credentials(store, name)
-            admission = await self.guard.admit(store, name, found.user if found else None, client_address)
+        found, admission = await self.queue.admitted(lambda: self._admit(name, client_address))
         try:
             check = await self.hasher.verify(password, found.password_hash if found else None)
         except (Unavailable, DeadlineExceeded, asyncio.CancelledError):
             # Nobody learns whether the password is right. Shielded, because the caller may have left.
-            await asyncio.shield(self._take_back(admission))
+            await asyncio.shield(self._end(admission, self.guard.take_back))
             raise
         if found is None or not check.is_match:
+            await asyncio.shield(self._end(admission, self.guard.fail))
             LOGINS.labels("refused").inc()
             raise _wrong_credentials()
         async with self.database.as_worker() as store:
@@ -124,9 +125,14 @@ class Login:
         LOGINS.labels("succeeded").inc()
         return tokens
 
-    async def _take_back(self, admission: Admission) -> None:
+    async def _admit(self, name: LoginName, client_address: str | None) -> tuple[Credentials | None, Admission]:
         async with self.database.as_worker() as store:
-            await self.guard.take_back(store, admission)
+            found = await _find_credentials(store, name)
+            return found, await self.guard.admit(store, name, found.user if found else None, client_address)
+
+    async def _end(self, admission: Admission, end: Callable[[AuthStore, Admission], Awaitable[None]]) -> None:
+        async with self.database.as_worker() as store:
+            await end(store, admission)
 
     async def _start_session(self, found: Credentials, better_hash: str | None) -> TokenPair:
         now = self.clock.now()

@@ -27,6 +27,24 @@ async def test_failures_are_replaced_and_zero_deletes_them(database: AuthDatabas
     assert found == {one: LoginFailures(2, NOW + timedelta(hours=1))}
 
 
+async def test_logins_in_progress_are_kept_apart_from_failures(database: AuthDatabase) -> None:
+    one, other, none = some_key(), some_key(), some_key()
+    pending = LoginFailures(0, NOW, (NOW, NOW, NOW + timedelta(microseconds=1)))
+    failed = LoginFailures(2, NOW, (NOW + timedelta(seconds=1),))
+    async with database.as_worker() as store:
+        await store.put_login_failures({one: pending, other: failed, none: LoginFailures(0, NOW)})
+
+    async with database.as_worker() as store:
+        assert await store.find_login_failures([one, other, none]) == {one: pending, other: failed}
+        await store.put_login_failures({one: pending.ended(NOW), other: failed.ended(failed.pending[0])})
+
+    async with database.as_worker() as store:
+        assert await store.find_login_failures([one, other]) == {
+            one: LoginFailures(0, NOW, pending.pending[1:]),
+            other: LoginFailures(2, NOW),
+        }
+
+
 async def test_one_login_of_an_account_is_decided_at_a_time(database: AuthDatabase) -> None:
     key = some_key()
 

@@ -39,3 +39,27 @@ class CountingHasher:
             return PasswordCheck(is_match=False)
         age, _, expected = password_hash.partition(":")
         return PasswordCheck(password == expected, needs_rehash=age == "old")
+
+
+class GatedHasher(CountingHasher):
+    """Holds each check until it is let through, in the order in which they came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = asyncio.Semaphore(0)
+        self._gate = asyncio.Semaphore(0)
+
+    async def holds(self, count: int) -> None:
+        """Waits until this many more checks have begun."""
+        async with asyncio.timeout(10):
+            for _ in range(count):
+                await self._begun.acquire()
+
+    def let_through(self, count: int) -> None:
+        for _ in range(count):
+            self._gate.release()
+
+    async def verify(self, password: str, password_hash: str | None) -> PasswordCheck:
+        self._begun.release()
+        await self._gate.acquire()
+        return await super().verify(password, password_hash)

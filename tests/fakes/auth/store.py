@@ -113,7 +113,7 @@ class InMemoryAuthStore:
     async def put_login_failures(self, failures: Mapping[bytes, LoginFailures]) -> None:
         for key, one in failures.items():
             self._tables.login_failures.pop(key, None)
-            if one.count > 0:
+            if one.count or one.pending:
                 self._tables.login_failures[key] = one
 
     async def is_login_address(self, user_id: UserId, hashes: Sequence[bytes], *, since: datetime) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 
 import pytest
-from fakes.auth.hasher import CountingHasher
+from fakes.auth.hasher import CountingHasher, GatedHasher
 from mesh_auth.settings import AuthSettings
 from mesh_auth.store.accounts import PostgresAuthStore
 from mesh_auth.tables import login_addresses, login_failures, users
@@ -13,8 +13,10 @@ from mesh_common.clock import utc_now
 from mesh_common.database.postgres import Database
 from mesh_common.errors import MeshError, RateLimited, Unauthenticated
 from mesh_common.ids import new_id
+from prometheus_client import REGISTRY
 from sqlalchemy import Table, func, select, update
-from support.auth import AuthUnderTest, opened, some_email
+from support.agent import eventually
+from support.auth import PASSWORD, AuthUnderTest, opened, some_email
 from support.mesh import TestMesh
 
 WRONG = "wrong horse battery staple"
@@ -81,6 +83,112 @@ async def test_parallel_tries_at_two_replicas_do_not_pass_the_limit(
 
     assert outcomes.count(Unauthenticated) == 10
     assert outcomes.count(RateLimited) == 50
+
+
+@pytest.fixture
+def patient(auth_settings: AuthSettings) -> AuthSettings:
+    """Waits are bounded, and no test may depend on how fast this machine is."""
+    return auth_settings.model_copy(update={"login_wait_s": 60.0})
+
+
+@pytest.fixture
+def gated() -> GatedHasher:
+    return GatedHasher()
+
+
+@pytest.fixture
+async def replicas(
+    test_mesh: TestMesh, patient: AuthSettings, gated: GatedHasher
+) -> AsyncIterator[tuple[AuthUnderTest, AuthUnderTest]]:
+    """Two replicas on one database, with one hasher that holds every check."""
+    async with opened(test_mesh, patient, hasher=gated) as one, opened(test_mesh, patient, hasher=gated) as other:
+        yield one, other
+
+
+async def crowd(
+    replicas: tuple[AuthUnderTest, AuthUnderTest], gated: GatedHasher, email: str, passwords: list[str]
+) -> list[type[MeshError] | None]:
+    """What logins from one address get at two replicas if they all arrive before the first one ends."""
+    async with asyncio.TaskGroup() as group:
+        tries = [
+            group.create_task(outcome(replicas[number % 2].login(email, password, client_address=HERE, timeout_s=60)))
+            for number, password in enumerate(passwords)
+        ]
+        await gated.holds(10)
+        await eventually(waiting_logins, lambda waiting: waiting == len(passwords) - 10)
+        gated.let_through(len(passwords))
+    return [one.result() for one in tries]
+
+
+async def waiting_logins() -> float | None:
+    """Of both replicas, which have one registry of metrics here."""
+    return REGISTRY.get_sample_value("mesh_auth_logins_waiting")
+
+
+async def test_right_passwords_at_once_all_succeed(
+    replicas: tuple[AuthUnderTest, AuthUnderTest], gated: GatedHasher
+) -> None:
+    email = (await replicas[0].register()).email
+
+    assert await crowd(replicas, gated, email, [PASSWORD] * 40) == [None] * 40
+
+
+@pytest.mark.parametrize("is_account", [True, False], ids=["account", "stranger's name"])
+async def test_of_wrong_passwords_at_once_ten_are_checked(
+    replicas: tuple[AuthUnderTest, AuthUnderTest], gated: GatedHasher, *, is_account: bool
+) -> None:
+    email = (await replicas[0].register()).email if is_account else some_email()
+
+    outcomes = await crowd(replicas, gated, email, [WRONG] * 40)
+
+    assert outcomes.count(Unauthenticated) == 10
+    assert outcomes.count(RateLimited) == 30
+    assert len(gated.verified_against) == 10
+
+
+async def test_few_wrong_passwords_in_a_crowd_keep_no_right_one_out(
+    replicas: tuple[AuthUnderTest, AuthUnderTest], gated: GatedHasher
+) -> None:
+    email = (await replicas[0].register()).email
+    passwords = ([WRONG] + [PASSWORD] * 4) * 8
+
+    outcomes = await crowd(replicas, gated, email, passwords)
+
+    assert outcomes == [None if one == PASSWORD else Unauthenticated for one in passwords]
+
+
+async def test_crowd_of_a_stranger_does_not_hold_up_the_owner(
+    replicas: tuple[AuthUnderTest, AuthUnderTest], gated: GatedHasher
+) -> None:
+    """The stranger's logins are in progress all the while."""
+    email = (await replicas[0].register()).email
+    async with asyncio.TaskGroup() as group:
+        tries = [
+            group.create_task(outcome(replicas[number % 2].login(email, WRONG, client_address=STRANGER, timeout_s=60)))
+            for number in range(40)
+        ]
+        await gated.holds(10)
+        await eventually(waiting_logins, lambda waiting: waiting == 30)
+        owner = group.create_task(outcome(replicas[0].login(email, client_address=HERE, timeout_s=60)))
+        await gated.holds(1)
+        gated.let_through(40)
+
+    assert owner.result() is None
+    assert [one.result() for one in tries].count(Unauthenticated) == 10
+
+
+async def test_pending_login_of_a_dead_process_is_given_up(auth: AuthUnderTest, auth_database: Database) -> None:
+    """After a minute. The login waits for the rest of it."""
+    email = (await auth.register()).email
+    for _ in range(10):
+        await outcome(auth.login(email, WRONG, client_address=HERE))
+    assert await outcome(auth.login(email, client_address=HERE)) is RateLimited
+    async with auth_database.as_worker() as connection:
+        begun_at = utc_now() - timedelta(seconds=59)
+        died = update(login_failures).where(login_failures.c.failures == 10).values(pending=[begun_at] * 10)
+        await connection.execute(died)
+
+    assert await outcome(auth.login(email, client_address=HERE)) is None
 
 
 async def test_refusal_says_when_to_come_back_and_is_the_same_without_an_account(auth: AuthUnderTest) -> None:

@@ -12,6 +12,7 @@ from fakes.clock import FakeClock
 from mesh_auth.domain import Lifetimes, LoginPolicy
 from mesh_auth.logins.guard import LoginGuard
 from mesh_auth.logins.keyed_hash import KeyedHashes
+from mesh_auth.logins.queue import LoginQueue
 from mesh_auth.passwords.hash_pool import Bounds, HashPool
 from mesh_auth.tokens import ES256TokenSigner
 from mesh_auth.usecases import Login, Logout, Refresh, Register, TokenIssuer
@@ -74,10 +75,20 @@ def guard(clock: FakeClock) -> LoginGuard:
 
 
 @pytest.fixture
+def queue() -> LoginQueue:
+    return LoginQueue(wait_s=10.0)
+
+
+@pytest.fixture
 def login(
-    database: InMemoryAuthDatabase, hasher: CountingHasher, clock: FakeClock, issuer: TokenIssuer, guard: LoginGuard
+    database: InMemoryAuthDatabase,
+    hasher: CountingHasher,
+    clock: FakeClock,
+    issuer: TokenIssuer,
+    guard: LoginGuard,
+    queue: LoginQueue,
 ) -> Login:
-    return Login(database, hasher, clock, issuer, guard)
+    return Login(database, hasher, clock, issuer, guard, queue)
 
 
 @pytest.fixture

@@ -3,18 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from fakes.auth.hasher import CountingHasher
+from fakes.auth.hasher import CountingHasher, GatedHasher
 from fakes.auth.store import InMemoryAuthDatabase, InMemoryAuthStore
 from fakes.clock import FakeClock
 from mesh_auth.domain import EmailAddress, LoginName, User
 from mesh_auth.logins.email import login_name
-from mesh_auth.logins.guard import LoginGuard
-from mesh_auth.usecases import Login, Register, TokenIssuer
-from mesh_common.errors import DeadlineExceeded, MeshError, RateLimited, Unauthenticated, Unavailable
+from mesh_auth.logins.queue import LoginQueue, TooManyPending
+from mesh_auth.usecases import Login, Register
+from mesh_common.errors import DeadlineExceeded, Internal, MeshError, RateLimited, Unauthenticated, Unavailable
 
 EMAIL = "ada@example.com"
 WRONG = "wrong"
@@ -91,11 +92,11 @@ async def test_failures_beyond_the_free_ones_are_refused_unhashed(
 
 
 async def test_names_with_and_without_an_account_cost_the_same_statements(
-    hasher: CountingHasher, clock: FakeClock, issuer: TokenIssuer, guard: LoginGuard, database: InMemoryAuthDatabase
+    login: Login, database: InMemoryAuthDatabase
 ) -> None:
     noted = NotingDatabase(database)
     parameter: Any = noted
-    login = Login(parameter, hasher, clock, issuer, guard)
+    login = replace(login, database=parameter)
     calls = []
     for name in (ADA, login_name("nobody@example.com")):
         noted.calls.clear()
@@ -103,7 +104,7 @@ async def test_names_with_and_without_an_account_cost_the_same_statements(
         calls.append(list(noted.calls))
 
     assert calls[0] == calls[1]
-    assert calls[0].count("put_login_failures") == 5
+    assert calls[0].count("put_login_failures") == 2 * 5
 
 
 async def test_the_right_password_is_refused_too_while_the_wait_lasts(login: Login, clock: FakeClock) -> None:
@@ -136,6 +137,65 @@ async def test_parallel_tries_do_not_pass_the_limit_together(login: Login, hashe
     outcomes = await asyncio.gather(*(outcome(login) for _ in range(30)))
 
     assert outcomes.count(Unauthenticated) == len(hasher.verified_against) == 3
+
+
+async def test_right_passwords_at_once_are_not_limited(login: Login, database: InMemoryAuthDatabase) -> None:
+    outcomes = await asyncio.gather(*(outcome(login, password=PASSWORD) for _ in range(30)))
+
+    assert outcomes == [None] * 30
+    assert database.tables.login_failures == {}
+
+
+async def test_few_mistakes_in_a_crowd_of_right_passwords_keep_nobody_out(login: Login) -> None:
+    passwords = [PASSWORD] * 4 + [WRONG] + [PASSWORD] * 20 + [WRONG] + [PASSWORD] * 4
+
+    outcomes = await asyncio.gather(*(outcome(login, password=one) for one in passwords))
+
+    assert outcomes == [None if one == PASSWORD else Unauthenticated for one in passwords]
+
+
+async def test_pending_logins_leave_room_for_the_free_failures_alone(login: Login, clock: FakeClock) -> None:
+    """Two of three are left after one failure, and one at a time after all of them."""
+    hasher = GatedHasher()
+    login = replace(login, hasher=hasher, queue=LoginQueue(wait_s=0.0))
+    hasher.let_through(1)
+    assert await outcome(login) is Unauthenticated
+    await hasher.holds(1)
+    for is_allowed in (2, 1, 1):
+        async with asyncio.TaskGroup() as group:
+            tries = [group.create_task(outcome(login)) for _ in range(is_allowed)]
+            await hasher.holds(is_allowed)
+            assert await outcome(login) is TooManyPending
+            hasher.let_through(is_allowed)
+        assert [one.result() for one in tries] == [Unauthenticated] * is_allowed
+        clock.advance(timedelta(minutes=15))
+
+
+async def test_login_that_never_ends_is_pending_for_a_minute(login: Login, clock: FakeClock) -> None:
+    hasher = GatedHasher()
+    hasher.verify_error = Internal("the process dies")
+    login = replace(login, hasher=hasher, queue=LoginQueue(wait_s=0.0))
+    hasher.let_through(3)
+    assert await fail_from(login, [HERE] * 3) == [Internal] * 3
+    hasher.verify_error = None
+
+    assert await outcome(login, password=PASSWORD) is TooManyPending
+    clock.advance(timedelta(minutes=1))
+    hasher.let_through(4)
+    assert await fail_from(login, [HERE] * 4) == [Unauthenticated] * 3 + [RateLimited]
+
+
+async def test_failure_after_it_was_given_up_still_counts(login: Login, clock: FakeClock) -> None:
+    hasher = GatedHasher()
+    login = replace(login, hasher=hasher)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(outcome(login))
+        await hasher.holds(3)
+        clock.advance(timedelta(hours=1))
+        hasher.let_through(3)
+
+    assert await outcome(login, password=PASSWORD) is RateLimited
 
 
 async def test_success_forgets_the_failures_from_its_address(login: Login) -> None:

@@ -1,11 +1,12 @@
 """Limits failed logins: by account and client address, and by account alone (docs/adr/0027).
 
-A login is counted as a failure before its password is checked, and no longer if it turns out right. Parallel tries
-therefore cannot pass a limit together, and a refused one costs no hash. Names without an account are treated alike, by
+A login is pending until its password has been checked. Pending ones and failures together never exceed a limit, so
+parallel tries cannot pass it together, and a refused one costs no hash. Names without an account are treated alike, by
 the same statements, so that an answer does not tell whether there is an account.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from mesh_common.subject import Subject
 from mesh_auth.domain import LoginFailures, LoginName, LoginPolicy, User
 from mesh_auth.logins import policy
 from mesh_auth.logins.keyed_hash import KeyedHashes
+from mesh_auth.logins.queue import TooManyPending
 from mesh_auth.metrics import LOGINS
 from mesh_auth.ports import AuthStore
 
@@ -26,12 +28,13 @@ _NOBODY: Final = UserId(UUID(int=0))
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A login that may be tried. `counted` are the keys under which it counts as a failure until it succeeds."""
+    """A login that may be tried. `counted` are the keys under which it is pending since `begun_at`."""
 
     account_key: bytes
     address_key: bytes | None
     client_address: str | None
     counted: tuple[bytes, ...]
+    begun_at: datetime
 
 
 class LoginGuard:
@@ -43,7 +46,8 @@ class LoginGuard:
     async def admit(
         self, store: AuthStore, name: LoginName, user: User | None, client_address: str | None
     ) -> Admission:
-        """Counts the login as a failure. Raises RateLimited if it has to wait; then nothing is counted.
+        """Counts the login as pending. Raises RateLimited if it has to wait, and TooManyPending if that depends on how
+        others end; then nothing is counted.
 
         `client_address` is None if the caller does not know it: such logins are limited by account alone.
         """
@@ -57,26 +61,35 @@ class LoginGuard:
         await store.lock_login(account_key)
         found = await store.find_login_failures(keys)
         counted = self._decide(found, account_key, address_key, is_known=is_known)
-        await store.put_login_failures(counted)
-        return Admission(account_key, address_key, client_address, tuple(counted))
+        now = self._clock.now()
+        await store.put_login_failures({key: failures.begun(now) for key, failures in counted.items()})
+        return Admission(account_key, address_key, client_address, tuple(counted), now)
 
     async def take_back(self, store: AuthStore, admission: Admission) -> None:
         """The password was never checked."""
-        await store.lock_login(admission.account_key)
-        found = await store.find_login_failures(admission.counted)
-        await store.put_login_failures({key: failures.one_less() for key, failures in found.items()})
+        await store.put_login_failures(await self._without(store, admission))
+
+    async def fail(self, store: AuthStore, admission: Admission) -> None:
+        """The password is wrong."""
+        others = await self._without(store, admission)
+        await store.put_login_failures({key: one.failed(self._clock.now()) for key, one in others.items()})
 
     async def succeed(self, store: AuthStore, admission: Admission, subject: Subject) -> None:
         """Forgets the failures from this address, and remembers the address as one of the owner's."""
-        await store.lock_login(admission.account_key)
-        found = await store.find_login_failures(admission.counted)
-        changed = {key: failures.one_less() for key, failures in found.items()}
+        changed = await self._without(store, admission)
         if admission.address_key:
-            changed[admission.address_key] = policy.NONE
+            changed[admission.address_key] = replace(changed[admission.address_key], count=0)
         await store.put_login_failures(changed)
         if admission.client_address:
             own = self._hashes.of("known", str(subject.user_id), admission.client_address)
             await store.remember_login_address(subject, own, now=self._clock.now(), keep=policy.MAX_KNOWN_ADDRESSES)
+
+    async def _without(self, store: AuthStore, admission: Admission) -> dict[bytes, LoginFailures]:
+        """What is stored for the login, without itself. Locks the account."""
+        await store.lock_login(admission.account_key)
+        found = await store.find_login_failures(admission.counted)
+        now = self._clock.now()
+        return {key: policy.current(found.get(key), now).ended(admission.begun_at) for key in admission.counted}
 
     async def _is_known(self, store: AuthStore, user_id: UserId, client_address: str | None) -> bool:
         """Whether the owner logged in from there before."""
@@ -93,19 +106,24 @@ class LoginGuard:
         *,
         is_known: bool,
     ) -> dict[bytes, LoginFailures]:
-        """The failures to store. Raises RateLimited."""
+        """The keys under which the login counts, with what is stored. Raises RateLimited."""
         now = self._clock.now()
+        limits = self._limits
         from_address = policy.current(found.get(address_key) if address_key else None, now)
         of_account = policy.current(found.get(account_key), now)
-        waits_s = [policy.wait_s(from_address, self._limits.per_address, now)]
-        counted = {address_key: policy.next_of(from_address, now)} if address_key else {}
+        judged = [(address_key, from_address, limits.per_address)] if address_key else []
+        counted = {address_key: from_address} if address_key else {}
         if not is_known:
-            waits_s.append(policy.wait_s(of_account, self._limits.per_account, now))
+            judged.append((account_key, of_account, limits.per_account))
             # One address adds at most its own free failures, so that it cannot use up those of all strangers.
-            is_under_attack = of_account.count >= self._limits.per_account
-            if is_under_attack or from_address.count < self._limits.per_address:
-                counted[account_key] = policy.next_of(of_account, now)
-        if max(waits_s) > 0:
+            is_under_attack = of_account.count >= limits.per_account
+            if is_under_attack or from_address.count < limits.per_address:
+                counted[account_key] = of_account
+        wait_s = max(policy.wait_s(failures, free, now) for _, failures, free in judged)
+        if wait_s > 0:
             LOGINS.labels("limited").inc()
-            raise RateLimited("Too many failed logins. Wait a moment.", retry_after_s=max(waits_s))
+            raise RateLimited("Too many failed logins. Wait a moment.", retry_after_s=wait_s)
+        for key, failures, free in judged:
+            if policy.is_crowded(failures, free):
+                raise TooManyPending(key)
         return counted

@@ -1,5 +1,6 @@
 """How many logins may fail, and how long the next one must wait then (docs/adr/0027)."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,6 +14,9 @@ FORGOTTEN_AFTER: Final = timedelta(days=1)
 _FIRST_WAIT_S: Final = 15
 _MAX_WAIT_S: Final = 900
 _MAX_DOUBLINGS: Final = 10
+# A login in progress that is older than this never ends: its process has died, or its database call failed. Longer than
+# any login takes (20 s for the hash without a caller's deadline), and than clocks of replicas differ.
+GIVEN_UP_AFTER: Final = timedelta(minutes=1)
 # How long, and for how many addresses, an account remembers where its owner logged in.
 KNOWN_FOR: Final = timedelta(days=30)
 MAX_KNOWN_ADDRESSES: Final = 20
@@ -22,12 +26,17 @@ NONE: Final = LoginFailures(0, datetime.min.replace(tzinfo=UTC))
 
 
 def current(found: LoginFailures | None, now: datetime) -> LoginFailures:
-    """`found`, or none if it was long ago."""
-    return found if found and found.last_at > now - FORGOTTEN_AFTER else NONE
+    """`found` without failures of long ago, and without logins that never end."""
+    if found is None:
+        return NONE
+    pending = tuple(begun_at for begun_at in found.pending if begun_at > now - GIVEN_UP_AFTER)
+    is_recent = found.last_at > now - FORGOTTEN_AFTER
+    return replace(found if is_recent else NONE, pending=pending)
 
 
-def next_of(failures: LoginFailures, now: datetime) -> LoginFailures:
-    return LoginFailures(failures.count + 1, now)
+def is_crowded(failures: LoginFailures, free: int) -> bool:
+    """Whether another try could be one failure too many, depending on how those in progress end."""
+    return len(failures.pending) >= max(1, free - failures.count)
 
 
 def wait_s(failures: LoginFailures, free: int, now: datetime) -> float:

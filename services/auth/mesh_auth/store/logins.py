@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from asyncpg import Record
 from mesh_common.database.statements import Statement
 from mesh_common.ids import UserId
 from mesh_common.subject import Subject
@@ -14,14 +15,17 @@ from mesh_auth.domain import LoginFailures
 _LOCK = Statement("auth.lock_login", "SELECT pg_advisory_xact_lock(:key::bigint)")
 _FIND = Statement(
     "auth.find_login_failures",
-    "SELECT key, failures, last_failed_at FROM auth.login_failures WHERE key = ANY(:keys::bytea[])",
+    "SELECT key, failures, last_failed_at, pending FROM auth.login_failures WHERE key = ANY(:keys::bytea[])",
 )
 _PUT = Statement(
     "auth.put_login_failures",
     """
-    INSERT INTO auth.login_failures (key, failures, last_failed_at)
-    SELECT * FROM unnest(:keys::bytea[], :failures::int[], :last_failed_at::timestamptz[])
-    ON CONFLICT (key) DO UPDATE SET failures = excluded.failures, last_failed_at = excluded.last_failed_at
+    INSERT INTO auth.login_failures (key, failures, last_failed_at, pending)
+    SELECT key, failures, last_failed_at, pending::timestamptz[]
+    FROM unnest(:keys::bytea[], :failures::int[], :last_failed_at::timestamptz[], :pending::text[])
+        AS given (key, failures, last_failed_at, pending)
+    ON CONFLICT (key) DO UPDATE
+    SET failures = excluded.failures, last_failed_at = excluded.last_failed_at, pending = excluded.pending
     """,
 )
 _FORGET = Statement("auth.forget_login_failures", "DELETE FROM auth.login_failures WHERE key = ANY(:keys::bytea[])")
@@ -78,6 +82,17 @@ _PRUNE = (
 )
 
 
+def _failures(row: Record) -> LoginFailures:
+    # The column includes the pending ones. A replica of before them may have written less.
+    pending = tuple(row["pending"])
+    return LoginFailures(max(0, row["failures"] - len(pending)), row["last_failed_at"], pending)
+
+
+def _array(times: Sequence[datetime]) -> str:
+    """As a literal: PostgreSQL has no arrays of arrays of different lengths."""
+    return "{" + ",".join(time.isoformat() for time in times) + "}"
+
+
 class PostgresLoginStore:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -89,16 +104,17 @@ class PostgresLoginStore:
 
     async def find_login_failures(self, keys: Sequence[bytes]) -> dict[bytes, LoginFailures]:
         rows = await _FIND.rows(self._connection, {"keys": list(keys)})
-        return {row["key"]: LoginFailures(row["failures"], row["last_failed_at"]) for row in rows}
+        return {row["key"]: _failures(row) for row in rows}
 
     async def put_login_failures(self, failures: Mapping[bytes, LoginFailures]) -> None:
-        kept = {key: one for key, one in failures.items() if one.count > 0}
+        kept = {key: one for key, one in failures.items() if one.count or one.pending}
         dropped = [key for key in failures if key not in kept]
         if kept:
             values = {
                 "keys": list(kept),
-                "failures": [one.count for one in kept.values()],
+                "failures": [one.count + len(one.pending) for one in kept.values()],
                 "last_failed_at": [one.last_at for one in kept.values()],
+                "pending": [_array(one.pending) for one in kept.values()],
             }
             await _PUT.count(self._connection, values)
         if dropped:
