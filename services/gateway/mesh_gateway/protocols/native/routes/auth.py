@@ -7,12 +7,13 @@ from fastapi import APIRouter, Form
 
 from mesh_gateway.edge.client_address import UNKNOWN
 from mesh_gateway.edge.deps import CallerDep, ClientKeyDep, Gateway, GatewayDep, RecordDep
+from mesh_gateway.edge.forms import FormRoute
 from mesh_gateway.limits.rate_limit import Limit
 from mesh_gateway.protocols.native import answers
 from mesh_gateway.protocols.native.routes.docs import problems
 from mesh_gateway.protocols.native.schemas.auth import LoginForm, RefreshBody, RegisterBody, Tokens, User
 
-router = APIRouter(prefix="/api/v1/auth", tags=["auth"])
+router = APIRouter(prefix="/api/v1/auth", tags=["auth"], route_class=FormRoute)
 
 
 @router.post(
