@@ -17,11 +17,11 @@ _FOLDER = Path(__file__).parent
 
 def load_judges() -> tuple[Judge, ...]:
     """Reads the prompts: each metric's own, followed by the shared `rules.md`."""
-    rules = (_FOLDER / "rules.md").read_text()
+    rules = (_FOLDER / "rules.md").read_text("utf-8")
     return tuple(_judge(metric, rules) for metric in METRICS)
 
 
 def _judge(metric: Metric, rules: str) -> Judge:
-    own = (_FOLDER / f"{metric.name}.md").read_text()
+    own = (_FOLDER / f"{metric.name}.md").read_text("utf-8")
     prompt = f"{own.strip()}\n\n{rules.strip()}\n"
     return Judge(metric, prompt, hashlib.sha256(prompt.encode()).hexdigest())

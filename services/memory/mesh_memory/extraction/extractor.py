@@ -152,7 +152,7 @@ class _ExtractionLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False, trust_env=False),
         )
         super().__init__(OpenAIConfig(model=self.model, temperature=0.0, api_key=self._client.api_key))
-        self._prompt = _PROMPT.read_text()
+        self._prompt = _PROMPT.read_text("utf-8")
         # mem0's own client has no deadline and, if OPENROUTER_API_KEY is in the environment, uses another server.
         self.client.close()
 
