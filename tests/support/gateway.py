@@ -89,6 +89,7 @@ class FakeMesh:
             "http_port": 0,
             "redis_url": redis_url,
             "login_limit_per_minute": 10_000,
+            "anonymous_limit_per_minute": 10_000,
             "chat_limit_per_minute": 10_000,
             "memory_limit_per_minute": 10_000,
             "list_limit_per_minute": 10_000,

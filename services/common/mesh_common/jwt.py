@@ -124,6 +124,10 @@ class JWTVerifier:
         """Whether the token names a key of the set. A cached token is not parsed again."""
         return _digest(token) in self._verified or _kid(_header(token)) in self._keys
 
+    def has_verified(self, token: str) -> bool:
+        """Whether the token is cached, so that `verify` costs little. It may have expired since."""
+        return _digest(token) in self._verified
+
     def verify(self, token: str) -> Claims:
         """The token's claims. Raises Unauthenticated, which never says which check failed."""
         if len(token) > _MAX_TOKEN_CHARS:

@@ -12,6 +12,7 @@ from starlette.types import Scope
 from mesh_gateway.edge.connections import PROBES
 from mesh_gateway.edge.cors import Cors
 from mesh_gateway.edge.deps import Gateway
+from mesh_gateway.edge.documents import DocumentLimits
 from mesh_gateway.edge.errors import install_handlers
 from mesh_gateway.edge.methods import EveryPathsMethods
 from mesh_gateway.edge.observer import TRACE_ID_HEADER, LastCatch, RequestObserver
@@ -33,7 +34,6 @@ from mesh_gateway.protocols.native.routes import (
 )
 from mesh_gateway.protocols.native.routes.docs import complete
 from mesh_gateway.protocols.native.schemas.common import Problem
-from mesh_gateway.settings import GatewaySettings
 
 _CORS_MAX_AGE_S = 600
 # The error format by path prefix.
@@ -73,7 +73,7 @@ def build_app(gateway: Gateway) -> FastAPI:
         redoc_url=None,
         # A redirect would name the scheme and host that the gateway sees behind its proxies.
         redirect_slashes=False,
-        middleware=_middleware(gateway.settings, methods),
+        middleware=_middleware(gateway, methods),
         generate_unique_id_function=_operation_id,
         # FastAPI makes the spans. Metrics go to Prometheus, and FastAPI's log records may contain users' text.
         telemetry={
@@ -95,7 +95,8 @@ def build_app(gateway: Gateway) -> FastAPI:
     return app
 
 
-def _middleware(settings: GatewaySettings, methods: PathMethods) -> list[Middleware]:
+def _middleware(gateway: Gateway, methods: PathMethods) -> list[Middleware]:
+    settings = gateway.settings
     bounds = RequestBounds(
         max_body_bytes=settings.max_body_bytes,
         max_headers=settings.max_headers,
@@ -118,6 +119,7 @@ def _middleware(settings: GatewaySettings, methods: PathMethods) -> list[Middlew
         cors,
         Middleware(LastCatch),
         Middleware(RequestLimits, bounds=bounds),
+        Middleware(DocumentLimits, budget=gateway.documents, addresses=gateway.addresses),
         Middleware(EveryPathsMethods, methods=methods),
     ]
 

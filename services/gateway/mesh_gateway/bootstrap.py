@@ -38,6 +38,7 @@ from mesh_gateway.identity.revocations import Revocations
 from mesh_gateway.identity.seal import Seal
 from mesh_gateway.identity.signing_keys import SigningKeys
 from mesh_gateway.identity.tickets import StreamTickets
+from mesh_gateway.limits.address_budget import AddressBudget
 from mesh_gateway.limits.rate_limit import RateLimiter
 from mesh_gateway.limits.stream_slots import OpenStreams
 from mesh_gateway.runs.turn import TurnBounds, Turns
@@ -134,6 +135,8 @@ async def _wire(
         keys=keys,
         tokens=AccessTokens(verifier, keys, revocations),
         limits=limits,
+        invalid_tokens=AddressBudget("invalid-tokens", settings.anonymous_limit_per_minute, clock),
+        documents=AddressBudget("documents", settings.anonymous_limit_per_minute, clock),
         streams=streams,
         tickets=StreamTickets(redis, revocations, clock, key),
         addresses=ClientAddresses(settings.trusted_proxies, hops=settings.trusted_proxy_hops),

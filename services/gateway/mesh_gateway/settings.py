@@ -43,7 +43,8 @@ class GatewaySettings(ServiceSettings):
     """Logins per minute, and registrations per minute, from one client address (IPv6: from one /64). auth also limits
     failed logins by account."""
     anonymous_limit_per_minute: int = Field(default=600, ge=1)
-    """Refreshes per minute, and tickets presented per minute, from one client address. A whole office may share one."""
+    """Refreshes per minute, and tickets presented per minute, from one client address; and at each replica, invalid
+    access tokens per minute and reads of the public documents (OpenAPI, keys). A whole office may share one address."""
     chat_limit_per_minute: int = Field(default=100, ge=1)
     """Runs that a user may start per minute."""
     memory_limit_per_minute: int = Field(default=120, ge=1)

@@ -29,6 +29,9 @@ PATH = "/test/{run_id}"
 
 
 class FakeTokens:
+    def has_verified(self, token: str) -> bool:
+        return token == "good"
+
     async def authenticate(self, token: str | None) -> Principal:
         if token != "good":
             raise Unauthenticated("An access token is required.", reason=MISSING_TOKEN)

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.security import APIKeyQuery, OAuth2PasswordBearer
 from fastapi.security.utils import get_authorization_scheme_param
-from mesh_common.errors import PermissionDenied
+from mesh_common.errors import PermissionDenied, Unauthenticated
 from mesh_common.jwt import invalid_token
 from mesh_common.subject import ADMIN
 from starlette.requests import HTTPConnection
@@ -23,6 +23,7 @@ from mesh_gateway.edge.readiness import Readiness
 from mesh_gateway.identity.access_tokens import AccessTokens, Principal
 from mesh_gateway.identity.signing_keys import SigningKeys
 from mesh_gateway.identity.tickets import StreamTickets
+from mesh_gateway.limits.address_budget import AddressBudget
 from mesh_gateway.limits.rate_limit import RateLimiter
 from mesh_gateway.limits.stream_slots import OpenStreams
 from mesh_gateway.request_record import RequestRecord, record_of
@@ -75,6 +76,8 @@ class Gateway:
     keys: SigningKeys
     tokens: AccessTokens
     limits: RateLimiter
+    invalid_tokens: AddressBudget
+    documents: AddressBudget
     streams: OpenStreams
     tickets: StreamTickets
     addresses: ClientAddresses
@@ -98,10 +101,22 @@ AccessTokenDep = Annotated[str | None, Depends(_bearer)]
 TicketDep = Annotated[str | None, Depends(_ticket)]
 
 
-async def authenticated(gateway: GatewayDep, token: AccessTokenDep) -> Principal:
+async def authenticated(connection: HTTPConnection, gateway: GatewayDep, token: AccessTokenDep) -> Principal:
+    """Raises Unauthenticated, and RateLimited for a new token if too many invalid ones come from its address.
+
+    A token that this replica has seen is never limited: a neighbour's attack must not end a session.
+    """
     if token and len(token) > _MAX_TOKEN_CHARS:
         raise invalid_token()
-    return await gateway.tokens.authenticate(token)
+    if not token or gateway.tokens.has_verified(token):
+        return await gateway.tokens.authenticate(token)
+    address = gateway.addresses.key_of(connection.scope)
+    gateway.invalid_tokens.require(address)
+    try:
+        return await gateway.tokens.authenticate(token)
+    except Unauthenticated:
+        gateway.invalid_tokens.spend(address)
+        raise
 
 
 async def _administrator(caller: Annotated[Principal, Depends(authenticated)]) -> Principal:

@@ -36,6 +36,10 @@ class AccessTokens:
         self._keys = keys
         self._revocations = revocations
 
+    def has_verified(self, token: str) -> bool:
+        """Whether the token was valid when this replica last saw it, so that checking it again costs little."""
+        return self._verifier.has_verified(token)
+
     async def authenticate(self, token: str | None) -> Principal:
         """Raises Unauthenticated; Unavailable while no key is known."""
         if not token:

@@ -7,6 +7,7 @@ from fastapi import Depends, Header, Query
 from mesh_common.ids import RunId
 from mesh_common.text import composed
 from pydantic import AfterValidator, JsonValue, StringConstraints
+from starlette.requests import HTTPConnection
 
 from mesh_gateway.edge.deps import AccessTokenDep, ClientKeyDep, GatewayDep, RecordDep, TicketDep, authenticated
 from mesh_gateway.edge.patterns import EVENT_ID, VISIBLE_ASCII
@@ -20,6 +21,7 @@ _EVENT_ID: dict[str, JsonValue] = {"pattern": f"^$|{EVENT_ID}"}
 
 
 async def _follower(
+    connection: HTTPConnection,
     run_id: UUID,
     gateway: GatewayDep,
     token: AccessTokenDep,
@@ -28,7 +30,7 @@ async def _follower(
     record: RecordDep,
 ) -> Principal:
     if token or not ticket:
-        return await authenticated(gateway, token)
+        return await authenticated(connection, gateway, token)
     gateway.tickets.require_form(ticket)
     await gateway.limits.charge(
         RateLimit("ticket-address", gateway.settings.anonymous_limit_per_minute), address, record

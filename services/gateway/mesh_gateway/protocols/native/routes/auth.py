@@ -63,13 +63,13 @@ async def refresh(body: RefreshBody, gateway: GatewayDep, address: ClientKeyDep,
     return answers.tokens(await gateway.auth.refresh(body.refresh_token.get_secret_value()))
 
 
-@router.post("/logout", status_code=HTTPStatus.NO_CONTENT, summary="End the session", responses=problems(401))
+@router.post("/logout", status_code=HTTPStatus.NO_CONTENT, summary="End the session", responses=problems(401, 429))
 async def logout(gateway: GatewayDep, caller: CallerDep) -> None:
     await gateway.auth.logout(caller.subject, caller.session_id)
     gateway.tokens.revoke(caller)
 
 
-@router.get("/me", summary="Get your account", responses=problems(401, 404))
+@router.get("/me", summary="Get your account", responses=problems(401, 404, 429))
 async def get_me(gateway: GatewayDep, caller: CallerDep) -> User:
     return answers.user(await gateway.auth.user(caller.subject))
 

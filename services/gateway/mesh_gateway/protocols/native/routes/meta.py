@@ -46,7 +46,7 @@ async def get_readiness(gateway: GatewayDep, response: Response) -> Health:
     summary="The public keys that verify access tokens (RFC 7517)",
     response_class=JSONResponse,
     response_model=None,
-    responses={200: {"content": {"application/json": {"example": {"keys": []}}}}, **problems()},
+    responses={200: {"content": {"application/json": {"example": {"keys": []}}}}, **problems(429)},
 )
 async def get_jwks(gateway: GatewayDep) -> Response:
     return Response(gateway.keys.document(), media_type="application/json", headers=_KEYS_CACHE)
@@ -56,7 +56,7 @@ async def get_jwks(gateway: GatewayDep) -> Response:
     "/.well-known/openid-configuration",
     tags=["keys"],
     summary="The URLs of the issuer's keys and endpoints (OpenID Connect Discovery)",
-    responses=problems(),
+    responses=problems(429),
 )
 async def get_openid_configuration(gateway: GatewayDep, response: Response) -> dict[str, Any]:
     response.headers.update(_KEYS_CACHE)

@@ -36,7 +36,7 @@ async def create_user(body: CreateUserBody, gateway: GatewayDep, caller: AdminWr
     return answers.account(await gateway.auth.users.create(caller.subject, body.email, password))
 
 
-@router.get("/{user_id}", summary="Get an account", responses=problems(401, 403, 404, 422))
+@router.get("/{user_id}", summary="Get an account", responses=problems(401, 403, 404, 422, 429))
 async def read_user(user_id: UUID, gateway: GatewayDep, caller: AdminDep) -> Account:
     return answers.account(await gateway.auth.users.read(caller.subject, UserId(user_id)))
 
