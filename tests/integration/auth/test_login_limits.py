@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from fakes.auth.hasher import CountingHasher, GatedHasher
+from mesh_auth.domain import LoginFailures
 from mesh_auth.settings import AuthSettings
 from mesh_auth.store.accounts import PostgresAuthStore
 from mesh_auth.tables import login_addresses, login_failures, users
@@ -175,6 +176,23 @@ async def test_crowd_of_a_stranger_does_not_hold_up_the_owner(
 
     assert owner.result() is None
     assert [one.result() for one in tries].count(Unauthenticated) == 10
+
+
+@pytest.mark.parametrize(("change", "count"), [(1, 3), (-3, 0)])
+async def test_replica_that_counts_pending_logins_as_failures_is_understood(
+    auth_database: Database, change: int, count: int
+) -> None:
+    """It leaves the newer column alone, and reads and writes both kinds in one number."""
+    key, now = new_id().bytes * 2, utc_now()
+    async with auth_database.as_worker() as connection:
+        store = PostgresAuthStore(connection)
+        await store.put_login_failures({key: LoginFailures(2, now, (now, now))})
+        row = login_failures.c.key == key
+        read = (await connection.execute(select(login_failures.c.failures).where(row))).scalar_one()
+        await connection.execute(update(login_failures).where(row).values(failures=read + change))
+
+        assert read == 4
+        assert await store.find_login_failures([key]) == {key: LoginFailures(count, now, (now, now))}
 
 
 async def test_pending_login_of_a_dead_process_is_given_up(auth: AuthUnderTest, auth_database: Database) -> None:
