@@ -2,11 +2,13 @@
 
 langgraph-checkpoint-postgres writes each step, so a plain turn would pay for steps from which no run resumes. This
 saver buffers them instead, and flushes before a tool starts and after each tool result. The transaction of a flush
-first locks the lease's row and compares the fencing number, so a stale owner cannot write. Each flush creates an
+first locks the lease's row and compares the fencing number, so a stale owner cannot write. It also renews the lease,
+because heartbeats skip a locked row, and a flush to a slow database may outlast two of them. Each flush creates an
 AsyncPostgresSaver, because one serialises all its calls behind a lock (langgraph#7259).
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from mesh_agent.domain import Claim, LeaseLostError
-from mesh_agent.lease import while_lease_holds
+from mesh_agent.lease import HeldLease, while_lease_holds
 from mesh_agent.store.checkpoint_database import CheckpointConnection, CheckpointDatabase
 from mesh_agent.store.fenced import begin_call, forget_lost_attempts, lock_lease, share_run
 
@@ -43,7 +45,7 @@ class RunCheckpoints:
     """The checkpoints of one attempt: `waiting` are the writes of the next safe point."""
 
     claim: Claim
-    holds_lease: Callable[[], bool]
+    lease: HeldLease
     database: CheckpointDatabase
     waiting: list[_Write] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -59,7 +61,7 @@ class RunCheckpoints:
         False if an earlier attempt has started the call: whether it took effect is then unknown. Raises LeaseLostError.
         """
         may_begin = await self._flush(call_key)
-        if not self.holds_lease():
+        if not self.lease.holds():
             raise LeaseLostError
         return may_begin
 
@@ -69,7 +71,7 @@ class RunCheckpoints:
                 return True
             writes = list(self.waiting)
             self.has_written = True
-            may_begin = await while_lease_holds(self.holds_lease, lambda: self._write(writes, once_key))
+            may_begin = await while_lease_holds(self.lease.holds, lambda: self._write(writes, once_key))
             del self.waiting[: len(writes)]
             return may_begin
 
@@ -81,12 +83,15 @@ class RunCheckpoints:
                 await share_run(connection, self.claim.run_id)
             if self.claim.lost_attempts:
                 await forget_lost_attempts(connection, self.claim)
-            if not await lock_lease(connection, self.claim):
+            locked_at_s = time.monotonic()
+            if not await lock_lease(connection, self.claim, ttl_s=self.lease.ttl_s):
                 raise LeaseLostError
             saver = _saver_on(connection)
             for write in writes:
                 await write(saver)
-            return once_key is None or await begin_call(connection, self.claim, once_key)
+            may_begin = once_key is None or await begin_call(connection, self.claim, once_key)
+        self.lease.renewed(locked_at_s)
+        return may_begin
 
 
 class BufferedSaver(BaseCheckpointSaver[str]):
@@ -102,9 +107,9 @@ class BufferedSaver(BaseCheckpointSaver[str]):
         self._open: dict[int, RunCheckpoints] = {}
 
     @asynccontextmanager
-    async def open(self, claim: Claim, holds_lease: Callable[[], bool]) -> AsyncIterator[RunCheckpoints]:
+    async def open(self, claim: Claim, lease: HeldLease) -> AsyncIterator[RunCheckpoints]:
         """Accepts checkpoints of this attempt while open. On exit, drops those that were not flushed."""
-        checkpoints = self._open[claim.fence] = RunCheckpoints(claim, holds_lease, self._database)
+        checkpoints = self._open[claim.fence] = RunCheckpoints(claim, lease, self._database)
         try:
             yield checkpoints
         finally:

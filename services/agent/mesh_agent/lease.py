@@ -20,18 +20,19 @@ class HeldLease:
     """A lease from its owner's point of view: valid until `valid_until_s` of the monotonic clock."""
 
     valid_until_s: float
+    ttl_s: float
 
     @classmethod
     def asked_for(cls, asked_at_s: float, ttl_s: float) -> Self:
         """`asked_at_s`: the monotonic time before the claim was sent."""
-        return cls(asked_at_s + ttl_s * _MARGIN)
+        return cls(asked_at_s + ttl_s * _MARGIN, ttl_s)
 
     def holds(self) -> bool:
         return time.monotonic() < self.valid_until_s
 
-    def renewed(self, asked_at_s: float, ttl_s: float) -> None:
+    def renewed(self, asked_at_s: float) -> None:
         """Replies may arrive out of order, so the latest end counts."""
-        self.valid_until_s = max(self.valid_until_s, asked_at_s + ttl_s * _MARGIN)
+        self.valid_until_s = max(self.valid_until_s, asked_at_s + self.ttl_s * _MARGIN)
 
     def give_up(self) -> None:
         self.valid_until_s = 0.0

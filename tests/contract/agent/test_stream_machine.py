@@ -5,6 +5,7 @@ model that can fail anywhere. A client may disconnect and return with the id of 
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mesh_agent.domain import Claim, Usage
 from mesh_agent.events.log import EventLog
 from mesh_agent.events.storage import decode_frames, encode_frames
+from mesh_agent.lease import HeldLease
 from mesh_common.errors import Unavailable
 from mesh_common.events.model import MessageDelta, Position, RunEvent, RunFinished, RunRestarted, RunStarted
 from mesh_common.events.wire import event_from_pb, event_pb
@@ -38,7 +40,7 @@ class Agents:
         self.cuts = asyncio.Event()
 
     def _log(self, attempt: int) -> EventLog:
-        log = EventLog(Claim(RUN, THREAD, USER, 1, attempt, attempt, "Hi", None, {}), lambda: True)
+        log = EventLog(Claim(RUN, THREAD, USER, 1, attempt, attempt, "Hi", None, {}), HeldLease(math.inf, 6.0))
         log.append(RunStarted(str(THREAD)) if attempt == 1 else RunRestarted(str(THREAD), ()))
         return log
 

@@ -1,10 +1,12 @@
 """The parts of a run, for tests that need any run."""
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 from mesh_agent.domain import Claim, Message, Role
 from mesh_agent.events.log import EventLog
+from mesh_agent.lease import HeldLease
 from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import Instructions, PlannedModel, RunPlan
 from mesh_common.ids import RunId, ThreadId, new_id
@@ -29,7 +31,7 @@ def a_claim(message: str = "hello", *, attempt: int = 1) -> Claim:
 
 def an_owned_log(*, attempt: int = 1) -> EventLog:
     """The log of an attempt with a valid lease."""
-    return EventLog(a_claim(attempt=attempt), lambda: True)
+    return EventLog(a_claim(attempt=attempt), HeldLease(math.inf, 6.0))
 
 
 def a_model(

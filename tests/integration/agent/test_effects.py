@@ -1,6 +1,7 @@
 """Tools with external effects: if the owner dies during a call, a `once` tool acts once or is reported as unknown."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -9,6 +10,7 @@ import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.checkpoint import BufferedSaver
 from mesh_agent.domain import Claim
+from mesh_agent.lease import HeldLease
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, UserId
@@ -170,7 +172,7 @@ async def test_beginning_a_call_and_deleting_its_thread_wait_for_each_other(
         await started.until("tool_started")
         claim = await claim_of(own_database, started)
         async with (
-            BufferedSaver(own_checkpoints).open(claim, lambda: True) as checkpoints,
+            BufferedSaver(own_checkpoints).open(claim, HeldLease(math.inf, 60.0)) as checkpoints,
             asyncio.TaskGroup() as group,
             own_database.as_subject(personal(user_id)) as deleting,
         ):

@@ -216,7 +216,7 @@ class Leases(LoopMachine):
 
     async def _holds(self, claim: Claim) -> bool:
         async with self.checkpoints.as_subject(personal(self.user_id)) as connection:
-            return await lock_lease(connection, claim)
+            return await lock_lease(connection, claim, ttl_s=TTL_S)
 
     async def _owner_of(self, run: ModelRun) -> str:
         async with self.database.as_worker() as connection:

@@ -187,9 +187,9 @@ async def test_lease_is_locked_by_its_user_alone(
         claim = a_claim(owner, started, row["fence"])
 
         async with agent_checkpoints.as_subject(personal(some_user())) as checkpoints:
-            is_locked_by_stranger = await lock_lease(checkpoints, claim)
+            is_locked_by_stranger = await lock_lease(checkpoints, claim, ttl_s=6.0)
         async with agent_checkpoints.as_subject(personal(owner)) as checkpoints:
-            is_locked_by_owner = await lock_lease(checkpoints, claim)
+            is_locked_by_owner = await lock_lease(checkpoints, claim, ttl_s=6.0)
 
         await agent.cancel(owner, started.run_id)
     assert (is_locked_by_stranger, is_locked_by_owner) == (False, True)

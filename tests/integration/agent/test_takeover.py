@@ -1,5 +1,8 @@
 """Runs whose owner is lost or presumed lost: takeover from the last safe point, fencing, and the limit of attempts."""
 
+import math
+import time
+
 import asyncpg
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -8,6 +11,7 @@ from mesh_agent.checkpoint import BufferedSaver
 from mesh_agent.domain import LeaseLostError, Outcome, RunStatus, Usage
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.ending import EndRun
+from mesh_agent.lease import HeldLease
 from mesh_agent.store import claims
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_common.database.postgres import Database
@@ -24,6 +28,8 @@ from support.subjects import personal
 STUCK = "[[sim:reply=one two three]] [[sim:itl=20000]]"
 LOOP = '[[sim:tool=calculate {"expression": "6*7"}]] [[sim:reply=It is {tool_result}.]]'
 SHORT_LEASE = {"AGENT_LEASE_TTL_S": "1"}
+
+_LEFT_S = text("SELECT extract(epoch FROM expires_at - clock_timestamp()) FROM agent.leases WHERE run_id = :run_id")
 
 
 async def test_run_of_a_dead_owner_is_taken_over(own_mesh: TestMesh, model_url: str, own_database: Database) -> None:
@@ -103,7 +109,7 @@ async def test_stale_owner_can_neither_end_nor_checkpoint(
 
     with pytest.raises(LeaseLostError):
         await end_run(stale, outcome, encode_frames([]), has_checkpoints=False)
-    async with BufferedSaver(own_checkpoints).open(stale, lambda: True) as checkpoints:
+    async with BufferedSaver(own_checkpoints).open(stale, HeldLease(math.inf, 60.0)) as checkpoints:
         checkpoints.waiting.append(lambda _: pytest.fail("a stale owner wrote"))
         with pytest.raises(LeaseLostError):
             await checkpoints.flush()
@@ -127,12 +133,50 @@ async def test_safe_point_whose_connection_breaks_is_written_on_another(
         async with saver._cursor() as cursor:
             await cursor.execute("SELECT 1")
 
-    async with BufferedSaver(own_checkpoints).open(claim, lambda: len(tries) < 5) as checkpoints:
+    lease = HeldLease.asked_for(time.monotonic(), 60.0)
+    async with BufferedSaver(own_checkpoints).open(claim, lease) as checkpoints:
         checkpoints.waiting.append(write)
         await checkpoints.flush()
 
     assert len(tries) == 2
     assert checkpoints.waiting == []
+
+
+async def test_safe_point_renews_the_lease_that_it_locks(
+    own_database: Database, own_checkpoints: CheckpointDatabase
+) -> None:
+    """Heartbeats skip the locked row. With a slow database the run was once taken over from a living owner."""
+    run_id = await insert_pending(own_database, some_user(), "Hello")
+    claim = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=0.2)
+    lease = HeldLease.asked_for(time.monotonic(), 60.0)
+    until_s = lease.valid_until_s
+
+    async with BufferedSaver(own_checkpoints).open(claim, lease) as checkpoints:
+        assert await checkpoints.begin_once("1:0")
+
+    assert lease.valid_until_s > until_s
+    async with own_database.as_worker() as connection:
+        left = await connection.execute(_LEFT_S, {"run_id": run_id})
+        assert float(left.scalar_one()) > 30.0
+
+
+async def test_safe_point_of_a_stale_owner_renews_nothing(
+    own_database: Database, own_checkpoints: CheckpointDatabase
+) -> None:
+    run_id = await insert_pending(own_database, some_user(), "Hello")
+    stale = await claimed_by_a_dead_owner(own_database, run_id, ttl_s=0.2)
+    await claimed_by_a_dead_owner(own_database, run_id, ttl_s=0.2)
+    lease = HeldLease.asked_for(time.monotonic(), 60.0)
+    until_s = lease.valid_until_s
+
+    async with BufferedSaver(own_checkpoints).open(stale, lease) as checkpoints:
+        with pytest.raises(LeaseLostError):
+            await checkpoints.begin_once("1:0")
+
+    assert lease.valid_until_s == until_s
+    async with own_database.as_worker() as connection:
+        left = await connection.execute(_LEFT_S, {"run_id": run_id})
+        assert float(left.scalar_one()) < 1.0
 
 
 async def _break_connection(mesh: TestMesh, saver: AsyncPostgresSaver) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_agent.domain import LeaseLostError, Usage
 from mesh_agent.events.log import EventLog
+from mesh_agent.lease import HeldLease
 from mesh_common.events.model import MessageDelta, RunEvent, RunFinished
 
 
@@ -32,7 +33,7 @@ def test_seq_has_no_gaps_and_names_the_attempt() -> None:
 
 
 def test_a_log_whose_lease_does_not_hold_takes_nothing() -> None:
-    log = EventLog(a_claim(), lambda: False)
+    log = EventLog(a_claim(), HeldLease(0.0, 6.0))
 
     with pytest.raises(LeaseLostError):
         log.append(_delta("a"))
@@ -53,7 +54,7 @@ def test_what_was_refused_for_a_lost_lease_leaves_no_gap() -> None:
 
 
 async def test_end_is_told_whatever_became_of_the_lease() -> None:
-    log = EventLog(a_claim(), lambda: False)
+    log = EventLog(a_claim(), HeldLease(0.0, 6.0))
     async with asyncio.TaskGroup() as group:
         follower = group.create_task(_all(log))
         await asyncio.sleep(0)

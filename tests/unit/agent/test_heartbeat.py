@@ -41,7 +41,7 @@ class LeasedRunTask:
 
     def __init__(self) -> None:
         self.claim = type("Claim", (), {"fence": 1})()
-        self.lease = StillHeld(0.0)
+        self.lease = StillHeld(0.0, 60.0)
         self.stops: list[Stop] = []
 
     def stop_by(self, reason: Stop) -> bool:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from mesh_common.events.model import EventBody, RunEvent
 
 from mesh_agent.domain import Claim, LeaseLostError
+from mesh_agent.lease import HeldLease
 
 
 class EventLog:
@@ -17,10 +18,11 @@ class EventLog:
     (fencing), and an owner that was paused may have written events that were not read in time.
     """
 
-    def __init__(self, claim: Claim, holds_lease: Callable[[], bool]) -> None:
+    def __init__(self, claim: Claim, lease: HeldLease) -> None:
         self.claim = claim
+        self.lease = lease
         self.events: list[RunEvent] = []
-        self.holds_lease = holds_lease
+        self.holds_lease = lease.holds
         self._changed: asyncio.Event | None = None  # created when a follower waits for it
         self._listeners: list[Callable[[], None]] = []
         self.is_closed = False

@@ -91,12 +91,12 @@ async def cancel_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
 
 @asynccontextmanager
 async def _started(recorder: Recorder, parts: AttemptParts) -> AsyncIterator[AttemptLoop]:
-    claim, holds_lease = recorder.claim, recorder.log.holds_lease
-    async with parts.loop.open(claim, holds_lease) as loop:
+    claim, lease = recorder.claim, recorder.log.lease
+    async with parts.loop.open(claim, lease) as loop:
         recorder.checkpoints = loop.checkpoints
         # If even the owner that was to fail the run was lost, reading the stored result may be what crashes owners.
         may_read = claim.lost_attempts <= MAX_LOST_ATTEMPTS
-        recorder.start(await while_lease_holds(holds_lease, loop.progress) if may_read else Progress())
+        recorder.start(await while_lease_holds(lease.holds, loop.progress) if may_read else Progress())
         yield loop
 
 

@@ -209,7 +209,7 @@ class Executor:
 
     def _run_task(self, claim: Claim, claimed_at_s: float, prefetched_recall: PrefetchedRecall | None) -> RunTask:
         lease = HeldLease.asked_for(claimed_at_s, self.limits.lease_ttl_s)
-        recorder = Recorder(EventLog(claim, lease.holds), claimed_at_s, prefetched_recall, self.limits.max_answer_bytes)
+        recorder = Recorder(EventLog(claim, lease), claimed_at_s, prefetched_recall, self.limits.max_answer_bytes)
         return self._new_run_task(claim, recorder, lease)
 
     async def _execute(self, run_task: RunTask) -> None:

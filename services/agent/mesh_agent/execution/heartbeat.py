@@ -67,7 +67,7 @@ class Heartbeat:
                 run_task.stop_by(Stop.LEASE_LOST)
                 continue
             if state.is_renewed:
-                run_task.lease.renewed(asked_at_s, self.lease_ttl_s)
+                run_task.lease.renewed(asked_at_s)
             if state.is_cancel_requested:
                 run_task.stop_by(Stop.CANCELLED)
 

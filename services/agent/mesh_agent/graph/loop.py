@@ -17,6 +17,7 @@ from mesh_agent.graph.nodes import MAX_CALLS
 from mesh_agent.graph.state import RunContext
 from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
 from mesh_agent.graph.window import RunWindow
+from mesh_agent.lease import HeldLease
 from mesh_agent.llm.completion import AnswerFullError
 from mesh_agent.llm.fallback import FallbackModel, ModelListener, Round
 from mesh_agent.llm.finish_reasons import Finish
@@ -63,8 +64,8 @@ class AgentLoop:
         self._graph = build_graph(self._saver)
 
     @asynccontextmanager
-    async def open(self, claim: Claim, holds_lease: Callable[[], bool]) -> AsyncIterator["AttemptLoop"]:
-        async with self._saver.open(claim, holds_lease) as checkpoints:
+    async def open(self, claim: Claim, lease: HeldLease) -> AsyncIterator["AttemptLoop"]:
+        async with self._saver.open(claim, lease) as checkpoints:
             yield AttemptLoop(self, self._graph, claim, checkpoints)
 
 

@@ -1,5 +1,5 @@
-"""SQL of a transaction that writes checkpoints, besides the checkpoints: it locks the lease and compares the fencing
-number, and records a call that may run only once (docs/adr/0011).
+"""SQL of a transaction that writes checkpoints, besides the checkpoints: it locks and renews the lease if the
+fencing number is right, and records a call that may run only once (docs/adr/0011).
 
 These statements run on psycopg, because langgraph-checkpoint-postgres does. All others of the store run on asyncpg.
 """
@@ -28,14 +28,19 @@ async def forget_lost_attempts(connection: CheckpointConnection, claim: Claim) -
 _FORGET_LOST: Final = "UPDATE agent.runs SET lost_attempts = 0 WHERE id = %(run_id)s AND attempt = %(attempt)s"
 
 
-async def lock_lease(connection: CheckpointConnection, claim: Claim) -> bool:
-    """Whether the claim still holds. If so, nobody can take it over before this transaction ends (fencing)."""
-    cursor = await connection.execute(_LOCK_LEASE, {"thread_id": claim.thread_id})
-    row = await cursor.fetchone()
-    return row is not None and bool(row["fence"] == claim.fence)
+async def lock_lease(connection: CheckpointConnection, claim: Claim, *, ttl_s: float) -> bool:
+    """Whether the claim still holds. If so, nobody can take it over before this transaction ends (fencing), and its
+    lease lasts `ttl_s` from now once the transaction has committed."""
+    parameters = {"thread_id": claim.thread_id, "fence": claim.fence, "ttl_s": ttl_s}
+    cursor = await connection.execute(_LOCK_LEASE, parameters)
+    return await cursor.fetchone() is not None
 
 
-_LOCK_LEASE: Final = "SELECT fence FROM agent.leases WHERE thread_id = %(thread_id)s FOR UPDATE"
+_LOCK_LEASE: Final = """
+    UPDATE agent.leases SET expires_at = clock_timestamp() + make_interval(secs => %(ttl_s)s)
+    WHERE thread_id = %(thread_id)s AND fence = %(fence)s
+    RETURNING 1
+"""
 
 
 async def begin_call(connection: CheckpointConnection, claim: Claim, call_key: str) -> bool:
