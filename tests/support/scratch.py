@@ -34,6 +34,7 @@ from alembic import op
 from mesh_common.database.row_security import add_organisation
 from mesh_common.job_queue import job_table_sql
 from mesh_common.jobs.dead_letter_columns import add_dead_letter_columns
+from mesh_common.jobs.paid_calls_column import add_paid_calls_column
 from mesh_common.migrate import enable_row_security
 
 revision = "0001"
@@ -45,7 +46,8 @@ def upgrade() -> None:
     for statement in job_table_sql("eval"):
         op.execute(statement)
     enable_row_security("eval", ["notes", "jobs"])
-    for step in (*add_organisation("eval", ["notes", "jobs"]), add_dead_letter_columns("eval.jobs")):
+    added = add_dead_letter_columns("eval.jobs"), add_paid_calls_column("eval.jobs")
+    for step in (*add_organisation("eval", ["notes", "jobs"]), *added):
         for statement in step.statements:
             op.execute(statement)
 """

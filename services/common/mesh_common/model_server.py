@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Final
 
+from mesh_common.errors import Unavailable
+
 MAX_REFUSAL_BYTES: Final = 65_536
 """As much of an error's body as `refusal_of` needs. Some servers repeat the whole request in it."""
 _TOO_MANY_REQUESTS: Final = 429
@@ -20,6 +22,8 @@ _TEMPORARY: Final = frozenset({408, 409, 424, 425, 498})
 # 402 is a used-up balance; 405 and 410 come from a wrong address and from a model that was retired.
 _MISCONFIGURED: Final = frozenset({401, 402, 403, 404, 405, 410})
 _CLIENT_ERRORS: Final = 400
+# A proxy gave up waiting: 504 is the standard's, 524 Cloudflare's, 598 that of some others.
+_PROXY_TIMEOUTS: Final = frozenset({504, 524, 598})
 # Together answers 403, Groq and Anthropic 413, early llama.cpp and sometimes Gemini 500.
 _MAY_BE_TOO_LONG: Final = frozenset({400, 403, 413, 422, 500})
 # A wrong key: Gemini and xAI answer 400. A used-up budget: OpenAI, Anthropic and Gemini answer 429.
@@ -87,6 +91,15 @@ class Refusal(StrEnum):
     @property
     def is_temporary(self) -> bool:
         return self in {Refusal.RATE_LIMITED, Refusal.UNAVAILABLE}
+
+
+class PossiblyPaid(Unavailable):
+    """The server received a request, and its answer did not arrive: it may be charged all the same."""
+
+
+def is_possibly_paid(status: int) -> bool:
+    """Whether a server behind a proxy may have answered, and been paid, although the proxy did not wait for it."""
+    return status in _PROXY_TIMEOUTS
 
 
 def refusal_of(status: int, body: bytes = b"") -> Refusal:

@@ -2,7 +2,7 @@
 
 The order is that of OpenAI's SDK, followed by what other providers send: `retry-after-ms`, then `Retry-After` as a
 number, fractions included, then as an HTTP date (RFC 9110, section 10.2.3), then the times at which used-up rate limits
-are reset, then what the body of the error says.
+are reset, then what the body of the error says, at last in its text.
 """
 
 import json
@@ -20,6 +20,14 @@ _NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?", re.ASCII)
 _DURATION: Final = re.compile(r"(?:[0-9]{1,6}(?:\.[0-9]{0,9})?(?:ms|h|m|s))+", re.ASCII)
 _DURATION_PART: Final = re.compile(r"([0-9.]+)(ms|h|m|s)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
+_SENTENCE: Final = re.compile(
+    r"\b(?:try again|retry) (?:in|after) (?:"
+    rf"(?P<duration>{_DURATION.pattern})\b"
+    r"|(?P<number>[0-9]{1,6}(?:\.[0-9]{1,9})?) (?P<unit>seconds?|minutes?|hours?)\b)",
+    re.ASCII | re.IGNORECASE,
+)
+# An error's message comes first; some servers repeat the request after it.
+_MAX_TEXT_BYTES: Final = 4_096
 # Names of the headers of one limit: what is left of it, and when it is full again.
 _LIMITS: Final = (
     *((f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}") for what in ("requests", "tokens")),
@@ -54,6 +62,7 @@ def _waits(headers: Mapping[str, str], now: datetime, body: bytes) -> Iterator[f
     yield _until(_date(text), now)
     yield max(_resets(headers, now), default=None)
     yield next(_hints(_parsed(body)), None)
+    yield _in_text(body[:_MAX_TEXT_BYTES].decode(errors="replace"))
 
 
 def _resets(headers: Mapping[str, str], now: datetime) -> Iterator[float]:
@@ -90,6 +99,16 @@ def _hints(error: Any, depth: int = 0) -> Iterator[float]:
                 yield from () if hint_s is None else (hint_s,)
     for entry in _entries(error):
         yield from _hints(entry, depth + 1)
+
+
+def _in_text(text: str) -> float | None:
+    """The wait in a sentence. OpenAI and Groq write `Please try again in 1m6.5s.`, Azure `retry after 20 seconds`."""
+    found = _SENTENCE.search(text)
+    if not found:
+        return None
+    if found["duration"]:
+        return _duration_s(found["duration"].lower())
+    return float(found["number"]) * _SECONDS[found["unit"][0].lower()]
 
 
 def _entries(value: Any) -> Iterable[Any]:

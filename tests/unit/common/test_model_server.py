@@ -171,7 +171,7 @@ RETRY_INFO = b'[{"error": {"details": [{"@type": "type.googleapis.com/google.rpc
         ({}, b'{"error": {"retry_after": [], "retryDelay": "-3s"}}', None),
         ({}, b'{"error": {"retry_after": true}}', None),
         ({}, b"[" * 10_000, None),
-        ({}, b"try again in 17s", None),
+        ({}, b"try again in 17s", 17.0),
     ],
 )
 def test_wait_is_also_read_from_used_up_limits_and_from_the_body(
@@ -179,3 +179,26 @@ def test_wait_is_also_read_from_used_up_limits_and_from_the_body(
 ) -> None:
     """In this order, after `Retry-After`. Limits that are not used up say nothing about the wait."""
     assert requested_wait_s(headers, NOW, body) == pytest.approx(wait_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "wait_s"),
+    [
+        ("Rate limit reached for gpt-4o in organization org-1 on tokens per min. Please try again in 6.5s.", 6.5),
+        ("Rate limit reached. Please try again in 1m30.5s. Need more tokens?", 90.5),
+        ("Rate limit reached. Please try again in 500ms. Visit https://x", 0.5),
+        ("Requests have exceeded the call rate limit. Please retry after 20 seconds.", 20.0),
+        ("Please retry after 1 second. Please go here: https://x", 1.0),
+        ("Please Try Again In 2 Minutes", 120.0),
+        ("Please try again in 9999h", MAX_WAIT_S),
+        ("Please try again later.", None),
+        ("Please try again in a moment.", None),
+        ("Please try again in 5 apples", None),
+        ("Please try again in 20small steps", None),
+        ("You may retry after 2030-01-01", None),
+    ],
+)
+def test_wait_is_read_from_the_sentence_of_an_error(text: str, wait_s: float | None) -> None:
+    body = json.dumps({"error": {"message": text, "code": "rate_limit_exceeded"}}).encode()
+
+    assert requested_wait_s({}, NOW, body) == wait_s

@@ -1,11 +1,13 @@
 """What the judge makes of a model server's refusals."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 import httpx
 import pytest
 from mesh_common.errors import Unavailable
+from mesh_common.model_server import PossiblyPaid
 from mesh_eval.domain import InvalidAnswer
 from mesh_eval.judges.model import OpenAIJudgeModel
 from mesh_eval.ports import Question
@@ -27,13 +29,18 @@ class _Settings:
 class Server:
     """Answers with these responses, in order, then with a verdict."""
 
-    responses: list[httpx.Response]
+    responses: Sequence[httpx.Response | httpx.TransportError]
     waits: list[float] = field(default_factory=list)
     calls: int = 0
 
     def _respond(self, _: httpx.Request) -> httpx.Response:
         self.calls += 1
-        return self.responses.pop(0) if self.responses else httpx.Response(200, json=ANSWER)
+        if self.calls > len(self.responses):
+            return httpx.Response(200, json=ANSWER)
+        response = self.responses[self.calls - 1]
+        if isinstance(response, httpx.TransportError):
+            raise response
+        return response
 
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -79,3 +86,20 @@ async def test_refused_request_is_final(status: int, code: str) -> None:
 
     assert raised.value.is_final
     assert server.calls == 1
+
+
+@pytest.mark.parametrize("failure", [httpx.ReadTimeout("x"), httpx.ReadError("x"), httpx.RemoteProtocolError("x"), 504])
+async def test_call_that_may_be_paid_is_left_to_the_queue_which_counts_it(failure: httpx.TransportError | int) -> None:
+    server = Server([httpx.Response(failure) if isinstance(failure, int) else failure])
+
+    with pytest.raises(PossiblyPaid) as raised:
+        await server.ask()
+
+    assert (raised.value.reason, server.calls) == ("JUDGE_TIMEOUT", 1)
+
+
+@pytest.mark.parametrize("failure", [httpx.ConnectError("x"), httpx.ConnectTimeout("x")])
+async def test_judge_that_is_not_reached_is_tried_again(failure: httpx.TransportError) -> None:
+    server = Server([failure])
+
+    assert await server.ask() == "0.9"

@@ -1,5 +1,6 @@
 """What the extraction makes of a model server's refusals."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,9 +12,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from mesh_admin.secrets import make_secrets
 from mesh_common.errors import InvalidInput, Unavailable
+from mesh_common.model_server import PossiblyPaid
 from mesh_memory.extraction.extractor import Mem0Extractor, open_extractor
 from mesh_memory.ports import UnreadableAnswer
 from mesh_memory.settings import MemorySettings
+from support.net import free_port
 from support.turns import said
 
 TURN = [said("I like tea.")]
@@ -37,8 +40,21 @@ class Server:
         return web.json_response(body)
 
 
+class Slow(Server):
+    async def respond(self, request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        return await super().respond(request)
+
+
+class BreakingOff(Server):
+    async def respond(self, request: web.Request) -> web.Response:
+        assert request.transport
+        request.transport.abort()
+        return await super().respond(request)
+
+
 @asynccontextmanager
-async def _extractor(server: Server, tmp_path: Path) -> AsyncIterator[Mem0Extractor]:
+async def _extractor(server: Server, tmp_path: Path, **changes: object) -> AsyncIterator[Mem0Extractor]:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", server.respond)
     secrets = make_secrets()
@@ -52,7 +68,7 @@ async def _extractor(server: Server, tmp_path: Path) -> AsyncIterator[Mem0Extrac
             "extraction_model": "m",
             "openai_base_url": str(listening.make_url("/v1")),
         }
-        async with open_extractor(MemorySettings(**values)) as extractor:
+        async with open_extractor(MemorySettings(**(values | changes))) as extractor:
             yield extractor
 
 
@@ -99,3 +115,35 @@ async def test_turn_that_is_refused_or_too_long_is_final(tmp_path: Path, status:
             await extractor.facts(TURN, [])
 
     assert (raised.value.reason, server.calls) == ("EXTRACTION_REFUSED", 1)
+
+
+@pytest.mark.parametrize("status", [504, 524])
+async def test_answer_that_a_proxy_did_not_wait_for_may_be_paid(tmp_path: Path, status: int) -> None:
+    server = Server(status, {}, {})
+
+    async with _extractor(server, tmp_path) as extractor:
+        with pytest.raises(PossiblyPaid):
+            await extractor.facts(TURN, [])
+
+
+async def test_answer_that_comes_too_late_may_be_paid(tmp_path: Path) -> None:
+    async with _extractor(Slow(200, {}, {}), tmp_path, extraction_timeout_s=0.2) as extractor:
+        with pytest.raises(PossiblyPaid) as raised:
+            await extractor.facts(TURN, [])
+
+    assert raised.value.reason == "EXTRACTION_TIMEOUT"
+
+
+async def test_server_that_breaks_off_may_be_paid(tmp_path: Path) -> None:
+    async with _extractor(BreakingOff(200, {}, {}), tmp_path) as extractor:
+        with pytest.raises(PossiblyPaid):
+            await extractor.facts(TURN, [])
+
+
+async def test_server_that_is_not_reached_costs_nothing(tmp_path: Path) -> None:
+    away = f"http://127.0.0.1:{free_port()}/v1"
+    async with _extractor(Server(200, {}, {}), tmp_path, openai_base_url=away) as extractor:
+        with pytest.raises(Unavailable) as raised:
+            await extractor.facts(TURN, [])
+
+    assert not isinstance(raised.value, PossiblyPaid)

@@ -47,6 +47,8 @@ class Job:
     attempt: int
     version: int
     """How often the job was renewed while it was queued."""
+    paid_calls: int = 0
+    """How many calls of a model it may have paid for in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +103,31 @@ class JobQueue:
         remaining = [each for each in done if each["id"] not in deleted]
         return len(await self._sql.begin_anew.rows_of_each(connection, remaining)) if remaining else 0
 
-    async def retry_later(self, connection: AnyConnection, job: Job, reason: str | None = None) -> None:
-        """Releases the job, due after a back-off that doubles with each attempt. `reason`: why it failed."""
+    async def retry_later(
+        self,
+        connection: AnyConnection,
+        job: Job,
+        reason: str | None = None,
+        *,
+        at_least_s: float = 0.0,
+        paid_calls: int = 0,
+    ) -> None:
+        """Releases the job, due after a back-off that doubles with each attempt, and not before `at_least_s`.
+
+        `reason`: why it failed. `paid_calls`: how many calls it may have paid for in vain, with this attempt.
+        """
         delay_s = min(_BACKOFF_BASE_S * 2 ** min(job.attempt - 1, _MAX_DOUBLINGS), _BACKOFF_MAX_S)
-        parameters = {"id": job.id, "attempt": job.attempt, "delay_s": delay_s, "reason": reason}
+        parameters = {
+            "id": job.id,
+            "attempt": job.attempt,
+            "delay_s": max(delay_s, at_least_s),
+            "reason": reason,
+            "paid_calls": paid_calls,
+        }
         await self._sql.retry_later.count(connection, parameters)
 
     async def bury(self, connection: AnyConnection, job: Job, reason: str, *, retry_for_s: float) -> bool:
-        """Makes the job a dead letter if it has been due for longer than `retry_for_s`. False if it has not."""
+        """Makes the job a dead letter if it has been due for `retry_for_s` or longer. False if it has not."""
         parameters = {"id": job.id, "attempt": job.attempt, "reason": reason, "retry_for_s": retry_for_s}
         return await self._sql.bury.row(connection, parameters) is not None
 

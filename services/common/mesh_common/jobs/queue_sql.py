@@ -39,25 +39,25 @@ _CLAIM = """
         failed_at = NULL, reason = NULL
     FROM due WHERE job.id = due.id
     RETURNING job.id, job.kind, coalesce(job.org_id, job.user_id), job.user_id, job.payload,
-              job.trace_context, job.attempt, job.version
+              job.trace_context, job.attempt, job.version, job.paid_calls
 """
 # One job per statement, sent for many jobs at once. A join with a list of ids would use a plan that was cached when
 # the table was small and that reads the whole table.
 _FINISH = "DELETE FROM {table} WHERE id = :id AND attempt = :attempt AND version = :version RETURNING id"
 _BEGIN_ANEW = """
-    UPDATE {table} SET leased_until = NULL, attempt = 0, due_at = now(), first_due_at = now()
+    UPDATE {table} SET leased_until = NULL, attempt = 0, paid_calls = 0, due_at = now(), first_due_at = now()
     WHERE id = :id AND attempt = :attempt
     RETURNING id
 """
 _RETRY_LATER = """
     UPDATE {table} SET leased_until = NULL, due_at = now() + make_interval(secs => :delay_s),
-                       failed_at = now(), reason = :reason
+                       failed_at = now(), reason = :reason, paid_calls = :paid_calls
     WHERE id = :id AND attempt = :attempt
 """
 _BURY = """
-    UPDATE {table} SET leased_until = NULL, attempt = 0, due_at = 'infinity', first_due_at = 'infinity',
-                       failed_at = now(), reason = :reason
-    WHERE id = :id AND attempt = :attempt AND first_due_at < now() - make_interval(secs => :retry_for_s)
+    UPDATE {table} SET leased_until = NULL, attempt = 0, paid_calls = 0, due_at = 'infinity',
+                       first_due_at = 'infinity', failed_at = now(), reason = :reason
+    WHERE id = :id AND attempt = :attempt AND first_due_at <= now() - make_interval(secs => :retry_for_s)
     RETURNING id
 """
 # Two scans of the index on `due_at`: dead letters may be many, and their payloads need not be read.

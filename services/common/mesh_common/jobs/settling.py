@@ -11,11 +11,16 @@ from mesh_common.database.postgres import Database
 from mesh_common.database.statements import AnyConnection
 from mesh_common.errors import Unavailable
 from mesh_common.jobs.queue import Job, JobQueue
+from mesh_common.model_server_waits import MAX_WAIT_S
 from mesh_common.process.metrics import QUEUE_JOBS
 
 log = structlog.get_logger()
 
 Outcome = Literal["done", "dropped", "retried", "dead"]
+# A model that is slower than its timeout is so each time: retried for days, one job would pay for hundreds of calls.
+# These pauses bridge an outage of eleven hours in which a server accepts requests and never answers.
+_PAUSES_S: Final = (60.0, 600.0, 3_600.0, 36_000.0)
+MAX_PAID_CALLS: Final = len(_PAUSES_S) + 1
 # No caller waits for it. If the worker dies in the meantime, these jobs run again, as after any crash.
 _LINGER_S: Final = 0.1
 
@@ -28,6 +33,10 @@ class Ended:
     is_over: bool = False
     """It leaves the queue. All others are retried, or become dead letters."""
     reason: str | None = None
+    wait_s: float = 0.0
+    """How long the callee asks to wait."""
+    may_be_paid: bool = False
+    """The attempt may have paid for an answer that did not arrive."""
 
 
 class Settling:
@@ -80,7 +89,11 @@ class Settling:
         """Releases the job unless it is over: `finish` takes those off together."""
         if ended.is_over:
             return "dropped" if ended.reason else "done"
-        if ended.reason and await self._queue.bury(connection, ended.job, ended.reason, retry_for_s=self._retry_for_s):
+        paid_calls = ended.job.paid_calls + ended.may_be_paid
+        retry_for_s = 0.0 if paid_calls >= MAX_PAID_CALLS else self._retry_for_s
+        if ended.reason and await self._queue.bury(connection, ended.job, ended.reason, retry_for_s=retry_for_s):
             return "dead"
-        await self._queue.retry_later(connection, ended.job, ended.reason)
+        pause_s = _PAUSES_S[paid_calls - 1] if ended.may_be_paid else 0.0
+        wait_s = max(min(ended.wait_s, MAX_WAIT_S), pause_s)
+        await self._queue.retry_later(connection, ended.job, ended.reason, at_least_s=wait_s, paid_calls=paid_calls)
         return "retried"

@@ -24,4 +24,5 @@ def job_table(metadata: MetaData) -> Table:
         Column("leased_until", DateTime(timezone=True)),
         Column("failed_at", DateTime(timezone=True)),
         Column("reason", Text),
+        Column("paid_calls", Integer, nullable=False, server_default=text("0")),
     )

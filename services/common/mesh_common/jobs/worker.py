@@ -17,6 +17,7 @@ from mesh_common.jobs.dead_letters import DeadLetters
 from mesh_common.jobs.queue import Job, JobQueue
 from mesh_common.jobs.settings import JobLimits
 from mesh_common.jobs.settling import Ended, Settling
+from mesh_common.model_server import PossiblyPaid
 from mesh_common.process.metrics import JOB_DEAD_LETTERS, JOB_UNKNOWN_KINDS, QUEUE_JOBS, QUEUE_OLDEST_SECONDS
 from mesh_common.process.telemetry import restored_context, tracer
 
@@ -39,7 +40,8 @@ class JobWorker:
 
     The lease outlives the timeout, so a job never runs twice concurrently. `wake` triggers a poll within a tenth of a
     second. Jobs of kinds without a handler are left to a newer replica. A job that still fails when `limits` end its
-    retries becomes a dead letter (module `dead_letters`).
+    retries becomes a dead letter (module `dead_letters`), as does one that has paid for too many answers in vain
+    (module `settling`).
     """
 
     def __init__(
@@ -183,4 +185,5 @@ class JobWorker:
         else:
             reason = f"CRASHED: {type(error).__name__}"
             log.error("job.crashed", **fields, exc_info=error)
-        return Ended(job, is_over, reason)
+        wait_s = error.retry_after_s if isinstance(error, MeshError) else None
+        return Ended(job, is_over, reason, wait_s or 0.0, may_be_paid=isinstance(error, PossiblyPaid))

@@ -8,7 +8,7 @@ import httpx
 import orjson
 from mesh_common.clock import utc_now
 from mesh_common.errors import Unavailable
-from mesh_common.model_server import Refusal, refusal_of
+from mesh_common.model_server import PossiblyPaid, Refusal, is_possibly_paid, refusal_of
 from mesh_common.model_server_waits import requested_wait_s
 from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -31,7 +31,10 @@ class _ProviderUnavailable(Unavailable):
 
 
 class OpenAIJudgeModel:
-    """Calls one model: each try within `timeout_s`, three tries while the provider is unavailable."""
+    """Calls one model: each try within `timeout_s`, three tries while the provider is unavailable.
+
+    A call whose answer may have been paid for is not repeated here: the queue counts such calls.
+    """
 
     def __init__(
         self,
@@ -87,8 +90,10 @@ class OpenAIJudgeModel:
             # httpx limits each single read, which a server that trickles never exceeds.
             async with asyncio.timeout(self._timeout_s):
                 response = await self._http.post("chat/completions", json=body)
-        except (httpx.TransportError, TimeoutError) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _ProviderUnavailable("The judge cannot be reached.", reason="JUDGE_UNAVAILABLE") from error
+        except (httpx.TransportError, TimeoutError) as error:
+            raise PossiblyPaid("The judge does not answer.", reason="JUDGE_TIMEOUT") from error
         _raise_for(response)
         return response
 
@@ -122,6 +127,8 @@ def _raise_for(response: httpx.Response) -> None:
     if response.is_success:
         return
     status = response.status_code
+    if is_possibly_paid(status):
+        raise PossiblyPaid("The judge does not answer.", reason="JUDGE_TIMEOUT")
     match refusal_of(status, response.content):
         case Refusal.RATE_LIMITED | Refusal.UNAVAILABLE:
             wait_s = requested_wait_s(response.headers, utc_now(), response.content)

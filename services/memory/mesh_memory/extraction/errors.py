@@ -2,15 +2,17 @@
 
 from typing import Final
 
+import httpx2
 import openai
 from mesh_common.clock import utc_now
 from mesh_common.errors import InvalidInput, MeshError, Unavailable
-from mesh_common.model_server import Refusal, refusal_of
+from mesh_common.model_server import PossiblyPaid, Refusal, is_possibly_paid, refusal_of
 from mesh_common.model_server_waits import requested_wait_s
 
 from mesh_memory.ports import UnreadableAnswer
 
 _RETRY_AFTER_S: Final = 5.0
+_NO_ANSWER: Final = "The extraction model does not answer."
 
 
 def error_of(cause: BaseException | None) -> MeshError:
@@ -21,7 +23,13 @@ def error_of(cause: BaseException | None) -> MeshError:
         # The answer to the call is no JSON, although its status is 200.
         return UnreadableAnswer()
     if not isinstance(cause, openai.APIStatusError):
-        return _unavailable(None)
+        return _no_answer(cause)
+    return _refused(cause)
+
+
+def _refused(cause: openai.APIStatusError) -> MeshError:
+    if is_possibly_paid(cause.status_code):
+        return PossiblyPaid(_NO_ANSWER, reason="EXTRACTION_TIMEOUT")
     match refusal_of(cause.status_code, cause.response.content):
         case Refusal.RATE_LIMITED | Refusal.UNAVAILABLE:
             return _unavailable(requested_wait_s(cause.response.headers, utc_now(), cause.response.content))
@@ -37,5 +45,15 @@ def error_of(cause: BaseException | None) -> MeshError:
             )
 
 
+def _no_answer(cause: BaseException | None) -> Unavailable:
+    """A server that was never reached costs nothing."""
+    beneath = cause.__cause__ if isinstance(cause, openai.APIConnectionError) else cause
+    if isinstance(
+        beneath, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.UnsupportedProtocol
+    ):
+        return _unavailable(None)
+    return PossiblyPaid(_NO_ANSWER, reason="EXTRACTION_TIMEOUT")
+
+
 def _unavailable(wait_s: float | None) -> Unavailable:
-    return Unavailable("The extraction model does not answer.", retry_after_s=wait_s or _RETRY_AFTER_S)
+    return Unavailable(_NO_ANSWER, retry_after_s=wait_s or _RETRY_AFTER_S)

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any, Final
 
+import httpx2
 import openai
 from mesh_common.errors import MeshError
 from mesh_common.process.telemetry import tracer
@@ -43,6 +44,7 @@ __all__ = ["Mem0Extractor", "mem0_environment", "open_extractor"]
 _SCOPE: Final = {"user_id": "user"}
 # How long after the deadline a thread still waits for the event loop to enforce it.
 _DEADLINE_MARGIN_S: Final = 5.0
+_CONNECT_TIMEOUT_S: Final = 5.0
 _PROMPT: Final = resources.files("mesh_memory").joinpath("prompts/extract_facts.md")
 
 
@@ -145,7 +147,8 @@ class _ExtractionLLM(OpenAILLM):  # type: ignore[misc]  # mem0 has no types
         self._client = openai.AsyncOpenAI(
             api_key=key.get_secret_value() if key else "none",
             base_url=settings.openai_base_url,
-            timeout=self._timeout_s,
+            # The deadline below bounds the whole call. What fails while connecting has cost nothing.
+            timeout=httpx2.Timeout(self._timeout_s, connect=min(self._timeout_s, _CONNECT_TIMEOUT_S)),
             max_retries=0,
             # Users' texts go only where the settings say: neither where a redirect points nor through a proxy that the
             # environment names.
