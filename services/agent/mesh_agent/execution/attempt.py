@@ -23,7 +23,7 @@ from mesh_agent.execution.recorder import Recorder
 from mesh_agent.graph.loop import AgentLoop, AttemptLoop, LoopInput
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.lease import while_lease_holds
-from mesh_agent.llm.provider_errors import ProviderError, run_error_of
+from mesh_agent.llm.provider_errors import ProviderError, nothing_said, run_error_of
 from mesh_agent.llm.registry import ModelRegistry
 from mesh_agent.metrics import RECALLS
 from mesh_agent.plans.plan import RunPlan
@@ -68,7 +68,7 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
             recorder.deadline_s = deadline_s = began_at_s + plan.limits.seconds
             timeout.reschedule(deadline_s)
             finish_reason = await loop.run(_loop_input(recorder, parts, plan, deadline_s), recorder)
-        return recorder.succeeded(finish_reason)
+        return recorder.succeeded(finish_reason) if recorder.answer.strip() else recorder.failed(nothing_said())
     except ProviderError as error:
         recorder.fail_round()
         return recorder.failed(run_error_of(error))

@@ -70,6 +70,11 @@ def refused(
     )
 
 
+def nothing_said() -> RunError:
+    """The error of a run whose rounds have no text, for example because its model only ever calls tools."""
+    return RunError(EMPTY_ANSWER, _DETAILS[EMPTY_ANSWER], is_retryable=True)
+
+
 def run_error_of(error: ProviderError) -> RunError:
     """The error that is shown to the user."""
     return RunError(error.reason, _DETAILS[error.reason], is_retryable=error.reason not in _FINAL)
