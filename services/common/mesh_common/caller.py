@@ -30,6 +30,8 @@ class Caller:
     subject: Subject | None
     deadline_s: float | None
     """On the monotonic clock; None if the caller set none."""
+    is_background: bool = False
+    """True for runs and jobs: nobody waits for a response."""
 
 
 _current: ContextVar[Caller | None] = ContextVar("mesh_caller", default=None)
@@ -55,6 +57,12 @@ def require_subject() -> Subject:
 def require_user() -> UserId:
     """The user of `require_subject`."""
     return require_subject().user_id
+
+
+def is_serving() -> bool:
+    """Whether somebody waits for a response to what happens now."""
+    caller = _current.get()
+    return caller is not None and not caller.is_background
 
 
 def current_subject() -> Subject | None:

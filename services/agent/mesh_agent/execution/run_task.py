@@ -95,7 +95,7 @@ class RunTask:
         claim = self.claim
         try:
             with (
-                acting(Caller("agent", claim.subject, None)),
+                acting(Caller("agent", claim.subject, None, is_background=True)),
                 tracer.start_as_current_span(
                     "invoke_agent",
                     context=restored_context(claim.trace_context),

@@ -10,6 +10,7 @@ import orjson
 from mesh_common.database import asyncpg_driver
 from mesh_common.database.pool import Pool
 from mesh_common.database.postgres import Database
+from mesh_common.database.waiting import PoolQueue
 from mesh_common.process.metrics import DATABASE_POOL
 from mesh_common.process.settings import GrpcSettings
 from mesh_common.subject import Subject
@@ -18,12 +19,17 @@ from mesh_common.subject import Subject
 class AsyncpgPool:
     """`Connections` on a pool of asyncpg, with nothing between it and the statements."""
 
-    def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
+    def __init__(self, pool: asyncpg.Pool, timeout_s: float, name: str = "main") -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._queue = PoolQueue(name, self._is_full)
 
     async def take(self) -> asyncpg.Connection:
-        return await self._pool.acquire(timeout=self._timeout_s)
+        return await self._queue.take(lambda: self._pool.acquire(timeout=self._timeout_s))
+
+    def _is_full(self) -> bool:
+        pool = self._pool
+        return bool(pool.get_idle_size() == 0 and pool.get_size() == pool.get_max_size())
 
     async def begin(self, connection: asyncpg.Connection, role: str, subject: Subject | None) -> None:
         await asyncpg_driver.begin(connection, role, subject)
@@ -61,7 +67,7 @@ async def open_database(
     DATABASE_POOL.labels(pool.name, "in_use").set_function(lambda: opened.get_size() - opened.get_idle_size())
     DATABASE_POOL.labels(pool.name, "idle").set_function(opened.get_idle_size)
     try:
-        yield Database(AsyncpgPool(await opened, timeout_s), schema)
+        yield Database(AsyncpgPool(await opened, timeout_s, pool.name), schema)
     finally:
         # Waits for the connections in use, and then terminates them.
         with suppress(OSError, TimeoutError):

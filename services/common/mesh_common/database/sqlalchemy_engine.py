@@ -20,6 +20,7 @@ from mesh_common.database.connections import is_unavailable_state, sqlstate
 from mesh_common.database.pool import Pool
 from mesh_common.database.postgres import Database
 from mesh_common.database.statements import driver_of
+from mesh_common.database.waiting import PoolQueue
 from mesh_common.process.metrics import DATABASE_POOL
 from mesh_common.process.settings import GrpcSettings
 from mesh_common.subject import Subject
@@ -28,11 +29,20 @@ from mesh_common.subject import Subject
 class EngineConnections:
     """`Connections` on an engine in AUTOCOMMIT, in which SQLAlchemy begins and commits nothing itself."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, bounds: Pool) -> None:
         self._engine = engine
+        self._most = bounds.size + bounds.max_overflow
+        self._queue = PoolQueue(bounds.name, self._is_full)
 
     async def take(self) -> AsyncConnection:
+        return await self._queue.take(self._connected)
+
+    async def _connected(self) -> AsyncConnection:
         return await self._engine.connect()
+
+    def _is_full(self) -> bool:
+        pool = self._engine.pool
+        return isinstance(pool, AsyncAdaptedQueuePool) and pool.checkedout() >= self._most
 
     async def begin(self, connection: AsyncConnection, role: str, subject: Subject | None) -> None:
         await asyncpg_driver.begin(driver_of(connection), role, subject)
@@ -97,7 +107,7 @@ async def open_database(
         # does nothing, silently, with other versions: a test checks that there are spans.
         SQLAlchemyInstrumentor().instrument(engine=engine.sync_engine)
     try:
-        yield Database(EngineConnections(engine), schema)
+        yield Database(EngineConnections(engine, pool), schema)
     finally:
         await engine.dispose()
 

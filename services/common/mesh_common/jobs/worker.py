@@ -168,7 +168,7 @@ class JobWorker:
             record_exception=False,
         ) as span:
             try:
-                with acting(Caller(self._name, job.subject, None)):
+                with acting(Caller(self._name, job.subject, None, is_background=True)):
                     async with asyncio.timeout(self._timeout_s):
                         await self._handlers[job.kind](job)
             except Exception as error:  # noqa: BLE001 - one bad job must not end its siblings

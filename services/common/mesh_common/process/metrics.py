@@ -30,6 +30,9 @@ RPC_SERVER_OPEN = Gauge("mesh_rpc_server_open", "gRPC calls being served.", ("rp
 DATABASE_POOL = Gauge(
     "mesh_database_pool_connections", "Connections of the service's database pools, by pool.", ("pool", "state")
 )
+DATABASE_REFUSED = Counter(
+    "mesh_database_refused_total", "Requests refused because the pool had been full for a second.", ("pool",)
+)
 QUEUE_OLDEST_SECONDS = Gauge("mesh_queue_oldest_age_seconds", "Age of the oldest job that is due.", ("queue",))
 JOB_DEAD_LETTERS = Gauge("mesh_job_dead_letters", "Jobs that were given up and are kept.", ("queue",))
 JOB_UNKNOWN_KINDS = Gauge(
