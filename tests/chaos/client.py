@@ -1,7 +1,8 @@
 """One user of the mesh who knows both gateways and records everything they see."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -15,6 +16,8 @@ from chaos.history import Call, History, Order, Outcome, Seen, Stream
 PASSWORD: Final = "violet harbour lantern 27"
 # After this time without an event, the client tries the other gateway.
 SILENCE_S: Final = 4.0
+# Longer than the longest back-off of a channel after a fault.
+_SERVED_WITHIN_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,13 @@ class ChaosUser:
         history: History,
         silence_s: float = SILENCE_S,
     ) -> Self:
-        """Creates an account while the mesh has no fault. The clients are closed with `opened`."""
+        """Creates an account after the last fault, which may still have its effects. The clients are closed with
+        `opened`."""
         clients = [await opened.enter_async_context(MeshClient(url)) for url in urls]
         email = f"{new_id().hex}@example.com"
-        (await clients[0].register(email, PASSWORD)).raise_for_status()
-        token = (await clients[0].login(email, PASSWORD)).raise_for_status().json()["access_token"]
+        # 409: the account was created by a try that was answered with 503.
+        await _once_served(lambda: clients[0].register(email, PASSWORD), also=httpx.codes.CONFLICT)
+        token = (await _once_served(lambda: clients[0].login(email, PASSWORD))).json()["access_token"]
         for client in clients:
             client.use_token(token)
             client.http.timeout = httpx.Timeout(silence_s)
@@ -228,3 +233,15 @@ def _outcome(status: int) -> Outcome:
 
 def _name(gateway: int) -> str:
     return f"gateway-{gateway + 1}"
+
+
+async def _once_served(send: Callable[[], Awaitable[httpx.Response]], also: int | None = None) -> httpx.Response:
+    """The response of success, or with the status `also`. Repeats the request while it is refused with 503."""
+    async with asyncio.timeout(_SERVED_WITHIN_S):
+        while True:
+            response = await send()
+            if response.status_code == also:
+                return response
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return response.raise_for_status()
+            await asyncio.sleep(float(response.headers["retry-after"]))
