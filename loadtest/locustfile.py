@@ -19,7 +19,7 @@ API = "/api/v1"
 PASSWORD = "lighthouse-keeper-of-a-load-test"  # noqa: S105 - of users that exist only during a test
 OK, CONFLICT = 200, 409
 _PAUSE_S = 2.0
-TERMINAL = ("run_finished", "run_failed", "run_cancelled")
+TERMINAL = ("run_finished", "run_failed", "run_cancelled", "run_interrupted")
 
 
 @events.init_command_line_parser.add_listener

@@ -9,7 +9,12 @@ import orjson
 type Outcome = Literal["ok", "fail", "unknown"]
 """`fail` certainly had no effect; `unknown` may have had one."""
 
-TERMINAL_STATUS = {"run_finished": "succeeded", "run_failed": "failed", "run_cancelled": "cancelled"}
+TERMINAL_STATUS = {
+    "run_finished": "succeeded",
+    "run_failed": "failed",
+    "run_cancelled": "cancelled",
+    "run_interrupted": "interrupted",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,19 +18,19 @@ _PACKAGE = "mesh.agent.v1"
 # A line of the text, and the line to insert after it.
 _ADDITIONS = (
     ("    ToolFinished tool_finished = 16;", "    PlanMade plan_made = 17;"),
-    ("    RunCancelled run_cancelled = 22;", "    RunInterrupted run_interrupted = 23;"),
+    ("    RunInterrupted run_interrupted = 23;", "    RunPaused run_paused = 24;"),
     ("message MessageDelta {", "  string language = 9;"),
     ("message Usage {", "  uint64 cached_input_tokens = 9;"),
     ("message StartRunRequest {", "  optional string tone = 99;"),
     ("message RunAcknowledged {", "  string region = 99;"),
-    ("  RUN_STATUS_CANCELLED = 5;", "  RUN_STATUS_INTERRUPTED = 6;"),
-    ("  MESSAGE_ROLE_ASSISTANT = 2;", "  MESSAGE_ROLE_NARRATOR = 3;"),
+    ("  RUN_STATUS_INTERRUPTED = 6;", "  RUN_STATUS_PAUSED = 7;"),
+    ("  MESSAGE_ROLE_NOTE = 3;", "  MESSAGE_ROLE_NARRATOR = 4;"),
     ("  MULTITASK_INTERRUPT = 3;", "  MULTITASK_ROLLBACK = 99;"),
     ("  ON_DISCONNECT_CANCEL = 2;", "  ON_DISCONNECT_PAUSE = 99;"),
 )
 _MESSAGES = """
 message PlanMade { repeated string steps = 1; }
-message RunInterrupted { string question = 1; }
+message RunPaused { string question = 1; }
 """
 
 

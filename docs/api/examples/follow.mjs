@@ -31,7 +31,7 @@ export async function* follow(baseUrl, getToken, threadId, message, silenceMs = 
         renew();
         [headers["Last-Event-ID"], failures] = [id, 0];
         yield JSON.parse(data);
-        if (["run_finished", "run_failed", "run_cancelled"].includes(event)) return;
+        if (["run_finished", "run_failed", "run_cancelled", "run_interrupted"].includes(event)) return;
       }
     } catch (error) {
       if (!(error instanceof TypeError)) throw error; // Thrown by fetch for a cut, by us for a silent minute.

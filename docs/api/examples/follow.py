@@ -33,7 +33,7 @@ def follow(http, get_token, thread_id, message):
                     for event in (event for event in source.iter_sse() if event.data):
                         failures, headers["Last-Event-ID"] = 0, event.id
                         yield event.json()
-                        if event.event in {"run_finished", "run_failed", "run_cancelled"}:
+                        if event.event in {"run_finished", "run_failed", "run_cancelled", "run_interrupted"}:
                             return None
         except httpx.TransportError:
             pass  # Cut, or silent for a minute: the run continues.

@@ -3,7 +3,7 @@
 //
 // node --experimental-eventsource watch.mjs http://127.0.0.1:8000 "$token" "$run_id"
 
-const TERMINAL = ["run_finished", "run_failed", "run_cancelled"];
+const TERMINAL = ["run_finished", "run_failed", "run_cancelled", "run_interrupted"];
 const TYPES = ["run_started", "run_restarted", "message_delta", "message_completed", ...TERMINAL]; // Add what you need.
 
 // Resolves when the run has ended. Resolves to the run if its last events are no longer available: then show its

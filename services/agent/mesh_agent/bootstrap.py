@@ -39,7 +39,7 @@ from mesh_agent.clients.evaluation import EvalClient
 from mesh_agent.clients.memory import MemoryClient
 from mesh_agent.clients.peers import PeerAgentClients
 from mesh_agent.convert_events import SharedEvents
-from mesh_agent.domain import Effect, Entitlements
+from mesh_agent.domain import Approval, Effect, Entitlements
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.events.fan_out import SharedStreams
 from mesh_agent.execution.attempt import AttemptParts
@@ -62,13 +62,16 @@ from mesh_agent.settings import AgentSettings
 from mesh_agent.store import Database
 from mesh_agent.store.checkpoint_database import CheckpointDatabase, open_checkpoint_database
 from mesh_agent.store.claims import CHANNEL, Owner
+from mesh_agent.tools.ask_user import ask_user_tool
 from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.http_tool import http_tool
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.follow_run import FollowRun
+from mesh_agent.usecases.interrupts import Interrupts
 from mesh_agent.usecases.read_runs import Runs
+from mesh_agent.usecases.resume_run import ResumeRun
 from mesh_agent.usecases.start_run import StartRun
 from mesh_agent.usecases.threads import Threads
 
@@ -206,6 +209,7 @@ async def _run_parts(
         plans=KeptPlans(database, _default_plan(settings, models, tools), settings.keep_events_s, clock),
         entitlements=CachedEntitlements(neighbours.entitlements, _default_entitlements(settings), clock),
         memories=neighbours.memories,
+        interrupt_ttl_s=settings.interrupt_ttl_s,
     )
 
 
@@ -231,6 +235,8 @@ def _default_plan(settings: AgentSettings, models: Sequence[Model], tools: ToolR
 
 async def _tools(stack: AsyncExitStack, settings: AgentSettings, clock: Clock) -> list[MeshTool]:
     tools = [MeshTool(current_time_tool(clock), Effect.NONE), MeshTool(calculate_tool(), Effect.NONE)]
+    if settings.ask_user:
+        tools.append(ask_user_tool())
     if settings.http_tools:
         # One connection per call. The server may close a kept-alive connection just as a request is sent, and then it
         # is unknown whether the request arrived.
@@ -238,7 +244,8 @@ async def _tools(stack: AsyncExitStack, settings: AgentSettings, clock: Clock) -
         session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         await stack.enter_async_context(session)
         tools += [
-            MeshTool(http_tool(entry, session), Effect(entry.effect), entry.timeout_s) for entry in settings.http_tools
+            MeshTool(http_tool(entry, session), Effect(entry.effect), entry.timeout_s, Approval(entry.approval))
+            for entry in settings.http_tools
         ]
     return tools
 
@@ -279,7 +286,9 @@ def _servicer(
         cancel,
         settings.max_pending_runs_per_user,
     )
+    resume_run = ResumeRun(start_run, parts.loop.tools)
+    interrupts = Interrupts(database)
     runs = Runs(database, parts.entitlements, parts.models)
     follow = FollowRun(database, executor, peers)
     threads = Threads(database, cancel, JobQueue(_OUTBOX), executor.after_end)
-    return AgentServicer(threads, runs, start_run, cancel, follow, shared)
+    return AgentServicer(threads, runs, start_run, resume_run, interrupts, cancel, follow, shared)

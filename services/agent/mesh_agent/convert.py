@@ -8,15 +8,18 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_common.errors import InvalidInput
+from mesh_common.events.interrupt_wire import decision_kind, interrupt_pb
 from mesh_common.ids import RunId, ThreadId, parse_id
 
 from mesh_agent import domain
-from mesh_agent.domain import Metadata, Multitask, OnDisconnect, RunInput
+from mesh_agent.domain import Metadata, Multitask, OnDisconnect, ResumeInput, RunInput
 from mesh_agent.llm.registry import Model
 
 _DEFAULT_LIMIT: Final = 20
 _MAX_LIMIT: Final = 100
 _MAX_KEY_CHARS: Final = 255
+# More calls than an answer of a model may have.
+_MAX_DECISIONS: Final = 100
 
 _MULTITASK: Final[dict[int, Multitask]] = {
     pb.MULTITASK_UNSPECIFIED: Multitask.ENQUEUE,
@@ -35,12 +38,14 @@ _STATUS: Final = {
     domain.RunStatus.SUCCEEDED: pb.RUN_STATUS_SUCCEEDED,
     domain.RunStatus.FAILED: pb.RUN_STATUS_FAILED,
     domain.RunStatus.CANCELLED: pb.RUN_STATUS_CANCELLED,
+    domain.RunStatus.INTERRUPTED: pb.RUN_STATUS_INTERRUPTED,
     domain.RunStatus.UNKNOWN: pb.RUN_STATUS_UNSPECIFIED,
 }
 _STATUS_BY_PB: Final[dict[int, domain.RunStatus]] = {number: status for status, number in _STATUS.items() if number}
 _ROLE: Final = {
     domain.Role.USER: pb.MESSAGE_ROLE_USER,
     domain.Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT,
+    domain.Role.NOTE: pb.MESSAGE_ROLE_NOTE,
     domain.Role.UNKNOWN: pb.MESSAGE_ROLE_UNSPECIFIED,
 }
 
@@ -60,6 +65,30 @@ def run_input(request: pb.StartRunRequest) -> RunInput:
         on_disconnect=_ON_DISCONNECT[request.on_disconnect],
         idempotency_key=idempotency_key(request.idempotency_key) if request.HasField("idempotency_key") else None,
     )
+
+
+def resume_input(request: pb.StartRunRequest) -> ResumeInput:
+    for field in ("thread_id", "model", "assistant"):
+        if request.HasField(field):
+            raise InvalidInput.of_field(field, "must be absent in a resume")
+    if request.message:
+        raise InvalidInput.of_field("message", "must be empty in a resume")
+    decisions = request.resume.decisions
+    if not 1 <= len(decisions) <= _MAX_DECISIONS:
+        raise InvalidInput.of_field("decisions", f"must be 1 to {_MAX_DECISIONS}")
+    return ResumeInput(
+        run_id=run_id(request.run_id),
+        resumes_run_id=RunId(parse_id(request.resume.run_id, "resume.run_id")),
+        decisions=tuple(_decision(one, index) for index, one in enumerate(decisions)),
+        idempotency_key=idempotency_key(request.idempotency_key) if request.HasField("idempotency_key") else None,
+    )
+
+
+def _decision(one: pb.Decision, index: int) -> domain.Decision:
+    kind = decision_kind(one.kind)
+    if kind is domain.DecisionKind.UNKNOWN:
+        raise InvalidInput.of_field(f"decisions.{index}.decision", "is not a decision of this service")
+    return domain.Decision(one.call_id, kind, one.value_json, one.message)
 
 
 def follower_id(request: pb.StartRunRequest) -> UUID | None:
@@ -170,6 +199,8 @@ def run_pb(run: domain.Run) -> pb.Run:
         message=message_pb(run.message) if run.message else None,
         metadata=run.metadata,
         finish_reason=run.finish_reason,
+        resumes_run_id=str(run.resumes_run_id) if run.resumes_run_id else None,
+        interrupts=map(interrupt_pb, run.interrupts),
     )
 
 

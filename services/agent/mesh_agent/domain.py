@@ -23,8 +23,16 @@ MAX_LOST_ATTEMPTS = 3
 """A run fails after this many attempts were lost with their owners and no new safe point was reached in between. A run
 that crashes its replica must not crash all of them in turn. Attempts released by a drain do not count."""
 
+MAX_REJECTION_CHARS = 2_000
+MAX_DECIDED_BYTES = 65_536
+"""Of edited arguments, and of an answer."""
+
 Metadata = dict[str, str]
 # Shared with events.
+DecisionKind = events.DecisionKind
+Interrupt = events.Interrupt
+InterruptDecision = events.InterruptDecision
+InterruptKind = events.InterruptKind
 RecalledMemory = events.RecalledMemory
 RunError = events.RunError
 ToolResult = events.ToolResult
@@ -39,6 +47,8 @@ class RunStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """Ended with questions to a person; a resume starts the next run of the execution."""
     UNKNOWN = "unknown"
     """A status stored by a newer release. It counts as ended: only pending and running runs continue."""
 
@@ -55,6 +65,8 @@ class RunStatus(StrEnum):
 class Role(StrEnum):
     USER = "user"
     ASSISTANT = "assistant"
+    NOTE = "note"
+    """What the agent notes about the conversation: a call that was not made."""
     UNKNOWN = "unknown"
     """A role stored by a newer release. Such messages are listed, but sent to no model."""
 
@@ -83,6 +95,15 @@ class Effect(StrEnum):
     NONE = "none"
     IDEMPOTENT = "idempotent"
     ONCE = "once"
+
+
+class Approval(StrEnum):
+    """Which calls of a tool a person must approve (docs/tools.md)."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    ON_EFFECT = "on_effect"
+    """Those that have an effect, i.e. all calls of a tool whose effect is not `none`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +164,81 @@ class Run:
     metadata: Metadata
     finish_reason: str | None
     message: Message | None = None
+    resumes_run_id: RunId | None = None
+    interrupts: tuple[Interrupt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the graph asks a person about one tool call. `graph_id` is LangGraph's id of its interrupt."""
+
+    call_key: str
+    kind: InterruptKind
+    call_id: str
+    tool: str
+    arguments_json: str
+    question: str = ""
+    answer_schema_json: str = ""
+    graph_id: str = ""
+
+    @property
+    def allowed(self) -> tuple[DecisionKind, ...]:
+        if self.kind is InterruptKind.QUESTION:
+            return DecisionKind.ANSWER, DecisionKind.REJECT
+        return DecisionKind.APPROVE, DecisionKind.EDIT, DecisionKind.REJECT
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as the end of its run stores and shows it."""
+
+    question: Question
+    interrupt: Interrupt
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's decision about the call with this id."""
+
+    call_id: str
+    kind: DecisionKind
+    value_json: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedCall:
+    """A decision, and the call that it is about: no other call may be made with it."""
+
+    call_key: str
+    tool: str
+    arguments_json: str
+    decision: Decision
+
+    def is_about(self, question: Question) -> bool:
+        return (self.tool, self.arguments_json) == (question.tool, question.arguments_json)
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptedRun:
+    """A run to be resumed, as it is stored. `is_interrupted` is False if it has not ended, or in another way."""
+
+    id: RunId
+    thread_id: ThreadId
+    is_interrupted: bool
+    execution_id: ExecutionId
+    plan_hash: bytes | None
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeInput:
+    """A request to resume an interrupted run as the new run `run_id`."""
+
+    run_id: RunId
+    resumes_run_id: RunId
+    decisions: tuple[Decision, ...]
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +370,8 @@ class Outcome:
     error: RunError | None = None
     forget_generation: int | None = None
     """The user's when the attempt recalled memories; None if it did not, or in vain."""
+    asked: tuple[Asked, ...] = ()
+    """Only if the status is INTERRUPTED, and then at least one."""
 
     @property
     def usage(self) -> Usage:

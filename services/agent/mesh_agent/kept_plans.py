@@ -80,6 +80,10 @@ class KeptPlans:
             return narrowed(await self._adopted(claim, bounds), claim.model, bounds)
         return narrowed(plan, claim.model, known) if known else plan
 
+    async def find(self, plan_hash: bytes) -> RunPlan | None:
+        """A stored plan as it is."""
+        return await self._stored(plan_hash)
+
     async def _stored(self, plan_hash: bytes) -> RunPlan | None:
         if known := self._known.get(plan_hash):
             self._known.move_to_end(plan_hash)

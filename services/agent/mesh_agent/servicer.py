@@ -8,6 +8,7 @@ import grpc
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh.agent.v1 import agent_pb2_grpc
 from mesh_common.caller import require_subject
+from mesh_common.events.interrupt_wire import interrupt_pb
 from mesh_common.events.model import Position
 from mesh_common.events.wire import fill_event
 from structlog.contextvars import bind_contextvars
@@ -17,7 +18,9 @@ from mesh_agent.convert_events import SharedEvents
 from mesh_agent.events.fan_out import SharedStreams
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.follow_run import FollowRun
+from mesh_agent.usecases.interrupts import Interrupts
 from mesh_agent.usecases.read_runs import Runs
+from mesh_agent.usecases.resume_run import ResumeRun
 from mesh_agent.usecases.start_run import StartRun
 from mesh_agent.usecases.threads import Threads
 
@@ -30,6 +33,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         threads: Threads,
         runs: Runs,
         start_run: StartRun,
+        resume_run: ResumeRun,
+        interrupts: Interrupts,
         cancel: CancelRun,
         follow: FollowRun,
         shared: SharedStreams[SharedEvents],
@@ -39,11 +44,26 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         self._cancel = cancel
         self._follow = follow
         self._start_run = start_run
+        self._resume_run = resume_run
+        self._interrupts = interrupts
         self._shared = shared
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> AsyncGenerator[pb.StartRunResponse]:
         subject, follower_id = require_subject(), convert.follower_id(request)
-        started = await self._start_run(subject, convert.run_input(request))
+        if request.HasField("resume"):
+            resumed = await self._resume_run(
+                subject, convert.resume_input(request), is_followed=follower_id is not None
+            )
+            started = resumed.started
+            if not resumed.is_own:
+                # An approver may see nothing of the run.
+                acknowledged = pb.RunAcknowledged(run_id=str(started.run_id), thread_id=str(started.thread_id))
+                await _acknowledge(context, acknowledged)
+                if request.is_acknowledged_by_message:
+                    yield pb.StartRunResponse(acknowledged=acknowledged)
+                return
+        else:
+            started = await self._start_run(subject, convert.run_input(request))
         live = self._follow.live(subject, started.run_id) if started.is_new else None
         delivery = self._shared.delivery(follower_id, live)
         acknowledged = pb.RunAcknowledged(
@@ -151,6 +171,15 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             cursor=request.cursor if request.HasField("cursor") else None,
         )
         return pb.ListMessagesResponse(messages=map(convert.message_pb, page.items), next_cursor=page.next_cursor)
+
+    async def ListInterrupts(self, request: pb.ListInterruptsRequest, context: Context) -> pb.ListInterruptsResponse:
+        page = await self._interrupts.list(
+            require_subject(),
+            is_of_organisation=request.is_of_organisation,
+            limit=convert.limit(request.limit),
+            cursor=request.cursor if request.HasField("cursor") else None,
+        )
+        return pb.ListInterruptsResponse(interrupts=map(interrupt_pb, page.items), next_cursor=page.next_cursor)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         models = await self._runs.list_models(require_subject())

@@ -23,6 +23,8 @@ class HttpToolSettings(BaseModel, frozen=True):
     """JSON Schema of the arguments, of type object."""
     effect: Literal["none", "idempotent", "once"] = "once"
     """Effect of a second call: `none`, `idempotent` (none if the Idempotency-Key is the same) or `once` (harm)."""
+    approval: Literal["never", "always", "on_effect"] = "never"
+    """Calls that a person must approve first: `never`, `always`, or `on_effect` (unless the effect is `none`)."""
     timeout_s: float = Field(default=10.0, gt=0.0, le=30.0)
     """Time limit of one call."""
     api_key: SecretStr | None = None
@@ -43,6 +45,10 @@ class AgentSettings(JobSettings):
     """JSON list: the model registry, in fallback order."""
     http_tools: tuple[HttpToolSettings, ...] = ()
     """JSON list: tools in addition to the built-in ones."""
+    ask_user: bool = False
+    """Whether models have the tool `ask_user`, which interrupts the run until its user answers."""
+    interrupt_ttl_s: float = Field(default=604_800.0, ge=60.0, le=31_536_000.0)
+    """How long an interrupted run waits for decisions. Then what it asks is rejected."""
     openai_base_url: str = "https://api.openai.com/v1"
     """OpenAI-compatible API for models that set none."""
     openai_api_key: SecretStr | None = None

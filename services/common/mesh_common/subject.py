@@ -17,6 +17,8 @@ from mesh_common.ids import OrganisationId, UserId
 
 ADMIN: Final = "admin"
 """The scope of administrators of the mesh."""
+APPROVE_RUNS: Final = "runs:approve"
+"""The scope to decide what runs of other users in the same organisation ask."""
 MAX_NAMES: Final = 16
 """The most roles of one subject, and the most scopes."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
@@ -52,6 +54,11 @@ class Subject:
         For work that outlives its request, because a role or a scope may be withdrawn meanwhile.
         """
         return Subject(self.organisation_id, self.user_id) if self.roles or self.scopes else self
+
+    @property
+    def may_approve(self) -> bool:
+        """Whether the subject may decide what runs of others in its organisation ask."""
+        return not self.scopes.isdisjoint((APPROVE_RUNS, ADMIN))
 
     def as_text(self) -> str:
         """Compact JSON for `parse_subject`; equal subjects give equal texts."""

@@ -223,6 +223,8 @@ class Answer:
                 self.fault = f"{event.fields['reason']}: {event.fields['detail']}"
             case "run_cancelled":
                 self.fault = "it was cancelled"
+            case "run_interrupted":
+                self.fault = "it waits for a decision"
 
 
 async def _poll[T](what: str, fetch: Callable[[], Awaitable[list[T]]], *, within_s: float) -> list[T]:

@@ -12,7 +12,7 @@ import httpx
 import orjson
 
 API: Final = "/api/v1"
-TERMINAL: Final = frozenset({"run_finished", "run_failed", "run_cancelled"})
+TERMINAL: Final = frozenset({"run_finished", "run_failed", "run_cancelled", "run_interrupted"})
 # Above the ping interval of 15 s, so that it affects only dead streams.
 READ_TIMEOUT_S: Final = 60.0
 

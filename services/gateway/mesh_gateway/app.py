@@ -25,6 +25,7 @@ from mesh_gateway.protocols.native.routes import (
     auth,
     catalogue,
     chatbot,
+    interrupts,
     memories,
     meta,
     runs,
@@ -57,7 +58,7 @@ _ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key",
 # In the order in which they are matched: the most frequent requests first.
 _ROUTERS = tuple(
     module.router
-    for module in (chatbot, thread_runs, runs, threads, memories, auth, catalogue, users, admin_jobs, meta)
+    for module in (chatbot, thread_runs, runs, interrupts, threads, memories, auth, catalogue, users, admin_jobs, meta)
 )
 
 

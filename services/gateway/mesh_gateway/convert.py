@@ -10,11 +10,12 @@ from mesh.auth.v1 import auth_pb2
 from mesh.eval.v1 import eval_pb2
 from mesh.jobs.v1 import jobs_pb2
 from mesh.memory.v1 import memory_pb2
+from mesh_common.events.interrupt_wire import decision_kind_pb, interrupt
 from mesh_common.events.model import RunError, Usage
 from mesh_common.ids import RunId
 
 from mesh_gateway import domain
-from mesh_gateway.runs.order import Multitask, RunOrder
+from mesh_gateway.runs.order import Multitask, ResumeOrder, RunOrder
 from mesh_gateway.runs.position import EventPosition
 
 _STATUS_NUMBER: Final[dict[domain.KnownRunStatus, agent_pb2.RunStatus.ValueType]] = {
@@ -23,6 +24,7 @@ _STATUS_NUMBER: Final[dict[domain.KnownRunStatus, agent_pb2.RunStatus.ValueType]
     "succeeded": agent_pb2.RUN_STATUS_SUCCEEDED,
     "failed": agent_pb2.RUN_STATUS_FAILED,
     "cancelled": agent_pb2.RUN_STATUS_CANCELLED,
+    "interrupted": agent_pb2.RUN_STATUS_INTERRUPTED,
 }
 # A value from a newer release is not a key of these maps and becomes `unknown`.
 _RUN_STATUS: Final[dict[int, domain.KnownRunStatus]] = {number: status for status, number in _STATUS_NUMBER.items()}
@@ -31,9 +33,10 @@ _MULTITASK: Final[dict[Multitask, agent_pb2.Multitask.ValueType]] = {
     "reject": agent_pb2.MULTITASK_REJECT,
     "interrupt": agent_pb2.MULTITASK_INTERRUPT,
 }
-_ROLE: Final[dict[int, Literal["user", "assistant"]]] = {
+_ROLE: Final[dict[int, Literal["user", "assistant", "note"]]] = {
     agent_pb2.MESSAGE_ROLE_USER: "user",
     agent_pb2.MESSAGE_ROLE_ASSISTANT: "assistant",
+    agent_pb2.MESSAGE_ROLE_NOTE: "note",
 }
 _SCORE_STATUS: Final[dict[int, Literal["succeeded", "failed"]]] = {
     eval_pb2.SCORE_STATUS_SUCCEEDED: "succeeded",
@@ -59,8 +62,22 @@ def start_request(order: RunOrder, follower_id: str) -> agent_pb2.StartRunReques
         ),
         idempotency_key=order.idempotency_key,
         follower_id=follower_id if order.is_followed else None,
+        resume=_resume(order.resume) if order.resume else None,
         is_acknowledged_by_message=True,
     )
+
+
+def _resume(order: ResumeOrder) -> agent_pb2.Resume:
+    decisions = [
+        agent_pb2.Decision(
+            call_id=one.call_id,
+            kind=decision_kind_pb(one.kind),
+            value_json=one.value_json,
+            message=one.message,
+        )
+        for one in order.decisions
+    ]
+    return agent_pb2.Resume(run_id=str(order.run_id), decisions=decisions)
 
 
 def follow_request(run_id: RunId, after: EventPosition | None) -> agent_pb2.FollowRunRequest:
@@ -119,6 +136,8 @@ def run(message: agent_pb2.Run) -> domain.Run:
         ),
         message=thread_message(message.message) if message.HasField("message") else None,
         metadata=dict(message.metadata),
+        resumes_run_id=message.resumes_run_id if message.HasField("resumes_run_id") else None,
+        interrupts=tuple(map(interrupt, message.interrupts)),
     )
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from mesh_common.events.model import RunError, Usage
+from mesh_common.events.model import Interrupt, RunError, Usage
 
-KnownRunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+KnownRunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled", "interrupted"]
 # `unknown` stands for a value of a newer release, here and below.
 RunStatus = Literal[KnownRunStatus, "unknown"]
-Role = Literal["user", "assistant", "unknown"]
+Role = Literal["user", "assistant", "note", "unknown"]
 MemoryOrigin = Literal["extracted", "verbatim", "written", "unknown"]
 ScoreStatus = Literal["succeeded", "failed", "unknown"]
 
@@ -57,6 +57,8 @@ class Run:
     error: RunError | None
     message: Message | None
     metadata: Mapping[str, str]
+    resumes_run_id: str | None = None
+    interrupts: tuple[Interrupt, ...] = ()
 
     @property
     def has_ended(self) -> bool:

@@ -157,12 +157,12 @@ def _newer_event(name: str, **fields: Any) -> Any:
     newer = newer_release()
     kind = "".join(part.capitalize() for part in name.split("_"))
     values = {"run_id": str(RUN), "attempt": 1, "seq": 4, "type": name, name: newer.message(kind)(**fields)}
-    return newer.message("RunEvent")(**values, is_terminal=name == "run_interrupted")
+    return newer.message("RunEvent")(**values, is_terminal=name == "run_paused")
 
 
 @pytest.mark.parametrize(
     "event",
-    [lambda: _newer_event("plan_made", steps=["look"]), lambda: _newer_event("run_interrupted", question="May I?")],
+    [lambda: _newer_event("plan_made", steps=["look"]), lambda: _newer_event("run_paused", question="May I?")],
 )
 def test_event_of_a_newer_owner_is_relayed_whole_and_ends_what_it_ends(event: Any) -> None:
     sent = event()

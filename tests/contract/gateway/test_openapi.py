@@ -32,6 +32,7 @@ ROUTES = {
     "get_thread": ("get", "/api/v1/threads/{thread_id}"),
     "get_usage": ("get", "/api/v1/usage"),
     "list_dead_letters": ("get", "/api/v1/admin/dead-letters"),
+    "list_interrupts": ("get", "/api/v1/interrupts"),
     "list_memories": ("get", "/api/v1/memories"),
     "list_messages": ("get", "/api/v1/threads/{thread_id}/messages"),
     "list_models": ("get", "/api/v1/models"),
@@ -44,14 +45,17 @@ ROUTES = {
     "read_user": ("get", "/api/v1/admin/users/{user_id}"),
     "refresh": ("post", "/api/v1/auth/refresh"),
     "register": ("post", "/api/v1/auth/register"),
+    "resume_run": ("post", "/api/v1/runs/{run_id}/resume"),
     "search_memories": ("post", "/api/v1/memories/search"),
     "send_dead_letter_again": ("post", "/api/v1/admin/dead-letters/{service}/{letter_id}/send-again"),
     "set_password": ("post", "/api/v1/admin/users/{user_id}/password"),
     "start_run": ("post", "/api/v1/threads/{thread_id}/runs"),
     "stream_chat": ("post", "/api/v1/chatbot/chat/stream"),
+    "stream_resumed_run": ("post", "/api/v1/runs/{run_id}/resume/stream"),
     "stream_run": ("post", "/api/v1/threads/{thread_id}/runs/stream"),
     "update_memory": ("patch", "/api/v1/memories/{memory_id}"),
     "update_thread": ("patch", "/api/v1/threads/{thread_id}"),
+    "wait_resumed_run": ("post", "/api/v1/runs/{run_id}/resume/wait"),
     "wait_run": ("post", "/api/v1/threads/{thread_id}/runs/wait"),
 }
 FOR_ADMINISTRATORS = {
@@ -69,7 +73,7 @@ OPEN_TO_ALL = {"register", "login", "refresh", "get_health", "get_readiness", "g
 MACHINES = {"get_health", "get_readiness"}
 # A browser's EventSource can send no access token.
 TAKES_TICKETS = {"follow_run"}
-STREAMS = {"stream_chat", "stream_run", "follow_run"}
+STREAMS = {"stream_chat", "stream_run", "stream_resumed_run", "follow_run"}
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +179,7 @@ def test_every_event_has_a_schema(document: dict[str, Any]) -> None:
 
     for event, reference in mapping.items():
         assert schemas[reference.rpartition("/")[2]]["properties"]["type"]["const"] == event
-    assert len(mapping) == len(schemas["RunEvent"]["oneOf"]) == 10
+    assert len(mapping) == len(schemas["RunEvent"]["oneOf"]) == 11
 
 
 def test_every_response_names_the_trace(operations: dict[str, dict[str, Any]]) -> None:

@@ -33,7 +33,7 @@ async def _newer_run(run: FakeRun) -> None:
 
 async def _interrupted_run(run: FakeRun) -> None:
     await answer_begin(run)
-    await run.write_wire(_event("run_interrupted", is_terminal=True, question="May I?"))
+    await run.write_wire(_event("run_paused", is_terminal=True, question="May I?"))
 
 
 async def test_events_and_fields_of_a_newer_agent_do_not_stop_a_stream(gateway: Client) -> None:
@@ -76,7 +76,7 @@ async def test_end_that_only_a_newer_agent_knows_ends_a_stream(gateway: Client) 
         response.headers["content-location"], headers={**user, "Last-Event-ID": frames[-1].id}
     )
 
-    assert frames[-1].data == {"type": "run_interrupted", "seq": 4}
+    assert frames[-1].data == {"type": "run_paused", "seq": 4}
     assert again.status_code == HTTPStatus.NO_CONTENT
     # Only the requested one: the gateway did not treat the stream as cut.
     assert len(gateway.mesh.agent.follows) == 1
@@ -98,7 +98,7 @@ async def test_one_status_of_a_newer_agent_is_unknown_and_the_list_is_whole(gate
     path = f"/api/v1/threads/{thread}/runs"
     for _ in range(2):
         await gateway.http.post(f"{path}/wait", json={"message": "Hi"}, headers=user)
-    interrupted = newer_release().value("RunStatus", "RUN_STATUS_INTERRUPTED")
+    interrupted = newer_release().value("RunStatus", "RUN_STATUS_PAUSED")
     newest = list(gateway.mesh.agent.runs.values())[-1]
     newest.shown_status = cast("agent_pb2.RunStatus.ValueType", interrupted)
 

@@ -4,7 +4,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from mesh_agent.domain import Claim, Message, Role
+from mesh_agent.domain import Claim, InterruptKind, Message, Question, Role
 from mesh_agent.events.log import EventLog
 from mesh_agent.lease import HeldLease
 from mesh_agent.llm.registry import Model
@@ -27,6 +27,10 @@ def a_claim(message: str = "hello", *, attempt: int = 1) -> Claim:
         model=None,
         trace_context={},
     )
+
+
+def a_question(call_key: str = "1:0", **fields: Any) -> Question:
+    return Question(call_key, InterruptKind.APPROVAL, fields.pop("call_id", "call_0"), "mark", "{}", **fields)
 
 
 def an_owned_log(*, attempt: int = 1) -> EventLog:

@@ -9,13 +9,28 @@ from uuid import UUID
 from fakes.gateway.fake_runs import FakeRun, answer_whole
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
-from mesh_common.caller import require_user
-from mesh_common.errors import InvalidInput, NotFound, PreconditionFailed, Unavailable
+from mesh_common.caller import require_subject, require_user
+from mesh_common.errors import InvalidInput, NotFound, PermissionDenied, PreconditionFailed, Unavailable
 from mesh_common.ids import new_id
 
 _SharedMessage = agent_pb2.FollowStartedRunsResponse
 
 _NOW = Timestamp(seconds=1_764_000_000)
+
+
+def an_interrupt(run_id: str) -> agent_pb2.Interrupt:
+    return agent_pb2.Interrupt(
+        id=str(new_id()),
+        run_id=run_id,
+        thread_id=str(new_id()),
+        kind=agent_pb2.INTERRUPT_KIND_APPROVAL,
+        call_id="call_0",
+        tool="pay",
+        arguments_json='{"amount":5}',
+        allowed=[agent_pb2.DECISION_KIND_APPROVE, agent_pb2.DECISION_KIND_REJECT],
+        created_at=_NOW,
+        expires_at=_NOW,
+    )
 
 
 class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
@@ -210,6 +225,15 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
             run_id=str(new_id()),
         )
         return agent_pb2.ListMessagesResponse(messages=[message])
+
+    async def ListInterrupts(
+        self, request: agent_pb2.ListInterruptsRequest, context: Any
+    ) -> agent_pb2.ListInterruptsResponse:
+        if request.HasField("cursor"):
+            raise InvalidInput.of_field("cursor", "is not a cursor of this list")
+        if request.is_of_organisation and not require_subject().may_approve:
+            raise PermissionDenied("Your account may not see what waits in your organisation.")
+        return agent_pb2.ListInterruptsResponse(interrupts=[an_interrupt(str(new_id()))])
 
     async def ListModels(self, request: agent_pb2.ListModelsRequest, context: Any) -> agent_pb2.ListModelsResponse:
         model = agent_pb2.Model(

@@ -6,9 +6,11 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from fakes.agent.runs import a_question
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_agent.domain import Claim, RunInput
-from mesh_agent.store import claims, plans, runs, starts, threads
+from mesh_agent.domain import Claim, Decision, DecisionKind, RunInput
+from mesh_agent.execution.asking import as_interrupts
+from mesh_agent.store import claims, interrupts, plans, runs, starts, threads
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_agent.store.fenced import begin_call, lock_lease
 from mesh_agent.store.history import history_of
@@ -94,6 +96,13 @@ def a_claim(user_id: UserId, started: Started, fence: int = 1) -> Claim:
     return Claim(run_id, thread_id, personal(user_id), 1, 1, fence, "", None, {})
 
 
+async def ask(database: Database, owner: UserId, started: Started) -> None:
+    """Stores a question of the run."""
+    claim = a_claim(owner, started)
+    async with database.as_subject(personal(owner)) as connection:
+        await interrupts.insert_asked(connection, claim, as_interrupts(claim, [a_question()], ttl_s=60))
+
+
 async def test_a_row_of_any_table_is_its_organisations_and_its_users(
     agent: AgentUnderTest, agent_database: Database, agent_checkpoints: CheckpointDatabase, simulator: SimulatorAdmin
 ) -> None:
@@ -110,13 +119,16 @@ async def test_a_row_of_any_table_is_its_organisations_and_its_users(
         later = NewJob("later", started.run_id, personal(owner), {}, delay_s=60)
         async with agent_database.as_subject(personal(owner)) as connection:
             await JobQueue("agent.outbox").add(connection, later)
+        await ask(agent_database, owner, started)
 
         seen = {table: await who_sees(agent_database, table, owner) for table in tables}
         await agent.cancel(owner, started.run_id)
 
-    assert len(tables) == 9
+    assert len(tables) == 10
     assert seen == dict.fromkeys(tables, EXPECTED)
 
+
+APPROVED = Decision("call_0", DecisionKind.APPROVE)
 
 type Query = Callable[[AsyncConnection, UserId, ThreadId, RunId], Awaitable[object]]
 
@@ -147,6 +159,25 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("run_by_id_or_key", lambda c, u, _, r: runs.run_by_id_or_key(c, u, r, "key"), None),
     ("is_thread_busy", lambda c, _, t, __: runs.is_thread_busy(c, t, besides=RunId(UUID(int=0))), False),
     ("input_and_frames", lambda c, u, _, r: runs.input_and_frames(c, u, r), None),
+    ("interrupted_run", lambda c, u, _, r: runs.interrupted_run(c, u, r), None),
+    ("owner_of", lambda c, u, _, r: runs.owner_of(c, personal(u).organisation_id, r), None),
+    ("interrupts_of_run", lambda c, _, __, r: interrupts.of_run(c, r), ()),
+    ("decide", lambda c, u, _, r: interrupts.decide(c, r, [APPROVED], decided_by=u, resumed_by=r), 0),
+    ("decided_for", lambda c, _, __, r: interrupts.decided_for(c, r), {}),
+    ("reject_waiting", lambda c, _, t, __: interrupts.reject_waiting(c, t, message=""), []),
+    ("reject_expired", lambda c, _, __, ___: interrupts.reject_expired(c, limit=9, message=""), []),
+    (
+        "list_waiting",
+        lambda c, u, _, __: interrupts.list_waiting(c, user_id=u, organisation_id=None, limit=9, after=None),
+        [],
+    ),
+    (
+        "list_waiting_of_organisation",
+        lambda c, u, _, __: interrupts.list_waiting(
+            c, user_id=None, organisation_id=personal(u).organisation_id, limit=9, after=None
+        ),
+        [],
+    ),
     ("count_pending", lambda c, u, _, __: runs.count_pending(c, u), 0),
     ("cancel_unclaimed", lambda c, u, _, r: runs.cancel_unclaimed(c, u, r, frames=b""), False),
     ("lock_unended_before", lambda c, u, _, r: runs.lock_unended_before(c, u, r), []),
@@ -164,6 +195,7 @@ async def test_query_with_the_owners_user_condition_shows_a_stranger_nothing(
     owner = some_user()
     async with agent.starting(owner, "[[sim:itl=20000]]", idempotency_key="key") as started:
         await started.until("message_delta")
+        await ask(agent_database, owner, started)
 
         async with agent_database.as_subject(personal(some_user())) as connection:
             found = await query(connection, owner, ThreadId(UUID(started.thread_id)), RunId(UUID(started.run_id)))

@@ -226,7 +226,7 @@ def test_every_status_has_its_word() -> None:
 
 
 def test_status_that_a_newer_release_stored_is_told_as_none_of_ours_and_is_an_end() -> None:
-    run = _run(RunStatus("interrupted"))
+    run = _run(RunStatus("paused"))
 
     assert convert.run_pb(run).status == pb.RUN_STATUS_UNSPECIFIED
     assert run.status.is_ended

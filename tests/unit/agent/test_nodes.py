@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Send
-from mesh_agent.domain import Effect, RecalledMemory, Role, Said, ToolResult
+from mesh_agent.domain import DecidedCall, Effect, RecalledMemory, Role, Said, ToolResult
 from mesh_agent.graph import nodes
+from mesh_agent.graph.approval import Reviewed
 from mesh_agent.graph.nodes import LAST_ROUND, tool_calls
 from mesh_agent.graph.routing import after_model
 from mesh_agent.graph.state import RunContext
@@ -55,6 +56,7 @@ class Surroundings:
                 recall=self._recall,
                 recent_messages=self._recent_messages,
                 ask=self._ask,
+                review=lambda call, _: Reviewed(call),
                 call_tool=self._call_tool,
             )
         )
@@ -70,7 +72,8 @@ class Surroundings:
         self.offered.append(tools)
         return self.answer
 
-    async def _call_tool(self, call: ToolCall, call_key: str) -> ToolResult:
+    async def _call_tool(self, call: ToolCall, call_key: str, decided: DecidedCall | None) -> ToolResult:
+        assert decided is None
         self.happened.append(f"call {call.id} as {call_key}")
         return ToolResult(call.id, call.name, call.arguments_json, "42", self.tool_fails)
 
@@ -161,7 +164,7 @@ async def test_a_call_is_known_by_its_round_and_place(fails: bool, status: str) 
     state = await nodes.tools({"call_index": 1, "round": 3, "messages": [answer]}, runtime=around.runtime)
 
     assert around.happened == ["call b as 3:1"]
-    reported = {"is_unknown": False}
+    reported = {"is_unknown": False, "mesh_run": ""}
     message = ToolMessage("42", tool_call_id="b", name="calculate", status=status, response_metadata=reported)
     assert state == {"messages": [message]}
 

@@ -1,6 +1,7 @@
 """Run plans: how they are resolved, how entitlements narrow them, and that they are read as they were stored."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -8,7 +9,7 @@ import pytest
 from fakes.agent.runs import a_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_agent.domain import Effect, Entitlements
+from mesh_agent.domain import Approval, Effect, Entitlements
 from mesh_agent.plans.plan import (
     Instructions,
     Limits,
@@ -150,7 +151,7 @@ def test_fields_that_a_newer_release_added_are_ignored() -> None:
     written |= {"signature": "x"}
     plan |= {"kind": "single", "metadata": {"team": "x"}}
     plan["models"][0] |= {"temperature": 0.2, "stop": ["END"]}
-    plan["tools"][0] |= {"approval": {"ask": True}}
+    plan["tools"][0] |= {"audience": {"ask": True}}
     for part in ("instructions", "limits", "memory", "origin"):
         plan[part] |= {"added": 1}
 
@@ -184,3 +185,25 @@ def test_input_budget_is_that_of_the_largest_model() -> None:
     models = (PlannedModel("large", 8_000, 1_000), PlannedModel("tiny", 1_000, 4_000))
 
     assert RunPlan(Instructions(""), models).input_budget_tokens == 7_000
+
+
+def test_tools_that_need_approval_survive_storage() -> None:
+    guarded = replace(ASSISTANT.tools[0], name="pay", approval=Approval.ON_EFFECT, effect=Effect.ONCE)
+    plan = replace(ASSISTANT, tools=(*ASSISTANT.tools, guarded))
+
+    assert loaded(stored(plan).data) == plan
+
+
+def test_release_without_approvals_does_not_see_tools_that_need_one() -> None:
+    """Such a release would call them without asking. It reads `plan` alone."""
+    guarded = replace(ASSISTANT.tools[0], name="pay", approval=Approval.ALWAYS)
+    content = orjson.loads(stored(replace(ASSISTANT, tools=(guarded,))).data)
+
+    assert content["plan"]["tools"] == []
+
+
+def test_approval_rule_of_a_newer_release_is_the_strictest() -> None:
+    content = orjson.loads(stored(ASSISTANT).data)
+    content["guarded_tools"] = [{**content["plan"]["tools"][0], "approval": "by_two"}]
+
+    assert loaded(orjson.dumps(content)).tools[-1].approval is Approval.ALWAYS

@@ -83,7 +83,9 @@ class Run:
     """The rooms that the tool `book_room` has booked."""
 
     async def finish(self) -> str:
-        return await self.loop.run(self.input, self.listener)
+        finish_reason = await self.loop.run(self.input, self.listener)
+        assert isinstance(finish_reason, str)
+        return finish_reason
 
     @property
     def text(self) -> str:

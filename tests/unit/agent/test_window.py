@@ -16,7 +16,8 @@ LONG_HISTORY = [Said(role, role.value * 8) for role in (Role.USER, Role.ASSISTAN
 
 
 def _spoken(said: Said) -> BaseMessage:
-    return HumanMessage(said.content) if said.role is Role.USER else ChatMessage(content=said.content, role="assistant")
+    is_of_user = said.role in {Role.USER, Role.NOTE}
+    return HumanMessage(said.content) if is_of_user else ChatMessage(content=said.content, role="assistant")
 
 
 @given(_histories, st.text(max_size=40), st.integers(0, 150), st.integers(0, 200))

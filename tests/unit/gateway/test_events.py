@@ -156,7 +156,7 @@ def test_answer_has_the_last_message_of_the_current_attempt() -> None:
             "CONTEXT_TOO_LONG",
             "failed",
         ),
-        (UnknownEvent("run_interrupted", is_terminal=True, wire=b""), Internal, "UNKNOWN_END", "unknown"),
+        (UnknownEvent("run_paused", is_terminal=True, wire=b""), Internal, "UNKNOWN_END", "unknown"),
     ],
 )
 def test_run_without_an_answer_is_its_error(

@@ -89,7 +89,7 @@ class DeliverOutbox:
         if found is None:
             return
         message, answer, model, frames = found
-        evidence = _Evidence.of(decode_frames(run_id, frames) if frames else [])
+        evidence = _Evidence.of([event for part in frames for event in decode_frames(run_id, part)])
         await self.judge.submit_run(
             subject,
             run_id,
@@ -150,7 +150,9 @@ class _Evidence:
                 self.tool_results.append(result)
             case events.RunStarted() | events.MessageDelta() | events.MessageCompleted() | events.ToolStarted():
                 pass
-            case events.RunFinished() | events.RunFailed() | events.RunCancelled() | events.UnknownEvent():
+            case events.RunFinished() | events.RunFailed() | events.RunCancelled() | events.RunInterrupted():
+                pass
+            case events.UnknownEvent():
                 pass
             case _:
                 assert_never(body)

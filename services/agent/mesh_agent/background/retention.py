@@ -1,4 +1,7 @@
-"""Retention: deletes events of ended runs and idempotency keys after a day, and plans that are no longer used."""
+"""Retention: deletes events of ended runs and idempotency keys after a day, and plans that are no longer used.
+
+It also rejects what interrupted runs asked and nobody decided in time, and deletes their checkpoints.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,8 +9,9 @@ from typing import Final
 
 from mesh_common.errors import Unavailable
 
+from mesh_agent.execution.rejecting import EXPIRED, close_rejected
 from mesh_agent.metrics import RETENTION_ROWS
-from mesh_agent.store import Database, retention
+from mesh_agent.store import Database, interrupts, retention
 
 # At this size one pass is a transaction of about 20 ms. The frames of 1,000 runs take about 2 MB.
 _ROWS_PER_PASS: Final = 500
@@ -33,6 +37,10 @@ class Retention:
         try:
             async with self.database.as_worker() as connection:
                 dropped = await retention.drop_expired(connection, self.keep_s, limit=_ROWS_PER_PASS)
+            async with self.database.as_worker() as connection:
+                rejected = await interrupts.reject_expired(connection, limit=_ROWS_PER_PASS, message=EXPIRED)
+                await close_rejected(connection, rejected, EXPIRED)
+                dropped["interrupts"] = len(rejected)
         except Unavailable:
             return 0
         for kind, count in dropped.items():

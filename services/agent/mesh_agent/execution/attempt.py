@@ -1,7 +1,7 @@
 """Executes one attempt of a run. It stores only checkpoints; `RunTask` stores how the attempt ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from mesh_common.errors import MeshError
 from mesh_agent.domain import (
     MAX_LOST_ATTEMPTS,
     Claim,
+    DecidedCall,
     Outcome,
     Progress,
     RecalledMemory,
@@ -28,7 +29,7 @@ from mesh_agent.llm.registry import ModelRegistry
 from mesh_agent.metrics import RECALLS
 from mesh_agent.plans.plan import RunPlan
 from mesh_agent.ports import Memories
-from mesh_agent.store import Database
+from mesh_agent.store import Database, interrupts
 from mesh_agent.store.history import history_of
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ class AttemptParts:
     plans: KeptPlans
     entitlements: CachedEntitlements
     memories: Memories
+    interrupt_ttl_s: float = 604_800.0
 
 
 async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
@@ -67,8 +69,11 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
             plan = await _plan(recorder, parts)
             recorder.deadline_s = deadline_s = began_at_s + plan.limits.seconds
             timeout.reschedule(deadline_s)
-            finish_reason = await loop.run(_loop_input(recorder, parts, plan, deadline_s), recorder)
-        return recorder.succeeded(finish_reason) if recorder.answer.strip() else recorder.failed(nothing_said())
+            decided = await _decided(claim, recorder.log.holds_lease, parts.database)
+            ended = await loop.run(_loop_input(recorder, parts, plan, deadline_s, decided), recorder)
+        if not isinstance(ended, str):
+            return recorder.interrupted(ended, parts.interrupt_ttl_s)
+        return recorder.succeeded(ended) if recorder.answer.strip() else recorder.failed(nothing_said())
     except ProviderError as error:
         recorder.fail_round()
         return recorder.failed(run_error_of(error))
@@ -106,7 +111,21 @@ async def _plan(recorder: Recorder, parts: AttemptParts) -> RunPlan:
     return await while_lease_holds(recorder.log.holds_lease, lambda: parts.plans.of(claim, known, default))
 
 
-def _loop_input(recorder: Recorder, parts: AttemptParts, plan: RunPlan, deadline_s: float) -> LoopInput:
+async def _decided(claim: Claim, holds_lease: Callable[[], bool], database: Database) -> Mapping[str, DecidedCall]:
+    """What was decided about the calls of the run that this one resumes."""
+    if claim.resumed_execution is None:
+        return {}
+
+    async def read() -> Mapping[str, DecidedCall]:
+        async with database.as_subject(claim.subject) as connection:
+            return await interrupts.decided_for(connection, claim.run_id)
+
+    return await while_lease_holds(holds_lease, read)
+
+
+def _loop_input(
+    recorder: Recorder, parts: AttemptParts, plan: RunPlan, deadline_s: float, decided: Mapping[str, DecidedCall]
+) -> LoopInput:
     claim = recorder.claim
     return LoopInput(
         message=claim.message,
@@ -115,6 +134,7 @@ def _loop_input(recorder: Recorder, parts: AttemptParts, plan: RunPlan, deadline
         recall=partial(_recall, recorder, parts.memories) if plan.memory.recalls else _recall_nothing,
         recent_messages=partial(_recent_messages, claim, parts.database),
         deadline_s=deadline_s,
+        decided=decided,
     )
 
 

@@ -9,7 +9,7 @@ from mesh_common.ids import RunId
 from mesh_common.jobs.queue import JobQueue, NewJob
 
 from mesh_agent.domain import Claim, LeaseLostError, Outcome, RunStatus
-from mesh_agent.store import Database, checkpoints, claims, runs
+from mesh_agent.store import Database, checkpoints, claims, interrupts, runs
 
 RECORD_USAGE = "record_usage"
 REMEMBER = "remember"
@@ -37,7 +37,11 @@ class EndRun:
                 raise LeaseLostError
             if jobs := list(self._jobs(claim, outcome)):
                 await self.outbox.renew(connection, jobs)
-            if has_checkpoints:
+            if outcome.status is RunStatus.INTERRUPTED:
+                # The run that resumes this one continues from the checkpoints.
+                await interrupts.insert_asked(connection, claim, outcome.asked)
+                await checkpoints.forget_calls(connection, claim)
+            elif has_checkpoints:
                 await checkpoints.forget_run(connection, claim)
             has_waiting = await claims.drop_lease(connection, claim)
             if has_waiting is None:

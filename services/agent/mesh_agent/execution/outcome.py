@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from mesh_common.events.model import RunCancelled, RunFailed, RunFinished, Terminal
+from mesh_common.events.model import RunCancelled, RunFailed, RunFinished, RunInterrupted, Terminal
 
 from mesh_agent.domain import Outcome, RunError, RunStatus
 
@@ -17,6 +17,8 @@ def terminal_event(outcome: Outcome) -> Terminal:
             return RunFailed(outcome.error or _UNKNOWN_ERROR, outcome.usage)
         case RunStatus.CANCELLED:
             return RunCancelled(outcome.usage)
+        case RunStatus.INTERRUPTED:
+            return RunInterrupted(tuple(one.interrupt for one in outcome.asked), outcome.usage)
         case RunStatus.PENDING | RunStatus.RUNNING | RunStatus.UNKNOWN:
             raise ValueError("not an end")
         case _:

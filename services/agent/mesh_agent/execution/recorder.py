@@ -22,6 +22,7 @@ from mesh_agent.domain import (
     CutRound,
     Outcome,
     Progress,
+    Question,
     RecalledMemory,
     RunError,
     RunStatus,
@@ -30,6 +31,7 @@ from mesh_agent.domain import (
 )
 from mesh_agent.events.coalescing import until_tick_s
 from mesh_agent.events.log import EventLog
+from mesh_agent.execution.asking import as_interrupts
 from mesh_agent.execution.bill import Bill
 from mesh_agent.execution.prefetch import PrefetchedRecall
 from mesh_agent.llm.completion import AnswerFullError
@@ -155,6 +157,13 @@ class Recorder:
     def succeeded(self, finish_reason: str) -> Outcome:
         self._emit(MessageCompleted(self._message_id, self.answer, self.model))
         return self._outcome(RunStatus.SUCCEEDED, finish_reason=finish_reason)
+
+    def interrupted(self, questions: Sequence[Question], ttl_s: float) -> Outcome:
+        """The text so far, if any, is a message of its own: the run that resumes this one writes another."""
+        if self._parts:
+            self._emit(MessageCompleted(self._message_id, self.answer, self.model))
+        asked = as_interrupts(self.claim, questions, ttl_s)
+        return replace(self._outcome(RunStatus.INTERRUPTED), asked=asked)
 
     def failed(self, error: RunError) -> Outcome:
         return self._outcome(RunStatus.FAILED, error=error)

@@ -170,7 +170,7 @@ class RunTask:
                 self.lease.holds, lambda: end_run(claim, outcome, frames, has_checkpoints=has_checkpoints)
             )
         except LeaseLostError:
-            await self._lost(replace(outcome, status=RunStatus.CANCELLED))
+            await self._lost(replace(outcome, status=RunStatus.CANCELLED, asked=()))
             return False
         event_log.finish(terminal)
         _count(outcome)

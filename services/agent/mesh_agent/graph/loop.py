@@ -1,19 +1,33 @@
 """The agent's interface to the graph: opens it for one attempt, reports earlier attempts' progress, and runs it."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.types import Interrupt
+from mesh_common.errors import PreconditionFailed
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
-from mesh_agent.domain import Claim, CutRound, Progress, RecalledMemory, Said, ToolResult, Usage
+from mesh_agent.domain import (
+    Claim,
+    CutRound,
+    DecidedCall,
+    InterruptKind,
+    Progress,
+    Question,
+    RecalledMemory,
+    Said,
+    ToolResult,
+    Usage,
+)
+from mesh_agent.graph.approval import review
 from mesh_agent.graph.build import AgentGraph, build_graph
-from mesh_agent.graph.nodes import MAX_CALLS
+from mesh_agent.graph.nodes import MAX_CALLS, RUN
 from mesh_agent.graph.state import RunContext
 from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
 from mesh_agent.graph.window import RunWindow
@@ -28,6 +42,8 @@ from mesh_agent.tools.registry import ToolRegistry
 
 # Rounds have a limit of their own in the plan, so LangGraph's limit is reached only by a bug.
 _STEPS_PER_ROUND: Final = 2
+# The key under which LangGraph returns what was raised by `interrupt()`.
+_INTERRUPTS: Final = "__interrupt__"
 
 
 class Listener(ToolListener, ModelListener, Protocol):
@@ -52,6 +68,7 @@ class LoopInput:
     recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
     recent_messages: Callable[[], Awaitable[Sequence[Said]]]
     deadline_s: float = math.inf
+    decided: Mapping[str, DecidedCall] = field(default_factory=dict)
 
 
 class AgentLoop:
@@ -88,19 +105,30 @@ class AttemptLoop:
         messages: list[BaseMessage] = saved.values.get("messages", [])
         done = [write for task in saved.tasks for write in (task.result or {}).get("messages", [])]
         self._has_progress = bool(messages)
-        return _progress([*messages, *done])
+        return _progress([message for message in (*messages, *done) if self._is_own(message)])
 
-    async def run(self, attempt: LoopInput, listener: Listener) -> str:
-        """Returns the finish reason. Continues from the last safe point if `progress` found one.
+    def _is_own(self, message: BaseMessage) -> bool:
+        """Whether this run made the message, and not the run that it resumes. Releases without interrupts left the run
+        out."""
+        return bool(message.response_metadata.get(RUN, str(self._claim.execution_id)) == str(self._claim.run_id))
+
+    async def run(self, attempt: LoopInput, listener: Listener) -> str | tuple[Question, ...]:
+        """Returns the finish reason, or what a person is asked, which is then safe in the checkpoints. Continues from
+        the last safe point if `progress` found one.
 
         Raises ProviderError, MeshError, LeaseLostError, and unexpected errors.
         """
+        if self._claim.resumed_execution and not self._has_progress:
+            raise PreconditionFailed("The state of the interrupted run is not stored any more.", reason="STATE_LOST")
         state = await self._graph.ainvoke(
             None if self._has_progress else {"rounds": 0},
             {**self._config, "recursion_limit": _STEPS_PER_ROUND * (attempt.plan.limits.rounds + 1)},
             context=self._context(attempt, listener),
             durability="sync",
         )
+        if interrupts := state.get(_INTERRUPTS):
+            await self.checkpoints.flush()
+            return _questions(interrupts)
         finish_reason: str = state["finish_reason"]
         return finish_reason
 
@@ -111,8 +139,11 @@ class AttemptLoop:
             models=attempt.models,
             recall=attempt.recall,
             recent_messages=attempt.recent_messages,
-            ask=partial(_ask, self._loop.fallback, attempt, listener),
+            ask=partial(_ask, self._loop.fallback, attempt, listener, str(self._claim.run_id)),
+            review=partial(review, self._loop.tools, attempt.plan.tools),
             call_tool=partial(call_at_safe_point, self._loop.tools, attempt.plan.tools, self.checkpoints, listener),
+            run_id=str(self._claim.run_id),
+            decided=attempt.decided,
         )
 
 
@@ -120,6 +151,7 @@ async def _ask(
     fallback: FallbackModel,
     attempt: LoopInput,
     listener: Listener,
+    run_id: str,
     messages: list[BaseMessage],
     tools: Sequence[PlannedTool],
 ) -> AIMessage:
@@ -131,22 +163,38 @@ async def _ask(
         answer = await fallback.answer(attempt.models, asked)
     except AnswerFullError:
         cut = listener.cut_round()
-        return _with_cost(AIMessage(cut.text), Finish.LENGTH.value, cut.model, cut.usage)
+        return _with_cost(AIMessage(cut.text), Finish.LENGTH.value, cut.model, cut.usage, run_id)
     listener.end_round(answer.usage)
-    message = _with_cost(answer.message, answer.finish_reason, answer.model.name, answer.usage)
+    message = _with_cost(answer.message, answer.finish_reason, answer.model.name, answer.usage, run_id)
     # Calls beyond the limit are removed, because providers reject a request in which not all calls are answered.
     message.tool_calls = message.tool_calls[:MAX_CALLS]
     message.invalid_tool_calls = message.invalid_tool_calls[: MAX_CALLS - len(message.tool_calls)]
     return message
 
 
-def _with_cost(message: AIMessage, finish_reason: str, model: str, usage: Usage) -> AIMessage:
+def _with_cost(message: AIMessage, finish_reason: str, model: str, usage: Usage, run_id: str) -> AIMessage:
     message.response_metadata = {
         "finish_reason": finish_reason,
         "model": model,
         "cost": [usage.input_tokens, usage.output_tokens, usage.cost_micro_usd],
+        RUN: run_id,
     }
     return message
+
+
+def _questions(interrupts: Sequence[Interrupt]) -> tuple[Question, ...]:
+    """In the order of the calls. The calls of one answer may have the same id, by which people decide."""
+    asked = [
+        replace(Question(**one.value), kind=InterruptKind(one.value["kind"]), graph_id=one.id) for one in interrupts
+    ]
+    asked.sort(key=lambda question: [int(part) for part in question.call_key.split(":")])
+    ids = [question.call_id for question in asked]
+    return tuple(
+        replace(question, call_id=f"{question.call_id}#{question.call_key}")
+        if question.call_id in ids[:index]
+        else question
+        for index, question in enumerate(asked)
+    )
 
 
 def _progress(messages: Sequence[BaseMessage]) -> Progress:

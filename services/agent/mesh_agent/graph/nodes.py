@@ -1,10 +1,14 @@
 """The nodes of the graph: model and tools. The run's context provides everything external."""
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Final
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 
+from mesh_agent.domain import DecidedCall, Question
+from mesh_agent.graph.approval import as_model_reads
 from mesh_agent.graph.state import RunContext, State, ToolTask
 from mesh_agent.graph.window import fitting_prompt, window
 from mesh_agent.tools.call import ToolCall
@@ -13,6 +17,8 @@ LAST_ROUND = "tool_rounds"
 """The finish reason of an answer after which the model is not asked again, whatever tools it calls."""
 MAX_CALLS = 8
 """Maximum number of tool calls in one answer; more at once do not help a model."""
+RUN: Final = "mesh_run"
+"""In a message's `response_metadata`: the run that it was made in. A run bills and shows only its own."""
 _UNREADABLE = "The arguments cannot be read, and the call was not made."
 _FINISH_REASONS = ("stop", "length", "content_filter")
 
@@ -47,15 +53,34 @@ async def tools(state: ToolTask, *, runtime: Runtime[RunContext]) -> dict[str, A
     index = state["call_index"]
     # A pending task from an earlier release has no round.
     key = f"{state.get('round', 0)}:{index}"
-    result = await runtime.context.call_tool(tool_calls(answer)[index], key)
+    context = runtime.context
+    reviewed = context.review(tool_calls(answer)[index], key)
+    decided = _decided(context, reviewed.question)
+    async with context.order.entering(is_parallel=reviewed.is_parallel):
+        result = await context.call_tool(reviewed.call, key, decided)
     message = ToolMessage(
-        result.content,
+        as_model_reads(result.content, decided),
         tool_call_id=result.call_id,
         name=result.tool,
         status="error" if result.is_error else "success",
-        response_metadata={"is_unknown": result.is_unknown},
+        response_metadata={"is_unknown": result.is_unknown, RUN: context.run_id},
     )
     return {"messages": [message]}
+
+
+def _decided(context: RunContext, question: Question | None) -> DecidedCall | None:
+    """What a person decided, if the call needs that. Ends the task with an interrupt if nobody has.
+
+    Decisions are found by the key of the call, which is ours, and not by LangGraph's ids of interrupts, which another
+    version of it may compute in another way.
+    """
+    if question is None:
+        return None
+    decided = context.decided.get(question.call_key)
+    if decided is None or not decided.is_about(question):
+        # Plain values only, as checkpoints allow no others.
+        interrupt({**asdict(question), "kind": question.kind.value})
+    return decided
 
 
 def tool_calls(message: Any) -> list[ToolCall]:

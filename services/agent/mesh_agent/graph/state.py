@@ -1,13 +1,15 @@
 """The state that the graph passes between nodes, and the context of a run."""
 
 import operator
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from mesh_agent.domain import RecalledMemory, Said, ToolResult
+from mesh_agent.domain import DecidedCall, RecalledMemory, Said, ToolResult
+from mesh_agent.graph.approval import Reviewed
+from mesh_agent.graph.call_order import CallOrder
 from mesh_agent.llm.registry import Model
 from mesh_agent.plans.plan import PlannedTool, RunPlan
 from mesh_agent.tools.call import ToolCall
@@ -48,5 +50,10 @@ class RunContext:
     recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
     recent_messages: Callable[[], Awaitable[Sequence[Said]]]
     ask: AskModel
-    call_tool: Callable[[ToolCall, str], Awaitable[ToolResult]]
-    """Called with the call's key, which is unique within the run; the model's ids may repeat."""
+    review: Callable[[ToolCall, str], Reviewed]
+    """Called with the call's key, which is unique within the execution; the model's ids may repeat."""
+    call_tool: Callable[[ToolCall, str, DecidedCall | None], Awaitable[ToolResult]]
+    run_id: str = ""
+    decided: Mapping[str, DecidedCall] = field(default_factory=dict)
+    """What a person decided about calls, by their keys. Only in a run that resumes another one."""
+    order: CallOrder = field(default_factory=CallOrder)

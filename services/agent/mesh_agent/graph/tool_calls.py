@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain import Claim, Effect, ToolResult
+from mesh_agent.domain import Claim, DecidedCall, Effect, ToolResult
+from mesh_agent.graph.approval import edited, is_permitted, result_without_call
 from mesh_agent.plans.plan import PlannedTool
 from mesh_agent.tools.call import ToolCall, calling
 from mesh_agent.tools.registry import ToolRegistry, tool_of_plan
@@ -33,8 +34,14 @@ async def call_at_safe_point(
     listener: ToolListener,
     call: ToolCall,
     call_key: str,
+    decided: DecidedCall | None = None,
 ) -> ToolResult:
     """The result, or that it is unknown. Raises LeaseLostError before anything has happened outside."""
+    if result := result_without_call(call, decided):
+        listener.tool_started(call)
+        listener.tool_finished(call, result)
+        return result
+    call = edited(call, decided)
     if _may_act_once(tool_of_plan(call, planned), checkpoints.claim):
         may_begin = await checkpoints.begin_once(call_key)
     else:
@@ -44,7 +51,7 @@ async def call_at_safe_point(
     if may_begin:
         claim = checkpoints.claim
         with calling(f"{claim.run_id}:{call_key}", claim.user_id):
-            result = await registry.call(call, planned)
+            result = await registry.call(call, planned, is_approved=is_permitted(decided))
     else:
         result = ToolResult(call.id, call.name, call.arguments_json, _UNKNOWN, is_error=True, is_unknown=True)
     listener.tool_finished(call, result)

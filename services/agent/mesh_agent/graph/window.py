@@ -145,5 +145,10 @@ def _trimmed(history: Sequence[Said], tokens: int) -> list[BaseMessage]:
 
 
 def _as_message(said: Said) -> BaseMessage:
-    """An answer is sent like an AIMessage, which langchain-openai would scan for audio character by character."""
-    return HumanMessage(said.content) if said.role is Role.USER else ChatMessage(content=said.content, role="assistant")
+    """An answer is sent like an AIMessage, which langchain-openai would scan for audio character by character.
+
+    A note stands before the user's next message: a model must not take it for its own words.
+    """
+    if said.role in {Role.USER, Role.NOTE}:
+        return HumanMessage(said.content)
+    return ChatMessage(content=said.content, role="assistant")

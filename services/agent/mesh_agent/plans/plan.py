@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
-from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, Effect
+from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, Approval, Effect
 
 DEFAULT_ASSISTANT: Final = "default"
 """The assistant that the settings of the process describe."""
@@ -62,6 +62,23 @@ class PlannedTool:
     effect: Effect = Effect.ONCE
     timeout_s: float = 30.0
     max_result_chars: int = MAX_TOOL_RESULT_CHARS
+    approval: Approval = Approval.NEVER
+    is_parallel: bool = True
+    """Whether a call may run while other calls of the same answer run."""
+    is_question: bool = False
+    """Whether a call asks the user, and the user's answer is its result. Such a tool needs approval as well."""
+
+    @property
+    def needs_approval(self) -> bool:
+        match self.approval:
+            case Approval.NEVER:
+                return False
+            case Approval.ALWAYS:
+                return True
+            case Approval.ON_EFFECT:
+                return self.effect is not Effect.NONE
+            case _:
+                assert_never(self.approval)
 
 
 @dataclass(frozen=True, slots=True)

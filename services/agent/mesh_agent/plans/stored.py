@@ -2,16 +2,19 @@
 
 A reader ignores unknown fields and uses the default of missing ones. Any other change needs a new `format`, which one
 release must be able to read before the next one writes it.
+
+Tools whose calls need approval are stored as `guarded_tools`, which releases without approvals ignore: a replica of
+such a release, which would not ask, then does not have these tools.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mesh_agent.domain import Effect
+from mesh_agent.domain import Approval, Effect
 from mesh_agent.plans.plan import Instructions, Limits, MemoryPolicy, Origin, PlannedModel, PlannedTool, RunPlan
 
 if TYPE_CHECKING:
@@ -30,13 +33,21 @@ class StoredPlan:
 
 
 def stored(plan: RunPlan) -> StoredPlan:
-    data = orjson.dumps({"format": _FORMAT, "plan": plan})
+    guarded = tuple(tool for tool in plan.tools if tool.needs_approval)
+    free = tuple(tool for tool in plan.tools if not tool.needs_approval)
+    content: dict[str, Any] = {"format": _FORMAT, "plan": replace(plan, tools=free) if guarded else plan}
+    if guarded:
+        content["guarded_tools"] = guarded
+    data = orjson.dumps(content)
     return StoredPlan(plan, hashlib.sha256(data).digest(), data)
 
 
 def loaded(data: bytes) -> RunPlan:
-    content = orjson.loads(data)["plan"]
-    return _known(RunPlan, {name: _PARTS[name](value) if name in _PARTS else value for name, value in content.items()})
+    content = orjson.loads(data)
+    parts = content["plan"]
+    plan = _known(RunPlan, {name: _PARTS[name](value) if name in _PARTS else value for name, value in parts.items()})
+    guarded = tuple(map(_guarded_tool, content.get("guarded_tools", ())))
+    return replace(plan, tools=plan.tools + guarded) if guarded else plan
 
 
 def _known[T: DataclassInstance](kind: type[T], content: Mapping[str, Any]) -> T:
@@ -50,7 +61,17 @@ def _instructions(content: Mapping[str, Any]) -> Instructions:
 
 
 def _tool(content: Mapping[str, Any]) -> PlannedTool:
-    return _known(PlannedTool, {**content, "effect": _effect(content.get("effect"))})
+    approval = _approval(content.get("approval", Approval.NEVER))
+    return _known(PlannedTool, {**content, "effect": _effect(content.get("effect")), "approval": approval})
+
+
+def _guarded_tool(content: Mapping[str, Any]) -> PlannedTool:
+    return _tool({**content, "approval": content.get("approval", Approval.ALWAYS)})
+
+
+def _approval(name: object) -> Approval:
+    """The strictest rule for one that only a newer release knows."""
+    return next((rule for rule in Approval if rule == name), Approval.ALWAYS)
 
 
 def _effect(name: str | None) -> Effect:

@@ -4,8 +4,11 @@ langgraph-checkpoint-postgres, which writes the checkpoints, cannot delete by ou
 deletes our own rows.
 """
 
+from collections.abc import Iterable
+from uuid import UUID
+
 from mesh_common.database.statements import Statement
-from mesh_common.ids import ThreadId
+from mesh_common.ids import RunId, ThreadId
 
 from mesh_agent.domain import Claim
 from mesh_agent.store import Connection
@@ -13,8 +16,23 @@ from mesh_agent.store import Connection
 
 async def forget_run(connection: Connection, claim: Claim) -> None:
     """Deletes the run's checkpoints and records of calls, which exist only until the run ends."""
-    await _FORGET_EXECUTION.count(connection, {"execution_id": str(claim.execution_id)})
+    await forget_executions(connection, [claim.execution_id])
+    await forget_calls(connection, claim)
+
+
+async def forget_calls(connection: Connection, claim: Claim) -> None:
+    """Deletes the run's records of calls: each has a result in the checkpoints of a run that ends interrupted."""
     await _FORGET_CALLS.count(connection, {"run_id": claim.run_id})
+
+
+async def forget_executions(connection: Connection, execution_ids: Iterable[UUID]) -> None:
+    """Deletes the checkpoints of executions that no run will resume."""
+    await _FORGET_EXECUTIONS.count(connection, {"execution_ids": sorted({str(id_) for id_ in execution_ids})})
+
+
+async def forget_execution_of(connection: Connection, run_id: RunId) -> None:
+    """As `forget_executions`, for the execution of a run that never began."""
+    await _FORGET_EXECUTION_OF.count(connection, {"run_id": run_id})
 
 
 async def forget_thread(connection: Connection, thread_id: ThreadId) -> None:
@@ -29,7 +47,13 @@ _FORGET = """
     writes AS (DELETE FROM agent.checkpoint_writes USING deleted WHERE checkpoint_writes.thread_id = deleted.id)
     DELETE FROM agent.checkpoints USING deleted WHERE checkpoints.thread_id = deleted.id
 """
-_FORGET_EXECUTION = Statement("agent.forget_run", _FORGET.format(executions="SELECT :execution_id::text AS id"))
+_FORGET_EXECUTIONS = Statement(
+    "agent.forget_run", _FORGET.format(executions="SELECT unnest(:execution_ids::text[]) AS id")
+)
+_FORGET_EXECUTION_OF = Statement(
+    "agent.forget_execution_of",
+    _FORGET.format(executions="SELECT coalesce(execution_id, id)::text AS id FROM agent.runs WHERE id = :run_id"),
+)
 _FORGET_THREAD = Statement(
     "agent.forget_thread",
     _FORGET.format(

@@ -29,6 +29,9 @@ _BY_KIND: Final = {
         WITH unused AS MATERIALIZED (
             SELECT hash FROM agent.plans WHERE used_at < now() - make_interval(secs => :keep_s) AND NOT EXISTS (
                 SELECT 1 FROM agent.runs WHERE plan_hash = plans.hash AND status IN ('pending', 'running'))
+              AND NOT EXISTS (
+                SELECT 1 FROM agent.interrupts JOIN agent.runs ON runs.id = interrupts.run_id
+                WHERE interrupts.decision IS NULL AND runs.plan_hash = plans.hash)
             ORDER BY used_at LIMIT :limit FOR UPDATE SKIP LOCKED)
         DELETE FROM agent.plans USING unused WHERE plans.hash = unused.hash
     """,

@@ -5,16 +5,16 @@ from typing import Final
 
 from asyncpg import Record
 from mesh_common.database.statements import Statement
-from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.ids import OrganisationId, RunId, ThreadId, UserId
 
-from mesh_agent.domain import Claim, FollowedRun, Outcome, Run, RunError, RunStatus, Usage
+from mesh_agent.domain import Claim, FollowedRun, InterruptedRun, Outcome, Run, RunError, RunStatus, Usage
 from mesh_agent.store import Connection
 from mesh_agent.store.claims import Owner
 
 _RUN: Final = """
     runs.id, runs.thread_id, runs.status, runs.attempt, runs.model, runs.created_at, runs.started_at, runs.ended_at,
     runs.finish_reason, runs.input_tokens, runs.output_tokens, runs.cost_micro_usd, runs.error_reason,
-    runs.error_detail, runs.error_is_retryable, runs.metadata
+    runs.error_detail, runs.error_is_retryable, runs.metadata, runs.resumes_run_id
 """
 
 
@@ -214,13 +214,17 @@ _CANCEL_UNCLAIMED = Statement(
 )
 
 
+# What the model said before it asked a person is complete in itself.
+_WHOLE: Final = frozenset({RunStatus.SUCCEEDED, RunStatus.INTERRUPTED})
+
+
 async def end_run(connection: Connection, claim: Claim, outcome: Outcome, frames: bytes) -> bool:
     """Stores the end and the answer, if any, and updates the thread, which is locked after the run.
 
     False, and nothing is stored, if the run was deleted or is in another attempt.
     """
     error, usage = outcome.error, outcome.usage
-    is_whole = outcome.status is RunStatus.SUCCEEDED
+    is_whole = outcome.status in _WHOLE
     parameters = {
         "run_id": claim.run_id,
         "attempt": claim.attempt,
@@ -236,7 +240,7 @@ async def end_run(connection: Connection, claim: Claim, outcome: Outcome, frames
         "frames": frames,
         "message_id": outcome.message_id,
         "answer": outcome.answer,
-        "has_answer": is_whole or bool(outcome.answer),
+        "has_answer": outcome.status is RunStatus.SUCCEEDED or bool(outcome.answer),
         "is_partial": not is_whole,
         "forget_generation": outcome.forget_generation,
     }
@@ -251,7 +255,7 @@ _END_RUN = Statement(
             status = :status, model = :model, ended_at = clock_timestamp(), finish_reason = :finish_reason,
             input_tokens = :input_tokens, output_tokens = :output_tokens, cost_micro_usd = :cost_micro_usd,
             error_reason = :error_reason, error_detail = :error_detail, error_is_retryable = :error_is_retryable,
-            frames = :frames, forget_generation = :forget_generation
+            frames = :frames, forget_generation = coalesce(:forget_generation, forget_generation)
         WHERE id = :run_id AND status = 'running' AND attempt = :attempt
         RETURNING id, user_id, thread_id, position
     ), touched AS (
@@ -268,21 +272,63 @@ _END_RUN = Statement(
 
 async def input_and_frames(
     connection: Connection, user_id: UserId, run_id: RunId
-) -> tuple[str, str, str, bytes | None] | None:
-    """A succeeded run's input, answer, model and frames; None if the run was deleted."""
+) -> tuple[str, str, str, list[bytes]] | None:
+    """A succeeded run's input, answer, model and frames; None if the run was deleted.
+
+    The input is that of its execution, and the frames are those of all runs of the execution, oldest first.
+    """
     row = await _INPUT_AND_FRAMES.row(connection, {"run_id": run_id, "user_id": user_id})
     return (row["input"], row["answer"], row["model"] or "", row["frames"]) if row else None
 
 
+# An execution has the id of its first run, which has the user's message.
 _INPUT_AND_FRAMES = Statement(
     "agent.input_and_frames",
     """
-    SELECT question.content AS input, answer.content AS answer, runs.model, runs.frames
+    SELECT question.content AS input, answer.content AS answer, runs.model,
+           ARRAY(SELECT part.frames FROM agent.runs part
+                 WHERE part.thread_id = runs.thread_id AND part.position <= runs.position AND part.frames IS NOT NULL
+                   AND coalesce(part.execution_id, part.id) = coalesce(runs.execution_id, runs.id)
+                   AND part.position >= question.position
+                 ORDER BY part.position) AS frames
     FROM agent.runs
-    JOIN agent.messages question ON question.run_id = runs.id AND question.role = 'user'
+    JOIN agent.messages question
+      ON question.run_id = coalesce(runs.execution_id, runs.id) AND question.role = 'user'
     JOIN agent.messages answer ON answer.run_id = runs.id AND answer.role = 'assistant'
     WHERE runs.id = :run_id AND runs.user_id = :user_id AND runs.status = 'succeeded'
 """,
+)
+
+
+async def interrupted_run(connection: Connection, user_id: UserId, run_id: RunId) -> InterruptedRun | None:
+    """The user's run, interrupted or not."""
+    row = await _INTERRUPTED.row(connection, {"run_id": run_id, "user_id": user_id})
+    if row is None:
+        return None
+    is_interrupted = row["status"] == RunStatus.INTERRUPTED
+    return InterruptedRun(
+        run_id, ThreadId(row["thread_id"]), is_interrupted, row["execution_id"], row["plan_hash"], row["metadata"]
+    )
+
+
+_INTERRUPTED = Statement(
+    "agent.interrupted_run",
+    """
+    SELECT thread_id, status, coalesce(execution_id, id) AS execution_id, plan_hash, metadata
+    FROM agent.runs WHERE id = :run_id AND user_id = :user_id
+""",
+)
+
+
+async def owner_of(connection: Connection, organisation_id: OrganisationId, run_id: RunId) -> UserId | None:
+    """The owner of a run of the organisation. Needs the worker role."""
+    row = await _OWNER_OF.row(connection, {"run_id": run_id, "organisation_id": organisation_id})
+    return UserId(row["user_id"]) if row else None
+
+
+_OWNER_OF = Statement(
+    "agent.owner_of",
+    "SELECT user_id FROM agent.runs WHERE id = :run_id AND coalesce(org_id, user_id) = :organisation_id",
 )
 
 
@@ -308,4 +354,5 @@ def _run(row: Record) -> Run:
         error=error,
         metadata=row["metadata"],
         finish_reason=row["finish_reason"],
+        resumes_run_id=RunId(row["resumes_run_id"]) if row["resumes_run_id"] else None,
     )

@@ -8,7 +8,7 @@ from mesh_common.ids import ThreadId, new_id
 from mesh_common.process.telemetry import carried_context
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Claim, RunInput
+from mesh_agent.domain import Claim, InterruptedRun, RunInput
 from mesh_agent.store import Connection, history
 from mesh_agent.store.claims import Owner
 
@@ -27,10 +27,11 @@ _NO_CLAIMANT: Final = Claimant(Owner("", ""), 0.0)
 @dataclass(frozen=True, slots=True)
 class InsertedRun:
     """`is_new` is False, and nothing was stored, if a run with this id or idempotency key exists. `claim` is None for a
-    pending run."""
+    pending run. `is_awaited`: an interrupted run of the thread waits for decisions."""
 
     is_new: bool
     claim: Claim | None
+    is_awaited: bool = False
 
 
 async def insert_run(
@@ -41,11 +42,15 @@ async def insert_run(
     request_hash: bytes,
     claimant: Claimant | None = None,
     plan_hash: bytes | None = None,
+    resumed: InterruptedRun | None = None,
 ) -> InsertedRun | None:
     """Stores a run with its message, on a thread whose row this transaction has locked or created.
 
     If the thread has no unended run and no lease, the claimant claims the run. Nobody else can claim it then, because
     the run is invisible before the commit. Otherwise it is pending. None if the user has no such thread.
+
+    A run that resumes another one has an empty message, which no list shows: the claim of the previous release, which
+    may run next to this one, finds only runs that have a message.
     """
     trace_context = carried_context()
     by = claimant or _NO_CLAIMANT
@@ -65,15 +70,16 @@ async def insert_run(
         "owner": by.owner.name,
         "address": by.owner.address,
         "ttl_s": by.ttl_s,
+        "resumes_run_id": resumed.id if resumed else None,
     }
-    row = await _INSERT.row(connection, parameters)
+    row = await (_INSERT_RESUMING if resumed else _INSERT).row(connection, parameters)
     if row is None:
         return None
-    position, fence, said = row
+    position, fence, said, is_awaited = row
     if position is None:
         return InsertedRun(is_new=False, claim=None)
     if fence is None:
-        return InsertedRun(is_new=True, claim=None)
+        return InsertedRun(is_new=True, claim=None, is_awaited=is_awaited)
     claim = Claim(
         run.run_id,
         thread_id,
@@ -84,10 +90,12 @@ async def insert_run(
         message=run.message,
         model=run.model,
         trace_context=trace_context,
-        history=history.said(said),
+        # If something waits, its rejection adds a note to the history.
+        history=None if is_awaited else history.said(said),
         plan_hash=plan_hash,
+        resumed_execution=resumed.execution_id if resumed else None,
     )
-    return InsertedRun(is_new=True, claim=claim)
+    return InsertedRun(is_new=True, claim=claim, is_awaited=is_awaited)
 
 
 # Must be a separate statement after the one that locks the thread. Only then does its snapshot contain all runs that
@@ -102,13 +110,13 @@ _SQL: Final = """
         FROM agent.threads WHERE id = :thread_id AND user_id = :user_id
     ), new_run AS (
         INSERT INTO agent.runs (id, user_id, thread_id, status, attempt, started_at, model, metadata, idempotency_key,
-                                request_hash, plan_hash, trace_context)
-        SELECT :id, :user_id, id,
+                                request_hash, plan_hash, trace_context{columns})
+        SELECT :id, :user_id, thread.id,
                CASE WHEN is_free THEN 'running' ELSE 'pending' END,
                CASE WHEN is_free THEN 1 ELSE 0 END,
                CASE WHEN is_free THEN clock_timestamp() END,
-               :model, :metadata, :idempotency_key, :request_hash, :plan_hash, :trace_context
-        FROM thread
+               :model, :metadata, :idempotency_key, :request_hash, :plan_hash, :trace_context{values}
+        FROM thread{source}
         WHERE NOT EXISTS (SELECT 1 FROM agent.runs WHERE id = :id)
           AND NOT EXISTS (SELECT 1 FROM agent.runs WHERE user_id = :user_id AND idempotency_key = :idempotency_key)
         ON CONFLICT DO NOTHING
@@ -123,7 +131,19 @@ _SQL: Final = """
         INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content)
         SELECT :message_id, user_id, thread_id, id, position, 0, 'user', :content FROM new_run
     )
-    SELECT r.position, fence, CASE WHEN is_free THEN {history} END
+    SELECT r.position, fence, CASE WHEN is_free THEN {history} END,
+           EXISTS (SELECT 1 FROM agent.interrupts WHERE thread_id = :thread_id AND decision IS NULL)
     FROM thread LEFT JOIN new_run r ON true LEFT JOIN leased ON true
 """
-_INSERT: Final = Statement("agent.insert_run", _SQL.format(history=history.OF_CLAIMED))
+_INSERT: Final = Statement(
+    "agent.insert_run", _SQL.format(history=history.OF_CLAIMED, columns="", values="", source="")
+)
+_INSERT_RESUMING: Final = Statement(
+    "agent.insert_resuming_run",
+    _SQL.format(
+        history=history.OF_CLAIMED,
+        columns=", execution_id, resumes_run_id, forget_generation",
+        values=", coalesce(resumed.execution_id, resumed.id), resumed.id, resumed.forget_generation",
+        source=" JOIN agent.runs resumed ON resumed.id = :resumes_run_id",
+    ),
+)

@@ -1,6 +1,6 @@
 """SQL of threads and for reading their messages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from asyncpg import Record
 from mesh_common.database.statements import Statement, to_json
-from mesh_common.ids import RunId, ThreadId, UserId
+from mesh_common.ids import RunId, ThreadId, UserId, new_id
 
 from mesh_agent.domain import Message, Metadata, Role, Thread, ToRemember
 from mesh_agent.store import Connection
@@ -221,7 +221,7 @@ async def list_messages(
     return [(None if row["content"] is None else _message(row), (row["position"], row["part"])) for row in rows]
 
 
-# The length of a stored text is known without reading it.
+# The length of a stored text is known without reading it. The message of a resuming run is empty (`starts`).
 _LIST_MESSAGES: Final = """
     SELECT {message} FROM (
         SELECT id, role, created_at, run_id, is_partial, position, part,
@@ -232,7 +232,7 @@ _LIST_MESSAGES: Final = """
                        ORDER BY position, part ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
                    ) AS bytes
             FROM agent.messages
-            WHERE thread_id = :thread_id AND user_id = :user_id {condition}
+            WHERE thread_id = :thread_id AND user_id = :user_id AND (role <> 'user' OR content <> '') {condition}
             ORDER BY position, part LIMIT :limit
         ) AS measured
     ) AS bounded
@@ -254,14 +254,18 @@ async def messages_to_remember(
     return [(ToRemember(_message(row), row["forget_generation"]), row["position"]) for row in rows]
 
 
+# An interrupted run is remembered with the run that resumed it and succeeded. The message of a resuming run is empty.
 # The position comes from a subquery, which PostgreSQL runs first. In a join with the thread, PostgreSQL compared it
 # last, after it had read all of the thread's runs and messages.
 TO_REMEMBER = Statement(
     "agent.messages_to_remember",
     """
     SELECT m.id, m.role, m.content, m.created_at, m.run_id, m.is_partial, m.position, r.forget_generation
-    FROM agent.messages m JOIN agent.runs r ON r.id = m.run_id AND r.status = 'succeeded'
-    WHERE m.thread_id = :thread_id AND m.user_id = :user_id
+    FROM agent.messages m JOIN agent.runs r ON r.id = m.run_id AND (
+        r.status = 'succeeded' OR r.status = 'interrupted' AND EXISTS (
+            SELECT 1 FROM agent.runs resuming WHERE resuming.thread_id = r.thread_id AND resuming.position > r.position
+              AND resuming.execution_id = coalesce(r.execution_id, r.id) AND resuming.status = 'succeeded'))
+    WHERE (m.role <> 'user' OR m.content <> '') AND m.thread_id = :thread_id AND m.user_id = :user_id
       AND m.position > (SELECT remembered_position FROM agent.threads WHERE id = :thread_id)
     ORDER BY m.position, m.part LIMIT :limit
 """,
@@ -290,6 +294,22 @@ _ANSWER: Final = """
     SELECT {message} FROM agent.messages WHERE run_id = :run_id AND user_id = :user_id AND role = 'assistant'
 """
 _ASSISTANT_MESSAGE = Statement("agent.assistant_message", _ANSWER.format(message=_MESSAGE))
+
+
+async def insert_notes(connection: Connection, notes: Mapping[RunId, str]) -> None:
+    """Adds a note after the messages of each of the runs, which have ended and have none yet."""
+    each = [{"id": new_id(), "run_id": run_id, "content": content} for run_id, content in notes.items()]
+    await _INSERT_NOTE.rows_of_each(connection, each)
+
+
+_INSERT_NOTE = Statement(
+    "agent.insert_note",
+    """
+    INSERT INTO agent.messages (id, org_id, user_id, thread_id, run_id, position, part, role, content)
+    SELECT :id, org_id, user_id, thread_id, id, position, 2, 'note', :content FROM agent.runs WHERE id = :run_id
+    ON CONFLICT DO NOTHING
+""",
+)
 
 
 def _thread(row: Record) -> Thread:

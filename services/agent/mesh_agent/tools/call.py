@@ -39,6 +39,18 @@ def to_json(arguments: Mapping[str, Any]) -> str:
         return json.dumps(known, separators=(",", ":"))
 
 
+def from_json(text: str) -> Any:
+    """Decodes JSON exactly, also integers of more than 64 bits. Raises ValueError."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
 class UnknownOutcomeError(ToolException):
     """It is unknown whether the call took effect. The text is for the model."""
 

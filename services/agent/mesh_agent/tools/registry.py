@@ -1,8 +1,9 @@
 """The tools of this process. Calls them by name, within the limits of a run's plan."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 from langchain_core.tools import BaseTool, ToolException
@@ -11,7 +12,7 @@ from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Status, StatusCode
 from pydantic import ValidationError
 
-from mesh_agent.domain import Effect, ToolResult
+from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, Approval, Effect, ToolResult
 from mesh_agent.metrics import TOOL_CALLS
 from mesh_agent.plans.plan import PlannedTool
 from mesh_agent.tools.call import ToolCall, UnknownOutcomeError
@@ -21,6 +22,8 @@ log = structlog.get_logger()
 
 # For a tool that sets none; users do not wait longer.
 _TIMEOUT_S = 30.0
+# The source of the built-in tools and of those that the settings describe.
+_SETTINGS = "settings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,23 @@ class MeshTool:
     tool: BaseTool
     effect: Effect
     timeout_s: float = _TIMEOUT_S
+    approval: Approval = Approval.NEVER
+    max_result_chars: int = MAX_TOOL_RESULT_CHARS
+    is_parallel: bool = True
+    is_question: bool = False
 
     def planned(self) -> PlannedTool:
         """The tool as new plans store it. Without `extras`, which only some providers accept and no tool here has."""
-        return PlannedTool(self.tool.name, convert_to_openai_tool(self.tool), self.effect, self.timeout_s)
+        return PlannedTool(
+            self.tool.name,
+            convert_to_openai_tool(self.tool),
+            self.effect,
+            self.timeout_s,
+            self.max_result_chars,
+            self.approval,
+            self.is_parallel,
+            self.is_question,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +62,36 @@ class _Outcome:
 
 
 class ToolRegistry:
-    def __init__(self, tools: Sequence[MeshTool]) -> None:
-        """Raises ValueError when two tools have the same name or a schema is not valid."""
-        self._tools = {tool.tool.name: tool.tool for tool in tools}
-        # Building the schemas costs 3 % of a turn, so runs get them with their plans.
-        self.planned = tuple(tool.planned() for tool in tools)
-        if len(self._tools) != len(tools):
-            raise ValueError("two tools have the same name")
-        self._schemas = ArgumentSchemas(self.planned)
+    """`planned` are the tools as new plans may have them, and a new tuple whenever they change."""
 
-    async def call(self, call: ToolCall, planned: Sequence[PlannedTool]) -> ToolResult:
+    def __init__(self, tools: Sequence[MeshTool]) -> None:
+        """Raises ValueError as `replace`."""
+        self._sources: dict[str, tuple[MeshTool, ...]] = {}
+        self._tools: dict[str, BaseTool] = {}
+        self.planned: tuple[PlannedTool, ...] = ()
+        self._schemas = ArgumentSchemas(())
+        self.replace(_SETTINGS, tools)
+
+    def replace(self, source: str, tools: Sequence[MeshTool]) -> None:
+        """Replaces all tools of one source. Calls in progress keep theirs.
+
+        Raises ValueError, and changes nothing, if two tools have the same name or a schema is not valid.
+        """
+        sources = {**self._sources, source: tuple(tools)}
+        all_tools = [tool for of_source in sources.values() for tool in of_source]
+        by_name = {tool.tool.name: tool.tool for tool in all_tools}
+        if len(by_name) != len(all_tools):
+            raise ValueError("two tools have the same name")
+        # Building the schemas costs 3 % of a turn, so runs get them with their plans.
+        planned = tuple(tool.planned() for tool in all_tools)
+        self._schemas = ArgumentSchemas(planned)
+        self._sources, self._tools, self.planned = sources, by_name, planned
+
+    def faults(self, arguments: Mapping[str, Any], policy: PlannedTool) -> str:
+        """What is wrong with the arguments by the plan's schema; empty if nothing is."""
+        return self._schemas.faults(policy, arguments)
+
+    async def call(self, call: ToolCall, planned: Sequence[PlannedTool], *, is_approved: bool = False) -> ToolResult:
         """The tool's result, or an explanation that the model can act on.
 
         Calls only tools of the plan, with the plan's policy.
@@ -70,7 +106,7 @@ class ToolRegistry:
                     "gen_ai.tool.type": "function",
                 }
             )
-            outcome = await self._outcome(call, policy)
+            outcome = await self._outcome(call, policy, is_approved=is_approved)
             if outcome.is_error:
                 span.set_status(Status(StatusCode.ERROR))
         TOOL_CALLS.labels(label, outcome.label).inc()
@@ -78,11 +114,13 @@ class ToolRegistry:
             call.id, call.name, call.arguments_json, outcome.content, outcome.is_error, outcome.is_unknown
         )
 
-    async def _outcome(self, call: ToolCall, policy: PlannedTool | None) -> _Outcome:
+    async def _outcome(self, call: ToolCall, policy: PlannedTool | None, *, is_approved: bool) -> _Outcome:
         if call.fault:
             return _Outcome(call.fault, is_error=True)
         if policy is None:
             return _Outcome(f"There is no tool {call.name!r}.", is_error=True)
+        if policy.needs_approval and not is_approved:
+            return _Outcome("Nobody has approved this call, and it was not made.", is_error=True)
         tool = self._tools.get(policy.name)
         if tool is None:
             # The run began on a replica with other settings.

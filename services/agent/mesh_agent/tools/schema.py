@@ -32,15 +32,40 @@ class ArgumentSchemas:
                 validator = _validator(tool)
             except ValueError as error:
                 return str(error)
-        return "; ".join(map(_described, islice(validator.iter_errors(dict(arguments)), _MAX_FAULTS)))
+        return _joined(validator, dict(arguments))
+
+
+def schema_fault(schema: Mapping[str, Any]) -> str:
+    """Why this is no JSON Schema; empty if it is one."""
+    try:
+        _validator_of(schema)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def answer_faults(schema: Mapping[str, Any], answer: Any) -> str:
+    """What is wrong with an answer by its JSON Schema; empty if nothing is. Raises ValueError as `_validator_of`."""
+    return _joined(_validator_of(schema), answer)
 
 
 def _validator(tool: PlannedTool) -> jsonschema_rs.Validator:
-    parameters = tool.schema.get("function", {}).get("parameters", {})
     try:
-        return jsonschema_rs.validator_for(parameters, offline=True, pattern_options=_PATTERNS)
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+        return _validator_of(tool.schema.get("function", {}).get("parameters", {}))
+    except ValueError as error:
         raise ValueError(f"the schema of the tool {tool.name!r} is not valid: {error}") from error
+
+
+def _validator_of(schema: Mapping[str, Any]) -> jsonschema_rs.Validator:
+    """Raises ValueError if the schema is not valid."""
+    try:
+        return jsonschema_rs.validator_for(dict(schema), offline=True, pattern_options=_PATTERNS)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _joined(validator: jsonschema_rs.Validator, value: Any) -> str:
+    return "; ".join(map(_described, islice(validator.iter_errors(value), _MAX_FAULTS)))
 
 
 def _described(error: jsonschema_rs.ValidationError) -> str:

@@ -17,7 +17,7 @@ from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.executor import Executor
 from mesh_agent.metrics import RUNS_ENDED
 from mesh_agent.ports import PeerAgents
-from mesh_agent.store import Connection, Database, claims, runs
+from mesh_agent.store import Connection, Database, checkpoints, claims, runs
 
 log = structlog.get_logger()
 
@@ -121,6 +121,8 @@ class CancelRun:
         frames = encode_frames([RunEvent(run.id, 1, 1, RunCancelled(Usage()))])
         if not await runs.cancel_unclaimed(connection, subject.user_id, run.id, frames=frames):
             return False
+        if run.resumes_run_id:
+            await checkpoints.forget_execution_of(connection, run.id)
         RUNS_ENDED.labels(RunStatus.CANCELLED).inc()
         return True
 

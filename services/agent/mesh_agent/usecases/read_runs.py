@@ -11,7 +11,7 @@ from mesh_common.subject import Subject
 from mesh_agent.domain import Run, RunStatus
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.llm.registry import Model, ModelRegistry
-from mesh_agent.store import Database, runs, threads
+from mesh_agent.store import Database, interrupts, runs, threads
 from mesh_agent.usecases.pages import Page, first_page, metadata_bytes, text_bytes
 
 _NO_RUN: Final = "There is no such run."
@@ -29,7 +29,9 @@ class Runs:
             run = await runs.get_run(connection, subject.user_id, run_id)
             if run is None:
                 raise NotFound(_NO_RUN)
-            return replace(run, message=await threads.assistant_message(connection, subject.user_id, run_id))
+            asked = await interrupts.of_run(connection, run_id) if run.status is RunStatus.INTERRUPTED else ()
+            message = await threads.assistant_message(connection, subject.user_id, run_id)
+            return replace(run, message=message, interrupts=asked)
 
     async def list(
         self, subject: Subject, thread_id: ThreadId, *, status: RunStatus | None, limit: int, cursor: str | None

@@ -24,12 +24,13 @@ from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.execution.detached import await_detached
 from mesh_agent.execution.executor import Executor
 from mesh_agent.execution.prefetch import prefetch_recall
+from mesh_agent.execution.rejecting import REPLACED, close_rejected
 from mesh_agent.graph.window import user_tokens
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.plans.plan import Instructions
 from mesh_agent.plans.stored import StoredPlan
 from mesh_agent.ports import Memories
-from mesh_agent.store import Connection, Database, claims, runs, starts, threads
+from mesh_agent.store import Connection, Database, claims, interrupts, runs, starts, threads
 from mesh_agent.store.starts import Claimant
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.threads import request_hash
@@ -97,7 +98,7 @@ class StartRun:
         """The plan of a new run, or the error that rejects it. A repeated run has passed these checks before."""
         plan = self._resolved(run, entitlements)
         if entitlements.is_used_up:
-            raise QuotaExceeded("Your token budget for this month is used up.", retry_after_s=_QUOTA_RETRY_AFTER_S)
+            raise used_up()
         budget_tokens = plan.plan.input_budget_tokens - _prompt_tokens(plan.plan.instructions)
         if user_tokens(run.message) > budget_tokens:
             raise InvalidInput.of_field("message", f"is longer than the model can read ({budget_tokens} tokens)")
@@ -121,7 +122,7 @@ class StartRun:
         try:
             return await self._store_new(subject, run, digest, entitlements)
         except _ERRORS_OF_NEW_RUNS:
-            if repeated := await self._repeated(subject, run, digest):
+            if repeated := await self.repeated(subject, run, digest):
                 return repeated
             raise
 
@@ -147,7 +148,7 @@ class StartRun:
                     connection, subject, thread_id, run, digest, plan.hash, may_claim=has_capacity
                 )
                 if claim is None:
-                    await self._keep_pending(connection, subject, run, take_slot)
+                    await self.keep_pending(connection, subject, run, take_slot)
             if claim:
                 self.executor.launch(claim, asked_at_s, recall)
                 unless_launched.pop_all()
@@ -157,7 +158,7 @@ class StartRun:
         if run.idempotency_key and await runs.run_by_id_or_key(
             connection, subject.user_id, run.run_id, run.idempotency_key
         ):
-            raise _run_id_taken()
+            raise run_id_taken()
 
     async def _thread(self, connection: Connection, subject: Subject, run: RunInput) -> ThreadId:
         """Creates or locks the thread, so that runs start on it one after the other."""
@@ -166,7 +167,7 @@ class StartRun:
             await threads.insert_thread(connection, subject.user_id, thread_id)
             return thread_id
         if not await threads.lock_thread(connection, subject.user_id, run.thread_id):
-            raise _no_thread()
+            raise no_thread()
         if run.multitask is Multitask.REJECT:
             await self._reject_busy(connection, run.thread_id, run.run_id)
         return run.thread_id
@@ -190,14 +191,18 @@ class StartRun:
         claimant = Claimant(self.executor.owner, self.executor.limits.lease_ttl_s) if may_claim else None
         inserted = await starts.insert_run(connection, subject, thread_id, run, digest, claimant, plan_hash)
         if inserted is None:
-            raise _no_thread()
+            raise no_thread()
         if not inserted.is_new:
-            raise _run_id_taken()
+            raise run_id_taken()
+        if inserted.is_awaited:
+            rejected = await interrupts.reject_waiting(connection, thread_id, message=REPLACED)
+            await close_rejected(connection, rejected, REPLACED)
         return inserted.claim
 
-    async def _keep_pending(
+    async def keep_pending(
         self, connection: Connection, subject: Subject, run: RunInput, take_slot: Callable[[], None]
     ) -> None:
+        """Wakes a replica for the run that this transaction has stored. Raises Unavailable if too many are pending."""
         take_slot()
         if await self._others_pending(connection, subject, run) >= self.max_pending_per_user:
             raise Unavailable(
@@ -213,7 +218,7 @@ class StartRun:
             return await runs.count_pending(connection, subject.user_id, besides_thread=run.thread_id)
         return await runs.count_pending(connection, subject.user_id) - 1
 
-    async def _repeated(self, subject: Subject, run: RunInput, digest: bytes) -> StartedRun | None:
+    async def repeated(self, subject: Subject, run: RunInput, digest: bytes) -> StartedRun | None:
         """The run that the same request created before; None if there is none."""
         async with self.database.as_subject(subject) as connection:
             before = await runs.run_by_id_or_key(connection, subject.user_id, run.run_id, run.idempotency_key)
@@ -225,11 +230,15 @@ class StartRun:
         return StartedRun(run_id, thread_id, is_new=False)
 
 
-def _no_thread() -> NotFound:
+def used_up() -> QuotaExceeded:
+    return QuotaExceeded("Your token budget for this month is used up.", retry_after_s=_QUOTA_RETRY_AFTER_S)
+
+
+def no_thread() -> NotFound:
     return NotFound("There is no such thread.")
 
 
-def _run_id_taken() -> Conflict:
+def run_id_taken() -> Conflict:
     return Conflict("This run id is taken.", reason="RUN_ID_TAKEN")
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from mesh.agent.v1 import agent_pb2 as pb
 
 from mesh_common.events import model as events
+from mesh_common.events.interrupt_wire import interrupt, interrupt_pb
 from mesh_common.events.model import EventBody, RecalledMemory, RunError, RunEvent, ToolResult, Usage
 from mesh_common.ids import RunId
 
@@ -62,7 +63,7 @@ def _run_id(text: str) -> RunId:
     return RunId(UUID(text))
 
 
-def _fill_body(message: pb.RunEvent, body: EventBody) -> None:  # noqa: C901 - one flat case an event
+def _fill_body(message: pb.RunEvent, body: EventBody) -> None:  # noqa: C901, PLR0912 - one flat case an event
     match body:
         case events.MessageDelta(message_id, text):
             # Most events are of this type and every release knows it, so it carries no name.
@@ -92,6 +93,9 @@ def _fill_body(message: pb.RunEvent, body: EventBody) -> None:  # noqa: C901 - o
             message.run_failed.CopyFrom(pb.RunFailed(error=_error_pb(error), usage=_usage_pb(usage)))
         case events.RunCancelled(usage):
             message.run_cancelled.CopyFrom(pb.RunCancelled(usage=_usage_pb(usage)))
+        case events.RunInterrupted(interrupts, usage):
+            asked = [interrupt_pb(one) for one in interrupts]
+            message.run_interrupted.CopyFrom(pb.RunInterrupted(interrupts=asked, usage=_usage_pb(usage)))
         case events.UnknownEvent(_, _, wire):
             message.MergeFromString(wire)
         case _:
@@ -100,7 +104,7 @@ def _fill_body(message: pb.RunEvent, body: EventBody) -> None:  # noqa: C901 - o
     message.is_terminal = body.is_terminal
 
 
-def _body(message: pb.RunEvent) -> EventBody:  # noqa: C901, PLR0911 - one flat case an event
+def _body(message: pb.RunEvent) -> EventBody:  # noqa: C901, PLR0911, PLR0912 - one flat case an event
     match message.WhichOneof("event"):
         case "message_delta":
             delta = message.message_delta
@@ -130,6 +134,9 @@ def _body(message: pb.RunEvent) -> EventBody:  # noqa: C901, PLR0911 - one flat 
             return events.RunFailed(error, _usage(failed.usage))
         case "run_cancelled":
             return events.RunCancelled(_usage(message.run_cancelled.usage))
+        case "run_interrupted":
+            interrupted = message.run_interrupted
+            return events.RunInterrupted(tuple(map(interrupt, interrupted.interrupts)), _usage(interrupted.usage))
         case None:
             return _unknown(message)
         case forgotten:

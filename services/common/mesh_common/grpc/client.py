@@ -56,6 +56,7 @@ _IDEMPOTENT: Final = (
             "ListThreads",
             "ListMessages",
             "ListModels",
+            "ListInterrupts",
             "DeleteThread",
         ),
     ),

@@ -43,6 +43,7 @@ ALLOWED_CALLERS: Final[dict[str, frozenset[str]]] = {
     "/mesh.agent.v1.AgentService/DeleteThread": _GATEWAY,
     "/mesh.agent.v1.AgentService/ListMessages": _GATEWAY,
     "/mesh.agent.v1.AgentService/ListModels": _GATEWAY,
+    "/mesh.agent.v1.AgentService/ListInterrupts": _GATEWAY,
     "/mesh.memory.v1.MemoryService/Recall": _AGENT,
     "/mesh.memory.v1.MemoryService/Remember": _AGENT,
     "/mesh.memory.v1.MemoryService/ForgetThread": _AGENT,

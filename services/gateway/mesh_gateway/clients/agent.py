@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 from uuid import UUID
 
 import grpc
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
-from mesh_common.errors import DeadlineExceeded, MeshError
-from mesh_common.events.model import RunEvent
+from mesh_common.errors import DeadlineExceeded, Internal, InvalidInput, MeshError, Unavailable
+from mesh_common.events.interrupt_wire import interrupt
+from mesh_common.events.model import Interrupt, RunEvent
+from mesh_common.grpc.error_wire import UNIMPLEMENTED
 from mesh_common.ids import RunId
 from mesh_common.subject import Subject
 
@@ -21,6 +24,8 @@ from mesh_gateway.domain import KnownRunStatus, Message, Model, Page, Run, Threa
 from mesh_gateway.runs.order import RunOrder
 from mesh_gateway.runs.ports import EventSource, OpenedRun
 from mesh_gateway.runs.position import EventPosition
+
+_UPGRADE_RETRY_AFTER_S: Final = 5.0
 
 
 class AgentClient:
@@ -40,7 +45,13 @@ class AgentClient:
         with self._started_runs.expecting(order.run_id) as expected:
             async with self._backend.stream(self._stub.StartRun, request, subject=subject) as stream:
                 responses = aiter(stream)
-                acknowledged = await self._acknowledged(stream, responses)
+                try:
+                    acknowledged = await self._acknowledged(stream, responses)
+                except InvalidInput as error:
+                    # An agent that cannot resume runs misses the message.
+                    if order.resume and any(fault.field == "message" for fault in error.fields):
+                        raise _older_agent() from error
+                    raise
                 if acknowledged:
                     yield _opened(acknowledged, self._carried(acknowledged, expected, stream, responses))
                     return
@@ -129,9 +140,26 @@ class AgentClient:
         response = await self._backend.unary(self._stub.ListMessages, request, subject=subject)
         return Page(items=[convert.thread_message(one) for one in response.messages], next_cursor=_next(response))
 
+    async def interrupts(
+        self, subject: Subject, *, is_of_organisation: bool, limit: int, cursor: str | None
+    ) -> Page[Interrupt]:
+        request = agent_pb2.ListInterruptsRequest(limit=limit, cursor=cursor, is_of_organisation=is_of_organisation)
+        try:
+            response = await self._backend.unary(self._stub.ListInterrupts, request, subject=subject)
+        except Internal as error:
+            if error.reason != UNIMPLEMENTED:
+                raise
+            raise _older_agent() from error
+        return Page(items=list(map(interrupt, response.interrupts)), next_cursor=_next(response))
+
     async def models(self, subject: Subject) -> list[Model]:
         response = await self._backend.unary(self._stub.ListModels, agent_pb2.ListModelsRequest(), subject=subject)
         return [convert.model(one) for one in response.models]
+
+
+def _older_agent() -> Unavailable:
+    """During an upgrade, another replica of the agent may be new already."""
+    return Unavailable("This part of the service is being upgraded. Try again.", retry_after_s=_UPGRADE_RETRY_AFTER_S)
 
 
 def _opened(acknowledged: Acknowledgement, events: AsyncIterator[RunEvent]) -> OpenedRun:
@@ -149,6 +177,9 @@ async def _until_cut(events: AsyncIterator[RunEvent], call: RunStream) -> AsyncI
 
 
 def _next(
-    response: agent_pb2.ListRunsResponse | agent_pb2.ListThreadsResponse | agent_pb2.ListMessagesResponse,
+    response: agent_pb2.ListRunsResponse
+    | agent_pb2.ListThreadsResponse
+    | agent_pb2.ListMessagesResponse
+    | agent_pb2.ListInterruptsResponse,
 ) -> str | None:
     return response.next_cursor if response.HasField("next_cursor") else None

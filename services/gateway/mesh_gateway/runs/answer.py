@@ -5,8 +5,10 @@ from typing import Final, assert_never
 
 from mesh_common.errors import Conflict, Internal, MeshError, TooLarge, Unavailable
 from mesh_common.events import model as events
-from mesh_common.events.model import RecalledMemory, RunEvent, Usage
+from mesh_common.events.model import Interrupt, RecalledMemory, RunEvent, Usage
 
+# The finish reason of the answer of an interrupted run, which itself has none.
+_INTERRUPTED: Final = "interrupted"
 # Permanent failures that the client can correct. All others are ours.
 _PERMANENT: Final[dict[str, type[MeshError]]] = {"CONTEXT_TOO_LONG": TooLarge}
 
@@ -21,6 +23,8 @@ class Answer:
     usage: Usage
     memories: tuple[RecalledMemory, ...]
     is_memory_unavailable: bool
+    interrupts: tuple[Interrupt, ...] = ()
+    """What an interrupted run asks. Its content is what the model said before, if anything."""
 
 
 class AnswerBuilder:
@@ -52,7 +56,7 @@ class AnswerBuilder:
             case events.MessageCompleted():
                 # The last one counts: a round with tool calls may complete a message before the answer.
                 self._completed = body
-            case events.RunFinished() | events.RunFailed() | events.RunCancelled():
+            case events.RunFinished() | events.RunFailed() | events.RunCancelled() | events.RunInterrupted():
                 self._end = body
             case events.UnknownEvent():
                 self._end = body if body.is_terminal else self._end
@@ -71,31 +75,41 @@ class AnswerBuilder:
                 return "failed"
             case events.RunCancelled():
                 return "cancelled"
+            case events.RunInterrupted():
+                return "interrupted"
             case events.UnknownEvent():
                 return "unknown"
             case _:
                 assert_never(self._end)
 
     def answer(self) -> Answer:
-        """Raises the run's error; Unavailable if no terminal event came."""
-        if not isinstance(self._end, events.RunFinished) or self._completed is None:
+        """Also of an interrupted run. Raises the run's error; Unavailable if no terminal event came."""
+        end, completed = self._end, self._completed
+        if isinstance(end, events.RunInterrupted):
+            return self._answer(_INTERRUPTED, end.usage, end.interrupts)
+        if not isinstance(end, events.RunFinished) or completed is None:
             raise self._error()
+        return self._answer(end.finish_reason, end.usage)
+
+    def _answer(self, finish_reason: str, usage: Usage, interrupts: tuple[Interrupt, ...] = ()) -> Answer:
+        completed = self._completed
         return Answer(
             run_id=self._run_id,
             thread_id=self._thread_id,
-            message_id=self._completed.message_id,
-            content=self._completed.content,
-            finish_reason=self._end.finish_reason,
-            usage=self._end.usage,
+            message_id=completed.message_id if completed else "",
+            content=completed.content if completed else "",
+            finish_reason=finish_reason,
+            usage=usage,
             memories=self._recalled.memories if self._recalled else (),
             is_memory_unavailable=bool(self._recalled and self._recalled.is_unavailable),
+            interrupts=interrupts,
         )
 
     def _error(self) -> MeshError:
         match self._end:
             case None:
                 return Unavailable("The run continues but cannot be followed right now.", reason="RUN_NOT_FOLLOWED")
-            case events.RunFinished():
+            case events.RunFinished() | events.RunInterrupted():
                 return Internal("The run ended without an answer.", reason="EMPTY_ANSWER")
             case events.RunFailed(error):
                 permanent = _PERMANENT.get(error.reason, Internal)

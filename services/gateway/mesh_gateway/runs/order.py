@@ -1,13 +1,32 @@
 """What a client asks for when it starts a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mesh_common.events.model import DecisionKind
 from mesh_common.ids import RunId
 
 # What happens to a new run on a thread that already has an unended run.
 Multitask = Literal["enqueue", "reject", "interrupt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decides about one call. `value_json`: edited arguments, or an answer."""
+
+    call_id: str
+    kind: DecisionKind
+    value_json: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeOrder:
+    """The interrupted run to resume, and a decision about each of its calls that wait."""
+
+    run_id: RunId
+    decisions: Sequence[Decision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +43,5 @@ class RunOrder:
     idempotency_key: str | None = None
     is_followed: bool = True
     """False if the client does not read events after the acknowledgement."""
+    resume: ResumeOrder | None = None
+    """Instead of a message."""

@@ -32,6 +32,8 @@ class _MessageRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageRo
     """The user."""
     MESSAGE_ROLE_ASSISTANT: _MessageRole.ValueType  # 2
     """The assistant."""
+    MESSAGE_ROLE_NOTE: _MessageRole.ValueType  # 3
+    """A note of the agent about the conversation, e.g. that a call was not made because nobody approved it."""
 
 class MessageRole(_MessageRole, metaclass=_MessageRoleEnumTypeWrapper):
     """MessageRole is the author of a message. A reader shows a value that it does not know as unknown."""
@@ -42,6 +44,8 @@ MESSAGE_ROLE_USER: MessageRole.ValueType  # 1
 """The user."""
 MESSAGE_ROLE_ASSISTANT: MessageRole.ValueType  # 2
 """The assistant."""
+MESSAGE_ROLE_NOTE: MessageRole.ValueType  # 3
+"""A note of the agent about the conversation, e.g. that a call was not made because nobody approved it."""
 Global___MessageRole: _TypeAlias = MessageRole  # noqa: Y015
 
 class _RunStatus:
@@ -62,6 +66,8 @@ class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.V
     """Ended with an error."""
     RUN_STATUS_CANCELLED: _RunStatus.ValueType  # 5
     """Ended by the user."""
+    RUN_STATUS_INTERRUPTED: _RunStatus.ValueType  # 6
+    """Ended with questions to a person; a resume starts the next run of the same execution."""
 
 class RunStatus(_RunStatus, metaclass=_RunStatusEnumTypeWrapper):
     """RunStatus is the state of a run. A reader shows a value that it does not know as unknown."""
@@ -78,7 +84,113 @@ RUN_STATUS_FAILED: RunStatus.ValueType  # 4
 """Ended with an error."""
 RUN_STATUS_CANCELLED: RunStatus.ValueType  # 5
 """Ended by the user."""
+RUN_STATUS_INTERRUPTED: RunStatus.ValueType  # 6
+"""Ended with questions to a person; a resume starts the next run of the same execution."""
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
+
+class _InterruptKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InterruptKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InterruptKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INTERRUPT_KIND_UNSPECIFIED: _InterruptKind.ValueType  # 0
+    """A kind of a newer release."""
+    INTERRUPT_KIND_APPROVAL: _InterruptKind.ValueType  # 1
+    """Whether a tool call may be made."""
+    INTERRUPT_KIND_QUESTION: _InterruptKind.ValueType  # 2
+    """An answer to the model's question."""
+
+class InterruptKind(_InterruptKind, metaclass=_InterruptKindEnumTypeWrapper):
+    """InterruptKind says what a run asks."""
+
+INTERRUPT_KIND_UNSPECIFIED: InterruptKind.ValueType  # 0
+"""A kind of a newer release."""
+INTERRUPT_KIND_APPROVAL: InterruptKind.ValueType  # 1
+"""Whether a tool call may be made."""
+INTERRUPT_KIND_QUESTION: InterruptKind.ValueType  # 2
+"""An answer to the model's question."""
+Global___InterruptKind: _TypeAlias = InterruptKind  # noqa: Y015
+
+class _DecisionKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DecisionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DecisionKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DECISION_KIND_UNSPECIFIED: _DecisionKind.ValueType  # 0
+    """Not a decision."""
+    DECISION_KIND_APPROVE: _DecisionKind.ValueType  # 1
+    """Make the call."""
+    DECISION_KIND_EDIT: _DecisionKind.ValueType  # 2
+    """Make the call with other arguments."""
+    DECISION_KIND_REJECT: _DecisionKind.ValueType  # 3
+    """Do not make the call, or do not answer. The model is informed."""
+    DECISION_KIND_ANSWER: _DecisionKind.ValueType  # 4
+    """The answer to a question."""
+
+class DecisionKind(_DecisionKind, metaclass=_DecisionKindEnumTypeWrapper):
+    """DecisionKind is what a person decides about an interrupt."""
+
+DECISION_KIND_UNSPECIFIED: DecisionKind.ValueType  # 0
+"""Not a decision."""
+DECISION_KIND_APPROVE: DecisionKind.ValueType  # 1
+"""Make the call."""
+DECISION_KIND_EDIT: DecisionKind.ValueType  # 2
+"""Make the call with other arguments."""
+DECISION_KIND_REJECT: DecisionKind.ValueType  # 3
+"""Do not make the call, or do not answer. The model is informed."""
+DECISION_KIND_ANSWER: DecisionKind.ValueType  # 4
+"""The answer to a question."""
+Global___DecisionKind: _TypeAlias = DecisionKind  # noqa: Y015
+
+class _AssistantSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AssistantSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssistantSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASSISTANT_SOURCE_UNSPECIFIED: _AssistantSource.ValueType  # 0
+    """A source of a newer release."""
+    ASSISTANT_SOURCE_FILE: _AssistantSource.ValueType  # 1
+    """A file of the operator, or the settings of the agent."""
+    ASSISTANT_SOURCE_API: _AssistantSource.ValueType  # 2
+    """The API."""
+
+class AssistantSource(_AssistantSource, metaclass=_AssistantSourceEnumTypeWrapper):
+    """AssistantSource says where an assistant's description comes from."""
+
+ASSISTANT_SOURCE_UNSPECIFIED: AssistantSource.ValueType  # 0
+"""A source of a newer release."""
+ASSISTANT_SOURCE_FILE: AssistantSource.ValueType  # 1
+"""A file of the operator, or the settings of the agent."""
+ASSISTANT_SOURCE_API: AssistantSource.ValueType  # 2
+"""The API."""
+Global___AssistantSource: _TypeAlias = AssistantSource  # noqa: Y015
+
+class _AssistantVisibility:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AssistantVisibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssistantVisibility.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASSISTANT_VISIBILITY_UNSPECIFIED: _AssistantVisibility.ValueType  # 0
+    """The same as PRIVATE in requests."""
+    ASSISTANT_VISIBILITY_PRIVATE: _AssistantVisibility.ValueType  # 1
+    """Its creator."""
+    ASSISTANT_VISIBILITY_ORGANISATION: _AssistantVisibility.ValueType  # 2
+    """All members of the creator's organisation."""
+
+class AssistantVisibility(_AssistantVisibility, metaclass=_AssistantVisibilityEnumTypeWrapper):
+    """AssistantVisibility says who may use an assistant of the API."""
+
+ASSISTANT_VISIBILITY_UNSPECIFIED: AssistantVisibility.ValueType  # 0
+"""The same as PRIVATE in requests."""
+ASSISTANT_VISIBILITY_PRIVATE: AssistantVisibility.ValueType  # 1
+"""Its creator."""
+ASSISTANT_VISIBILITY_ORGANISATION: AssistantVisibility.ValueType  # 2
+"""All members of the creator's organisation."""
+Global___AssistantVisibility: _TypeAlias = AssistantVisibility  # noqa: Y015
 
 class _Multitask:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -165,10 +277,15 @@ class Thread(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ASSISTANT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID."""
     title: _builtins.str
     """At most 200 characters; empty until set."""
+    assistant: _builtins.str
+    """The assistant that the last run was started with, as `name` or `name@version`; its next runs use it unless they
+    name another. Empty until a run names one.
+    """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """At most 16 pairs; keys of 64, values of 512 characters."""
@@ -189,10 +306,11 @@ class Thread(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        assistant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "metadata", b"metadata", "title", b"title", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant", "created_at", b"created_at", "id", b"id", "metadata", b"metadata", "title", b"title", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,6 +399,10 @@ class Run(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
+    ASSISTANT_FIELD_NUMBER: _builtins.int
+    ASSISTANT_VERSION_FIELD_NUMBER: _builtins.int
+    RESUMES_RUN_ID_FIELD_NUMBER: _builtins.int
+    INTERRUPTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, generated by the gateway."""
     thread_id: _builtins.str
@@ -293,6 +415,12 @@ class Run(_message.Message):
     """Registry name of the model that answered; before that, of the requested one."""
     finish_reason: _builtins.str
     """Why the model stopped: `stop`, `length`, `content_filter` or `tool_rounds`; absent unless succeeded."""
+    assistant: _builtins.str
+    """The assistant from which its plan was resolved. Empty for runs of releases without assistants."""
+    assistant_version: _builtins.str
+    """That assistant's version; empty for `default` when it comes from the settings."""
+    resumes_run_id: _builtins.str
+    """The interrupted run that this run resumes (UUID); absent otherwise."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -321,6 +449,10 @@ class Run(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """As given to StartRun."""
 
+    @_builtins.property
+    def interrupts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interrupt]:
+        """What an interrupted run asks, with the decisions once there are any. Set only by GetRun."""
+
     def __init__(
         self,
         *,
@@ -337,14 +469,23 @@ class Run(_message.Message):
         message: Global___Message | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         finish_reason: _builtins.str | None = ...,
+        assistant: _builtins.str = ...,
+        assistant_version: _builtins.str = ...,
+        resumes_run_id: _builtins.str | None = ...,
+        interrupts: _abc.Iterable[Global___Interrupt] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason", "created_at", b"created_at", "ended_at", b"ended_at", "error", b"error", "finish_reason", b"finish_reason", "message", b"message", "started_at", b"started_at", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason", "_resumes_run_id", b"_resumes_run_id", "created_at", b"created_at", "ended_at", b"ended_at", "error", b"error", "finish_reason", b"finish_reason", "message", b"message", "resumes_run_id", b"resumes_run_id", "started_at", b"started_at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason", "attempt", b"attempt", "created_at", b"created_at", "ended_at", b"ended_at", "error", b"error", "finish_reason", b"finish_reason", "id", b"id", "message", b"message", "metadata", b"metadata", "model", b"model", "started_at", b"started_at", "status", b"status", "thread_id", b"thread_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason", "_resumes_run_id", b"_resumes_run_id", "assistant", b"assistant", "assistant_version", b"assistant_version", "attempt", b"attempt", "created_at", b"created_at", "ended_at", b"ended_at", "error", b"error", "finish_reason", b"finish_reason", "id", b"id", "interrupts", b"interrupts", "message", b"message", "metadata", b"metadata", "model", b"model", "resumes_run_id", b"resumes_run_id", "started_at", b"started_at", "status", b"status", "thread_id", b"thread_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__finish_reason: _TypeAlias = _typing.Literal["finish_reason"]  # noqa: Y015
     _WhichOneofArgType__finish_reason: _TypeAlias = _typing.Literal["_finish_reason", b"_finish_reason"]  # noqa: Y015
+    _WhichOneofReturnType__resumes_run_id: _TypeAlias = _typing.Literal["resumes_run_id"]  # noqa: Y015
+    _WhichOneofArgType__resumes_run_id: _TypeAlias = _typing.Literal["_resumes_run_id", b"_resumes_run_id"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__finish_reason) -> _WhichOneofReturnType__finish_reason | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resumes_run_id) -> _WhichOneofReturnType__resumes_run_id | None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
 
@@ -431,6 +572,7 @@ class RunEvent(_message.Message):
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     RUN_FAILED_FIELD_NUMBER: _builtins.int
     RUN_CANCELLED_FIELD_NUMBER: _builtins.int
+    RUN_INTERRUPTED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """UUID; empty in StoredEvents."""
     attempt: _builtins.int
@@ -485,6 +627,10 @@ class RunEvent(_message.Message):
     def run_cancelled(self) -> Global___RunCancelled:
         """Terminal: the run was cancelled."""
 
+    @_builtins.property
+    def run_interrupted(self) -> Global___RunInterrupted:
+        """Terminal: the run waits for decisions of a person."""
+
     def __init__(
         self,
         *,
@@ -503,14 +649,15 @@ class RunEvent(_message.Message):
         run_finished: Global___RunFinished | None = ...,
         run_failed: Global___RunFailed | None = ...,
         run_cancelled: Global___RunCancelled | None = ...,
+        run_interrupted: Global___RunInterrupted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "event", b"event", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_restarted", b"run_restarted", "run_started", b"run_started", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "event", b"event", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_interrupted", b"run_interrupted", "run_restarted", b"run_restarted", "run_started", b"run_started", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "attempt", b"attempt", "event", b"event", "is_terminal", b"is_terminal", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_id", b"run_id", "run_restarted", b"run_restarted", "run_started", b"run_started", "seq", b"seq", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "attempt", b"attempt", "event", b"event", "is_terminal", b"is_terminal", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_id", b"run_id", "run_interrupted", b"run_interrupted", "run_restarted", b"run_restarted", "run_started", b"run_started", "seq", b"seq", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
     _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_started", "run_restarted", "memory_recalled", "message_delta", "message_completed", "tool_started", "tool_finished", "run_finished", "run_failed", "run_cancelled"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_started", "run_restarted", "memory_recalled", "message_delta", "message_completed", "tool_started", "tool_finished", "run_finished", "run_failed", "run_cancelled", "run_interrupted"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
@@ -840,6 +987,769 @@ class RunCancelled(_message.Message):
 Global___RunCancelled: _TypeAlias = RunCancelled  # noqa: Y015
 
 @_typing.final
+class RunInterrupted(_message.Message):
+    """RunInterrupted ends a run that asks a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERRUPTS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def interrupts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interrupt]:
+        """What it asks, in the order of the calls; at least one."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage:
+        """The cost of the run until then."""
+
+    def __init__(
+        self,
+        *,
+        interrupts: _abc.Iterable[Global___Interrupt] | None = ...,
+        usage: Global___Usage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interrupts", b"interrupts", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunInterrupted: _TypeAlias = RunInterrupted  # noqa: Y015
+
+@_typing.final
+class Interrupt(_message.Message):
+    """Interrupt is one question of an interrupted run to a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    THREAD_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ANSWER_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUID."""
+    run_id: _builtins.str
+    """The interrupted run (UUID)."""
+    thread_id: _builtins.str
+    """UUID."""
+    kind: Global___InterruptKind.ValueType
+    """What is asked."""
+    call_id: _builtins.str
+    """The id of the tool call, unique within the run."""
+    tool: _builtins.str
+    """The tool's name."""
+    arguments_json: _builtins.str
+    """The call's arguments, as JSON."""
+    question: _builtins.str
+    """Text of a question; empty for an approval."""
+    answer_schema_json: _builtins.str
+    """JSON Schema of the answer to a question; empty for an approval."""
+    @_builtins.property
+    def allowed(self) -> _containers.RepeatedScalarFieldContainer[Global___DecisionKind.ValueType]:
+        """What may be decided."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When the run was interrupted."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When it is rejected unless decided before."""
+
+    @_builtins.property
+    def decision(self) -> Global___InterruptDecision:
+        """The decision; absent while the run waits."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        thread_id: _builtins.str = ...,
+        kind: Global___InterruptKind.ValueType = ...,
+        call_id: _builtins.str = ...,
+        tool: _builtins.str = ...,
+        arguments_json: _builtins.str = ...,
+        question: _builtins.str = ...,
+        answer_schema_json: _builtins.str = ...,
+        allowed: _abc.Iterable[Global___DecisionKind.ValueType] | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        decision: Global___InterruptDecision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "decision", b"decision", "expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "answer_schema_json", b"answer_schema_json", "arguments_json", b"arguments_json", "call_id", b"call_id", "created_at", b"created_at", "decision", b"decision", "expires_at", b"expires_at", "id", b"id", "kind", b"kind", "question", b"question", "run_id", b"run_id", "thread_id", b"thread_id", "tool", b"tool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Interrupt: _TypeAlias = Interrupt  # noqa: Y015
+
+@_typing.final
+class InterruptDecision(_message.Message):
+    """InterruptDecision records what was decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_FIELD_NUMBER: _builtins.int
+    VALUE_JSON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    kind: Global___DecisionKind.ValueType
+    """What was decided."""
+    decided_by: _builtins.str
+    """The user who decided (UUID); empty if the interrupt expired or a new message replaced it."""
+    value_json: _builtins.str
+    """The edited arguments or the answer, as JSON; empty otherwise."""
+    message: _builtins.str
+    """What the model is told about a rejection; may be empty."""
+    @_builtins.property
+    def decided_at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___DecisionKind.ValueType = ...,
+        decided_by: _builtins.str = ...,
+        decided_at: _timestamp_pb2.Timestamp | None = ...,
+        value_json: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "decided_by", b"decided_by", "kind", b"kind", "message", b"message", "value_json", b"value_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InterruptDecision: _TypeAlias = InterruptDecision  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """Decision decides one interrupt of the run to resume."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    VALUE_JSON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """`call_id` of the interrupt."""
+    kind: Global___DecisionKind.ValueType
+    """One that the interrupt allows."""
+    value_json: _builtins.str
+    """The arguments (EDIT) or the answer (ANSWER), as JSON; must match the schema. Empty otherwise."""
+    message: _builtins.str
+    """For a rejection: what to tell the model, at most 2,000 characters; may be empty."""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        kind: Global___DecisionKind.ValueType = ...,
+        value_json: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "kind", b"kind", "message", b"message", "value_json", b"value_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class Resume(_message.Message):
+    """Resume names an interrupted run and decides all of its interrupts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID of the interrupted run."""
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decision]:
+        """One for each interrupt."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        decisions: _abc.Iterable[Global___Decision] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resume: _TypeAlias = Resume  # noqa: Y015
+
+@_typing.final
+class ListInterruptsRequest(_message.Message):
+    """ListInterruptsRequest asks for a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    IS_OF_ORGANISATION_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """1 to 100; 0 means 20."""
+    cursor: _builtins.str
+    """`next_cursor` of the previous page; absent for the first."""
+    is_of_organisation: _builtins.bool
+    """Those of the whole organisation instead of the user's own."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        cursor: _builtins.str | None = ...,
+        is_of_organisation: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor", "is_of_organisation", b"is_of_organisation", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
+    _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cursor) -> _WhichOneofReturnType__cursor | None: ...
+
+Global___ListInterruptsRequest: _TypeAlias = ListInterruptsRequest  # noqa: Y015
+
+@_typing.final
+class ListInterruptsResponse(_message.Message):
+    """ListInterruptsResponse holds one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERRUPTS_FIELD_NUMBER: _builtins.int
+    NEXT_CURSOR_FIELD_NUMBER: _builtins.int
+    next_cursor: _builtins.str
+    """Absent on the last page."""
+    @_builtins.property
+    def interrupts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interrupt]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        interrupts: _abc.Iterable[Global___Interrupt] | None = ...,
+        next_cursor: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "next_cursor", b"next_cursor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "interrupts", b"interrupts", "next_cursor", b"next_cursor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__next_cursor: _TypeAlias = _typing.Literal["next_cursor"]  # noqa: Y015
+    _WhichOneofArgType__next_cursor: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_cursor) -> _WhichOneofReturnType__next_cursor | None: ...
+
+Global___ListInterruptsResponse: _TypeAlias = ListInterruptsResponse  # noqa: Y015
+
+@_typing.final
+class Assistant(_message.Message):
+    """Assistant is a named, versioned description of an agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    IS_CURRENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    VISIBILITY_FIELD_NUMBER: _builtins.int
+    IS_DISABLED_FIELD_NUMBER: _builtins.int
+    SPEC_JSON_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Lower-case letters, digits and hyphens, 1 to 63 characters."""
+    version: _builtins.str
+    """This version. Versions of the API count 1, 2, 3 …; that of a file is 12 hexadecimal digits of its content's hash."""
+    is_current: _builtins.bool
+    """Whether it is the version that new runs use."""
+    source: Global___AssistantSource.ValueType
+    """Where the description comes from."""
+    visibility: Global___AssistantVisibility.ValueType
+    """Who may use it; ORGANISATION for files, which everybody may use."""
+    is_disabled: _builtins.bool
+    """Whether it is disabled (SetAssistantDisabled)."""
+    spec_json: _builtins.str
+    """The description as JSON, by the schema docs/api/assistant.schema.json."""
+    created_by: _builtins.str
+    """Who stored it (UUID); empty for files."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When this version was stored; absent for files."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        is_current: _builtins.bool = ...,
+        source: Global___AssistantSource.ValueType = ...,
+        visibility: Global___AssistantVisibility.ValueType = ...,
+        is_disabled: _builtins.bool = ...,
+        spec_json: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        created_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "created_by", b"created_by", "is_current", b"is_current", "is_disabled", b"is_disabled", "name", b"name", "source", b"source", "spec_json", b"spec_json", "version", b"version", "visibility", b"visibility"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Assistant: _TypeAlias = Assistant  # noqa: Y015
+
+@_typing.final
+class CreateAssistantRequest(_message.Message):
+    """CreateAssistantRequest holds a new assistant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_JSON_FIELD_NUMBER: _builtins.int
+    VISIBILITY_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    spec_json: _builtins.str
+    """The description as JSON, at most 131,072 bytes, by the schema docs/api/assistant.schema.json."""
+    visibility: Global___AssistantVisibility.ValueType
+    """Who may use it."""
+    idempotency_key: _builtins.str
+    """As StartRunRequest.idempotency_key."""
+    def __init__(
+        self,
+        *,
+        spec_json: _builtins.str = ...,
+        visibility: Global___AssistantVisibility.ValueType = ...,
+        idempotency_key: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "idempotency_key", b"idempotency_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "idempotency_key", b"idempotency_key", "spec_json", b"spec_json", "visibility", b"visibility"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__idempotency_key: _TypeAlias = _typing.Literal["idempotency_key"]  # noqa: Y015
+    _WhichOneofArgType__idempotency_key: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__idempotency_key) -> _WhichOneofReturnType__idempotency_key | None: ...
+
+Global___CreateAssistantRequest: _TypeAlias = CreateAssistantRequest  # noqa: Y015
+
+@_typing.final
+class CreateAssistantResponse(_message.Message):
+    """CreateAssistantResponse holds the new assistant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSISTANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assistant(self) -> Global___Assistant:
+        """Its first version, or what was created earlier with the same key."""
+
+    def __init__(
+        self,
+        *,
+        assistant: Global___Assistant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateAssistantResponse: _TypeAlias = CreateAssistantResponse  # noqa: Y015
+
+@_typing.final
+class GetAssistantRequest(_message.Message):
+    """GetAssistantRequest names an assistant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    version: _builtins.str
+    """Absent for the current version."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "name", b"name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___GetAssistantRequest: _TypeAlias = GetAssistantRequest  # noqa: Y015
+
+@_typing.final
+class GetAssistantResponse(_message.Message):
+    """GetAssistantResponse holds the assistant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSISTANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assistant(self) -> Global___Assistant:
+        """The version asked for."""
+
+    def __init__(
+        self,
+        *,
+        assistant: Global___Assistant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAssistantResponse: _TypeAlias = GetAssistantResponse  # noqa: Y015
+
+@_typing.final
+class ListAssistantsRequest(_message.Message):
+    """ListAssistantsRequest asks for a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """1 to 100; 0 means 20."""
+    cursor: _builtins.str
+    """`next_cursor` of the previous page; absent for the first."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        cursor: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
+    _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cursor) -> _WhichOneofReturnType__cursor | None: ...
+
+Global___ListAssistantsRequest: _TypeAlias = ListAssistantsRequest  # noqa: Y015
+
+@_typing.final
+class ListAssistantsResponse(_message.Message):
+    """ListAssistantsResponse holds one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSISTANTS_FIELD_NUMBER: _builtins.int
+    NEXT_CURSOR_FIELD_NUMBER: _builtins.int
+    next_cursor: _builtins.str
+    """Absent on the last page."""
+    @_builtins.property
+    def assistants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assistant]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        assistants: _abc.Iterable[Global___Assistant] | None = ...,
+        next_cursor: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "next_cursor", b"next_cursor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "assistants", b"assistants", "next_cursor", b"next_cursor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__next_cursor: _TypeAlias = _typing.Literal["next_cursor"]  # noqa: Y015
+    _WhichOneofArgType__next_cursor: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_cursor) -> _WhichOneofReturnType__next_cursor | None: ...
+
+Global___ListAssistantsResponse: _TypeAlias = ListAssistantsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateAssistantRequest(_message.Message):
+    """UpdateAssistantRequest holds a new version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_JSON_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    VISIBILITY_FIELD_NUMBER: _builtins.int
+    spec_json: _builtins.str
+    """The description as in CreateAssistantRequest; its name says which assistant changes."""
+    expected_version: _builtins.str
+    """The version that the change is based on; absent to replace whatever is current."""
+    visibility: Global___AssistantVisibility.ValueType
+    """Who may use it; UNSPECIFIED leaves it as it is."""
+    def __init__(
+        self,
+        *,
+        spec_json: _builtins.str = ...,
+        expected_version: _builtins.str | None = ...,
+        visibility: Global___AssistantVisibility.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "spec_json", b"spec_json", "visibility", b"visibility"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+
+Global___UpdateAssistantRequest: _TypeAlias = UpdateAssistantRequest  # noqa: Y015
+
+@_typing.final
+class UpdateAssistantResponse(_message.Message):
+    """UpdateAssistantResponse holds the assistant as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSISTANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assistant(self) -> Global___Assistant:
+        """The current version."""
+
+    def __init__(
+        self,
+        *,
+        assistant: Global___Assistant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateAssistantResponse: _TypeAlias = UpdateAssistantResponse  # noqa: Y015
+
+@_typing.final
+class DeleteAssistantRequest(_message.Message):
+    """DeleteAssistantRequest names an assistant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    expected_version: _builtins.str
+    """As UpdateAssistantRequest.expected_version."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        expected_version: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+
+Global___DeleteAssistantRequest: _TypeAlias = DeleteAssistantRequest  # noqa: Y015
+
+@_typing.final
+class DeleteAssistantResponse(_message.Message):
+    """DeleteAssistantResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAssistantResponse: _TypeAlias = DeleteAssistantResponse  # noqa: Y015
+
+@_typing.final
+class ListAssistantVersionsRequest(_message.Message):
+    """ListAssistantVersionsRequest asks for a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The assistant's name."""
+    limit: _builtins.int
+    """1 to 100; 0 means 20."""
+    cursor: _builtins.str
+    """`next_cursor` of the previous page; absent for the first."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        cursor: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor", "limit", b"limit", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
+    _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cursor) -> _WhichOneofReturnType__cursor | None: ...
+
+Global___ListAssistantVersionsRequest: _TypeAlias = ListAssistantVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListAssistantVersionsResponse(_message.Message):
+    """ListAssistantVersionsResponse holds one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_CURSOR_FIELD_NUMBER: _builtins.int
+    next_cursor: _builtins.str
+    """Absent on the last page."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assistant]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___Assistant] | None = ...,
+        next_cursor: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "next_cursor", b"next_cursor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor", "next_cursor", b"next_cursor", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__next_cursor: _TypeAlias = _typing.Literal["next_cursor"]  # noqa: Y015
+    _WhichOneofArgType__next_cursor: _TypeAlias = _typing.Literal["_next_cursor", b"_next_cursor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_cursor) -> _WhichOneofReturnType__next_cursor | None: ...
+
+Global___ListAssistantVersionsResponse: _TypeAlias = ListAssistantVersionsResponse  # noqa: Y015
+
+@_typing.final
+class SetCurrentAssistantVersionRequest(_message.Message):
+    """SetCurrentAssistantVersionRequest names a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The assistant's name."""
+    version: _builtins.str
+    """The version that new runs are to use."""
+    expected_version: _builtins.str
+    """As UpdateAssistantRequest.expected_version."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        expected_version: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "name", b"name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+
+Global___SetCurrentAssistantVersionRequest: _TypeAlias = SetCurrentAssistantVersionRequest  # noqa: Y015
+
+@_typing.final
+class SetCurrentAssistantVersionResponse(_message.Message):
+    """SetCurrentAssistantVersionResponse holds the assistant as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSISTANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assistant(self) -> Global___Assistant:
+        """The current version."""
+
+    def __init__(
+        self,
+        *,
+        assistant: Global___Assistant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetCurrentAssistantVersionResponse: _TypeAlias = SetCurrentAssistantVersionResponse  # noqa: Y015
+
+@_typing.final
+class SetAssistantDisabledRequest(_message.Message):
+    """SetAssistantDisabledRequest names an assistant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    IS_DISABLED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    is_disabled: _builtins.bool
+    """Whether it is to be disabled."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        is_disabled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_disabled", b"is_disabled", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAssistantDisabledRequest: _TypeAlias = SetAssistantDisabledRequest  # noqa: Y015
+
+@_typing.final
+class SetAssistantDisabledResponse(_message.Message):
+    """SetAssistantDisabledResponse holds the assistant as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSISTANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assistant(self) -> Global___Assistant:
+        """The current version."""
+
+    def __init__(
+        self,
+        *,
+        assistant: Global___Assistant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAssistantDisabledResponse: _TypeAlias = SetAssistantDisabledResponse  # noqa: Y015
+
+@_typing.final
 class StoredEvents(_message.Message):
     """StoredEvents are the events of one ended attempt, as the agent's database stores them."""
 
@@ -898,13 +1808,15 @@ class StartRunRequest(_message.Message):
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     FOLLOWER_ID_FIELD_NUMBER: _builtins.int
+    ASSISTANT_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     IS_ACKNOWLEDGED_BY_MESSAGE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """UUIDv7, generated by the gateway."""
     thread_id: _builtins.str
     """UUID; if absent, a new thread is created in the same transaction."""
     message: _builtins.str
-    """The user's message, 1 to 32,000 characters."""
+    """The user's message, 1 to 32,000 characters; empty for a resume."""
     model: _builtins.str
     """Name in the model registry; absent means the registry's order."""
     multitask: Global___Multitask.ValueType
@@ -917,11 +1829,24 @@ class StartRunRequest(_message.Message):
     """1 to 255 visible ASCII characters. The same key gives the same run; with another body, INVALID_ARGUMENT."""
     follower_id: _builtins.str
     """UUID of the calling process, as in its FollowStartedRuns; absent to receive the events on this call."""
+    assistant: _builtins.str
+    """The assistant to run, as `name` or `name@version`; absent for the thread's, or `default`. NOT_FOUND if there is no
+    such assistant or version, FAILED_PRECONDITION if it is disabled.
+    """
     is_acknowledged_by_message: _builtins.bool
     """Whether the caller understands RunAcknowledged. If not, it is not sent, and only initial metadata acknowledges."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Stored with the run; limits as for Thread.metadata."""
+
+    @_builtins.property
+    def resume(self) -> Global___Resume:
+        """Set to resume an interrupted run instead of sending a message: the new run continues its execution, on its thread
+        and with its plan. `thread_id`, `model` and `assistant` must be absent then.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (a decision is missing, not allowed, or does not match the schema), ABORTED (the
+        run was resumed already or does not wait any more), PERMISSION_DENIED (another user's run in the same organisation,
+        without the scope `runs:approve`; the answer of one with it is the acknowledgement alone).
+        """
 
     def __init__(
         self,
@@ -935,12 +1860,16 @@ class StartRunRequest(_message.Message):
         on_disconnect: Global___OnDisconnect.ValueType = ...,
         idempotency_key: _builtins.str | None = ...,
         follower_id: _builtins.str | None = ...,
+        assistant: _builtins.str | None = ...,
+        resume: Global___Resume | None = ...,
         is_acknowledged_by_message: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_follower_id", b"_follower_id", "_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "follower_id", b"follower_id", "idempotency_key", b"idempotency_key", "model", b"model", "thread_id", b"thread_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_assistant", b"_assistant", "_follower_id", b"_follower_id", "_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "assistant", b"assistant", "follower_id", b"follower_id", "idempotency_key", b"idempotency_key", "model", b"model", "resume", b"resume", "thread_id", b"thread_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_follower_id", b"_follower_id", "_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "follower_id", b"follower_id", "idempotency_key", b"idempotency_key", "is_acknowledged_by_message", b"is_acknowledged_by_message", "message", b"message", "metadata", b"metadata", "model", b"model", "multitask", b"multitask", "on_disconnect", b"on_disconnect", "run_id", b"run_id", "thread_id", b"thread_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assistant", b"_assistant", "_follower_id", b"_follower_id", "_idempotency_key", b"_idempotency_key", "_model", b"_model", "_thread_id", b"_thread_id", "assistant", b"assistant", "follower_id", b"follower_id", "idempotency_key", b"idempotency_key", "is_acknowledged_by_message", b"is_acknowledged_by_message", "message", b"message", "metadata", b"metadata", "model", b"model", "multitask", b"multitask", "on_disconnect", b"on_disconnect", "resume", b"resume", "run_id", b"run_id", "thread_id", b"thread_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__assistant: _TypeAlias = _typing.Literal["assistant"]  # noqa: Y015
+    _WhichOneofArgType__assistant: _TypeAlias = _typing.Literal["_assistant", b"_assistant"]  # noqa: Y015
     _WhichOneofReturnType__follower_id: _TypeAlias = _typing.Literal["follower_id"]  # noqa: Y015
     _WhichOneofArgType__follower_id: _TypeAlias = _typing.Literal["_follower_id", b"_follower_id"]  # noqa: Y015
     _WhichOneofReturnType__idempotency_key: _TypeAlias = _typing.Literal["idempotency_key"]  # noqa: Y015
@@ -949,6 +1878,8 @@ class StartRunRequest(_message.Message):
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
     _WhichOneofReturnType__thread_id: _TypeAlias = _typing.Literal["thread_id"]  # noqa: Y015
     _WhichOneofArgType__thread_id: _TypeAlias = _typing.Literal["_thread_id", b"_thread_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__assistant) -> _WhichOneofReturnType__assistant | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__follower_id) -> _WhichOneofReturnType__follower_id | None: ...
     @_typing.overload

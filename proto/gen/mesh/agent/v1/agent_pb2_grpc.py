@@ -96,6 +96,11 @@ class AgentServiceStub:
                 request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.ListInterrupts = channel.unary_unary(
+                '/mesh.agent.v1.AgentService/ListInterrupts',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListInterruptsRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListInterruptsResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/mesh.agent.v1.AgentService/ListModels',
                 request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListModelsRequest.SerializeToString,
@@ -117,6 +122,7 @@ class AgentServiceServicer:
         stream; the run continues.
         Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
         RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
+        A new message on a thread on which an interrupted run waits for decisions rejects what it asks.
         If the caller sends a `follower_id`, the events of a new run may come on its FollowStartedRuns stream instead. The
         acknowledgement then names that stream (`events_on`, in metadata `mesh-events-on`), and this call carries none.
         If the caller has no such stream to this replica, `follow_at` (`mesh-follow-at`) is the address to open one at.
@@ -209,6 +215,14 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListInterrupts(self, request, context):
+        """ListInterrupts returns the questions of interrupted runs that still wait for a decision, oldest first.
+        Errors: PERMISSION_DENIED for the organisation's without the scope `runs:approve`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """ListModels returns the models that the user may use, in fallback order.
         """
@@ -278,6 +292,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListMessagesRequest.FromString,
                     response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'ListInterrupts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInterrupts,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListInterruptsRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListInterruptsResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -611,6 +630,33 @@ class AgentService:
             '/mesh.agent.v1.AgentService/ListMessages',
             mesh_dot_agent_dot_v1_dot_agent__pb2.ListMessagesRequest.SerializeToString,
             mesh_dot_agent_dot_v1_dot_agent__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInterrupts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/ListInterrupts',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.ListInterruptsRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.ListInterruptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,6 +27,7 @@ class AgentServiceStub:
     stream; the run continues.
     Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
     RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
+    A new message on a thread on which an interrupted run waits for decisions rejects what it asks.
     If the caller sends a `follower_id`, the events of a new run may come on its FollowStartedRuns stream instead. The
     acknowledgement then names that stream (`events_on`, in metadata `mesh-events-on`), and this call carries none.
     If the caller has no such stream to this replica, `follow_at` (`mesh-follow-at`) is the address to open one at.
@@ -62,6 +63,10 @@ class AgentServiceStub:
     """DeleteThread deletes a thread with its messages and runs, and cancels an unended run on it."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListMessagesRequest, _agent_pb2.ListMessagesResponse]
     """ListMessages returns a thread's messages, oldest first."""
+    ListInterrupts: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListInterruptsRequest, _agent_pb2.ListInterruptsResponse]
+    """ListInterrupts returns the questions of interrupted runs that still wait for a decision, oldest first.
+    Errors: PERMISSION_DENIED for the organisation's without the scope `runs:approve`.
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListModelsRequest, _agent_pb2.ListModelsResponse]
     """ListModels returns the models that the user may use, in fallback order."""
 
@@ -84,6 +89,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         stream; the run continues.
         Errors: INVALID_ARGUMENT (names the field), NOT_FOUND (thread), ABORTED (thread busy and multitask is reject),
         RESOURCE_EXHAUSTED (token budget), UNAVAILABLE with retry information (too many pending runs).
+        A new message on a thread on which an interrupted run waits for decisions rejects what it asks.
         If the caller sends a `follower_id`, the events of a new run may come on its FollowStartedRuns stream instead. The
         acknowledgement then names that stream (`events_on`, in metadata `mesh-events-on`), and this call carries none.
         If the caller has no such stream to this replica, `follow_at` (`mesh-follow-at`) is the address to open one at.
@@ -185,6 +191,16 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agent_pb2.ListMessagesRequest, _abc.Awaitable[_agent_pb2.ListMessagesResponse]],
     ) -> _abc.Awaitable[_agent_pb2.ListMessagesResponse]:
         """ListMessages returns a thread's messages, oldest first."""
+
+    @_abc_1.abstractmethod
+    def ListInterrupts(
+        self,
+        request: _agent_pb2.ListInterruptsRequest,
+        context: _aio.ServicerContext[_agent_pb2.ListInterruptsRequest, _abc.Awaitable[_agent_pb2.ListInterruptsResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.ListInterruptsResponse]:
+        """ListInterrupts returns the questions of interrupted runs that still wait for a decision, oldest first.
+        Errors: PERMISSION_DENIED for the organisation's without the scope `runs:approve`.
+        """
 
     @_abc_1.abstractmethod
     def ListModels(

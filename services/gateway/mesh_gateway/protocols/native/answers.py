@@ -6,6 +6,7 @@ from typing import Final
 from mesh_common.events.model import Usage
 
 from mesh_gateway import domain
+from mesh_gateway.protocols.native.interrupts import shown
 from mesh_gateway.protocols.native.schemas import admin_jobs, auth, catalogue, memories, runs, threads, users
 from mesh_gateway.protocols.native.schemas.common import Page
 from mesh_gateway.runs.answer import Answer
@@ -54,6 +55,8 @@ def run(one: domain.Run) -> runs.Run:
         error=runs.RunFault(reason=error.reason, detail=error.detail, retryable=error.is_retryable) if error else None,
         message=message(one.message) if one.message else None,
         metadata=dict(one.metadata),
+        resumes_run_id=one.resumes_run_id,
+        interrupts=[shown(interrupt) for interrupt in one.interrupts],
     )
 
 
@@ -68,6 +71,7 @@ def chat_answer(one: Answer) -> runs.ChatAnswer:
             runs.RecalledMemory(id=memory.id, text=memory.text, similarity=memory.similarity) for memory in one.memories
         ],
         is_memory_unavailable=one.is_memory_unavailable,
+        interrupts=[shown(interrupt) for interrupt in one.interrupts],
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, TypedDict, assert_never
 
 import orjson
 from mesh_common.events import model as events
-from mesh_common.events.model import KnownEvent, RunEvent, ToolResult, Usage
+from mesh_common.events.model import Interrupt, KnownEvent, RunEvent, ToolResult, Usage
 from pydantic import Field, TypeAdapter
 
 SCHEMA: Final = "RunEvent"
@@ -114,6 +114,28 @@ class RunCancelledData(EventData):
     usage: UsageData
 
 
+class InterruptData(TypedDict):
+    """One question of an interrupted run to a person."""
+
+    id: str
+    kind: Annotated[str, Field(description="`approval` of a tool call, or `question` of the model.")]
+    call_id: str
+    tool: str
+    arguments: Annotated[object, Field(description="Of the call: an object.")]
+    question: Annotated[str | None, Field(description="Only for a question.")]
+    answer_schema: Annotated[object, Field(description="JSON Schema of the answer; null for an approval.")]
+    allowed: Annotated[list[str], Field(description="What may be decided: `approve`, `edit`, `reject` or `answer`.")]
+    created_at: str
+    expires_at: Annotated[str, Field(description="When it is rejected unless decided before.")]
+
+
+class RunInterruptedData(EventData):
+    """The end: the run waits for decisions of a person. POST them to /api/v1/runs/{run_id}/resume."""
+
+    interrupts: Annotated[list[InterruptData], Field(description="In the order of the calls.")]
+    usage: UsageData
+
+
 # In the order in which they come.
 _DATA: Final[Mapping[type[KnownEvent], type[EventData]]] = {
     events.RunStarted: RunStartedData,
@@ -126,12 +148,13 @@ _DATA: Final[Mapping[type[KnownEvent], type[EventData]]] = {
     events.RunFinished: RunFinishedData,
     events.RunFailed: RunFailedData,
     events.RunCancelled: RunCancelledData,
+    events.RunInterrupted: RunInterruptedData,
 }
 NAMES: Final = tuple(body.type for body in _DATA if not body.is_terminal)
 ENDS: Final = tuple(body.type for body in _DATA if body.is_terminal)
 
 
-def event_data(event: RunEvent) -> EventData:  # noqa: C901, PLR0911 - one flat case an event
+def event_data(event: RunEvent) -> EventData:  # noqa: C901, PLR0911, PLR0912 - one flat case an event
     body, seq = event.body, event.seq
     match body:
         case events.MessageDelta(message_id, text):
@@ -156,7 +179,7 @@ def event_data(event: RunEvent) -> EventData:  # noqa: C901, PLR0911 - one flat 
             return MemoryRecalledData(type=body.type, seq=seq, memories=found, is_unavailable=is_unavailable)
         case events.ToolStarted(call_id, tool, arguments_json):
             return ToolStartedData(
-                type=body.type, seq=seq, call_id=call_id, tool=tool, arguments=_arguments(arguments_json)
+                type=body.type, seq=seq, call_id=call_id, tool=tool, arguments=json_or_text(arguments_json)
             )
         case events.ToolFinished(result):
             return ToolFinishedData(type=body.type, seq=seq, **_tool_result(result))
@@ -173,6 +196,9 @@ def event_data(event: RunEvent) -> EventData:  # noqa: C901, PLR0911 - one flat 
             )
         case events.RunCancelled(usage):
             return RunCancelledData(type=body.type, seq=seq, usage=_usage(usage))
+        case events.RunInterrupted(interrupts, usage):
+            asked = [_interrupt(one) for one in interrupts]
+            return RunInterruptedData(type=body.type, seq=seq, interrupts=asked, usage=_usage(usage))
         case events.UnknownEvent():
             return EventData(type=body.type, seq=seq)
         case _:
@@ -207,6 +233,21 @@ def _tool_result(result: ToolResult) -> ToolResultData:
     )
 
 
+def _interrupt(one: Interrupt) -> InterruptData:
+    return InterruptData(
+        id=one.id,
+        kind=one.kind.value,
+        call_id=one.call_id,
+        tool=one.tool,
+        arguments=json_or_text(one.arguments_json),
+        question=one.question or None,
+        answer_schema=json_or_text(one.answer_schema_json) if one.answer_schema_json else None,
+        allowed=[kind.value for kind in one.allowed],
+        created_at=one.created_at.isoformat(),
+        expires_at=one.expires_at.isoformat(),
+    )
+
+
 def _usage(usage: Usage) -> UsageData:
     return UsageData(
         input_tokens=usage.input_tokens,
@@ -215,8 +256,8 @@ def _usage(usage: Usage) -> UsageData:
     )
 
 
-def _arguments(text: str) -> object:
-    """The arguments that the model wrote, parsed; the text itself if it is not JSON."""
+def json_or_text(text: str) -> object:
+    """What a model wrote, parsed; the text itself if it is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

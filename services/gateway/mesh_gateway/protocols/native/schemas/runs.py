@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from mesh_gateway.domain import RunStatus
 from mesh_gateway.protocols.native.schemas.common import Answer, Body, CleanText, Metadata, VisibleText
+from mesh_gateway.protocols.native.schemas.interrupts import Interrupt
 from mesh_gateway.protocols.native.schemas.threads import Message
 from mesh_gateway.runs.order import Multitask
 
@@ -70,6 +71,10 @@ class Run(Answer):
     error: RunFault | None = None
     message: Message | None = Field(default=None, description="The final message; not in lists.")
     metadata: dict[str, str]
+    resumes_run_id: str | None = Field(default=None, description="The interrupted run that this run resumes.")
+    interrupts: list[Interrupt] = Field(
+        default_factory=list, description="What an interrupted run asks, and what was decided; not in lists."
+    )
 
 
 class StartedRun(Answer):
@@ -88,7 +93,7 @@ class StreamTicket(Answer):
 
 
 class AnswerMessage(Answer):
-    id: str
+    id: str = Field(description="Empty if the run was interrupted before it said anything.")
     role: Literal["assistant"] = "assistant"
     content: str = Field(examples=["Paris."])
 
@@ -103,7 +108,12 @@ class ChatAnswer(Answer):
     run_id: str
     thread_id: str
     message: AnswerMessage
-    finish_reason: str = Field(examples=["stop"])
+    finish_reason: str = Field(
+        examples=["stop"], description="`interrupted` if the run waits for decisions of a person."
+    )
     usage: Usage
     memories: list[RecalledMemory] = Field(description="The memories that the model was given, best first.")
     is_memory_unavailable: bool = Field(default=False, description="True if memory was unavailable.")
+    interrupts: list[Interrupt] = Field(
+        default_factory=list, description="What an interrupted run asks: POST the decisions to /runs/{run_id}/resume."
+    )
