@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 from mesh.agent.v1 import agent_pb2 as pb
+from mesh_common.database.postgres import Database
 from mesh_common.ids import UserId, new_id
 from mesh_common.subject import Subject
+from sqlalchemy import text
 
 from support.agent import AgentUnderTest, Followed, agent_settings, running_agent
 from support.mesh import TestMesh
@@ -61,3 +63,17 @@ async def interrupts(agent: AgentUnderTest, user: UserId | Subject, **fields: An
     subject = user if isinstance(user, Subject) else personal(user)
     request = pb.ListInterruptsRequest(**fields)
     return await agent.calls.unary(agent.stub.ListInterrupts, request, timeout_s=5, subject=subject)
+
+
+async def stored(database: Database, execution_id: str) -> int:
+    """Rows of the execution's checkpoints, and of records of calls. An execution has the id of its first run."""
+    async with database.as_worker() as connection:
+        return int((await connection.execute(_STORED, {"id": execution_id})).scalar_one())
+
+
+_STORED = text("""
+    SELECT (SELECT count(*) FROM agent.checkpoints WHERE thread_id = :id)
+         + (SELECT count(*) FROM agent.checkpoint_writes WHERE thread_id = :id)
+         + (SELECT count(*) FROM agent.checkpoint_blobs WHERE thread_id = :id)
+         + (SELECT count(*) FROM agent.once_calls)
+""")

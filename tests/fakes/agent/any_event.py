@@ -1,5 +1,7 @@
 """Hypothesis strategies for all events of a run."""
 
+from datetime import UTC, datetime
+
 from hypothesis import strategies as st
 from mesh_agent.domain import RecalledMemory, RunError, ToolResult, Usage
 from mesh_common.events import model as events
@@ -13,6 +15,22 @@ _counts = st.integers(0, 2**53)
 usages = st.builds(Usage, _counts, _counts, _counts)
 run_errors = st.builds(RunError, texts, texts, is_retryable=st.booleans())
 memories = st.builds(RecalledMemory, texts, texts, st.floats(-1, 1))
+
+
+_times = st.datetimes(datetime(2026, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - zoned
+_decisions = st.builds(
+    events.InterruptDecision, st.sampled_from(events.DecisionKind), texts, _times, value_json=texts, message=texts
+)
+interrupts = st.builds(
+    events.Interrupt,
+    *[texts] * 3,
+    st.sampled_from(events.InterruptKind),
+    *[texts] * 5,
+    st.lists(st.sampled_from(events.DecisionKind), max_size=3).map(tuple),
+    _times,
+    _times,
+    st.none() | _decisions,
+)
 
 
 def tool_results(arguments_json: st.SearchStrategy[str] = texts) -> st.SearchStrategy[ToolResult]:
@@ -31,6 +49,7 @@ def bodies(results: st.SearchStrategy[ToolResult]) -> st.SearchStrategy[EventBod
         st.builds(events.RunFinished, texts, usages),
         st.builds(events.RunFailed, run_errors, usages),
         st.builds(events.RunCancelled, usages),
+        st.builds(events.RunInterrupted, st.lists(interrupts, max_size=2).map(tuple), usages),
     )
 
 
