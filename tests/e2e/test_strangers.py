@@ -32,6 +32,7 @@ async def things(user: User) -> Things:
     return Things(turn.thread_id, turn.run_id, memories[0]["id"])
 
 
+DECISIONS = {"decisions": [{"call_id": "call_0", "decision": "approve"}]}
 ROUTES = [
     ("GET", "/threads/{thread}", None),
     ("PATCH", "/threads/{thread}", {"title": "mine now"}),
@@ -47,6 +48,9 @@ ROUTES = [
     ("GET", "/runs/{run}/events", None),
     ("POST", "/runs/{run}/ticket", None),
     ("POST", "/runs/{run}/cancel", {}),
+    ("POST", "/runs/{run}/resume", DECISIONS),
+    ("POST", "/runs/{run}/resume/stream", DECISIONS),
+    ("POST", "/runs/{run}/resume/wait", DECISIONS),
     ("GET", "/runs/{run}/scores", None),
     ("GET", "/memories/{memory}", None),
     ("PATCH", "/memories/{memory}", {"text": "mine now"}),
@@ -56,7 +60,7 @@ ROUTES = [
 
 @pytest.mark.parametrize(("method", "path", "body"), ROUTES)
 async def test_another_users_thing_and_an_unknown_one_are_not_found_alike(
-    user: User, stranger: User, things: Things, method: str, path: str, body: dict[str, str] | None
+    user: User, stranger: User, things: Things, method: str, path: str, body: dict[str, object] | None
 ) -> None:
     url = "/api/v1" + path
     theirs = url.format(thread=things.thread, run=things.run, memory=things.memory)
