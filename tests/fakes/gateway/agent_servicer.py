@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
 
+import grpc
 from fakes.gateway.fake_runs import FakeRun, answer_whole
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
@@ -56,6 +57,7 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         self.error: BaseException | None = None
         self.cut_after: int | None = None
         self.says_has_ended = True
+        self.knows_interrupts = True
         self.acknowledges_by = frozenset({"metadata", "message"})
         self.address: str | None = None
         self.role: agent_pb2.MessageRole.ValueType = agent_pb2.MESSAGE_ROLE_USER
@@ -229,6 +231,8 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
     async def ListInterrupts(
         self, request: agent_pb2.ListInterruptsRequest, context: Any
     ) -> agent_pb2.ListInterruptsResponse:
+        if not self.knows_interrupts:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         if request.HasField("cursor"):
             raise InvalidInput.of_field("cursor", "is not a cursor of this list")
         if request.is_of_organisation and not require_subject().may_approve:

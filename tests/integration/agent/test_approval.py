@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.domain import Entitlements
@@ -23,6 +24,7 @@ from support.approval import (
     stored,
 )
 from support.mesh import TestMesh
+from support.model_provider import line, open_provider
 from support.replicas import replica
 from support.subjects import personal
 from support.tool_server import ToolServer, running_tool_server
@@ -229,3 +231,34 @@ async def test_question_with_a_bad_schema_is_not_asked(
 
     assert turn.last.HasField("run_finished")
     assert turn.text.startswith("The answer_schema is")
+
+
+async def _talk_and_call(request: web.Request) -> web.StreamResponse:
+    function = {"name": "mark", "arguments": '{"token":"t"}'}
+    call = {"index": 0, "id": "c1", "type": "function", "function": function}
+    asking = [line({"content": "Let me mark it."}), line({"tool_calls": [call]}), line({}, "tool_calls")]
+    after = [line({"content": "Done."}), line({}, "stop")]
+    is_after = (await request.json())["messages"][-1]["role"] == "tool"
+    body = b"".join([*(after if is_after else asking), b"data: [DONE]\n\n"])
+    return web.Response(body=body, headers={"Content-Type": "text/event-stream"})
+
+
+async def test_text_before_the_question_is_a_message_of_its_own(own_mesh: TestMesh, tool: ToolServer) -> None:
+    user_id = some_user()
+    async with (
+        open_provider(_talk_and_call) as provider,
+        guarding_agent(own_mesh, provider.base_url.rstrip("/"), tool) as agent,
+    ):
+        turn = await agent.run(user_id, "Mark it.")
+        [question] = asked(turn)
+        resumed = await resume(agent, user_id, resume_request(turn.run_id, decision(question.call_id)))
+        said = await agent.messages(user_id, turn.thread_id)
+
+    assert turn.kinds == ["run_started", "memory_recalled", "message_delta", "message_completed", "run_interrupted"]
+    assert resumed.text == "Done."
+    assert [(one.content, one.is_partial) for one in said] == [
+        ("Mark it.", False),
+        ("Let me mark it.", False),
+        ("Done.", False),
+    ]
+    assert [one.run_id for one in said] == [turn.run_id, turn.run_id, resumed.run_id]

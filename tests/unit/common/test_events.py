@@ -1,6 +1,7 @@
 """Every kind of event survives the wire unchanged; of a newer release's events, as much as possible."""
 
 from typing import get_args
+from uuid import UUID
 
 import pytest
 from fakes.agent.any_event import run_events, tool_results
@@ -14,6 +15,7 @@ from mesh_common.events.model import (
     RunError,
     RunEvent,
     RunFailed,
+    RunInterrupted,
     ToolFinished,
     ToolResult,
     UnknownEvent,
@@ -91,3 +93,10 @@ def test_event_without_a_name_that_fits_in_a_frame_is_called_unknown(name: str) 
 
     assert isinstance(event.body, UnknownEvent)
     assert (event.body.type, event.is_terminal) == ("unknown", False)
+
+
+def test_release_without_interrupts_sees_that_an_interrupted_run_has_ended() -> None:
+    """It knows the event by its name and by this flag alone."""
+    message = event_pb(RunEvent(RunId(UUID(int=1)), 1, 2, RunInterrupted((), Usage())))
+
+    assert (message.type, message.is_terminal) == ("run_interrupted", True)
