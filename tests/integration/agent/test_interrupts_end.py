@@ -30,7 +30,7 @@ async def tool() -> AsyncIterator[ToolServer]:
 
 @pytest.fixture
 def receivers() -> FakeReceivers:
-    return FakeReceivers()
+    return FakeReceivers(forget_generation=7)
 
 
 @pytest.fixture
@@ -175,6 +175,8 @@ async def test_memory_and_judge_get_the_turn_as_a_whole(guarded: AgentUnderTest,
 
     remembered, submitted = await receivers.remembered.get(), await receivers.submitted.get()
     assert [one.content for one in remembered.messages] == [MARK, "It says marked."]
+    # The run that resumes recalls nothing, and says no more than the first one may remember.
+    assert list(remembered.generations) == [7, 7]
     assert str(submitted.run_id) == resumed.run_id
     assert (submitted.message, submitted.answer) == (MARK, "It says marked.")
     assert [result.content for result in submitted.tool_results] == ["marked"]

@@ -5,9 +5,12 @@ The states of a run. Those in capitals are stored (`domain.RunStatus`); the othe
     start_run ──▶ PENDING ──claim──▶ RUNNING ─────────────────────────────────────────▶ SUCCEEDED
                      │  ▲               │ attempt n: begun ▶ started ▶ ending ▶ ended   FAILED
                      │  │               │                                               CANCELLED
+                     │  │               │                                               INTERRUPTED
                      │  └──release──────┤ drain: another replica claims it
                      │                  ├ lease expired: a replica claims attempt n + 1
                      └──cancel──────────┴ thread deleted: only the usage is stored
+
+A resume of an INTERRUPTED run starts a new run of the same execution.
 
 Each step has one object. The `Executor` decides which runs execute on this replica. A `RunTask` is one of them, from
 its claim to its stored end, and records why it was stopped. Its `Recorder` holds the attempt's answer, events and cost.
