@@ -67,6 +67,7 @@ from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.http_tool import http_tool
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
+from mesh_agent.tools.web.source import open_web_tools
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.follow_run import FollowRun
 from mesh_agent.usecases.interrupts import Interrupts
@@ -247,7 +248,7 @@ async def _tools(stack: AsyncExitStack, settings: AgentSettings, clock: Clock) -
             MeshTool(http_tool(entry, session), Effect(entry.effect), entry.timeout_s, Approval(entry.approval))
             for entry in settings.http_tools
         ]
-    return tools
+    return tools + await open_web_tools(stack, settings)
 
 
 def _executor(settings: AgentSettings, leases: Database, database: Database, parts: RunTaskParts) -> Executor:

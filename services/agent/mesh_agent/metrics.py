@@ -29,6 +29,7 @@ MODEL_COST: Final = Counter(
     "mesh_agent_model_cost_usd_total", "Cost billed to users, by the run's model, in US dollars.", ("model",)
 )
 TOOL_CALLS: Final = Counter("mesh_agent_tool_calls_total", "Calls of tools, by result.", ("tool", "result"))
+FETCHES: Final = Counter("mesh_agent_fetches_total", "Calls of fetch_url, by outcome.", ("outcome",))
 RECALLS: Final = Counter("mesh_agent_recalls_total", "Recalls of memories, by result.", ("result",))
 RETENTION_ROWS: Final = Counter(
     "mesh_agent_retention_rows_total", "Rows that retention has cleared, by kind.", ("kind",)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator
 
 from mesh_agent.domain import MAX_ANSWER_BYTES
 from mesh_agent.model_settings import ModelSettings
+from mesh_agent.web_settings import WebSettings
 
 
 class HttpToolSettings(BaseModel, frozen=True):
@@ -38,7 +39,7 @@ class HttpToolSettings(BaseModel, frozen=True):
         return parameters
 
 
-class AgentSettings(JobSettings):
+class AgentSettings(WebSettings, JobSettings):
     model_config = settings_config("AGENT_")
 
     models: tuple[ModelSettings, ...] = Field(min_length=1)

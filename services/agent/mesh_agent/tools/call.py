@@ -11,6 +11,8 @@ import orjson
 from langchain_core.tools import ToolException
 from mesh_common.ids import UserId
 
+from mesh_agent.domain import MAX_TOOL_RESULT_CHARS
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -61,6 +63,24 @@ class CallIdentity:
 
     key: str
     user_id: UserId
+
+
+_max_result_chars: ContextVar[int] = ContextVar("tool_max_result_chars", default=MAX_TOOL_RESULT_CHARS)
+
+
+@contextmanager
+def bounding(max_chars: int) -> Iterator[None]:
+    """Tells the tool how much of its result is kept, so that it can end its text where it must."""
+    token = _max_result_chars.set(max_chars)
+    try:
+        yield
+    finally:
+        _max_result_chars.reset(token)
+
+
+def max_result_chars() -> int:
+    """The bound of the result of the current call. Whatever is longer is cut."""
+    return _max_result_chars.get()
 
 
 _identity: ContextVar[CallIdentity | None] = ContextVar("tool_call_identity", default=None)

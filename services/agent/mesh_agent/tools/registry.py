@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, Approval, Effect, ToolResult
 from mesh_agent.metrics import TOOL_CALLS
 from mesh_agent.plans.plan import PlannedTool
-from mesh_agent.tools.call import ToolCall, UnknownOutcomeError
+from mesh_agent.tools.call import ToolCall, UnknownOutcomeError, bounding
 from mesh_agent.tools.schema import ArgumentSchemas
 
 log = structlog.get_logger()
@@ -141,9 +141,10 @@ def tool_of_plan(call: ToolCall, planned: Sequence[PlannedTool]) -> PlannedTool 
 async def _called(tool: BaseTool, call: ToolCall, policy: PlannedTool) -> _Outcome:
     may_have_acted = policy.effect is not Effect.NONE
     try:
-        async with asyncio.timeout(policy.timeout_s):
-            # A checkpoint may contain this text, and PostgreSQL cannot store NUL.
-            return _Outcome(str(await tool.ainvoke(call.arguments)).replace("\x00", "\ufffd"))
+        with bounding(policy.max_result_chars):
+            async with asyncio.timeout(policy.timeout_s):
+                # A checkpoint may contain this text, and PostgreSQL cannot store NUL.
+                return _Outcome(str(await tool.ainvoke(call.arguments)).replace("\x00", "\ufffd"))
     except UnknownOutcomeError as error:
         return _Outcome(str(error), is_error=True, is_unknown=may_have_acted)
     except ToolException as error:
