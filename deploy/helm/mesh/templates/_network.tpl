@@ -98,6 +98,21 @@ Building blocks of NetworkPolicies.
 {{- if has .name (list "agent" "memory" "eval") }}
 {{- include "mesh.egressToProviders" . }}
 {{- end }}
+{{- if eq .name "agent" }}
+{{- include "mesh.egressToWeb" . }}
+{{- end }}
+{{- end -}}
+
+{{/* For the agent's tools that read the web, if services.agent.env enables them. SearXNG needs a rule of the operator. */}}
+{{- define "mesh.egressToWeb" -}}
+{{- $env := .root.Values.services.agent.env -}}
+{{- if or (eq (toString $env.AGENT_WEB_FETCH) "true") (eq (toString $env.AGENT_WEB_SEARCH_PROVIDER) "ddgs") }}
+- ports:
+    - {port: 80, protocol: TCP}
+    - {port: 443, protocol: TCP}
+  to:
+    {{- include "mesh.publicAddresses" . | nindent 4 }}
+{{- end }}
 {{- end -}}
 
 {{- define "mesh.egressToProviders" -}}
@@ -106,15 +121,19 @@ Building blocks of NetworkPolicies.
 - ports:
     - {port: 443, protocol: TCP}
   to:
-    # Excludes the private networks of clusters and clouds, and cloud metadata servers.
-    - ipBlock:
-        cidr: 0.0.0.0/0
-        except: [10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]
-    - ipBlock:
-        cidr: ::/0
-        except: ["fc00::/7", "fe80::/10"]
+    {{- include "mesh.publicAddresses" . | nindent 4 }}
 {{- end }}
 {{- with $provider.egress }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{- define "mesh.publicAddresses" -}}
+# Excludes the private networks of clusters and clouds, and cloud metadata servers.
+- ipBlock:
+    cidr: 0.0.0.0/0
+    except: [10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]
+- ipBlock:
+    cidr: ::/0
+    except: ["fc00::/7", "fe80::/10"]
 {{- end -}}
