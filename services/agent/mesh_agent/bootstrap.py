@@ -38,6 +38,7 @@ from mesh_agent.clients.auth import AuthClient
 from mesh_agent.clients.evaluation import EvalClient
 from mesh_agent.clients.memory import MemoryClient
 from mesh_agent.clients.peers import PeerAgentClients
+from mesh_agent.clients.personal_memories import PersonalMemoriesClient
 from mesh_agent.convert_events import SharedEvents
 from mesh_agent.domain import Approval, Effect, Entitlements
 from mesh_agent.entitlements import CachedEntitlements
@@ -55,7 +56,7 @@ from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
 from mesh_agent.llm.provider import ChatProvider
 from mesh_agent.llm.registry import Model, ModelRegistry, model_of
 from mesh_agent.plans.plan import Limits, RunPlan
-from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, UsageSink
+from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, PersonalMemories, UsageSink
 from mesh_agent.prompts import default_instructions
 from mesh_agent.servicer import AgentServicer
 from mesh_agent.settings import AgentSettings
@@ -66,6 +67,7 @@ from mesh_agent.tools.ask_user import ask_user_tool
 from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.http_tool import http_tool
+from mesh_agent.tools.memory import memory_tools
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.tools.web.source import open_web_tools
 from mesh_agent.usecases.cancel_run import CancelRun
@@ -99,6 +101,7 @@ class Neighbours:
     entitlements: EntitlementsSource
     usage: UsageSink
     memories: Memories
+    personal_memories: PersonalMemories
     judge: Judge
     peers: PeerAgents
 
@@ -129,6 +132,7 @@ async def open_neighbours(settings: AgentSettings) -> AsyncIterator[Neighbours]:
             entitlements=auth,
             usage=auth,
             memories=MemoryClient(memory_calls, memory_stub, settings.recall_timeout_s),
+            personal_memories=PersonalMemoriesClient(memory_calls, memory_stub),
             judge=EvalClient(ServiceCalls("eval", signer), eval_pb2_grpc.EvalServiceStub(eval_channel)),
             peers=peers,
         )
@@ -202,7 +206,7 @@ async def _run_parts(
     )
     models = [model_of(entry, settings.openai_base_url, settings.openai_api_key) for entry in settings.models]
     chat_models: dict[str, ChatProvider] = {model.name: OpenAICompatible(model, session) for model in models}
-    tools = ToolRegistry(await _tools(stack, settings, clock))
+    tools = ToolRegistry([*await _tools(stack, settings, clock), *memory_tools(neighbours.personal_memories)])
     return AttemptParts(
         database=database,
         loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), tools),
@@ -228,7 +232,7 @@ def _default_plan(settings: AgentSettings, models: Sequence[Model], tools: ToolR
     return RunPlan(
         instructions=default_instructions(),
         models=tuple(model.planned() for model in models),
-        tools=tools.planned,
+        tools=tools.offered,
         history_tokens=settings.history_tokens,
         limits=Limits(seconds=settings.run_timeout_s),
     )

@@ -142,6 +142,16 @@ class ToRemember:
 
 
 @dataclass(frozen=True, slots=True)
+class SaidInRun:
+    """Where a user said something that a tool stores. `forget_generation` as in `ToRemember`."""
+
+    run_id: RunId
+    thread_id: ThreadId
+    said_at: datetime
+    forget_generation: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """The part of a message that is sent to a model."""
 

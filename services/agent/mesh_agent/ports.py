@@ -8,7 +8,7 @@ from mesh_common.events.model import Position, RunEvent
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Entitlements, Recalled, ToolResult, ToRemember, Usage
+from mesh_agent.domain import Entitlements, Recalled, RecalledMemory, SaidInRun, ToolResult, ToRemember, Usage
 
 
 class EntitlementsSource(Protocol):
@@ -34,6 +34,27 @@ class Memories(Protocol):
 
     async def forget_thread(self, subject: Subject, thread_id: ThreadId, deleted_at: datetime) -> None:
         """Nothing that was said in the thread is stored from now on. Raises Unavailable also for an older release."""
+        ...
+
+
+class PersonalMemories(Protocol):
+    """A user's memories as tools see them. All methods raise MeshError, e.g. Unavailable."""
+
+    async def create(self, subject: Subject, text: str, said: SaidInRun) -> str:
+        """The id of the new memory, or of the one that states the same. Raises PreconditionFailed with the reason
+        FORGOTTEN if the user deleted memories since."""
+        ...
+
+    async def replace(self, subject: Subject, memory_id: str, text: str) -> None:
+        """Raises NotFound, AlreadyExists."""
+        ...
+
+    async def search(self, subject: Subject, query: str) -> Sequence[RecalledMemory]:
+        """Best first, at most 10."""
+        ...
+
+    async def delete(self, subject: Subject, memory_id: str) -> None:
+        """Raises NotFound."""
         ...
 
 

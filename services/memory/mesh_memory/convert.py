@@ -76,6 +76,17 @@ def fact_text(text: str) -> str:
     return tidy(_text("text", text, MAX_TEXT_CHARACTERS))
 
 
+def said(request: memory_pb2.CreateMemoryRequest) -> Message | None:
+    """What the user said that the fact comes from; None if they wrote the fact themselves."""
+    if not request.HasField("source"):
+        return None
+    source = request.source
+    said_at = _moment("source.said_at", source.said_at if source.HasField("said_at") else None)
+    run_id, thread_id = parse_id(source.run_id, "source.run_id"), parse_id(source.thread_id, "source.thread_id")
+    generation = source.forget_generation if source.HasField("forget_generation") else None
+    return Message(Speaker.USER, request.text, Source(run_id, thread_id, said_at=said_at), generation)
+
+
 def page_request(request: memory_pb2.ListMemoriesRequest) -> tuple[int, Position | None]:
     after = _position(request.cursor) if request.HasField("cursor") else None
     return _limit(request.limit, _PAGE_LIMIT, _MAX_PAGE_LIMIT), after

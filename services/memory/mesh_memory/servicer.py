@@ -51,7 +51,8 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
 
     @override
     async def CreateMemory(self, request: pb.CreateMemoryRequest, context: Context) -> pb.CreateMemoryResponse:
-        memory = await self._edit.create(require_subject(), convert.fact_text(request.text))
+        text = convert.fact_text(request.text)
+        memory = await self._edit.create(require_subject(), text, convert.said(request))
         return pb.CreateMemoryResponse(memory=convert.memory_to_proto(memory))
 
     @override

@@ -7,15 +7,17 @@ import pytest
 from langchain_core.tools import ToolException
 from mesh_agent.domain import Effect
 from mesh_agent.settings import HttpToolSettings
-from mesh_agent.tools.call import ToolCall, UnknownOutcomeError, calling
+from mesh_agent.tools.call import CallIdentity, ToolCall, UnknownOutcomeError, calling
 from mesh_agent.tools.http_tool import http_tool
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
-from mesh_common.ids import UserId, new_id
+from mesh_common.ids import RunId, ThreadId, new_id
 from pydantic import TypeAdapter, ValidationError
 from support.net import free_port
+from support.subjects import some_subject
 from support.tool_server import ToolServer, running_tool_server
 
 SETTINGS = TypeAdapter(tuple[HttpToolSettings, ...])
+IDENTITY = CallIdentity("run:1:0", some_subject(), RunId(new_id()), ThreadId(new_id()))
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ async def tool() -> AsyncIterator[ToolServer]:
 async def called(setting: str, **arguments: object) -> str:
     [settings] = SETTINGS.validate_json(setting)
     async with aiohttp.ClientSession() as session:
-        with calling("run:1:0", UserId(new_id())):
+        with calling(IDENTITY):
             return str(await http_tool(settings, session).ainvoke(arguments))
 
 
@@ -96,7 +98,7 @@ async def test_silence_leaves_the_outcome_unknown(tool: ToolServer) -> None:
     async with aiohttp.ClientSession() as session:
         mark = MeshTool(http_tool(settings, session), Effect(settings.effect), settings.timeout_s)
         registry = ToolRegistry([mark])
-        with calling("run:1:0", UserId(new_id())):
+        with calling(IDENTITY):
             result = await registry.call(ToolCall("call-1", "mark", {"token": "a"}), registry.planned)
 
     assert (result.is_error, result.is_unknown) == (True, True)

@@ -3,10 +3,21 @@
 import pytest
 from google.protobuf.message import Message
 from mesh.memory.v1 import memory_pb2 as pb
+from mesh_agent.clients.personal_memories import PersonalMemoriesClient
+from mesh_agent.domain import SaidInRun
+from mesh_common.clock import utc_now
 from mesh_common.database.postgres import Database
-from mesh_common.errors import AlreadyExists, DeadlineExceeded, InvalidInput, NotFound, PermissionDenied, Unavailable
+from mesh_common.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    Unavailable,
+)
 from mesh_common.grpc.edges import ServiceName
-from mesh_common.ids import new_id
+from mesh_common.ids import RunId, ThreadId, new_id
 from mesh_memory.settings import MemorySettings
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text
@@ -234,3 +245,25 @@ async def test_without_an_embedding_server_memories_can_still_be_listed_and_dele
         assert await cut_off.texts(ada) == ["I live in Rome."]
         await cut_off.call("DeleteAllMemories", ada, pb.DeleteAllMemoriesRequest())
         assert await cut_off.texts(ada) == []
+
+
+async def test_run_of_an_agent_stores_corrects_finds_and_deletes_memories_of_its_user(memory: MemoryClient) -> None:
+    """Through the agent's own client, which is another caller than the gateway."""
+    ada, stranger = new_subject(), new_subject()
+    memories = PersonalMemoriesClient(memory.test_mesh.calls_as("agent", "memory"), memory.stub)
+    said = SaidInRun(RunId(new_id()), ThreadId(new_id()), utc_now(), forget_generation=0)
+    memory_id = await memories.create(ada, "The user lives in Rome.", said)
+    await memories.replace(ada, memory_id, "The user lives in Paris.")
+
+    [found] = await memories.search(ada, "Where does the user live?")
+    with pytest.raises(NotFound):
+        await memories.delete(stranger, memory_id)
+    with pytest.raises(NotFound):
+        await memories.replace(stranger, memory_id, "Mine.")
+    await memories.delete(ada, memory_id)
+
+    assert (found.id, found.text) == (memory_id, "The user lives in Paris.")
+    assert await memories.search(ada, "Where does the user live?") == []
+    with pytest.raises(PreconditionFailed) as refused:
+        await memories.create(ada, "The user lives in Rome.", said)
+    assert refused.value.reason == "FORGOTTEN"

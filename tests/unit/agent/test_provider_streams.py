@@ -43,6 +43,7 @@ class Listening(Heard):
 
     results: list[ToolResult] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
+    forget_generation: int | None = None
 
     def begin_round(self, prompt_tokens: Callable[[], int]) -> None:
         pass

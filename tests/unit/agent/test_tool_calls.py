@@ -29,6 +29,8 @@ class Recorded:
 
 
 class Listening:
+    forget_generation = None
+
     def tool_started(self, call: ToolCall) -> None:
         pass
 

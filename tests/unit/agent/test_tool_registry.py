@@ -115,10 +115,19 @@ async def test_a_tool_that_refuses_is_quoted() -> None:
     assert (result.content, result.is_error) == ("Not today.", True)
 
 
-async def test_what_nobody_foresaw_is_not_told_to_the_model() -> None:
-    """It is an internal error and fails the run."""
-    with pytest.raises(ZeroDivisionError):
-        await _called("crash")
+async def test_tool_that_crashes_gives_the_model_an_error_without_its_text() -> None:
+    """A tool may be anybody's code. It never ends the run."""
+    result = await _called("crash")
+
+    assert (result.content, result.is_error, result.is_unknown) == ("The tool failed.", True, False)
+
+
+async def test_crash_of_a_tool_with_an_effect_leaves_it_unknown() -> None:
+    registry = ToolRegistry([MeshTool(crash, Effect.ONCE)])
+
+    result = await registry.call(ToolCall("call-1", "crash", {}), registry.planned)
+
+    assert (result.is_error, result.is_unknown) == (True, True)
 
 
 @in_jumping_time

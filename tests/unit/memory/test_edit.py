@@ -1,10 +1,11 @@
 """Memories that users write, change and list."""
 
 import pytest
-from mesh_common.errors import NotFound, QuotaExceeded
+from mesh_common.errors import NotFound, PreconditionFailed, QuotaExceeded
 from mesh_memory.domain import Origin
 from support.memory_on_fakes import USER, MemoryOnFakes
 from support.subjects import some_subject
+from support.turns import said
 
 
 async def test_a_written_memory_is_returned_not_kept_twice(service: MemoryOnFakes) -> None:
@@ -62,3 +63,41 @@ async def test_pages_end_without_a_position(service: MemoryOnFakes) -> None:
         "My dog is Rex.",
     ]
     assert second.next is None
+
+
+async def test_memory_that_a_run_stores_names_the_run(service: MemoryOnFakes) -> None:
+    message = said("Please remember that I like tea.")
+
+    memory = await service.edit.create(USER, "The user likes tea.", message)
+
+    assert (memory.origin, memory.run_id, memory.thread_id) == (
+        Origin.EXTRACTED,
+        message.source.run_id,
+        message.source.thread_id,
+    )
+
+
+async def test_memory_of_a_run_is_not_stored_after_a_deletion(service: MemoryOnFakes) -> None:
+    """The run began before it, so nothing it heard may come back."""
+    message = said("Please remember that I like tea.", generation=0)
+    await service.forget.all(USER)
+
+    with pytest.raises(PreconditionFailed) as refused:
+        await service.edit.create(USER, "The user likes tea.", message)
+
+    assert refused.value.reason == "FORGOTTEN"
+    assert await service.texts() == []
+
+
+async def test_memory_of_a_run_in_a_deleted_thread_is_not_stored(service: MemoryOnFakes) -> None:
+    message = said("Please remember that I like tea.")
+    await service.forget.thread(USER, message.source.thread_id, None)
+
+    with pytest.raises(PreconditionFailed):
+        await service.edit.create(USER, "The user likes tea.", message)
+
+
+async def test_what_the_user_writes_is_stored_after_a_deletion(service: MemoryOnFakes) -> None:
+    await service.forget.all(USER)
+
+    assert (await service.edit.create(USER, "I like tea.")).text == "I like tea."

@@ -13,7 +13,7 @@ from mesh_agent.checkpoint import RunCheckpoints
 from mesh_agent.domain import Claim, DecidedCall, Effect, ToolResult
 from mesh_agent.graph.approval import edited, is_permitted, result_without_call
 from mesh_agent.plans.plan import PlannedTool
-from mesh_agent.tools.call import ToolCall, calling
+from mesh_agent.tools.call import CallIdentity, ToolCall, calling
 from mesh_agent.tools.registry import ToolRegistry, tool_of_plan
 
 _UNKNOWN: Final = (
@@ -23,6 +23,8 @@ _UNKNOWN: Final = (
 
 
 class ToolListener(Protocol):
+    @property
+    def forget_generation(self) -> int | None: ...
     def tool_started(self, call: ToolCall) -> None: ...
     def tool_finished(self, call: ToolCall, result: ToolResult) -> None: ...
 
@@ -50,7 +52,8 @@ async def call_at_safe_point(
     listener.tool_started(call)
     if may_begin:
         claim = checkpoints.claim
-        with calling(f"{claim.run_id}:{call_key}", claim.user_id):
+        key, generation = f"{claim.run_id}:{call_key}", listener.forget_generation
+        with calling(CallIdentity(key, claim.subject, claim.run_id, claim.thread_id, generation)):
             result = await registry.call(call, planned, is_approved=is_permitted(decided))
     else:
         result = ToolResult(call.id, call.name, call.arguments_json, _UNKNOWN, is_error=True, is_unknown=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 from langchain_core.tools import ToolException
-from mesh_common.ids import UserId
+from mesh_common.ids import RunId, ThreadId
+from mesh_common.subject import Subject
 
 from mesh_agent.domain import MAX_TOOL_RESULT_CHARS
 
@@ -59,10 +60,16 @@ class UnknownOutcomeError(ToolException):
 
 @dataclass(frozen=True, slots=True)
 class CallIdentity:
-    """`key` is `<run_id>:<round>:<index>`: unique to the call, and the same whenever the call is repeated."""
+    """`key` is `<run_id>:<round>:<index>`: unique to the call, and the same whenever the call is repeated.
+
+    `forget_generation` is the user's when the attempt recalled memories; None if it did not, or in vain.
+    """
 
     key: str
-    user_id: UserId
+    subject: Subject
+    run_id: RunId
+    thread_id: ThreadId
+    forget_generation: int | None = None
 
 
 _max_result_chars: ContextVar[int] = ContextVar("tool_max_result_chars", default=MAX_TOOL_RESULT_CHARS)
@@ -87,8 +94,8 @@ _identity: ContextVar[CallIdentity | None] = ContextVar("tool_call_identity", de
 
 
 @contextmanager
-def calling(key: str, user_id: UserId) -> Iterator[None]:
-    token = _identity.set(CallIdentity(key, user_id))
+def calling(identity: CallIdentity) -> Iterator[None]:
+    token = _identity.set(identity)
     try:
         yield
     finally:

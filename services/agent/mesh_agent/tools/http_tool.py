@@ -63,7 +63,7 @@ class _HttpCall:
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": identity.key,
-            "Mesh-On-Behalf-Of": str(identity.user_id),
+            "Mesh-On-Behalf-Of": str(identity.subject.user_id),
         }
         key = self._settings.api_key
         return headers | ({"Authorization": f"Bearer {key.get_secret_value()}"} if key else {})

@@ -1,6 +1,7 @@
 """The tools of this process. Calls them by name, within the limits of a run's plan."""
 
 import asyncio
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,8 @@ class MeshTool:
     max_result_chars: int = MAX_TOOL_RESULT_CHARS
     is_parallel: bool = True
     is_question: bool = False
+    is_offered: bool = True
+    """Whether assistants that name no tools have it."""
 
     def planned(self) -> PlannedTool:
         """The tool as new plans store it. Without `extras`, which only some providers accept and no tool here has."""
@@ -62,13 +65,15 @@ class _Outcome:
 
 
 class ToolRegistry:
-    """`planned` are the tools as new plans may have them, and a new tuple whenever they change."""
+    """`planned` are the tools as new plans may have them, `offered` those of them that assistants have which name no
+    tools. Both are new tuples whenever tools change."""
 
     def __init__(self, tools: Sequence[MeshTool]) -> None:
         """Raises ValueError as `replace`."""
         self._sources: dict[str, tuple[MeshTool, ...]] = {}
         self._tools: dict[str, BaseTool] = {}
         self.planned: tuple[PlannedTool, ...] = ()
+        self.offered: tuple[PlannedTool, ...] = ()
         self._schemas = ArgumentSchemas(())
         self.replace(_SETTINGS, tools)
 
@@ -86,6 +91,7 @@ class ToolRegistry:
         planned = tuple(tool.planned() for tool in all_tools)
         self._schemas = ArgumentSchemas(planned)
         self._sources, self._tools, self.planned = sources, by_name, planned
+        self.offered = tuple(plan for plan, tool in zip(planned, all_tools, strict=True) if tool.is_offered)
 
     def faults(self, arguments: Mapping[str, Any], policy: PlannedTool) -> str:
         """What is wrong with the arguments by the plan's schema; empty if nothing is."""
@@ -155,3 +161,8 @@ async def _called(tool: BaseTool, call: ToolCall, policy: PlannedTool) -> _Outco
     except TimeoutError:
         text = f"The tool did not answer within {policy.timeout_s:g} s."
         return _Outcome(text, is_error=True, is_unknown=may_have_acted)
+    except Exception as error:  # noqa: BLE001 - a tool may be anybody's code, and must not end the run
+        # Without the error's text, which may quote what a user or a model wrote.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("tool.crashed", tool=policy.name, error=type(error).__name__, traceback=where)  # noqa: TRY400 - as said
+        return _Outcome("The tool failed.", is_error=True, is_unknown=may_have_acted)

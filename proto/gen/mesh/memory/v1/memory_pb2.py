@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmesh/memory/v1/memory.proto\x12\x0emesh.memory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x02\n\x06Memory\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x06run_id\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsimilarity\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12,\n\x06origin\x18\x07 \x01(\x0e\x32\x1c.mesh.memory.v1.MemoryOrigin\x12\x16\n\tthread_id\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nmessage_id\x18\t \x01(\tH\x03\x88\x01\x01\x12+\n\x07said_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_run_idB\r\n\x0b_similarityB\x0c\n\n_thread_idB\r\n\x0b_message_id\"-\n\rRecallRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"p\n\x0eRecallResponse\x12(\n\x08memories\x18\x01 \x03(\x0b\x32\x16.mesh.memory.v1.Memory\x12\x1e\n\x11\x66orget_generation\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x14\n\x12_forget_generation\"\xf1\x01\n\x0bTurnMessage\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.mesh.memory.v1.TurnRole\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x13\n\x06run_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nmessage_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12+\n\x07said_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x11\x66orget_generation\x18\x06 \x01(\x04H\x02\x88\x01\x01\x42\t\n\x07_run_idB\r\n\x0b_message_idB\x14\n\x12_forget_generation\"c\n\x0fRememberRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12-\n\x08messages\x18\x03 \x03(\x0b\x32\x1b.mesh.memory.v1.TurnMessage\"\x12\n\x10RememberResponse\"X\n\x13\x46orgetThreadRequest\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12.\n\ndeleted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14\x46orgetThreadResponse\"#\n\x13\x43reateMemoryRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\">\n\x14\x43reateMemoryResponse\x12&\n\x06memory\x18\x01 \x01(\x0b\x32\x16.mesh.memory.v1.Memory\"%\n\x10GetMemoryRequest\x12\x11\n\tmemory_id\x18\x01 \x01(\t\";\n\x11GetMemoryResponse\x12&\n\x06memory\x18\x01 \x01(\x0b\x32\x16.mesh.memory.v1.Memory\"D\n\x13ListMemoriesRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x13\n\x06\x63ursor\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_cursor\"j\n\x14ListMemoriesResponse\x12(\n\x08memories\x18\x01 \x03(\x0b\x32\x16.mesh.memory.v1.Memory\x12\x18\n\x0bnext_cursor\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_next_cursor\"5\n\x15SearchMemoriesRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"B\n\x16SearchMemoriesResponse\x12(\n\x08memories\x18\x01 \x03(\x0b\x32\x16.mesh.memory.v1.Memory\"6\n\x13UpdateMemoryRequest\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\">\n\x14UpdateMemoryResponse\x12&\n\x06memory\x18\x01 \x01(\x0b\x32\x16.mesh.memory.v1.Memory\"(\n\x13\x44\x65leteMemoryRequest\x12\x11\n\tmemory_id\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteMemoryResponse\"\x1a\n\x18\x44\x65leteAllMemoriesRequest\",\n\x19\x44\x65leteAllMemoriesResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x04*\x81\x01\n\x0cMemoryOrigin\x12\x1d\n\x19MEMORY_ORIGIN_UNSPECIFIED\x10\x00\x12\x1b\n\x17MEMORY_ORIGIN_EXTRACTED\x10\x01\x12\x1a\n\x16MEMORY_ORIGIN_VERBATIM\x10\x02\x12\x19\n\x15MEMORY_ORIGIN_WRITTEN\x10\x03*R\n\x08TurnRole\x12\x19\n\x15TURN_ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0eTURN_ROLE_USER\x10\x01\x12\x17\n\x13TURN_ROLE_ASSISTANT\x10\x02\x32\x8b\x07\n\rMemoryService\x12G\n\x06Recall\x12\x1d.mesh.memory.v1.RecallRequest\x1a\x1e.mesh.memory.v1.RecallResponse\x12M\n\x08Remember\x12\x1f.mesh.memory.v1.RememberRequest\x1a .mesh.memory.v1.RememberResponse\x12Y\n\x0c\x46orgetThread\x12#.mesh.memory.v1.ForgetThreadRequest\x1a$.mesh.memory.v1.ForgetThreadResponse\x12Y\n\x0c\x43reateMemory\x12#.mesh.memory.v1.CreateMemoryRequest\x1a$.mesh.memory.v1.CreateMemoryResponse\x12P\n\tGetMemory\x12 .mesh.memory.v1.GetMemoryRequest\x1a!.mesh.memory.v1.GetMemoryResponse\x12Y\n\x0cListMemories\x12#.mesh.memory.v1.ListMemoriesRequest\x1a$.mesh.memory.v1.ListMemoriesResponse\x12_\n\x0eSearchMemories\x12%.mesh.memory.v1.SearchMemoriesRequest\x1a&.mesh.memory.v1.SearchMemoriesResponse\x12Y\n\x0cUpdateMemory\x12#.mesh.memory.v1.UpdateMemoryRequest\x1a$.mesh.memory.v1.UpdateMemoryResponse\x12Y\n\x0c\x44\x65leteMemory\x12#.mesh.memory.v1.DeleteMemoryRequest\x1a$.mesh.memory.v1.DeleteMemoryResponse\x12h\n\x11\x44\x65leteAllMemories\x12(.mesh.memory.v1.DeleteAllMemoriesRequest\x1a).mesh.memory.v1.DeleteAllMemoriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmesh/memory/v1/memory.proto\x12\x0emesh.memory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x02\n\x06Memory\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x06run_id\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsimilarity\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12,\n\x06origin\x18\x07 \x01(\x0e\x32\x1c.mesh.memory.v1.MemoryOrigin\x12\x16\n\tthread_id\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nmessage_id\x18\t \x01(\tH\x03\x88\x01\x01\x12+\n\x07said_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_run_idB\r\n\x0b_similarityB\x0c\n\n_thread_idB\r\n\x0b_message_id\"-\n\rRecallRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"p\n\x0eRecallResponse\x12(\n\x08memories\x18\x01 \x03(\x0b\x32\x16.mesh.memory.v1.Memory\x12\x1e\n\x11\x66orget_generation\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x14\n\x12_forget_generation\"\xf1\x01\n\x0bTurnMessage\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.mesh.memory.v1.TurnRole\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x13\n\x06run_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nmessage_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12+\n\x07said_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x11\x66orget_generation\x18\x06 \x01(\x04H\x02\x88\x01\x01\x42\t\n\x07_run_idB\r\n\x0b_message_idB\x14\n\x12_forget_generation\"c\n\x0fRememberRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12-\n\x08messages\x18\x03 \x03(\x0b\x32\x1b.mesh.memory.v1.TurnMessage\"\x12\n\x10RememberResponse\"X\n\x13\x46orgetThreadRequest\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12.\n\ndeleted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14\x46orgetThreadResponse\"Q\n\x13\x43reateMemoryRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12,\n\x06source\x18\x02 \x01(\x0b\x32\x1c.mesh.memory.v1.MemorySource\"\x94\x01\n\x0cMemorySource\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12+\n\x07said_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x11\x66orget_generation\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x14\n\x12_forget_generation\">\n\x14\x43reateMemoryResponse\x12&\n\x06memory\x18\x01 \x01(\x0b\x32\x16.mesh.memory.v1.Memory\"%\n\x10GetMemoryRequest\x12\x11\n\tmemory_id\x18\x01 \x01(\t\";\n\x11GetMemoryResponse\x12&\n\x06memory\x18\x01 \x01(\x0b\x32\x16.mesh.memory.v1.Memory\"D\n\x13ListMemoriesRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x13\n\x06\x63ursor\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_cursor\"j\n\x14ListMemoriesResponse\x12(\n\x08memories\x18\x01 \x03(\x0b\x32\x16.mesh.memory.v1.Memory\x12\x18\n\x0bnext_cursor\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_next_cursor\"5\n\x15SearchMemoriesRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"B\n\x16SearchMemoriesResponse\x12(\n\x08memories\x18\x01 \x03(\x0b\x32\x16.mesh.memory.v1.Memory\"6\n\x13UpdateMemoryRequest\x12\x11\n\tmemory_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\">\n\x14UpdateMemoryResponse\x12&\n\x06memory\x18\x01 \x01(\x0b\x32\x16.mesh.memory.v1.Memory\"(\n\x13\x44\x65leteMemoryRequest\x12\x11\n\tmemory_id\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteMemoryResponse\"\x1a\n\x18\x44\x65leteAllMemoriesRequest\",\n\x19\x44\x65leteAllMemoriesResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x04*\x81\x01\n\x0cMemoryOrigin\x12\x1d\n\x19MEMORY_ORIGIN_UNSPECIFIED\x10\x00\x12\x1b\n\x17MEMORY_ORIGIN_EXTRACTED\x10\x01\x12\x1a\n\x16MEMORY_ORIGIN_VERBATIM\x10\x02\x12\x19\n\x15MEMORY_ORIGIN_WRITTEN\x10\x03*R\n\x08TurnRole\x12\x19\n\x15TURN_ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0eTURN_ROLE_USER\x10\x01\x12\x17\n\x13TURN_ROLE_ASSISTANT\x10\x02\x32\x8b\x07\n\rMemoryService\x12G\n\x06Recall\x12\x1d.mesh.memory.v1.RecallRequest\x1a\x1e.mesh.memory.v1.RecallResponse\x12M\n\x08Remember\x12\x1f.mesh.memory.v1.RememberRequest\x1a .mesh.memory.v1.RememberResponse\x12Y\n\x0c\x46orgetThread\x12#.mesh.memory.v1.ForgetThreadRequest\x1a$.mesh.memory.v1.ForgetThreadResponse\x12Y\n\x0c\x43reateMemory\x12#.mesh.memory.v1.CreateMemoryRequest\x1a$.mesh.memory.v1.CreateMemoryResponse\x12P\n\tGetMemory\x12 .mesh.memory.v1.GetMemoryRequest\x1a!.mesh.memory.v1.GetMemoryResponse\x12Y\n\x0cListMemories\x12#.mesh.memory.v1.ListMemoriesRequest\x1a$.mesh.memory.v1.ListMemoriesResponse\x12_\n\x0eSearchMemories\x12%.mesh.memory.v1.SearchMemoriesRequest\x1a&.mesh.memory.v1.SearchMemoriesResponse\x12Y\n\x0cUpdateMemory\x12#.mesh.memory.v1.UpdateMemoryRequest\x1a$.mesh.memory.v1.UpdateMemoryResponse\x12Y\n\x0c\x44\x65leteMemory\x12#.mesh.memory.v1.DeleteMemoryRequest\x1a$.mesh.memory.v1.DeleteMemoryResponse\x12h\n\x11\x44\x65leteAllMemories\x12(.mesh.memory.v1.DeleteAllMemoriesRequest\x1a).mesh.memory.v1.DeleteAllMemoriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.memory.v1.memory_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEMORYORIGIN']._serialized_start=1857
-  _globals['_MEMORYORIGIN']._serialized_end=1986
-  _globals['_TURNROLE']._serialized_start=1988
-  _globals['_TURNROLE']._serialized_end=2070
+  _globals['_MEMORYORIGIN']._serialized_start=2054
+  _globals['_MEMORYORIGIN']._serialized_end=2183
+  _globals['_TURNROLE']._serialized_start=2185
+  _globals['_TURNROLE']._serialized_end=2267
   _globals['_MEMORY']._serialized_start=81
   _globals['_MEMORY']._serialized_end=452
   _globals['_RECALLREQUEST']._serialized_start=454
@@ -53,33 +53,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FORGETTHREADRESPONSE']._serialized_start=1070
   _globals['_FORGETTHREADRESPONSE']._serialized_end=1092
   _globals['_CREATEMEMORYREQUEST']._serialized_start=1094
-  _globals['_CREATEMEMORYREQUEST']._serialized_end=1129
-  _globals['_CREATEMEMORYRESPONSE']._serialized_start=1131
-  _globals['_CREATEMEMORYRESPONSE']._serialized_end=1193
-  _globals['_GETMEMORYREQUEST']._serialized_start=1195
-  _globals['_GETMEMORYREQUEST']._serialized_end=1232
-  _globals['_GETMEMORYRESPONSE']._serialized_start=1234
-  _globals['_GETMEMORYRESPONSE']._serialized_end=1293
-  _globals['_LISTMEMORIESREQUEST']._serialized_start=1295
-  _globals['_LISTMEMORIESREQUEST']._serialized_end=1363
-  _globals['_LISTMEMORIESRESPONSE']._serialized_start=1365
-  _globals['_LISTMEMORIESRESPONSE']._serialized_end=1471
-  _globals['_SEARCHMEMORIESREQUEST']._serialized_start=1473
-  _globals['_SEARCHMEMORIESREQUEST']._serialized_end=1526
-  _globals['_SEARCHMEMORIESRESPONSE']._serialized_start=1528
-  _globals['_SEARCHMEMORIESRESPONSE']._serialized_end=1594
-  _globals['_UPDATEMEMORYREQUEST']._serialized_start=1596
-  _globals['_UPDATEMEMORYREQUEST']._serialized_end=1650
-  _globals['_UPDATEMEMORYRESPONSE']._serialized_start=1652
-  _globals['_UPDATEMEMORYRESPONSE']._serialized_end=1714
-  _globals['_DELETEMEMORYREQUEST']._serialized_start=1716
-  _globals['_DELETEMEMORYREQUEST']._serialized_end=1756
-  _globals['_DELETEMEMORYRESPONSE']._serialized_start=1758
-  _globals['_DELETEMEMORYRESPONSE']._serialized_end=1780
-  _globals['_DELETEALLMEMORIESREQUEST']._serialized_start=1782
-  _globals['_DELETEALLMEMORIESREQUEST']._serialized_end=1808
-  _globals['_DELETEALLMEMORIESRESPONSE']._serialized_start=1810
-  _globals['_DELETEALLMEMORIESRESPONSE']._serialized_end=1854
-  _globals['_MEMORYSERVICE']._serialized_start=2073
-  _globals['_MEMORYSERVICE']._serialized_end=2980
+  _globals['_CREATEMEMORYREQUEST']._serialized_end=1175
+  _globals['_MEMORYSOURCE']._serialized_start=1178
+  _globals['_MEMORYSOURCE']._serialized_end=1326
+  _globals['_CREATEMEMORYRESPONSE']._serialized_start=1328
+  _globals['_CREATEMEMORYRESPONSE']._serialized_end=1390
+  _globals['_GETMEMORYREQUEST']._serialized_start=1392
+  _globals['_GETMEMORYREQUEST']._serialized_end=1429
+  _globals['_GETMEMORYRESPONSE']._serialized_start=1431
+  _globals['_GETMEMORYRESPONSE']._serialized_end=1490
+  _globals['_LISTMEMORIESREQUEST']._serialized_start=1492
+  _globals['_LISTMEMORIESREQUEST']._serialized_end=1560
+  _globals['_LISTMEMORIESRESPONSE']._serialized_start=1562
+  _globals['_LISTMEMORIESRESPONSE']._serialized_end=1668
+  _globals['_SEARCHMEMORIESREQUEST']._serialized_start=1670
+  _globals['_SEARCHMEMORIESREQUEST']._serialized_end=1723
+  _globals['_SEARCHMEMORIESRESPONSE']._serialized_start=1725
+  _globals['_SEARCHMEMORIESRESPONSE']._serialized_end=1791
+  _globals['_UPDATEMEMORYREQUEST']._serialized_start=1793
+  _globals['_UPDATEMEMORYREQUEST']._serialized_end=1847
+  _globals['_UPDATEMEMORYRESPONSE']._serialized_start=1849
+  _globals['_UPDATEMEMORYRESPONSE']._serialized_end=1911
+  _globals['_DELETEMEMORYREQUEST']._serialized_start=1913
+  _globals['_DELETEMEMORYREQUEST']._serialized_end=1953
+  _globals['_DELETEMEMORYRESPONSE']._serialized_start=1955
+  _globals['_DELETEMEMORYRESPONSE']._serialized_end=1977
+  _globals['_DELETEALLMEMORIESREQUEST']._serialized_start=1979
+  _globals['_DELETEALLMEMORIESREQUEST']._serialized_end=2005
+  _globals['_DELETEALLMEMORIESRESPONSE']._serialized_start=2007
+  _globals['_DELETEALLMEMORIESRESPONSE']._serialized_end=2051
+  _globals['_MEMORYSERVICE']._serialized_start=2270
+  _globals['_MEMORYSERVICE']._serialized_end=3177
 # @@protoc_insertion_point(module_scope)

@@ -369,20 +369,64 @@ class CreateMemoryRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """1 to 2,000 characters."""
+    @_builtins.property
+    def source(self) -> Global___MemorySource:
+        """Where the user said it; absent if they wrote it through the API."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
+        source: Global___MemorySource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateMemoryRequest: _TypeAlias = CreateMemoryRequest  # noqa: Y015
+
+@_typing.final
+class MemorySource(_message.Message):
+    """MemorySource is where a fact was said, for a run that stores it itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    THREAD_ID_FIELD_NUMBER: _builtins.int
+    SAID_AT_FIELD_NUMBER: _builtins.int
+    FORGET_GENERATION_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    thread_id: _builtins.str
+    """UUID of its thread."""
+    forget_generation: _builtins.int
+    """As TurnMessage.forget_generation."""
+    @_builtins.property
+    def said_at(self) -> _timestamp_pb2.Timestamp:
+        """As TurnMessage.said_at."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        thread_id: _builtins.str = ...,
+        said_at: _timestamp_pb2.Timestamp | None = ...,
+        forget_generation: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_forget_generation", b"_forget_generation", "forget_generation", b"forget_generation", "said_at", b"said_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_forget_generation", b"_forget_generation", "forget_generation", b"forget_generation", "run_id", b"run_id", "said_at", b"said_at", "thread_id", b"thread_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__forget_generation: _TypeAlias = _typing.Literal["forget_generation"]  # noqa: Y015
+    _WhichOneofArgType__forget_generation: _TypeAlias = _typing.Literal["_forget_generation", b"_forget_generation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forget_generation) -> _WhichOneofReturnType__forget_generation | None: ...
+
+Global___MemorySource: _TypeAlias = MemorySource  # noqa: Y015
 
 @_typing.final
 class CreateMemoryResponse(_message.Message):

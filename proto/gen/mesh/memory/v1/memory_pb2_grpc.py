@@ -117,6 +117,7 @@ class MemoryServiceServicer:
 
     def CreateMemory(self, request, context):
         """CreateMemory stores a fact unchanged. If the user already has the fact, it returns the existing memory.
+        Errors: FAILED_PRECONDITION with the reason FORGOTTEN if a deletion covers what the `source` names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,7 +29,9 @@ class MemoryServiceStub:
     stored before the deletion are kept. Idempotent.
     """
     CreateMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.CreateMemoryRequest, _memory_pb2.CreateMemoryResponse]
-    """CreateMemory stores a fact unchanged. If the user already has the fact, it returns the existing memory."""
+    """CreateMemory stores a fact unchanged. If the user already has the fact, it returns the existing memory.
+    Errors: FAILED_PRECONDITION with the reason FORGOTTEN if a deletion covers what the `source` names.
+    """
     GetMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetMemoryRequest, _memory_pb2.GetMemoryResponse]
     """GetMemory returns one memory. Errors: NOT_FOUND (also if it belongs to another user)."""
     ListMemories: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListMemoriesRequest, _memory_pb2.ListMemoriesResponse]
@@ -84,7 +86,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.CreateMemoryRequest,
         context: _aio.ServicerContext[_memory_pb2.CreateMemoryRequest, _abc.Awaitable[_memory_pb2.CreateMemoryResponse]],
     ) -> _abc.Awaitable[_memory_pb2.CreateMemoryResponse]:
-        """CreateMemory stores a fact unchanged. If the user already has the fact, it returns the existing memory."""
+        """CreateMemory stores a fact unchanged. If the user already has the fact, it returns the existing memory.
+        Errors: FAILED_PRECONDITION with the reason FORGOTTEN if a deletion covers what the `source` names.
+        """
 
     @_abc_1.abstractmethod
     def GetMemory(
