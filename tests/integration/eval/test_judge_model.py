@@ -114,7 +114,8 @@ async def test_a_provider_that_hangs_is_unavailable_within_the_timeout(
     with pytest.raises(Unavailable):
         await model.answer(QUESTION)
 
-    assert [request["outcome"] for request in await simulator.requests()] == ["client_left"] * 3
+    # It may have been paid for, so it is left to the queue, which counts such calls.
+    assert [request["outcome"] for request in await simulator.requests()] == ["client_left"]
 
 
 async def test_a_provider_that_is_not_there_is_unavailable(settings: EvalSettings) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from mesh_common.errors import InvalidInput, MeshError, Unavailable
+from mesh_common.model_server import PossiblyPaid
 from mesh_memory.domain import Fact, Message, Origin, Speaker
 from mesh_memory.extraction.extractor import Mem0Extractor, open_extractor
 from mesh_memory.ports import UnreadableAnswer
@@ -98,7 +99,7 @@ async def test_of_a_long_turn_the_newest_is_read(extractor: Mem0Extractor, simul
     [
         ({"fault": "500"}, Unavailable),
         ({"fault": "429"}, Unavailable),
-        ({"fault": "cut"}, Unavailable),
+        ({"fault": "cut"}, PossiblyPaid),
         ({"fault": "garbage"}, UnreadableAnswer),
         ({"reply": "Sure! Here are the facts."}, UnreadableAnswer),
         ({"reply": '{"memory": [{"text": 1}]}'}, UnreadableAnswer),
