@@ -206,7 +206,8 @@ async def _run_parts(
     )
     models = [model_of(entry, settings.openai_base_url, settings.openai_api_key) for entry in settings.models]
     chat_models: dict[str, ChatProvider] = {model.name: OpenAICompatible(model, session) for model in models}
-    tools = ToolRegistry([*await _tools(stack, settings, clock), *memory_tools(neighbours.personal_memories)])
+    personal = memory_tools(neighbours.personal_memories) if settings.memory_tools else []
+    tools = ToolRegistry([*await _tools(stack, settings, clock), *personal])
     return AttemptParts(
         database=database,
         loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), tools),
@@ -232,7 +233,7 @@ def _default_plan(settings: AgentSettings, models: Sequence[Model], tools: ToolR
     return RunPlan(
         instructions=default_instructions(),
         models=tuple(model.planned() for model in models),
-        tools=tools.offered,
+        tools=tools.planned,
         history_tokens=settings.history_tokens,
         limits=Limits(seconds=settings.run_timeout_s),
     )

@@ -48,6 +48,8 @@ class AgentSettings(WebSettings, JobSettings):
     """JSON list: tools in addition to the built-in ones."""
     ask_user: bool = False
     """Whether models have the tool `ask_user`, which interrupts the run until its user answers."""
+    memory_tools: bool = False
+    """Whether models have the tools `remember`, `search_memory` and `forget` for the user's long-term memory."""
     interrupt_ttl_s: float = Field(default=604_800.0, ge=60.0, le=31_536_000.0)
     """How long an interrupted run waits for decisions. Then what it asks is rejected."""
     openai_base_url: str = "https://api.openai.com/v1"

@@ -140,10 +140,3 @@ async def test_arguments_outside_the_bounds_call_nothing(name: str, arguments: d
         assert [call[1] for call in memories.calls] == [ADA]
     else:
         assert (result.is_error, memories.calls) == (True, [])
-
-
-def test_assistants_that_name_no_tools_do_not_have_them() -> None:
-    registry = ToolRegistry(memory_tools(FakeMemories()))
-
-    assert [tool.name for tool in registry.planned] == ["remember", "search_memory", "forget"]
-    assert registry.offered == ()

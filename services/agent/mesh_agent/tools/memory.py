@@ -1,7 +1,6 @@
 """Tools for the user's long-term memory: keep a fact, search the facts, forget one.
 
-They are offered only to assistants that name them: a model that may change what is kept about people should do so
-because somebody decided it.
+They are off by default: a model that may change what is kept about people should do so because somebody decided it.
 """
 
 from collections.abc import Iterator
@@ -26,9 +25,9 @@ _UUID_MILLISECONDS_SHIFT: Final = 80
 
 def memory_tools(memories: PersonalMemories) -> list[MeshTool]:
     return [
-        MeshTool(_remember_tool(memories), Effect.IDEMPOTENT, is_offered=False),
-        MeshTool(_search_memory_tool(memories), Effect.NONE, is_offered=False),
-        MeshTool(_forget_tool(memories), Effect.IDEMPOTENT, is_offered=False),
+        MeshTool(_remember_tool(memories), Effect.IDEMPOTENT),
+        MeshTool(_search_memory_tool(memories), Effect.NONE),
+        MeshTool(_forget_tool(memories), Effect.IDEMPOTENT),
     ]
 
 

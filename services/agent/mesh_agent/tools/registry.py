@@ -36,8 +36,6 @@ class MeshTool:
     max_result_chars: int = MAX_TOOL_RESULT_CHARS
     is_parallel: bool = True
     is_question: bool = False
-    is_offered: bool = True
-    """Whether assistants that name no tools have it."""
 
     def planned(self) -> PlannedTool:
         """The tool as new plans store it. Without `extras`, which only some providers accept and no tool here has."""
@@ -65,15 +63,13 @@ class _Outcome:
 
 
 class ToolRegistry:
-    """`planned` are the tools as new plans may have them, `offered` those of them that assistants have which name no
-    tools. Both are new tuples whenever tools change."""
+    """`planned` are the tools as new plans may have them, and a new tuple whenever they change."""
 
     def __init__(self, tools: Sequence[MeshTool]) -> None:
         """Raises ValueError as `replace`."""
         self._sources: dict[str, tuple[MeshTool, ...]] = {}
         self._tools: dict[str, BaseTool] = {}
         self.planned: tuple[PlannedTool, ...] = ()
-        self.offered: tuple[PlannedTool, ...] = ()
         self._schemas = ArgumentSchemas(())
         self.replace(_SETTINGS, tools)
 
@@ -91,7 +87,6 @@ class ToolRegistry:
         planned = tuple(tool.planned() for tool in all_tools)
         self._schemas = ArgumentSchemas(planned)
         self._sources, self._tools, self.planned = sources, by_name, planned
-        self.offered = tuple(plan for plan, tool in zip(planned, all_tools, strict=True) if tool.is_offered)
 
     def faults(self, arguments: Mapping[str, Any], policy: PlannedTool) -> str:
         """What is wrong with the arguments by the plan's schema; empty if nothing is."""
