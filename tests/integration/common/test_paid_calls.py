@@ -11,8 +11,8 @@ from mesh_common.jobs.queue import Job
 from mesh_common.jobs.settling import MAX_PAID_CALLS
 from mesh_common.jobs.worker import JobWorker
 from mesh_common.model_server import PossiblyPaid
-from sqlalchemy import func, update
-from support.jobs import KIND, LIMITS, QUEUE, add_job, job_rows, running_worker
+from sqlalchemy import delete, func, update
+from support.jobs import KIND, LIMITS, QUEUE, add_job, job_rows, running_worker, until_empty
 from support.scratch import jobs
 
 pytestmark = pytest.mark.usefixtures("empty_queue")
@@ -87,3 +87,22 @@ async def test_job_waits_as_long_as_the_callee_asks_up_to_an_hour(
     left_s = await _tried(database, Model(Unavailable("Busy.", retry_after_s=asked_s)))
 
     assert timedelta(seconds=waits_s - 20) < timedelta(seconds=left_s) <= timedelta(seconds=waits_s)
+
+
+async def test_job_that_is_deleted_during_its_last_paid_call_ends_without_harm(database: Database) -> None:
+    """Deletions of users and threads delete their jobs while workers have them."""
+    await add_job(database)
+    await add_job(database, "other")
+    async with database.as_worker() as connection:
+        await connection.execute(update(jobs).values(paid_calls=MAX_PAID_CALLS - 1))
+
+    async def answer(job: Job) -> None:
+        async with database.as_worker() as connection:
+            await connection.execute(delete(jobs).where(jobs.c.id == job.id))
+        raise PossiblyPaid("No answer.")
+
+    worker = JobWorker(
+        database, QUEUE, {KIND: answer}, name="paid", concurrency=1, timeout_s=30.0, limits=LIMITS, poll_s=0.02
+    )
+    async with running_worker(worker):
+        await until_empty(database)

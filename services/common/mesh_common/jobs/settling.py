@@ -93,7 +93,8 @@ class Settling:
         retry_for_s = 0.0 if paid_calls >= MAX_PAID_CALLS else self._retry_for_s
         if ended.reason and await self._queue.bury(connection, ended.job, ended.reason, retry_for_s=retry_for_s):
             return "dead"
-        pause_s = _PAUSES_S[paid_calls - 1] if ended.may_be_paid else 0.0
+        # A job that was deleted meanwhile cannot be buried, and gets here after its last pause; no row is released.
+        pause_s = _PAUSES_S[min(paid_calls, len(_PAUSES_S)) - 1] if ended.may_be_paid else 0.0
         wait_s = max(min(ended.wait_s, MAX_WAIT_S), pause_s)
         await self._queue.retry_later(connection, ended.job, ended.reason, at_least_s=wait_s, paid_calls=paid_calls)
         return "retried"
