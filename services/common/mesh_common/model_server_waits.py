@@ -2,7 +2,7 @@
 
 The order is that of OpenAI's SDK, followed by what other providers send: `retry-after-ms`, then `Retry-After` as a
 number, fractions included, then as an HTTP date (RFC 9110, section 10.2.3), then the times at which used-up rate limits
-are reset, then what the body of the error says, at last in its text.
+are reset, then what the body of the error says, at last in its sentences.
 """
 
 import json
@@ -26,8 +26,9 @@ _SENTENCE: Final = re.compile(
     r"|(?P<number>[0-9]{1,6}(?:\.[0-9]{1,9})?) (?P<unit>seconds?|minutes?|hours?)\b)",
     re.ASCII | re.IGNORECASE,
 )
-# An error's message comes first; some servers repeat the request after it.
-_MAX_TEXT_BYTES: Final = 4_096
+# Where servers write what went wrong. Some repeat the request in other fields, and its text is not theirs.
+_SENTENCE_FIELDS: Final = ("message", "detail", "error")
+_MAX_TEXT_CHARS: Final = 4_096
 # Names of the headers of one limit: what is left of it, and when it is full again.
 _LIMITS: Final = (
     *((f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}") for what in ("requests", "tokens")),
@@ -61,8 +62,9 @@ def _waits(headers: Mapping[str, str], now: datetime, body: bytes) -> Iterator[f
     yield _number(text)
     yield _until(_date(text), now)
     yield max(_resets(headers, now), default=None)
-    yield next(_hints(_parsed(body)), None)
-    yield _in_text(body[:_MAX_TEXT_BYTES].decode(errors="replace"))
+    error = _parsed(body)
+    yield next(_hints(error), None)
+    yield next(filter(None, map(_in_text, _sentences(error))), None)
 
 
 def _resets(headers: Mapping[str, str], now: datetime) -> Iterator[float]:
@@ -101,6 +103,18 @@ def _hints(error: Any, depth: int = 0) -> Iterator[float]:
         yield from _hints(entry, depth + 1)
 
 
+def _sentences(error: Any, depth: int = 0) -> Iterator[str]:
+    """What the server says itself: these fields of a JSON body, or a body that is no JSON."""
+    if isinstance(error, str):
+        yield error[:_MAX_TEXT_CHARS]
+    elif isinstance(error, list) and depth < _MAX_DEPTH:
+        for entry in error:
+            yield from _sentences(entry, depth + 1)
+    elif isinstance(error, dict) and depth < _MAX_DEPTH:
+        for field in _SENTENCE_FIELDS:
+            yield from _sentences(error.get(field), depth + 1)
+
+
 def _in_text(text: str) -> float | None:
     """The wait in a sentence. OpenAI and Groq write `Please try again in 1m6.5s.`, Azure `retry after 20 seconds`."""
     found = _SENTENCE.search(text)
@@ -118,10 +132,14 @@ def _entries(value: Any) -> Iterable[Any]:
 
 
 def _parsed(body: bytes) -> Any:
+    """The JSON of a body; its text if it is none. JSON that is cut or too deep is nothing."""
     try:
-        return json.loads(body) if body else None
-    except (ValueError, RecursionError):
+        return json.loads(body)
+    except RecursionError:
         return None
+    except ValueError:
+        text = body.decode(errors="replace")
+        return None if text.lstrip().startswith(("{", "[")) else text
 
 
 def _number(text: str | None) -> float | None:

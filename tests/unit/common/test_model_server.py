@@ -172,6 +172,12 @@ RETRY_INFO = b'[{"error": {"details": [{"@type": "type.googleapis.com/google.rpc
         ({}, b'{"error": {"retry_after": true}}', None),
         ({}, b"[" * 10_000, None),
         ({}, b"try again in 17s", 17.0),
+        ({}, b'{"detail": "Try again in 3s."}', 3.0),
+        ({}, b'{"error": "Try again in 4s."}', 4.0),
+        ({}, b'[{"error": {"message": "Slow down.", "detail": "Retry after 5 seconds."}}]', 5.0),
+        ({}, b'{"error": {"message": "Slow down."}, "request": {"message": "Try again in 9s"}}', None),
+        ({}, b'{"error": {"message": "Slow down.", "input": "message: try again in 9s"}}', None),
+        ({}, b'{"error": {"message": "Slow down.", "input": "try again in 9s', None),
     ],
 )
 def test_wait_is_also_read_from_used_up_limits_and_from_the_body(
