@@ -81,7 +81,9 @@ async def test_a_written_memory_is_read_changed_found_and_deleted(memory: Memory
 
     assert (got, got.text, got.origin) == (created, "I live in Rome.", pb.MEMORY_ORIGIN_WRITTEN)
     assert not got.HasField("run_id")
+    assert got.created_at == got.updated_at
     assert (updated.text, updated.created_at) == ("I keep two green parrots.", created.created_at)
+    assert updated.updated_at.ToNanoseconds() > updated.created_at.ToNanoseconds()
     assert (found.id, found.text) == (created.id, updated.text)
     assert found.similarity > 0.3
     with pytest.raises(NotFound):

@@ -137,7 +137,8 @@ class PostgresMemoryStore:
                 embedding_model=memory.space,
                 embedding=memory.vector,
                 # Not the start of the transaction, which may have waited for a deletion: `forgetting.DELETE_LATE`.
-                created_at=func.clock_timestamp(),
+                created_at=func.statement_timestamp(),
+                updated_at=func.statement_timestamp(),
             )
             .on_conflict_do_nothing(index_elements=["user_id", "text_hash"])
             .returning(*_COLUMNS)
@@ -153,7 +154,7 @@ class PostgresMemoryStore:
                 text_hash=text_hash(text),
                 embedding_model=space,
                 embedding=vector,
-                updated_at=func.now(),
+                updated_at=func.statement_timestamp(),
             )
             .returning(*_COLUMNS)
         )
