@@ -118,6 +118,7 @@ async def test_answer_that_says_nothing_is_none(pieces: list[Piece], is_retryabl
         [delta(refusal="I can"), delta(refusal="not."), FINISH, DONE],
         [delta(content="", refusal="I cannot."), delta("content_filter"), DONE],
         [whole({"content": None, "refusal": "I cannot."})],
+        [delta(content=[{"type": "refusal", "refusal": "I cannot."}]), FINISH, DONE],
     ],
 )
 async def test_refusal_is_an_answer(pieces: list[Piece]) -> None:
@@ -155,6 +156,16 @@ async def test_tools_of_a_whole_completion_are_called() -> None:
         ("a", {"expression": "1"}),
         ("b", {"expression": "2"}),
     ]
+
+
+@pytest.mark.parametrize("name", ["calculate", " calculate\n", "functions.calculate"])
+@pytest.mark.parametrize("is_listed", [True, False])
+async def test_call_is_read_although_its_form_is_another(name: str, *, is_listed: bool) -> None:
+    call = {"index": 0, "id": "a", "function": {"name": name, "arguments": '{"expression": "1"}'}}
+
+    answer = await ask([delta("tool_calls", tool_calls=[call] if is_listed else call), DONE])
+
+    assert [(each["name"], each["args"]) for each in answer.message.tool_calls] == [("calculate", {"expression": "1"})]
 
 
 @pytest.mark.parametrize(

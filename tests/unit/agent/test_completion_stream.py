@@ -137,13 +137,25 @@ async def test_stream_that_is_none_says_why_and_whether_it_spoke(
         assert failed.value.has_spoken == has_spoken
 
 
-@pytest.mark.parametrize("usage", [5, {"prompt_tokens": "7"}, {"prompt_tokens": -1}, {"prompt_tokens": 2**63}, [], "x"])
+NO_TOKENS: list[object] = ["seven", "\u0667", -1, "-1", 2**63, "9" * 10, 1.5, 1e300, True, []]
+
+
+@pytest.mark.parametrize("usage", [5, *({"prompt_tokens": tokens} for tokens in NO_TOKENS), [], "x"])
 async def test_usage_that_is_none_is_passed_over(usage: object) -> None:
     usage_line = b"data: " + orjson.dumps({"choices": [], "usage": usage}) + b"\n\n"
 
     completion, _ = await read(line({"content": "Hi"}) + line({}, "stop") + usage_line)
 
     assert completion.usage is None
+
+
+@pytest.mark.parametrize("tokens", [7, 7.0, "7"])
+async def test_whole_numbers_of_tokens_are_read_in_every_form(tokens: object) -> None:
+    usage_line = b"data: " + orjson.dumps({"choices": [], "usage": {"prompt_tokens": tokens}}) + b"\n\n"
+
+    completion, _ = await read(line({"content": "Hi"}) + line({}, "stop") + usage_line)
+
+    assert completion.usage == {"prompt_tokens": 7, "completion_tokens": 0, "total_tokens": 0}
 
 
 async def test_usage_of_zeros_does_not_replace_a_real_one() -> None:

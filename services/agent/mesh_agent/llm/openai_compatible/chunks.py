@@ -3,6 +3,7 @@
 A key that is missing, null or of another type is absent. Only an error that the server reports is raised.
 """
 
+import re
 from typing import Any, Final
 
 from mesh_agent.llm.completion import Completion
@@ -10,6 +11,7 @@ from mesh_agent.llm.finish_reasons import Finish, finish_of
 
 # No model reads or writes so many tokens. A larger number is wrong, and might not even fit PostgreSQL's bigint.
 _MAX_TOKENS: Final = 1_000_000_000
+_DIGITS: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
 _USAGE_FIELDS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 # Types of content parts that are not part of the answer's text.
 _TEXT_PARTS: Final = ("text", "output_text")
@@ -102,13 +104,13 @@ def merge_whole_message(completion: Completion) -> str:
 def merge_whole_calls(completion: Completion) -> None:
     """Adds the calls of a message that the server sent whole after deltas of text alone."""
     calls = completion.whole_message and completion.whole_message.get("tool_calls")
-    if isinstance(calls, list):
-        completion.tool_calls.add(calls)
+    if calls:
+        completion.tool_calls.add(_listed(calls))
 
 
 def _merge_delta(completion: Completion, delta: dict[str, Any]) -> str:
-    if (calls := delta.get("tool_calls")) and isinstance(calls, list):
-        completion.tool_calls.add(calls)
+    if calls := delta.get("tool_calls"):
+        completion.tool_calls.add(_listed(calls))
     elif (call := delta.get("function_call")) and isinstance(call, dict):
         # The form before tools, which some servers still send.
         completion.tool_calls.add([{"index": 0, "function": call}])
@@ -126,8 +128,9 @@ _REASONING_FIELDS: Final = (*_REASONING_TEXTS, _REASONING_ITEMS, "reasoning_text
 
 def _merge_silent(completion: Completion, delta: dict[str, Any]) -> None:
     """What is not text for the user."""
-    if (refusal := delta.get("refusal")) and isinstance(refusal, str):
-        completion.refusal.append(refusal)
+    for said in (delta, *_listed(delta.get("content"))):
+        if isinstance(said, dict) and (refusal := said.get("refusal")) and isinstance(refusal, str):
+            completion.refusal.append(refusal)
     if not completion.has_reasoned:
         # A list of content parts may consist of thinking alone.
         shown = (*(delta.get(name) for name in _REASONING_FIELDS), isinstance(delta.get("content"), list))
@@ -142,8 +145,7 @@ def _merge_silent(completion: Completion, delta: dict[str, Any]) -> None:
 
 def _text_of_parts(content: Any) -> str:
     """The text of a list of parts (Mistral); parts of thinking, references and images have none for the user."""
-    parts = content if isinstance(content, list) else [content]
-    return "".join(map(_text_of_part, parts))
+    return "".join(map(_text_of_part, _listed(content)))
 
 
 def _text_of_part(part: Any) -> str:
@@ -157,11 +159,27 @@ def _text_of_part(part: Any) -> str:
     return text if isinstance(text, str) else ""
 
 
+def _listed(value: Any) -> list[Any]:
+    """Some servers send one entry in place of a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
 def _take_usage(completion: Completion, reported: Any) -> None:
     """Keeps the last usage that says something: some servers end with zeros."""
     if not isinstance(reported, dict):
         return
-    numbers = {name: reported.get(name) or 0 for name in _USAGE_FIELDS}
-    is_valid = all(type(number) is int and 0 <= number <= _MAX_TOKENS for number in numbers.values())
-    if is_valid and any(numbers.values()):
-        completion.usage = numbers
+    numbers = {name: _tokens(reported.get(name)) for name in _USAGE_FIELDS}
+    usage = {name: number for name, number in numbers.items() if number is not None}
+    if len(usage) == len(numbers) and any(usage.values()):
+        completion.usage = usage
+
+
+def _tokens(number: Any) -> int | None:
+    """Gateways in other languages write whole numbers as 7.0 or "7". None for what is no number of tokens."""
+    if isinstance(number, str) and _DIGITS.fullmatch(number):
+        number = int(number)
+    if type(number) is float and number.is_integer():
+        number = int(number)
+    if not number:
+        return 0
+    return number if type(number) is int and 0 < number <= _MAX_TOKENS else None

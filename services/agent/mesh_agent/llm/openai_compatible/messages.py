@@ -60,7 +60,8 @@ def message_of(
 
 
 def _add_call(message: AIMessage, call: DeltaCall, call_id: str, *, is_interrupted: bool, is_last: bool) -> None:
-    name = repaired(call.name)
+    # Models that were trained on OpenAI's own format write the name space of their tools before the name.
+    name = repaired(call.name).strip().removeprefix("functions.")
     arguments = read_arguments(call.pieces)
     # A placeholder may stand for arguments that the end of the answer has cut.
     is_cut = is_interrupted and (is_last or (arguments is not None and not arguments.is_stated))
