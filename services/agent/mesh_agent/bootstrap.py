@@ -48,6 +48,7 @@ from mesh_agent.execution.ending import EndRun
 from mesh_agent.execution.executor import Executor, ExecutorLimits
 from mesh_agent.execution.run_task import RunTask, RunTaskParts
 from mesh_agent.execution.waiting import WaitingFollowers
+from mesh_agent.graph.coded.definitions import installed_graphs
 from mesh_agent.graph.loop import AgentLoop
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.llm.breaker import Breaker
@@ -210,7 +211,7 @@ async def _run_parts(
     tools = ToolRegistry([*await _tools(stack, settings, clock), *personal])
     return AttemptParts(
         database=database,
-        loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), tools),
+        loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), tools, installed_graphs),
         models=ModelRegistry(models),
         plans=KeptPlans(database, _default_plan(settings, models, tools), settings.keep_events_s, clock),
         entitlements=CachedEntitlements(neighbours.entitlements, _default_entitlements(settings), clock),

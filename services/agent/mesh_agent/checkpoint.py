@@ -9,10 +9,11 @@ AsyncPostgresSaver, because one serialises all its calls behind a lock (langgrap
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+from uuid import UUID, uuid5
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
@@ -30,9 +31,13 @@ from mesh_agent.domain import Claim, LeaseLostError
 from mesh_agent.lease import HeldLease, while_lease_holds
 from mesh_agent.store.checkpoint_database import CheckpointConnection, CheckpointDatabase
 from mesh_agent.store.fenced import begin_call, forget_lost_attempts, lock_lease, share_run
+from mesh_agent.store.recorded import CHANNEL, recorded
 
 # Only LangChain's own messages and plain values: stored data can never name a class to construct.
 _STRICT = JsonPlusSerializer(allowed_msgpack_modules=None)
+
+# Makes the ids of tasks, under which LangGraph's tables hold what is recorded, from keys.
+_KEYS: Final = UUID("6f6ea7b8-31c4-5d0c-9a53-2f9f2d4c8e11")
 
 FENCE = "mesh_fence"
 """Key of the fencing number in a graph's `configurable`."""
@@ -50,6 +55,8 @@ class RunCheckpoints:
     waiting: list[_Write] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     has_written: bool = False
+    is_each_step_safe: bool = False
+    """Whether each step of the graph is a safe point, and not only what the built-in graph makes one."""
 
     async def flush(self) -> None:
         """Writes the pending checkpoints. Raises LeaseLostError if this replica no longer owns the run."""
@@ -64,6 +71,25 @@ class RunCheckpoints:
         if not self.lease.holds():
             raise LeaseLostError
         return may_begin
+
+    async def record(self, checkpoint_id: str, key: str, value: Mapping[str, Any]) -> None:
+        """A safe point that also stores the value, which later attempts find by `recorded`. Raises LeaseLostError.
+
+        `key` is unique within the execution; a second value under it is ignored.
+        """
+        configurable = {"thread_id": str(self.claim.execution_id), "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
+        config: RunnableConfig = {"configurable": configurable}
+        task_id = str(uuid5(_KEYS, key))
+        self.waiting.append(lambda saver: saver.aput_writes(config, [(CHANNEL, {**value, "key": key})], task_id))
+        await self.flush()
+
+    async def recorded(self) -> list[Mapping[str, Any]]:
+        """What earlier attempts of the execution have recorded, each with its `key`. The first one runs no query."""
+        if self.claim.opens_execution:
+            return []
+        async with self.database.as_subject(self.claim.subject) as connection:
+            rows = await recorded(connection, self.claim.execution_id)
+        return [_STRICT.loads_typed(row) for row in rows]
 
     async def _flush(self, once_key: str | None) -> bool:
         async with self.lock:
@@ -130,7 +156,10 @@ class BufferedSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        self._checkpoints(config).waiting.append(lambda saver: saver.aput(config, checkpoint, metadata, new_versions))
+        checkpoints = self._checkpoints(config)
+        checkpoints.waiting.append(lambda saver: saver.aput(config, checkpoint, metadata, new_versions))
+        if checkpoints.is_each_step_safe:
+            await checkpoints.flush()
         configurable = config["configurable"]
         return {
             "configurable": {
@@ -146,7 +175,7 @@ class BufferedSaver(BaseCheckpointSaver[str]):
     ) -> None:
         checkpoints = self._checkpoints(config)
         checkpoints.waiting.append(lambda saver: saver.aput_writes(config, writes, task_id, task_path))
-        if any(_is_tool_result(value) for _, value in writes):
+        if checkpoints.is_each_step_safe or any(_is_tool_result(value) for _, value in writes):
             await checkpoints.flush()
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002 - LangGraph's signature

@@ -224,6 +224,7 @@ class DecidedCall:
     tool: str
     arguments_json: str
     decision: Decision
+    graph_id: str = ""
 
     def is_about(self, question: Question) -> bool:
         return (self.tool, self.arguments_json) == (question.tool, question.arguments_json)

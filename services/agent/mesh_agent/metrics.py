@@ -28,6 +28,9 @@ MODEL_TOKENS: Final = Counter(
 MODEL_COST: Final = Counter(
     "mesh_agent_model_cost_usd_total", "Cost billed to users, by the run's model, in US dollars.", ("model",)
 )
+GRAPHS_UNUSABLE: Final = Gauge(
+    "mesh_agent_graphs_unusable", "1 for each installed graph in code that could not be loaded.", ("graph",)
+)
 TOOL_CALLS: Final = Counter("mesh_agent_tool_calls_total", "Calls of tools, by result.", ("tool", "result"))
 FETCHES: Final = Counter("mesh_agent_fetches_total", "Calls of fetch_url, by outcome.", ("outcome",))
 RECALLS: Final = Counter("mesh_agent_recalls_total", "Recalls of memories, by result.", ("result",))

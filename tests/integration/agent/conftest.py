@@ -1,6 +1,7 @@
 """The agent service as it runs, on the real PostgreSQL, with the model simulator."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_dev.postgres import EmbeddedPostgres
 from sqlalchemy import text
 from support.agent import AgentUnderTest, agent_settings, owner_connection, running_agent
+from support.coded_graphs import Opening, graph_agent
 from support.mesh import TestMesh
 from support.net import free_port
 from support.template import UNSAFE, copied
+from support.tool_server import ToolServer, running_tool_server
 
 
 @pytest.fixture(scope="session")
@@ -103,3 +106,22 @@ async def own_database(own_mesh: TestMesh, model_url: str) -> AsyncIterator[Data
     """The database of `own_mesh`, for operations that no RPC offers."""
     async with open_database(agent_settings(own_mesh, model_url), schema="agent") as database:
         yield database
+
+
+@pytest.fixture
+async def tool() -> AsyncIterator[ToolServer]:
+    async with running_tool_server() as server:
+        yield server
+
+
+@pytest.fixture
+def opening(
+    own_mesh: TestMesh, model_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tool: ToolServer
+) -> Opening:
+    def opened(
+        name: str, *, effect: str = "once", approval: str = "never", **options: object
+    ) -> AbstractAsyncContextManager[AgentUnderTest]:
+        tools = tool.as_setting(effect, approval=approval)
+        return graph_agent(own_mesh, model_url, monkeypatch, tmp_path, name, AGENT_HTTP_TOOLS=tools, **options)
+
+    return opened

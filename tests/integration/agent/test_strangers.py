@@ -163,7 +163,7 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("owner_of", lambda c, u, _, r: runs.owner_of(c, personal(u).organisation_id, r), None),
     ("interrupts_of_run", lambda c, _, __, r: interrupts.of_run(c, r), ()),
     ("decide", lambda c, u, _, r: interrupts.decide(c, r, [APPROVED], decided_by=u, resumed_by=r), 0),
-    ("decided_for", lambda c, _, __, r: interrupts.decided_for(c, r), {}),
+    ("decided_for", lambda c, u, t, r: interrupts.decided_for(c, Claim(r, t, personal(u), 1, 1, 1, "", None, {})), {}),
     ("reject_waiting", lambda c, _, t, __: interrupts.reject_waiting(c, t, message=""), []),
     ("reject_expired", lambda c, _, __, ___: interrupts.reject_expired(c, limit=9, message=""), []),
     (

@@ -17,7 +17,8 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from mesh_agent.domain import CutRound, Effect, ToolResult, Usage
 from mesh_agent.graph.build import build_graph
-from mesh_agent.graph.loop import AgentLoop, AttemptLoop, LoopInput
+from mesh_agent.graph.loop import AgentLoop, AttemptLoop
+from mesh_agent.graph.rounds import LoopInput, RoundListener
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.fallback import FallbackModel
 from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
@@ -53,6 +54,28 @@ class Listening(Heard):
 
     def cut_round(self) -> CutRound:
         raise NotImplementedError
+
+    def fail_round(self) -> None:
+        raise NotImplementedError
+
+    def aside(self) -> RoundListener:
+        raise NotImplementedError
+
+    def say(self, text: str) -> None:
+        raise NotImplementedError
+
+    def step_started(self, step: str) -> None:
+        raise NotImplementedError
+
+    def step_finished(self, step: str) -> None:
+        raise NotImplementedError
+
+    def custom(self, name: str, data_json: str) -> None:
+        raise NotImplementedError
+
+    @property
+    def answer(self) -> str:
+        return "".join(self.texts)
 
     def tool_started(self, call: ToolCall) -> None:
         pass

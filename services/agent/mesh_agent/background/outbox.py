@@ -150,6 +150,8 @@ class _Evidence:
                 self.tool_results.append(result)
             case events.RunStarted() | events.MessageDelta() | events.MessageCompleted() | events.ToolStarted():
                 pass
+            case events.StepStarted() | events.StepFinished() | events.Custom():
+                pass
             case events.RunFinished() | events.RunFailed() | events.RunCancelled() | events.RunInterrupted():
                 pass
             case events.UnknownEvent():

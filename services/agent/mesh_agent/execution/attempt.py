@@ -21,7 +21,8 @@ from mesh_agent.domain import (
 )
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.execution.recorder import Recorder
-from mesh_agent.graph.loop import AgentLoop, AttemptLoop, LoopInput
+from mesh_agent.graph.loop import AgentLoop, AttemptLoop
+from mesh_agent.graph.rounds import LoopInput
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.lease import while_lease_holds
 from mesh_agent.llm.provider_errors import ProviderError, nothing_said, run_error_of
@@ -112,13 +113,13 @@ async def _plan(recorder: Recorder, parts: AttemptParts) -> RunPlan:
 
 
 async def _decided(claim: Claim, holds_lease: Callable[[], bool], database: Database) -> Mapping[str, DecidedCall]:
-    """What was decided about the calls of the run that this one resumes."""
+    """What was decided in the runs that this one resumes."""
     if claim.resumed_execution is None:
         return {}
 
     async def read() -> Mapping[str, DecidedCall]:
         async with database.as_subject(claim.subject) as connection:
-            return await interrupts.decided_for(connection, claim.run_id)
+            return await interrupts.decided_for(connection, claim)
 
     return await while_lease_holds(holds_lease, read)
 

@@ -1,16 +1,19 @@
 """Records one attempt: its answer so far, its cost, and its events."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mesh_common.events.model import (
+    Custom,
     EventBody,
     MemoryRecalled,
     MessageCompleted,
     MessageDelta,
     RunRestarted,
     RunStarted,
+    StepFinished,
+    StepStarted,
     ToolFinished,
     ToolStarted,
 )
@@ -31,6 +34,7 @@ from mesh_agent.domain import (
 )
 from mesh_agent.events.coalescing import until_tick_s
 from mesh_agent.events.log import EventLog
+from mesh_agent.execution.aside import Aside
 from mesh_agent.execution.asking import as_interrupts
 from mesh_agent.execution.bill import Bill
 from mesh_agent.execution.prefetch import PrefetchedRecall
@@ -70,6 +74,7 @@ class Recorder:
         self._claimed_at_s = claimed_at_s
         self._has_first_token = False
         self._bill = Bill({})
+        self._asides: list[Aside] = []
         self._open_calls: dict[int, ToolCall] = {}
         self.model = self.claim.model or ""
         self.checkpoints: RunCheckpoints | None = None
@@ -146,6 +151,26 @@ class Recorder:
     def fail_round(self) -> None:
         self._bill.fail_round()
 
+    def aside(self) -> Aside:
+        """Receives an answer that is no part of this run's."""
+        self._asides.append(Aside())
+        return self._asides[-1]
+
+    def say(self, text: str) -> None:
+        """A paragraph that no model wrote. Raises AnswerFullError."""
+        self._round_has_text = False
+        self.on_text(text, 0)
+        self._emit_text()
+
+    def step_started(self, step: str) -> None:
+        self._emit(StepStarted(step))
+
+    def step_finished(self, step: str) -> None:
+        self._emit(StepFinished(step))
+
+    def custom(self, name: str, data_json: str) -> None:
+        self._emit(Custom(name, data_json))
+
     def tool_started(self, call: ToolCall) -> None:
         self._open_calls[id(call)] = call
         self._emit(ToolStarted(call.id, call.name, call.arguments_json[:_MAX_SHOWN_ARGUMENTS]))
@@ -183,8 +208,16 @@ class Recorder:
         for call in self._open_calls.values():
             self._emit(ToolFinished(_interrupted(call)))
         self._open_calls.clear()
-        billed, generation = self._bill.by_model(), self.forget_generation
+        billed, generation = self._billed(), self.forget_generation
+        self.model = self.model or next((aside.model for aside in reversed(self._asides) if aside.model), "")
         return Outcome(status, self.answer, self.message_id, self.model, billed, finish_reason, error, generation)
+
+    def _billed(self) -> Mapping[str, Usage]:
+        billed = dict(self._bill.by_model())
+        for aside in self._asides:
+            for name, usage in aside.bill.by_model().items():
+                billed[name] = billed.get(name, Usage()).plus(usage)
+        return billed
 
     def _add_text(self, text: str) -> None:
         if self._parts and not self._round_has_text:

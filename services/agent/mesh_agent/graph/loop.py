@@ -1,42 +1,30 @@
-"""The agent's interface to the graph: opens it for one attempt, reports earlier attempts' progress, and runs it."""
+"""The agent's interface to graphs: opens one attempt, reports earlier attempts' progress, and runs the plan's graph."""
 
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Interrupt
 from mesh_common.errors import PreconditionFailed
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
-from mesh_agent.domain import (
-    Claim,
-    CutRound,
-    DecidedCall,
-    InterruptKind,
-    Progress,
-    Question,
-    RecalledMemory,
-    Said,
-    ToolResult,
-    Usage,
-)
+from mesh_agent.domain import Claim, InterruptKind, Progress, Question
 from mesh_agent.graph.approval import review
 from mesh_agent.graph.build import AgentGraph, build_graph
-from mesh_agent.graph.nodes import MAX_CALLS, RUN
+from mesh_agent.graph.coded.definitions import CodedGraphs
+from mesh_agent.graph.coded.loop import progress_of, run_coded
+from mesh_agent.graph.progress import is_of_run, progress_in
+from mesh_agent.graph.rounds import CodedListener, Listener, LoopInput, Rounds
 from mesh_agent.graph.state import RunContext
-from mesh_agent.graph.tool_calls import ToolListener, call_at_safe_point
-from mesh_agent.graph.window import RunWindow
+from mesh_agent.graph.tool_calls import call_at_safe_point
 from mesh_agent.lease import HeldLease
-from mesh_agent.llm.completion import AnswerFullError
-from mesh_agent.llm.fallback import FallbackModel, ModelListener, Round
-from mesh_agent.llm.finish_reasons import Finish
-from mesh_agent.llm.registry import Model
-from mesh_agent.plans.plan import PlannedTool, RunPlan
+from mesh_agent.llm.fallback import FallbackModel
+from mesh_agent.plans.plan import PlannedTool
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_agent.tools.registry import ToolRegistry
 
@@ -45,40 +33,28 @@ _STEPS_PER_ROUND: Final = 2
 # The key under which LangGraph returns what was raised by `interrupt()`.
 _INTERRUPTS: Final = "__interrupt__"
 
-
-class Listener(ToolListener, ModelListener, Protocol):
-    """Receives the progress of the run."""
-
-    def begin_round(self, prompt_tokens: Callable[[], int]) -> None: ...
-    def end_round(self, usage: Usage) -> None: ...
-    def cut_round(self) -> CutRound:
-        """Instead of `end_round`, after AnswerFullError."""
+type GraphsOf = Callable[[BaseCheckpointSaver[Any]], CodedGraphs]
 
 
-@dataclass(frozen=True, slots=True)
-class LoopInput:
-    """The input of one attempt. `models` are the plan's models that this replica has, in the order they are tried.
-
-    `deadline_s` is the end of the attempt in the event loop's time.
-    """
-
-    message: str
-    plan: RunPlan
-    models: tuple[Model, ...]
-    recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
-    recent_messages: Callable[[], Awaitable[Sequence[Said]]]
-    deadline_s: float = math.inf
-    decided: Mapping[str, DecidedCall] = field(default_factory=dict)
+def no_graphs(_saver: BaseCheckpointSaver[Any]) -> CodedGraphs:
+    return CodedGraphs()
 
 
 class AgentLoop:
-    """One per process."""
+    """One per process. `graphs` are those in code that are installed here."""
 
-    def __init__(self, database: CheckpointDatabase, fallback: FallbackModel, tools: ToolRegistry) -> None:
+    def __init__(
+        self,
+        database: CheckpointDatabase,
+        fallback: FallbackModel,
+        tools: ToolRegistry,
+        graphs_of: GraphsOf = no_graphs,
+    ) -> None:
         self.fallback = fallback
         self.tools = tools
         self._saver = BufferedSaver(database)
         self._graph = build_graph(self._saver)
+        self.graphs = graphs_of(self._saver)
 
     @asynccontextmanager
     async def open(self, claim: Claim, lease: HeldLease) -> AsyncIterator["AttemptLoop"]:
@@ -95,31 +71,53 @@ class AttemptLoop:
             "configurable": {"thread_id": str(claim.execution_id), FENCE: claim.fence},
         }
         self._has_progress = False
+        self._is_begun = False
+        self._recorded: Sequence[Mapping[str, Any]] = ()
         self.checkpoints = checkpoints
 
     async def progress(self) -> Progress:
         """The progress of earlier attempts up to the last safe point; empty if there is none."""
         if self._claim.opens_execution:
             return Progress()
+        self._recorded = await self.checkpoints.recorded()
         saved = await self._graph.aget_state(self._config)
+        self._is_begun = saved.created_at is not None
+        if self._recorded:
+            return progress_of(self._recorded, str(self._claim.run_id))
         messages: list[BaseMessage] = saved.values.get("messages", [])
         done = [write for task in saved.tasks for write in (task.result or {}).get("messages", [])]
         self._has_progress = bool(messages)
-        return _progress([message for message in (*messages, *done) if self._is_own(message)])
+        return progress_in([message for message in (*messages, *done) if self._is_own(message)])
 
     def _is_own(self, message: BaseMessage) -> bool:
-        """Whether this run made the message, and not the run that it resumes. Releases without interrupts left the run
-        out."""
-        return bool(message.response_metadata.get(RUN, str(self._claim.execution_id)) == str(self._claim.run_id))
+        """Releases without interrupts left the run out: each execution had a single one."""
+        return is_of_run(message, str(self._claim.run_id), str(self._claim.execution_id))
 
-    async def run(self, attempt: LoopInput, listener: Listener) -> str | tuple[Question, ...]:
+    async def run(self, attempt: LoopInput, listener: CodedListener) -> str | tuple[Question, ...]:
         """Returns the finish reason, or what a person is asked, which is then safe in the checkpoints. Continues from
         the last safe point if `progress` found one.
 
         Raises ProviderError, MeshError, LeaseLostError, and unexpected errors.
         """
-        if self._claim.resumed_execution and not self._has_progress:
+        planned = attempt.plan.graph
+        has_state = self._is_begun if planned else self._has_progress
+        if self._claim.resumed_execution and not has_state:
             raise PreconditionFailed("The state of the interrupted run is not stored any more.", reason="STATE_LOST")
+        if planned is None:
+            return await self._run_built_in(attempt, listener)
+        return await run_coded(
+            self._loop.graphs.of(planned),
+            attempt,
+            self._loop.fallback,
+            self._loop.tools,
+            self.checkpoints,
+            listener,
+            self._recorded,
+            self._config,
+            is_begun=self._is_begun,
+        )
+
+    async def _run_built_in(self, attempt: LoopInput, listener: Listener) -> str | tuple[Question, ...]:
         state = await self._graph.ainvoke(
             None if self._has_progress else {"rounds": 0},
             {**self._config, "recursion_limit": _STEPS_PER_ROUND * (attempt.plan.limits.rounds + 1)},
@@ -133,53 +131,24 @@ class AttemptLoop:
         return finish_reason
 
     def _context(self, attempt: LoopInput, listener: Listener) -> RunContext:
+        rounds = Rounds(self._loop.fallback, attempt, str(self._claim.run_id))
+        prompt = attempt.plan.instructions.prompt
+
+        async def ask(messages: list[BaseMessage], tools: Sequence[PlannedTool]) -> AIMessage:
+            return await rounds.ask(listener, messages, tools, prompt)
+
         return RunContext(
             message=attempt.message,
             plan=attempt.plan,
             models=attempt.models,
             recall=attempt.recall,
             recent_messages=attempt.recent_messages,
-            ask=partial(_ask, self._loop.fallback, attempt, listener, str(self._claim.run_id)),
+            ask=ask,
             review=partial(review, self._loop.tools, attempt.plan.tools),
             call_tool=partial(call_at_safe_point, self._loop.tools, attempt.plan.tools, self.checkpoints, listener),
             run_id=str(self._claim.run_id),
             decided=attempt.decided,
         )
-
-
-async def _ask(
-    fallback: FallbackModel,
-    attempt: LoopInput,
-    listener: Listener,
-    run_id: str,
-    messages: list[BaseMessage],
-    tools: Sequence[PlannedTool],
-) -> AIMessage:
-    """One round. Its cost is stored with the answer, for an attempt that may continue from here."""
-    window = RunWindow(messages, attempt.plan.instructions.prompt)
-    asked = Round(window, [tool.schema for tool in tools], listener, attempt.deadline_s)
-    listener.begin_round(asked.input_tokens)
-    try:
-        answer = await fallback.answer(attempt.models, asked)
-    except AnswerFullError:
-        cut = listener.cut_round()
-        return _with_cost(AIMessage(cut.text), Finish.LENGTH.value, cut.model, cut.usage, run_id)
-    listener.end_round(answer.usage)
-    message = _with_cost(answer.message, answer.finish_reason, answer.model.name, answer.usage, run_id)
-    # Calls beyond the limit are removed, because providers reject a request in which not all calls are answered.
-    message.tool_calls = message.tool_calls[:MAX_CALLS]
-    message.invalid_tool_calls = message.invalid_tool_calls[: MAX_CALLS - len(message.tool_calls)]
-    return message
-
-
-def _with_cost(message: AIMessage, finish_reason: str, model: str, usage: Usage, run_id: str) -> AIMessage:
-    message.response_metadata = {
-        "finish_reason": finish_reason,
-        "model": model,
-        "cost": [usage.input_tokens, usage.output_tokens, usage.cost_micro_usd],
-        RUN: run_id,
-    }
-    return message
 
 
 def _questions(interrupts: Sequence[Interrupt]) -> tuple[Question, ...]:
@@ -195,38 +164,3 @@ def _questions(interrupts: Sequence[Interrupt]) -> tuple[Question, ...]:
         else question
         for index, question in enumerate(asked)
     )
-
-
-def _progress(messages: Sequence[BaseMessage]) -> Progress:
-    """The progress in the tool loop's messages. Answers have a cost; messages of the thread's history do not."""
-    answers = [
-        message for message in messages if isinstance(message, AIMessage) and "cost" in message.response_metadata
-    ]
-    # By call, because LangGraph returns the results of an incomplete step both in the state and with its tasks.
-    results = {message.tool_call_id: _result(message) for message in messages if isinstance(message, ToolMessage)}
-    return Progress(
-        texts=tuple(str(answer.content) for answer in answers if answer.content),
-        tool_results=tuple(results.values()),
-        billed=_billed(answers),
-        model=_model_of(answers[-1]) if answers else "",
-    )
-
-
-def _billed(answers: Sequence[AIMessage]) -> dict[str, Usage]:
-    billed: dict[str, Usage] = {}
-    for answer in answers:
-        name = _model_of(answer)
-        billed[name] = billed.get(name, Usage()).plus(Usage(*answer.response_metadata["cost"]))
-    return billed
-
-
-def _model_of(answer: AIMessage) -> str:
-    """Empty for an answer that release 0.1.0 stored."""
-    name: str = answer.response_metadata.get("model", "")
-    return name
-
-
-def _result(message: ToolMessage) -> ToolResult:
-    is_unknown = bool(message.response_metadata.get("is_unknown"))
-    is_error = message.status == "error"
-    return ToolResult(message.tool_call_id, message.name or "", "", str(message.content), is_error, is_unknown)

@@ -35,6 +35,11 @@ def window(
     return [*head, *_trimmed(history, left_tokens), *tail]
 
 
+def history_messages(history: Sequence[Said], history_tokens: int) -> list[BaseMessage]:
+    """As much of the newest history as fits, oldest first. `history` is newest first."""
+    return _trimmed(history, history_tokens)
+
+
 def fitting_prompt(
     system_prompt: Callable[[Sequence[str]], str], memories: Sequence[str], message: str, budget_tokens: int
 ) -> str:

@@ -100,6 +100,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedGraph:
+    """A graph in code, by the name of its entry point, with its configuration as JSON."""
+
+    name: str
+    config_json: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
 class RunPlan:
     """`models` in the order they are tried. A new field needs a default, because older plans lack it."""
 
@@ -110,6 +118,8 @@ class RunPlan:
     memory: MemoryPolicy = MemoryPolicy()
     limits: Limits = Limits()
     origin: Origin = Origin()
+    graph: PlannedGraph | None = None
+    """None for the built-in graph."""
 
     @property
     def input_budget_tokens(self) -> int:

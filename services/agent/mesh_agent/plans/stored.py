@@ -4,18 +4,28 @@ A reader ignores unknown fields and uses the default of missing ones. Any other 
 release must be able to read before the next one writes it.
 
 Tools whose calls need approval are stored as `guarded_tools`, which releases without approvals ignore: a replica of
-such a release, which would not ask, then does not have these tools.
+such a release, which would not ask, then does not have these tools. The models of a graph in code are stored apart as
+well: a release without such graphs finds none, and fails the run in place of running another graph.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from mesh_agent.domain import Approval, Effect
-from mesh_agent.plans.plan import Instructions, Limits, MemoryPolicy, Origin, PlannedModel, PlannedTool, RunPlan
+from mesh_agent.plans.plan import (
+    Instructions,
+    Limits,
+    MemoryPolicy,
+    Origin,
+    PlannedGraph,
+    PlannedModel,
+    PlannedTool,
+    RunPlan,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -35,9 +45,13 @@ class StoredPlan:
 def stored(plan: RunPlan) -> StoredPlan:
     guarded = tuple(tool for tool in plan.tools if tool.needs_approval)
     free = tuple(tool for tool in plan.tools if not tool.needs_approval)
-    content: dict[str, Any] = {"format": _FORMAT, "plan": replace(plan, tools=free) if guarded else plan}
+    shown = replace(plan, tools=free) if guarded else plan
+    content: dict[str, Any] = {"format": _FORMAT, "plan": shown}
     if guarded:
         content["guarded_tools"] = guarded
+    if plan.graph:
+        content["plan"] = replace(shown, models=(), graph=None)
+        content["coded"] = {"graph": plan.graph, "models": plan.models}
     data = orjson.dumps(content)
     return StoredPlan(plan, hashlib.sha256(data).digest(), data)
 
@@ -46,8 +60,14 @@ def loaded(data: bytes) -> RunPlan:
     content = orjson.loads(data)
     parts = content["plan"]
     plan = _known(RunPlan, {name: _PARTS[name](value) if name in _PARTS else value for name, value in parts.items()})
+    if coded := content.get("coded"):
+        plan = replace(plan, graph=_known(PlannedGraph, coded["graph"]), models=_models(coded["models"]))
     guarded = tuple(map(_guarded_tool, content.get("guarded_tools", ())))
     return replace(plan, tools=plan.tools + guarded) if guarded else plan
+
+
+def _models(content: Sequence[Mapping[str, Any]]) -> tuple[PlannedModel, ...]:
+    return tuple(_known(PlannedModel, model) for model in content)
 
 
 def _known[T: DataclassInstance](kind: type[T], content: Mapping[str, Any]) -> T:
@@ -81,7 +101,9 @@ def _effect(name: str | None) -> Effect:
 
 _PARTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "instructions": _instructions,
-    "models": lambda content: tuple(_known(PlannedModel, model) for model in content),
+    "models": _models,
+    # Only `coded` names a graph.
+    "graph": lambda _: None,
     "tools": lambda content: tuple(_tool(tool) for tool in content),
     "memory": lambda content: _known(MemoryPolicy, content),
     "limits": lambda content: _known(Limits, content),

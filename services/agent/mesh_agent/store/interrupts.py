@@ -76,12 +76,9 @@ async def of_run(connection: Connection, run_id: RunId) -> tuple[Interrupt, ...]
     return tuple(map(_interrupt, await _OF_RUN.rows(connection, {"run_id": run_id})))
 
 
-_ASKED_BY: Final = "SELECT {shown} FROM agent.interrupts WHERE run_id = :run_id ORDER BY {order}"
-# The key of a call: its round and its index.
-_OF_RUN = Statement(
-    "agent.interrupts_of_run",
-    _ASKED_BY.format(shown=_SHOWN, order="string_to_array(call_key, ':')::int[]"),
-)
+# Their ids are made in the order of the calls, and sort by it.
+_ASKED_BY: Final = "SELECT {shown} FROM agent.interrupts WHERE run_id = :run_id ORDER BY id"
+_OF_RUN = Statement("agent.interrupts_of_run", _ASKED_BY.format(shown=_SHOWN))
 
 
 async def decide(
@@ -115,17 +112,19 @@ _DECIDE = Statement(
 )
 
 
-async def decided_for(connection: Connection, run_id: RunId) -> Mapping[str, DecidedCall]:
-    """The decisions that a resuming run executes, by the key of the call."""
-    rows = await _DECIDED_FOR.rows(connection, {"run_id": run_id})
+async def decided_for(connection: Connection, claim: Claim) -> Mapping[str, DecidedCall]:
+    """What was decided in the run's execution, by the key of the call. A step of a graph in code may have asked in an
+    earlier run of it, and runs again from its start."""
+    parameters = {"thread_id": claim.thread_id, "execution_id": claim.execution_id}
+    rows = await _DECIDED_FOR.rows(connection, parameters)
     return {row["call_key"]: _decided_call(row) for row in rows}
 
 
 _DECIDED_FOR = Statement(
     "agent.decided_for",
     """
-    SELECT call_key, call_id, tool, arguments_json, decision, value_json, message FROM agent.interrupts
-    WHERE resumed_by = :run_id
+    SELECT call_key, call_id, tool, arguments_json, decision, value_json, message, graph_id FROM agent.interrupts
+    WHERE thread_id = :thread_id AND execution_id = :execution_id AND resumed_by IS NOT NULL
 """,
 )
 
@@ -252,7 +251,7 @@ def _decision(row: Record) -> InterruptDecision | None:
 
 def _decided_call(row: Record) -> DecidedCall:
     decision = Decision(row["call_id"], DecisionKind(row["decision"]), row["value_json"], row["message"])
-    return DecidedCall(row["call_key"], row["tool"], row["arguments_json"], decision)
+    return DecidedCall(row["call_key"], row["tool"], row["arguments_json"], decision, row["graph_id"])
 
 
 def _rejected(row: Record) -> Rejected:

@@ -186,6 +186,35 @@ class ToolFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step of a graph in code begins. Parallel steps may have the same name."""
+
+    type: ClassVar = "step_started"
+    is_terminal: ClassVar = False
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    type: ClassVar = "step_finished"
+    is_terminal: ClassVar = False
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """What a graph in code tells the client. `data_json` is a JSON object."""
+
+    type: ClassVar = "custom"
+    is_terminal: ClassVar = False
+
+    name: str
+    data_json: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     type: ClassVar = "run_finished"
     is_terminal: ClassVar = True
@@ -234,7 +263,17 @@ class UnknownEvent:
 
 Terminal = RunFinished | RunFailed | RunCancelled | RunInterrupted
 KnownEvent = (
-    RunStarted | RunRestarted | MemoryRecalled | MessageDelta | MessageCompleted | ToolStarted | ToolFinished | Terminal
+    RunStarted
+    | RunRestarted
+    | MemoryRecalled
+    | MessageDelta
+    | MessageCompleted
+    | ToolStarted
+    | ToolFinished
+    | StepStarted
+    | StepFinished
+    | Custom
+    | Terminal
 )
 """The events that a run of this release can have."""
 EventBody = KnownEvent | UnknownEvent

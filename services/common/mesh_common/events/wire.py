@@ -87,6 +87,12 @@ def _fill_body(message: pb.RunEvent, body: EventBody) -> None:  # noqa: C901, PL
             message.tool_started.CopyFrom(started)
         case events.ToolFinished(result):
             message.tool_finished.CopyFrom(_result_pb(result))
+        case events.StepStarted(step):
+            message.step_started.CopyFrom(pb.StepStarted(step=step))
+        case events.StepFinished(step):
+            message.step_finished.CopyFrom(pb.StepFinished(step=step))
+        case events.Custom(name, data_json):
+            message.custom.CopyFrom(pb.Custom(name=name, data_json=data_json))
         case events.RunFinished(finish_reason, usage):
             message.run_finished.CopyFrom(pb.RunFinished(finish_reason=finish_reason, usage=_usage_pb(usage)))
         case events.RunFailed(error, usage):
@@ -126,6 +132,12 @@ def _body(message: pb.RunEvent) -> EventBody:  # noqa: C901, PLR0911, PLR0912 - 
             return events.ToolStarted(started.call_id, started.tool, started.arguments_json)
         case "tool_finished":
             return events.ToolFinished(_result(message.tool_finished))
+        case "step_started":
+            return events.StepStarted(message.step_started.step)
+        case "step_finished":
+            return events.StepFinished(message.step_finished.step)
+        case "custom":
+            return events.Custom(message.custom.name, message.custom.data_json)
         case "run_finished":
             return events.RunFinished(message.run_finished.finish_reason, _usage(message.run_finished.usage))
         case "run_failed":

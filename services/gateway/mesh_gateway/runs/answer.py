@@ -51,6 +51,8 @@ class AnswerBuilder:
                 pass
             case events.ToolStarted() | events.ToolFinished():
                 pass
+            case events.StepStarted() | events.StepFinished() | events.Custom():
+                pass
             case events.MemoryRecalled():
                 self._recalled = body
             case events.MessageCompleted():

@@ -569,6 +569,9 @@ class RunEvent(_message.Message):
     MESSAGE_COMPLETED_FIELD_NUMBER: _builtins.int
     TOOL_STARTED_FIELD_NUMBER: _builtins.int
     TOOL_FINISHED_FIELD_NUMBER: _builtins.int
+    STEP_STARTED_FIELD_NUMBER: _builtins.int
+    STEP_FINISHED_FIELD_NUMBER: _builtins.int
+    CUSTOM_FIELD_NUMBER: _builtins.int
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     RUN_FAILED_FIELD_NUMBER: _builtins.int
     RUN_CANCELLED_FIELD_NUMBER: _builtins.int
@@ -616,6 +619,18 @@ class RunEvent(_message.Message):
         """A tool call has a result."""
 
     @_builtins.property
+    def step_started(self) -> Global___StepStarted:
+        """A step of a graph in code begins."""
+
+    @_builtins.property
+    def step_finished(self) -> Global___StepFinished:
+        """A step of a graph in code has ended."""
+
+    @_builtins.property
+    def custom(self) -> Global___Custom:
+        """A graph in code tells the client something."""
+
+    @_builtins.property
     def run_finished(self) -> Global___RunFinished:
         """Terminal: the run succeeded."""
 
@@ -646,18 +661,21 @@ class RunEvent(_message.Message):
         message_completed: Global___MessageCompleted | None = ...,
         tool_started: Global___ToolStarted | None = ...,
         tool_finished: Global___ToolFinished | None = ...,
+        step_started: Global___StepStarted | None = ...,
+        step_finished: Global___StepFinished | None = ...,
+        custom: Global___Custom | None = ...,
         run_finished: Global___RunFinished | None = ...,
         run_failed: Global___RunFailed | None = ...,
         run_cancelled: Global___RunCancelled | None = ...,
         run_interrupted: Global___RunInterrupted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "event", b"event", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_interrupted", b"run_interrupted", "run_restarted", b"run_restarted", "run_started", b"run_started", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "custom", b"custom", "event", b"event", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_interrupted", b"run_interrupted", "run_restarted", b"run_restarted", "run_started", b"run_started", "step_finished", b"step_finished", "step_started", b"step_started", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "attempt", b"attempt", "event", b"event", "is_terminal", b"is_terminal", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_id", b"run_id", "run_interrupted", b"run_interrupted", "run_restarted", b"run_restarted", "run_started", b"run_started", "seq", b"seq", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "attempt", b"attempt", "custom", b"custom", "event", b"event", "is_terminal", b"is_terminal", "memory_recalled", b"memory_recalled", "message_completed", b"message_completed", "message_delta", b"message_delta", "run_cancelled", b"run_cancelled", "run_failed", b"run_failed", "run_finished", b"run_finished", "run_id", b"run_id", "run_interrupted", b"run_interrupted", "run_restarted", b"run_restarted", "run_started", b"run_started", "seq", b"seq", "step_finished", b"step_finished", "step_started", b"step_started", "tool_finished", b"tool_finished", "tool_started", b"tool_started", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
     _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_started", "run_restarted", "memory_recalled", "message_delta", "message_completed", "tool_started", "tool_finished", "run_finished", "run_failed", "run_cancelled", "run_interrupted"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["run_started", "run_restarted", "memory_recalled", "message_delta", "message_completed", "tool_started", "tool_finished", "step_started", "step_finished", "custom", "run_finished", "run_failed", "run_cancelled", "run_interrupted"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
@@ -903,6 +921,76 @@ class ToolFinished(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ToolFinished: _TypeAlias = ToolFinished  # noqa: Y015
+
+@_typing.final
+class StepStarted(_message.Message):
+    """StepStarted reports that a step of a graph in code begins. Parallel steps may have the same name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """The step's name in the graph."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepStarted: _TypeAlias = StepStarted  # noqa: Y015
+
+@_typing.final
+class StepFinished(_message.Message):
+    """StepFinished reports that a step of a graph in code has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """The step's name in the graph."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepFinished: _TypeAlias = StepFinished  # noqa: Y015
+
+@_typing.final
+class Custom(_message.Message):
+    """Custom is what a graph in code tells the client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DATA_JSON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """1 to 64 lower-case letters, digits, `_`, `-` and `.`."""
+    data_json: _builtins.str
+    """A JSON object, at most 65,536 bytes."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        data_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_json", b"data_json", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Custom: _TypeAlias = Custom  # noqa: Y015
 
 @_typing.final
 class RunFinished(_message.Message):

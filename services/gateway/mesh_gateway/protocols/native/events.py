@@ -92,6 +92,25 @@ class ToolFinishedData(EventData, ToolResultData):
     """A tool call has a result."""
 
 
+class StepStartedData(EventData):
+    """A step of a graph in code begins. Parallel steps may have the same name."""
+
+    step: str
+
+
+class StepFinishedData(EventData):
+    """A step of a graph in code has ended."""
+
+    step: str
+
+
+class CustomData(EventData):
+    """What a graph in code tells the client; its documentation says what."""
+
+    name: str
+    data: Annotated[object, Field(description="An object.")]
+
+
 class RunFinishedData(EventData):
     """The end: the run succeeded."""
 
@@ -145,6 +164,9 @@ _DATA: Final[Mapping[type[KnownEvent], type[EventData]]] = {
     events.MessageCompleted: MessageCompletedData,
     events.ToolStarted: ToolStartedData,
     events.ToolFinished: ToolFinishedData,
+    events.StepStarted: StepStartedData,
+    events.StepFinished: StepFinishedData,
+    events.Custom: CustomData,
     events.RunFinished: RunFinishedData,
     events.RunFailed: RunFailedData,
     events.RunCancelled: RunCancelledData,
@@ -183,6 +205,12 @@ def event_data(event: RunEvent) -> EventData:  # noqa: C901, PLR0911, PLR0912 - 
             )
         case events.ToolFinished(result):
             return ToolFinishedData(type=body.type, seq=seq, **_tool_result(result))
+        case events.StepStarted(step):
+            return StepStartedData(type=body.type, seq=seq, step=step)
+        case events.StepFinished(step):
+            return StepFinishedData(type=body.type, seq=seq, step=step)
+        case events.Custom(name, data_json):
+            return CustomData(type=body.type, seq=seq, name=name, data=json_or_text(data_json))
         case events.RunFinished(finish_reason, usage):
             return RunFinishedData(type=body.type, seq=seq, finish_reason=finish_reason, usage=_usage(usage))
         case events.RunFailed(error, usage):

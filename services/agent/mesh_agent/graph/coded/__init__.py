@@ -1,0 +1,1 @@
+"""How a graph of somebody's package is found and run: with the durability of the built-in one."""

@@ -1,0 +1,88 @@
+"""Finds the graphs of installed packages: the entry points of the group `mesh.graphs`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+import structlog
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph.state import CompiledStateGraph
+from mesh_common.errors import InvalidInput, PreconditionFailed
+from pydantic import BaseModel, ValidationError
+
+from mesh_agent.metrics import GRAPHS_UNUSABLE
+from mesh_agent.plans.plan import PlannedGraph
+from mesh_agent.sdk.graph import GraphDefinition
+
+log = structlog.get_logger()
+
+GROUP: Final = "mesh.graphs"
+
+type CompiledGraph = CompiledStateGraph[Any, Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CodedGraph:
+    """`channels` are the keys of its state."""
+
+    name: str
+    compiled: CompiledGraph
+    channels: frozenset[str]
+    config: type[BaseModel] | None
+
+    def configured(self, config_json: str) -> BaseModel | None:
+        """Raises InvalidInput with the path of each fault."""
+        if self.config is None:
+            if config_json not in {"", "{}"}:
+                raise InvalidInput.of_field("graph.config", "must be empty: this graph takes no configuration")
+            return None
+        try:
+            return self.config.model_validate_json(config_json or "{}")
+        except ValidationError as error:
+            fault = error.errors(include_url=False, include_input=False)[0]
+            path = ".".join(map(str, ("graph.config", *fault["loc"])))
+            raise InvalidInput.of_field(path, fault["msg"]) from error
+
+
+class CodedGraphs:
+    """The graphs of this process, by the names of their entry points."""
+
+    def __init__(self, graphs: Iterable[CodedGraph] = ()) -> None:
+        self._by_name: Mapping[str, CodedGraph] = {graph.name: graph for graph in graphs}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._by_name)
+
+    def find(self, name: str) -> CodedGraph | None:
+        return self._by_name.get(name)
+
+    def of(self, planned: PlannedGraph) -> CodedGraph:
+        """Raises PreconditionFailed for a graph that is not installed on this replica."""
+        found = self.find(planned.name)
+        if found is None:
+            raise PreconditionFailed(f"The graph {planned.name!r} is not installed.", reason="GRAPH_UNAVAILABLE")
+        return found
+
+
+def installed_graphs(saver: BaseCheckpointSaver[Any]) -> CodedGraphs:
+    """Loads all entry points. One that fails is logged and counted, and the others are used.
+
+    Imports the packages, which may take seconds.
+    """
+    return CodedGraphs(graph for point in entry_points(group=GROUP) if (graph := _loaded(point, saver)))
+
+
+def _loaded(point: EntryPoint, saver: BaseCheckpointSaver[Any]) -> CodedGraph | None:
+    try:
+        definition = point.load()
+        if not isinstance(definition, GraphDefinition):
+            raise TypeError("the entry point is not made by mesh_agent.sdk.graph")  # noqa: TRY301 - logged as others
+        builder = definition.build()
+        compiled = builder.compile(checkpointer=saver, name=point.name)
+    except Exception as error:  # noqa: BLE001 - anybody's code, which must not keep the agent from starting
+        log.error("graph.unusable", graph=point.name, error=type(error).__name__, fault=str(error)[:500])  # noqa: TRY400
+        GRAPHS_UNUSABLE.labels(point.name).set(1)
+        return None
+    return CodedGraph(point.name, compiled, frozenset(builder.channels), definition.config)

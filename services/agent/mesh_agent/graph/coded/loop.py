@@ -1,0 +1,162 @@
+"""Runs a graph in code for one attempt: each of its steps is a safe point, and an event."""
+
+import json
+import traceback
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, cast
+
+import structlog
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command, Interrupt
+from mesh_common.errors import MeshError, PreconditionFailed
+
+from mesh_agent.checkpoint import RunCheckpoints
+from mesh_agent.domain import DecidedCall, InterruptKind, LeaseLostError, Progress, Question
+from mesh_agent.graph.coded.definitions import CodedGraph
+from mesh_agent.graph.coded.recording import Recording, in_order
+from mesh_agent.graph.coded.run import SAID, CodedRun, answer_of
+from mesh_agent.graph.progress import is_of_run, progress_in
+from mesh_agent.graph.rounds import CodedListener, LoopInput, Rounds
+from mesh_agent.llm.fallback import FallbackModel
+from mesh_agent.llm.provider_errors import ProviderError
+from mesh_agent.sdk.graph import Rejection
+from mesh_agent.tools.call import to_json
+from mesh_agent.tools.registry import ToolRegistry
+
+log = structlog.get_logger()
+
+# A graph that goes in circles is stopped.
+_MAX_STEPS: Final = 200
+# Keys of raw `interrupt()` calls; those of the mesh's own begin with the id of a task.
+_RAW: Final = "interrupt:"
+_MAX_QUESTION_CHARS: Final = 4_000
+
+
+def progress_of(recorded: Sequence[Any], run_id: str) -> Progress:
+    """What earlier attempts of the run have recorded. Texts of the user's answer alone are texts."""
+    messages = [message for message in in_order(recorded) if is_of_run(message, run_id)]
+    said = tuple(
+        str(message.content) for message in messages if message.response_metadata.get(SAID) and message.content
+    )
+    return replace(progress_in(messages), texts=said)
+
+
+async def run_coded(
+    graph: CodedGraph,
+    attempt: LoopInput,
+    fallback: FallbackModel,
+    registry: ToolRegistry,
+    checkpoints: RunCheckpoints,
+    listener: CodedListener,
+    recorded: Sequence[Any],
+    config: RunnableConfig,
+    *,
+    is_begun: bool,
+) -> str | tuple[Question, ...]:
+    """As `AttemptLoop.run`. `recorded`: by earlier attempts. `is_begun`: there is a checkpoint to continue from.
+
+    Raises InvalidInput if the configuration does not fit the graph, PreconditionFailed if the graph's code fails.
+    """
+    planned = attempt.plan.graph
+    configured = graph.configured(planned.config_json if planned else "{}")
+    checkpoints.is_each_step_safe = True
+    run_id = str(checkpoints.claim.run_id)
+    asked = sum(isinstance(one["message"], AIMessage) for one in recorded)
+    run = CodedRun(
+        attempt,
+        Rounds(fallback, attempt, run_id, asked),
+        registry,
+        checkpoints,
+        Recording(checkpoints, recorded),
+        listener,
+        configured,
+    )
+    state, interrupts = await _streamed(graph, _input(graph, attempt, is_begun=is_begun), run, listener, config)
+    if interrupts:
+        return tuple(question for one in interrupts for question in _questions(one))
+    if not listener.answer and (answer := _answer_in(state)):
+        listener.say(answer)
+    return "stop"
+
+
+def _input(graph: CodedGraph, attempt: LoopInput, *, is_begun: bool) -> Any:
+    if not is_begun:
+        given = {"message": attempt.message, "messages": [HumanMessage(attempt.message)]}
+        return {name: value for name, value in given.items() if name in graph.channels}
+    answers = {
+        decided.graph_id: _resume_value(decided)
+        for decided in attempt.decided.values()
+        if decided.call_key.startswith(_RAW)
+    }
+    return Command(resume=answers) if answers else None
+
+
+async def _streamed(
+    graph: CodedGraph, graph_input: Any, run: CodedRun, listener: CodedListener, config: RunnableConfig
+) -> tuple[Mapping[str, Any], list[Interrupt]]:
+    """The final state, and what the graph asks."""
+    state: Mapping[str, Any] = {}
+    interrupts: list[Interrupt] = []
+    try:
+        parts = graph.compiled.astream(
+            graph_input,
+            {**config, "recursion_limit": _MAX_STEPS},
+            context=run,
+            stream_mode=["tasks", "values"],
+            durability="sync",
+        )
+        # With several modes, each part comes with its mode.
+        async for mode, part in cast("AsyncIterator[tuple[str, Any]]", parts):
+            if mode == "values":
+                state = part
+                interrupts += part.get("__interrupt__", ())
+            elif "input" in part:
+                listener.step_started(part["name"])
+            elif not part.get("interrupts"):
+                listener.step_finished(part["name"])
+    except (MeshError, ProviderError, LeaseLostError):
+        raise
+    except Exception as error:
+        # Without the error's text, which may quote what a user or a model said.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("graph.crashed", graph=graph.name, error=type(error).__name__, traceback=where)  # noqa: TRY400
+        raise PreconditionFailed("The graph's code failed.", reason="GRAPH_FAILED") from error
+    return state, interrupts
+
+
+def _answer_in(state: Mapping[str, Any]) -> str:
+    """The text of a graph that has told the user nothing: `answer`, or the last message if a model wrote it."""
+    if isinstance(answer := state.get("answer"), str):
+        return answer
+    messages: Sequence[BaseMessage] = state.get("messages") or ()
+    last = messages[-1] if messages else None
+    return str(last.text) if isinstance(last, AIMessage) else ""
+
+
+def _questions(interrupt: Interrupt) -> list[Question]:
+    """Those of the mesh's own, or the one of an `interrupt()` of the graph."""
+    value = interrupt.value
+    if isinstance(value, list) and all(isinstance(one, dict) and "call_key" in one for one in value):
+        return [replace(Question(**one), kind=InterruptKind(one["kind"]), graph_id=interrupt.id) for one in value]
+    schema = interrupt.response_schema if isinstance(interrupt.response_schema, dict) else {}
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return [
+        Question(
+            call_key=f"{_RAW}{interrupt.id}",
+            kind=InterruptKind.QUESTION,
+            call_id=f"ask_{interrupt.id[:16]}",
+            tool="",
+            arguments_json="{}",
+            question=text.replace("\x00", "\ufffd")[:_MAX_QUESTION_CHARS],
+            answer_schema_json=to_json(schema),
+            graph_id=interrupt.id,
+        )
+    ]
+
+
+def _resume_value(decided: DecidedCall) -> Any:
+    answer = answer_of(decided)
+    # Plain values only: LangGraph stores it.
+    return {"rejected": True, "message": answer.message} if isinstance(answer, Rejection) else answer
