@@ -34,7 +34,7 @@ USERS := 1500
 RATE := 15
 DURATION := 180s
 
-.PHONY: secrets help setup setup-test lock dev demo doctor trace proto proto-check check fmt test nightly chaos setup-load bench load
+.PHONY: secrets help setup setup-test lock dev demo doctor assistants-check trace proto proto-check check fmt test nightly chaos setup-load bench load
 .PHONY: images sbom deploy-tools deploy-check cluster-test docker-run-env docker-logs docker-stop
 
 help: ## list the targets
@@ -52,6 +52,9 @@ demo: $(DEV_STAMP) ## start the stack, show one conversation, stop the stack
 
 doctor: $(DEV_STAMP) ## ask the models of AGENT_MODELS seven small questions: which quirks they need (docs/models.md)
 	@$(PYTHON) -m mesh_agent doctor $(ARGS)
+
+assistants-check: $(DEV_STAMP) ## validate the assistants in a folder: make assistants-check ARGS=assistants (docs/assistants.md)
+	@$(PYTHON) -m mesh_agent assistants-check $(ARGS)
 
 trace: $(DEV_STAMP) ## print a trace of the running stack: make trace ID=<trace or run id>
 	@$(PYTHON) -m mesh_dev trace "$(ID)"

@@ -1,20 +1,17 @@
 """Graphs in code for tests, installed as a package would install them, and agents that run one of them."""
 
+import json
 import operator
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-import mesh_agent.bootstrap
-import orjson
 import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy, Send, interrupt
-from mesh_agent.plans.plan import Limits, PlannedGraph
 from mesh_agent.sdk import Rejection, Run, graph
 from pydantic import BaseModel, Field
 
@@ -42,15 +39,14 @@ async def graph_agent(
     """An agent whose default assistant is this graph."""
     install(folder)
     monkeypatch.syspath_prepend(folder)
-    planned = PlannedGraph(name, orjson.dumps(config or {}).decode())
-    default_plan = mesh_agent.bootstrap._default_plan
-    monkeypatch.setattr(
-        mesh_agent.bootstrap,
-        "_default_plan",
-        lambda *parts: replace(default_plan(*parts), graph=planned, limits=Limits(rounds=rounds)),
-    )
+    assistants = folder / "assistants"
+    assistants.mkdir(exist_ok=True)
+    # YAML contains JSON.
+    content = {"kind": "graph", "graph": {"name": name, "config": config or {}}, "limits": {"rounds": rounds}}
+    (assistants / "default.yaml").write_text(json.dumps(content))
     fakes = overrides.pop("fakes", {})
-    async with running_agent(mesh, agent_settings(mesh, model_url, **overrides), **fakes) as agent:
+    settings = agent_settings(mesh, model_url, AGENT_ASSISTANTS_DIR=str(assistants), **overrides)
+    async with running_agent(mesh, settings, **fakes) as agent:
         yield agent
 
 

@@ -1,4 +1,4 @@
-"""`python -m mesh_agent serve|migrate|doctor|dead-letters`."""
+"""`python -m mesh_agent serve|migrate|doctor|assistants-check|dead-letters`."""
 
 import sys
 
@@ -12,6 +12,10 @@ def main() -> None:
         from mesh_agent.doctor.command import doctor_main  # noqa: PLC0415 - the other commands need none of it
 
         doctor_main(sys.argv[2:])
+    elif sys.argv[1:2] == ["assistants-check"]:
+        from mesh_agent.assistants_check import assistants_check_main  # noqa: PLC0415 - the same
+
+        assistants_check_main(sys.argv[2:])
     else:
         service_main(
             "agent",

@@ -5,7 +5,7 @@ Nothing is created at import time, so that tests and commands can create their o
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,8 @@ from mesh_common.jobs.servicer import DeadLetterServicer
 from mesh_common.jobs.worker import JobWorker
 from mesh_common.jwt import SigningKey
 
+from mesh_agent.assistants.file_source import FileSource
+from mesh_agent.assistants.planning import Planner
 from mesh_agent.background.outbox import DeliverOutbox
 from mesh_agent.background.retention import Retention
 from mesh_agent.clients.auth import AuthClient
@@ -51,6 +53,7 @@ from mesh_agent.execution.waiting import WaitingFollowers
 from mesh_agent.graph.coded.definitions import installed_graphs
 from mesh_agent.graph.loop import AgentLoop
 from mesh_agent.kept_plans import KeptPlans
+from mesh_agent.known_assistants import KnownAssistants
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.fallback import FallbackModel
 from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
@@ -71,6 +74,7 @@ from mesh_agent.tools.http_tool import http_tool
 from mesh_agent.tools.memory import memory_tools
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.tools.web.source import open_web_tools
+from mesh_agent.usecases.assistants import Assistants
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.follow_run import FollowRun
 from mesh_agent.usecases.interrupts import Interrupts
@@ -170,14 +174,15 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
         listener = Listener(settings.database_url.get_secret_value(), CHANNEL, executor.wake)
         retention = Retention(database, settings.keep_events_s, settings.retention_interval_s)
         shared = _shared_streams(settings, executor.owner.address)
-        servicer = _servicer(settings, database, executor, parts, neighbours.peers, shared)
+        assistants = await _assistants(settings, database, parts)
+        servicer = _servicer(settings, database, executor, parts, assistants, neighbours.peers, shared)
         revision = newest_revision(MIGRATIONS)
         service = ServiceParts(
             service="agent",
             proto_services=("mesh.agent.v1.AgentService", DEAD_LETTERS),
             register=letters.beside(partial(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)),
             readiness=(lambda: database.not_ready_reason(revision),),
-            background=(executor.run, executor.waiting.run, worker.run, listener.run, retention.run),
+            background=(executor.run, executor.waiting.run, worker.run, listener.run, retention.run, assistants.run),
             before_stop=lambda: _drain(shared, executor, settings.drain_s),
         )
         yield await stack.enter_async_context(open_grpc_service(settings, service))
@@ -213,7 +218,7 @@ async def _run_parts(
         database=database,
         loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), tools, installed_graphs),
         models=ModelRegistry(models),
-        plans=KeptPlans(database, _default_plan(settings, models, tools), settings.keep_events_s, clock),
+        plans=KeptPlans(database, _DefaultPlan(settings, models, tools), settings.keep_events_s, clock),
         entitlements=CachedEntitlements(neighbours.entitlements, _default_entitlements(settings), clock),
         memories=neighbours.memories,
         interrupt_ttl_s=settings.interrupt_ttl_s,
@@ -230,14 +235,32 @@ def _default_entitlements(settings: AgentSettings) -> Entitlements:
     )
 
 
-def _default_plan(settings: AgentSettings, models: Sequence[Model], tools: ToolRegistry) -> RunPlan:
-    return RunPlan(
-        instructions=default_instructions(),
-        models=tuple(model.planned() for model in models),
-        tools=tools.planned,
-        history_tokens=settings.history_tokens,
-        limits=Limits(seconds=settings.run_timeout_s),
-    )
+class _DefaultPlan:
+    """The plan of the assistant that the settings describe, with the tools of the moment."""
+
+    def __init__(self, settings: AgentSettings, models: Sequence[Model], tools: ToolRegistry) -> None:
+        self._tools = tools
+        self._plan = RunPlan(
+            instructions=default_instructions(),
+            models=tuple(model.planned() for model in models),
+            tools=tools.planned,
+            history_tokens=settings.history_tokens,
+            limits=Limits(seconds=settings.run_timeout_s),
+        )
+
+    def __call__(self) -> RunPlan:
+        """The same object until the tools change."""
+        if self._plan.tools is not self._tools.planned:
+            self._plan = replace(self._plan, tools=self._tools.planned)
+        return self._plan
+
+
+async def _assistants(settings: AgentSettings, database: Database, parts: AttemptParts) -> KnownAssistants:
+    """Reads the files once, so that the first request finds their assistants."""
+    files = FileSource(settings.assistants_dir)
+    planner = Planner(parts.plans.current_default, parts.loop.graphs)
+    await files.refresh(planner)
+    return KnownAssistants(database, parts.plans.current_default, planner, files, SystemClock())
 
 
 async def _tools(stack: AsyncExitStack, settings: AgentSettings, clock: Clock) -> list[MeshTool]:
@@ -280,6 +303,7 @@ def _servicer(
     database: Database,
     executor: Executor,
     parts: AttemptParts,
+    known: KnownAssistants,
     peers: PeerAgents,
     shared: SharedStreams[SharedEvents],
 ) -> AgentServicer:
@@ -289,6 +313,7 @@ def _servicer(
         executor,
         parts.entitlements,
         parts.plans,
+        known,
         parts.memories,
         cancel,
         settings.max_pending_runs_per_user,
@@ -298,4 +323,15 @@ def _servicer(
     runs = Runs(database, parts.entitlements, parts.models)
     follow = FollowRun(database, executor, peers)
     threads = Threads(database, cancel, JobQueue(_OUTBOX), executor.after_end)
-    return AgentServicer(threads, runs, start_run, resume_run, interrupts, cancel, follow, shared)
+    assistants = Assistants(database, known, settings.max_assistants_per_user)
+    return AgentServicer(
+        assistants=assistants,
+        threads=threads,
+        runs=runs,
+        start_run=start_run,
+        resume_run=resume_run,
+        interrupts=interrupts,
+        cancel=cancel,
+        follow=follow,
+        shared=shared,
+    )

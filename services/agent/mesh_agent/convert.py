@@ -13,6 +13,7 @@ from mesh_common.ids import RunId, ThreadId, parse_id
 
 from mesh_agent import domain
 from mesh_agent.domain import Metadata, Multitask, OnDisconnect, ResumeInput, RunInput
+from mesh_agent.known_assistants import split
 from mesh_agent.llm.registry import Model
 
 _DEFAULT_LIMIT: Final = 20
@@ -64,6 +65,7 @@ def run_input(request: pb.StartRunRequest) -> RunInput:
         multitask=_MULTITASK[request.multitask],
         on_disconnect=_ON_DISCONNECT[request.on_disconnect],
         idempotency_key=idempotency_key(request.idempotency_key) if request.HasField("idempotency_key") else None,
+        assistant=assistant_reference(request.assistant) if request.HasField("assistant") else None,
     )
 
 
@@ -118,6 +120,11 @@ def text(value: str, field: str, *, max_chars: int, min_chars: int = 0) -> str:
     return value
 
 
+def assistant_reference(value: str) -> str:
+    split(value)
+    return value
+
+
 def metadata(pairs: Mapping[str, str]) -> Metadata:
     if len(pairs) > domain.MAX_METADATA_PAIRS:
         raise InvalidInput.of_field("metadata", f"has more than {domain.MAX_METADATA_PAIRS} entries")
@@ -160,6 +167,7 @@ def thread_pb(thread: domain.Thread) -> pb.Thread:
         metadata=thread.metadata,
         created_at=timestamp(thread.created_at),
         updated_at=timestamp(thread.updated_at),
+        assistant=thread.assistant,
     )
 
 
@@ -201,6 +209,8 @@ def run_pb(run: domain.Run) -> pb.Run:
         finish_reason=run.finish_reason,
         resumes_run_id=str(run.resumes_run_id) if run.resumes_run_id else None,
         interrupts=map(interrupt_pb, run.interrupts),
+        assistant=run.assistant,
+        assistant_version=run.assistant_version,
     )
 
 

@@ -108,11 +108,14 @@ class Approval(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thread:
+    """`assistant`: what its last run was started with, as `name` or `name@version`; empty until a run names one."""
+
     id: ThreadId
     title: str
     metadata: Metadata
     created_at: datetime
     updated_at: datetime
+    assistant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,8 @@ class Run:
     message: Message | None = None
     resumes_run_id: RunId | None = None
     interrupts: tuple[Interrupt, ...] = ()
+    assistant: str = ""
+    assistant_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +245,8 @@ class InterruptedRun:
     execution_id: ExecutionId
     plan_hash: bytes | None
     metadata: Metadata
+    assistant: str = ""
+    assistant_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +271,8 @@ class RunInput:
     multitask: Multitask = Multitask.ENQUEUE
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
     idempotency_key: str | None = None
+    assistant: str | None = None
+    """`name` or `name@version`; None for the thread's, or the default one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +392,8 @@ class Outcome:
     """The user's when the attempt recalled memories; None if it did not, or in vain."""
     asked: tuple[Asked, ...] = ()
     """Only if the status is INTERRUPTED, and then at least one."""
+    is_remembered: bool = True
+    """Whether memory may be told what was said."""
 
     @property
     def usage(self) -> Usage:

@@ -6,6 +6,7 @@ caches, so neither a start nor a claim runs a statement for them.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -13,8 +14,9 @@ from typing import Final
 import structlog
 from mesh_common.clock import Clock
 
+from mesh_agent.assistants.model import RunnableAssistant
 from mesh_agent.domain import Claim, Entitlements
-from mesh_agent.plans.plan import RunPlan
+from mesh_agent.plans.plan import DEFAULT_ASSISTANT, RunPlan
 from mesh_agent.plans.resolve import narrowed, resolved
 from mesh_agent.plans.stored import StoredPlan, loaded, stored
 from mesh_agent.store import Database, plans
@@ -36,9 +38,10 @@ class _KnownPlan:
 class KeptPlans:
     """One per process."""
 
-    def __init__(self, database: Database, default: RunPlan, keep_s: float, clock: Clock) -> None:
-        """`keep_s`: how long after its last use a plan's row is kept if no unended run refers to it."""
-        self.default = default
+    def __init__(self, database: Database, default: Callable[[], RunPlan], keep_s: float, clock: Clock) -> None:
+        """`default`: what the settings describe at the moment. `keep_s`: how long after its last use a plan's row is
+        kept if no unended run refers to it."""
+        self.current_default = default
         self._database = database
         self._keep_s = keep_s
         self._clock = clock
@@ -46,10 +49,14 @@ class KeptPlans:
         self._resolved = lru_cache(_MAX_PLANS)(self._resolve)
         self._keep_lock = asyncio.Lock()
 
-    def resolve(self, requested: str | None, entitlements: Entitlements) -> StoredPlan:
+    @property
+    def default(self) -> RunPlan:
+        return self.current_default()
+
+    def resolve(self, requested: str | None, entitlements: Entitlements, assistant: RunnableAssistant) -> StoredPlan:
         """The plan of a new run. Raises InvalidInput or PermissionDenied (see `resolved`)."""
         # The used part of a budget does not belong to the plan.
-        return self._resolved(requested, entitlements.models, entitlements.tools, entitlements.context_tokens)
+        return self._resolved(assistant, requested, *_of(entitlements))
 
     async def keep(self, plan: StoredPlan) -> None:
         """Ensures that the plan is stored, and stays stored for any run that starts now."""
@@ -96,7 +103,7 @@ class KeptPlans:
         return self._know(plan_hash, loaded(data)).plan
 
     async def _adopted(self, claim: Claim, entitlements: Entitlements) -> RunPlan:
-        plan = self.resolve(claim.model, entitlements)
+        plan = self._resolve(RunnableAssistant(DEFAULT_ASSISTANT, "", self.default), claim.model, *_of(entitlements))
         await self.keep(plan)
         async with self._database.as_worker() as connection:
             await plans.set_plan(connection, claim, plan.hash)
@@ -104,12 +111,13 @@ class KeptPlans:
 
     def _resolve(
         self,
+        assistant: RunnableAssistant,
         requested: str | None,
         models: tuple[str, ...] | None,
         tools: tuple[str, ...] | None,
         context_tokens: int | None,
     ) -> StoredPlan:
-        return stored(resolved(self.default, requested, Entitlements(models, tools, context_tokens)))
+        return stored(resolved(assistant.plan, requested, Entitlements(models, tools, context_tokens)))
 
     def _know(self, plan_hash: bytes, plan: RunPlan) -> _KnownPlan:
         known = self._known.setdefault(plan_hash, _KnownPlan(plan))
@@ -120,3 +128,11 @@ class KeptPlans:
 
     def _is_kept(self, known: _KnownPlan) -> bool:
         return self._clock.monotonic_s() < known.kept_until_s
+
+
+type _Known = tuple[tuple[str, ...] | None, tuple[str, ...] | None, int | None]
+
+
+def _of(entitlements: Entitlements) -> _Known:
+    """What a plan depends on."""
+    return entitlements.models, entitlements.tools, entitlements.context_tokens

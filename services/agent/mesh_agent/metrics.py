@@ -28,6 +28,12 @@ MODEL_TOKENS: Final = Counter(
 MODEL_COST: Final = Counter(
     "mesh_agent_model_cost_usd_total", "Cost billed to users, by the run's model, in US dollars.", ("model",)
 )
+ASSISTANT_FAULTS: Final = Gauge(
+    "mesh_agent_assistant_faults", "Faults in the files of AGENT_ASSISTANTS_DIR. Assistants stay as last valid."
+)
+ASSISTANT_RUNS_STOPPED: Final = Counter(
+    "mesh_agent_assistant_runs_stopped_total", "Runs cancelled because their assistant was disabled."
+)
 GRAPHS_UNUSABLE: Final = Gauge(
     "mesh_agent_graphs_unusable", "1 for each installed graph in code that could not be loaded.", ("graph",)
 )

@@ -6,7 +6,6 @@ from typing import Any
 
 import grpc
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh.agent.v1 import agent_pb2_grpc
 from mesh_common.caller import require_subject
 from mesh_common.events.interrupt_wire import interrupt_pb
 from mesh_common.events.model import Position
@@ -16,6 +15,8 @@ from structlog.contextvars import bind_contextvars
 from mesh_agent import convert, domain
 from mesh_agent.convert_events import SharedEvents
 from mesh_agent.events.fan_out import SharedStreams
+from mesh_agent.servicer_assistants import AssistantRPCs
+from mesh_agent.usecases.assistants import Assistants
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.follow_run import FollowRun
 from mesh_agent.usecases.interrupts import Interrupts
@@ -27,9 +28,11 @@ from mesh_agent.usecases.threads import Threads
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
+class AgentServicer(AssistantRPCs):
     def __init__(
         self,
+        *,
+        assistants: Assistants,
         threads: Threads,
         runs: Runs,
         start_run: StartRun,
@@ -39,6 +42,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         follow: FollowRun,
         shared: SharedStreams[SharedEvents],
     ) -> None:
+        super().__init__(assistants)
         self._threads = threads
         self._runs = runs
         self._cancel = cancel

@@ -1,5 +1,6 @@
 """The agent's settings, prefix `AGENT_`."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from mesh_common.jobs.settings import JobSettings
@@ -46,6 +47,10 @@ class AgentSettings(WebSettings, JobSettings):
     """JSON list: the model registry, in fallback order."""
     http_tools: tuple[HttpToolSettings, ...] = ()
     """JSON list: tools in addition to the built-in ones."""
+    assistants_dir: Path | None = None
+    """Folder of YAML files, one assistant each (docs/assistants.md); a change is used without a restart."""
+    max_assistants_per_user: int = Field(default=100, ge=0, le=10_000)
+    """Assistants that one user may make by the API."""
     ask_user: bool = False
     """Whether models have the tool `ask_user`, which interrupts the run until its user answers."""
     memory_tools: bool = False

@@ -5,6 +5,7 @@ A cursor is a position, not a permission: the query still runs as the user, so a
 
 import base64
 import binascii
+import re
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -51,6 +52,22 @@ def decode_position_cursor(cursor: str, count: int, field: str = "cursor") -> tu
     if not is_ours or encode_position_cursor(*positions) != cursor:
         raise InvalidInput.of_field(field, "is not a cursor of this list")
     return tuple(positions)
+
+
+def encode_name_cursor(name: str) -> str:
+    """The position after the row with this name, in a list sorted by it."""
+    return _encode([name])
+
+
+def decode_name_cursor(cursor: str, pattern: re.Pattern[str], field: str = "cursor") -> str:
+    """Raises InvalidInput unless `encode_name_cursor` could have produced the cursor from a name of this pattern."""
+    try:
+        [name] = _decode(cursor)
+    except ValueError as error:
+        raise InvalidInput.of_field(field, "is not a cursor of this list") from error
+    if not isinstance(name, str) or not pattern.fullmatch(name) or encode_name_cursor(name) != cursor:
+        raise InvalidInput.of_field(field, "is not a cursor of this list")
+    return name
 
 
 def _encode(parts: list[str] | list[int]) -> str:

@@ -19,6 +19,8 @@ ADMIN: Final = "admin"
 """The scope of administrators of the mesh."""
 APPROVE_RUNS: Final = "runs:approve"
 """The scope to decide what runs of other users in the same organisation ask."""
+MANAGE_ASSISTANTS: Final = "assistants:manage"
+"""The scope to change and disable assistants that others share with the organisation."""
 MAX_NAMES: Final = 16
 """The most roles of one subject, and the most scopes."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
@@ -54,6 +56,15 @@ class Subject:
         For work that outlives its request, because a role or a scope may be withdrawn meanwhile.
         """
         return Subject(self.organisation_id, self.user_id) if self.roles or self.scopes else self
+
+    @property
+    def is_admin(self) -> bool:
+        return ADMIN in self.scopes
+
+    @property
+    def may_manage_assistants(self) -> bool:
+        """Whether the subject may change assistants that others share with its organisation."""
+        return not self.scopes.isdisjoint((MANAGE_ASSISTANTS, ADMIN))
 
     @property
     def may_approve(self) -> bool:

@@ -9,7 +9,7 @@ from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.provider import ChatAnswer, ChatProvider
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.llm.registry import Model
-from mesh_agent.plans.plan import ToolSchema
+from mesh_agent.plans.plan import NO_PARAMETERS, ModelParameters, ToolSchema
 
 
 @dataclass
@@ -49,6 +49,8 @@ class ScriptedChatModel:
     """The tools of the last call."""
     max_output_tokens: int | None = None
     """The limit of the last call."""
+    parameters: ModelParameters = NO_PARAMETERS
+    """Those of the last call."""
     now: Callable[[], float] = lambda: 0.0
 
     async def ask(
@@ -57,10 +59,11 @@ class ScriptedChatModel:
         listener: TextListener,
         tools: Sequence[ToolSchema] = (),
         max_output_tokens: int | None = None,
+        parameters: ModelParameters = NO_PARAMETERS,
     ) -> ChatAnswer:
         self.asked_at.append(self.now())
         self.received.append(messages)
-        self.asked_with, self.max_output_tokens = tools, max_output_tokens
+        self.asked_with, self.max_output_tokens, self.parameters = tools, max_output_tokens, parameters
         step = self.script.pop(0)
         if isinstance(step, ProviderError):
             if step.has_spoken:

@@ -4,9 +4,10 @@ import pytest
 from fakes.agent.neighbours import FakeReceivers
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_common.database.postgres import Database
-from support.agent import some_user
+from support.agent import agent_settings, running_agent, some_user
 from support.approval import ANSWER, REJECT, asked, decision, interrupts, resume, resume_request, stored
 from support.coded_graphs import FAILURES, Opening
+from support.mesh import TestMesh
 from support.tool_server import ToolServer
 
 
@@ -123,11 +124,6 @@ async def test_last_message_is_the_answer_of_a_graph_that_says_nothing(opening: 
     [
         ("crashing", {}, "GRAPH_FAILED"),
         ("endless", {"rounds": 3}, "ROUND_LIMIT"),
-        ("broken", {}, "GRAPH_UNAVAILABLE"),
-        ("no_graph", {}, "GRAPH_UNAVAILABLE"),
-        ("unheard_of", {}, "GRAPH_UNAVAILABLE"),
-        ("report", {"config": {"topics": 9}}, "INVALID_INPUT"),
-        ("asking", {"config": {"topics": 9}}, "INVALID_INPUT"),
     ],
 )
 async def test_graph_that_cannot_run_fails_alone(
@@ -139,3 +135,18 @@ async def test_graph_that_cannot_run_fails_alone(
     assert turn.last.run_failed.error.reason == reason
     assert "secret" not in turn.last.run_failed.error.detail
     assert "my secret" not in capsys.readouterr().out
+
+
+async def test_run_of_a_graph_that_is_not_installed_any_more_fails(
+    opening: Opening, own_mesh: TestMesh, model_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_id = some_user()
+    async with opening("asking") as agent:
+        first = await agent.run(user_id, "Trip")
+        [city] = asked(first)
+    monkeypatch.undo()
+    async with running_agent(own_mesh, agent_settings(own_mesh, model_url)) as agent:
+        request = resume_request(first.run_id, decision(city.call_id, ANSWER, value="Rome"))
+        second = await resume(agent, user_id, request)
+
+    assert second.last.run_failed.error.reason == "GRAPH_UNAVAILABLE"

@@ -12,6 +12,7 @@ from fakes.agent.neighbours import AWAY, FakeEntitlements
 from fakes.agent.runs import a_plan
 from fakes.clock import FakeClock
 from mesh.agent.v1 import agent_pb2
+from mesh_agent.assistants.model import RunnableAssistant
 from mesh_agent.domain import Entitlements
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.plans.stored import StoredPlan, stored
@@ -332,14 +333,15 @@ async def test_request_that_is_repeated_at_a_replica_with_other_settings_gives_t
 
 async def test_plan_is_stored_once_and_not_again_for_half_of_what_it_is_kept(own_database: Database) -> None:
     clock = FakeClock()
-    kept = KeptPlans(own_database, a_plan("a", "b"), 100.0, clock)
-    plan = kept.resolve("b", Entitlements(used_tokens=1))
+    assistant = RunnableAssistant("default", "", a_plan("a", "b"))
+    kept = KeptPlans(own_database, a_plan, 100.0, clock)
+    plan = kept.resolve("b", Entitlements(used_tokens=1), assistant)
 
     await kept.keep(plan)
     async with own_database.as_worker() as connection:
         await connection.execute(text("DELETE FROM agent.plans"))
     clock.advance(timedelta(seconds=49))
-    await kept.keep(kept.resolve("b", Entitlements(used_tokens=2)))
+    await kept.keep(kept.resolve("b", Entitlements(used_tokens=2), assistant))
     while_known = await own_plans(own_database)
     clock.advance(timedelta(seconds=1))
     await kept.keep(plan)
@@ -354,7 +356,7 @@ async def test_plan_whose_row_is_missing_is_resolved_anew(own_database: Database
     async with own_database.as_worker() as connection:
         await connection.execute(text("UPDATE agent.runs SET plan_hash = 'lost'"))
         [claim] = await claims.claim_runs(connection, claims.Owner("x", "y"), limit=1, ttl_s=60)
-    kept = KeptPlans(own_database, a_plan(), DAY_S, FakeClock())
+    kept = KeptPlans(own_database, a_plan, DAY_S, FakeClock())
 
     plan = await kept.of(claim, Entitlements(), Entitlements())
 

@@ -135,7 +135,7 @@ type Query = Callable[[AsyncConnection, UserId, ThreadId, RunId], Awaitable[obje
 # Each gets the owner's ids, and the owner in its user condition. The connection is the stranger's.
 QUERIES: list[tuple[str, Query, object]] = [
     ("get_thread", lambda c, u, t, _: threads.get_thread(c, u, t), None),
-    ("lock_thread", lambda c, u, t, _: threads.lock_thread(c, u, t), False),
+    ("lock_thread", lambda c, u, t, _: threads.lock_thread(c, u, t), None),
     (
         "insert_run",
         lambda c, u, t, _: starts.insert_run(c, personal(u), t, RunInput(RunId(new_id()), t, "Hi"), b""),

@@ -3,10 +3,12 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+import uvloop
 from mesh_common.errors import Unavailable
 from mesh_common.redis import open_redis, redis_call
 from mesh_dev.valkey import EmbeddedValkey
@@ -50,6 +52,29 @@ async def test_cancelled_calls_do_not_use_up_the_connections(redis: Redis) -> No
         await asyncio.gather(*calls, return_exceptions=True)
 
     await redis_call(redis.set("common:after", "1", ex=60))
+
+
+def test_connection_that_ended_while_it_was_idle_is_replaced(valkey: EmbeddedValkey) -> None:
+    """On uvloop, which services run on: it raises what redis-py takes for an error of the program."""
+
+    async def replies() -> list[object]:
+        async with open_redis(SecretStr(valkey.url)) as client:
+            await redis_call(client.set("common:idle", "1", ex=60))
+            got: list[object] = [await redis_call(client.get("common:idle"))]
+            [connection] = client.connection_pool._available_connections
+            assert connection._writer
+            connection._writer.transport.abort()
+            # As after a network that is back: the pool has not noticed.
+            connection.can_read_destructive = _is_quiet
+            return [*got, await redis_call(client.get("common:idle"))]
+
+    # In a thread, away from the loop of the other tests.
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(lambda: uvloop.run(replies())).result(20) == [b"1", b"1"]
+
+
+async def _is_quiet(*_: object) -> bool:
+    return False
 
 
 async def test_nobody_at_the_other_end_is_unavailable() -> None:

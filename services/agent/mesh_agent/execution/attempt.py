@@ -68,6 +68,7 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
             if claim.lost_attempts >= MAX_LOST_ATTEMPTS:
                 return recorder.failed(_TOO_MANY)
             plan = await _plan(recorder, parts)
+            recorder.is_remembered = plan.memory.remembers
             recorder.deadline_s = deadline_s = began_at_s + plan.limits.seconds
             timeout.reschedule(deadline_s)
             decided = await _decided(claim, recorder.log.holds_lease, parts.database)

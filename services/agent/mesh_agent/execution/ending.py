@@ -70,7 +70,8 @@ class EndRun:
         if outcome.status is not RunStatus.SUCCEEDED:
             return
         payload = {"run_id": str(claim.run_id), "thread_id": str(claim.thread_id)}
-        yield NewJob(REMEMBER, str(claim.thread_id), claim.subject, payload, self.remember_delay_s)
+        if outcome.is_remembered:
+            yield NewJob(REMEMBER, str(claim.thread_id), claim.subject, payload, self.remember_delay_s)
         if is_sampled(claim.run_id, self.eval_sample_ratio):
             yield NewJob(SUBMIT_RUN, str(claim.run_id), claim.subject, payload)
 

@@ -79,6 +79,7 @@ class Recorder:
         self.model = self.claim.model or ""
         self.checkpoints: RunCheckpoints | None = None
         self.forget_generation: int | None = None
+        self.is_remembered = True
         self.deadline_s: float | None = None
         """The end of the attempt in the event loop's time; None before the attempt begins."""
 
@@ -210,7 +211,17 @@ class Recorder:
         self._open_calls.clear()
         billed, generation = self._billed(), self.forget_generation
         self.model = self.model or next((aside.model for aside in reversed(self._asides) if aside.model), "")
-        return Outcome(status, self.answer, self.message_id, self.model, billed, finish_reason, error, generation)
+        return Outcome(
+            status,
+            self.answer,
+            self.message_id,
+            self.model,
+            billed,
+            finish_reason,
+            error,
+            generation,
+            is_remembered=self.is_remembered,
+        )
 
     def _billed(self) -> Mapping[str, Usage]:
         billed = dict(self._bill.by_model())

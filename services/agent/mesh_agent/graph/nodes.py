@@ -1,5 +1,6 @@
 """The nodes of the graph: model and tools. The run's context provides everything external."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -27,12 +28,23 @@ async def model(state: State, *, runtime: Runtime[RunContext]) -> State:
     context = runtime.context
     rounds = state["rounds"] + 1
     opening = await _window(context) if rounds == 1 else []
-    is_last = rounds >= context.plan.limits.rounds
+    is_last = rounds >= context.plan.limits.rounds or _is_spent(state["messages"], context)
     answer = await context.ask([*state["messages"], *opening], () if is_last else context.plan.tools)
     reason = answer.response_metadata["finish_reason"]
     known_reason = reason if reason in _FINISH_REASONS else "stop"
     finish_reason = LAST_ROUND if is_last else known_reason
     return {"messages": [*opening, answer], "rounds": rounds, "finish_reason": finish_reason}
+
+
+def _is_spent(messages: Sequence[BaseMessage], context: RunContext) -> bool:
+    limit = context.plan.limits.tokens
+    return limit is not None and tokens_spent(messages, context.run_id) >= limit
+
+
+def tokens_spent(messages: Iterable[BaseMessage], run_id: str) -> int:
+    """Read and written in the rounds of the run whose answers are among the messages."""
+    costs = (message.response_metadata for message in messages if isinstance(message, AIMessage))
+    return sum(sum(cost["cost"][:2]) for cost in costs if "cost" in cost and cost.get(RUN) == run_id)
 
 
 async def _window(context: RunContext) -> list[BaseMessage]:

@@ -70,15 +70,21 @@ class LoopInput:
 class Rounds:
     """The rounds of one attempt."""
 
-    def __init__(self, fallback: FallbackModel, attempt: LoopInput, run_id: str, counted: int = 0) -> None:
-        """`counted`: rounds of earlier attempts."""
+    def __init__(
+        self, fallback: FallbackModel, attempt: LoopInput, run_id: str, counted: int = 0, spent_tokens: int = 0
+    ) -> None:
+        """`counted`, `spent_tokens`: rounds of earlier attempts, and what they cost."""
         self._fallback = fallback
         self._attempt = attempt
         self._run_id = run_id
         self._counted = counted
+        self._spent_tokens = spent_tokens
 
     def count(self) -> None:
-        """Raises PreconditionFailed beyond the plan's number of rounds."""
+        """Raises PreconditionFailed beyond the plan's number of rounds, or of tokens."""
+        limit = self._attempt.plan.limits.tokens
+        if limit is not None and self._spent_tokens >= limit:
+            raise PreconditionFailed(f"The run has used {limit} tokens, which is its limit.", reason="TOKEN_LIMIT")
         if self._counted >= self._attempt.plan.limits.rounds:
             raise PreconditionFailed(
                 f"The graph has asked models {self._counted} times, which is its limit.", reason="ROUND_LIMIT"
@@ -94,7 +100,13 @@ class Rounds:
     ) -> AIMessage:
         """The answer, with its cost, for an attempt that may continue from here. `prompt` renders the system message
         with fewer memories."""
-        asked = Round(RunWindow(messages, prompt), [tool.schema for tool in tools], listener, self._attempt.deadline_s)
+        asked = Round(
+            RunWindow(messages, prompt),
+            [tool.schema for tool in tools],
+            listener,
+            self._attempt.deadline_s,
+            self._attempt.plan.parameters,
+        )
         listener.begin_round(asked.input_tokens)
         try:
             answer = await self._fallback.answer(self._attempt.models, asked)
@@ -102,6 +114,7 @@ class Rounds:
             cut = listener.cut_round()
             return self._with_cost(AIMessage(cut.text), Finish.LENGTH.value, cut.model, cut.usage)
         listener.end_round(answer.usage)
+        self._spent_tokens += answer.usage.input_tokens + answer.usage.output_tokens
         message = self._with_cost(answer.message, answer.finish_reason, answer.model.name, answer.usage)
         # Calls beyond the limit are removed, because providers reject a request in which not all calls are answered.
         message.tool_calls = message.tool_calls[:MAX_CALLS]

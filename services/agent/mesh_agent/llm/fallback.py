@@ -32,7 +32,7 @@ from mesh_agent.llm.provider_errors import CONTEXT_TOO_LONG, EMPTY_ANSWER, MISCO
 from mesh_agent.llm.registry import Model
 from mesh_agent.llm.token_estimate import messages_tokens, tools_tokens
 from mesh_agent.metrics import MODEL_CALLS, MODEL_MISCONFIGURED
-from mesh_agent.plans.plan import ToolSchema
+from mesh_agent.plans.plan import NO_PARAMETERS, ModelParameters, ToolSchema
 
 log = structlog.get_logger()
 
@@ -77,6 +77,7 @@ class Round:
     tools: Sequence[ToolSchema]
     listener: ModelListener
     deadline_s: float = math.inf
+    parameters: ModelParameters = NO_PARAMETERS
     sent: list[BaseMessage] = field(default_factory=list)
     """What the last model was sent."""
     halved: dict[str, int] = field(default_factory=dict)
@@ -203,7 +204,9 @@ class FallbackModel:
         ) as span:
             _describe_request(span, model)
             try:
-                reply = await chat_model.ask(asked.sent, asked.listener, asked.offered(model), model.max_output_tokens)
+                reply = await chat_model.ask(
+                    asked.sent, asked.listener, asked.offered(model), model.max_output_tokens, asked.parameters
+                )
             except ProviderError as error:
                 span.set_status(Status(StatusCode.ERROR, error.reason))
                 MODEL_CALLS.labels(model.name, error.reason).inc()

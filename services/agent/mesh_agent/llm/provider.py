@@ -7,7 +7,7 @@ from typing import Protocol
 from langchain_core.messages import AIMessage, BaseMessage
 
 from mesh_agent.llm.completion import Completion, TextListener
-from mesh_agent.plans.plan import ToolSchema
+from mesh_agent.plans.plan import NO_PARAMETERS, ModelParameters, ToolSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +27,6 @@ class ChatProvider(Protocol):
         listener: TextListener,
         tools: Sequence[ToolSchema] = (),
         max_output_tokens: int | None = None,
+        parameters: ModelParameters = NO_PARAMETERS,
     ) -> ChatAnswer:
         """`max_output_tokens` in place of the model's own. Raises ProviderError; never sends the same request again."""

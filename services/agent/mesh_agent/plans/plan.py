@@ -16,10 +16,10 @@ type ToolSchema = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The assistant from which a plan was resolved. Version 0: no version, its content comes from the settings."""
+    """The assistant from which a plan was resolved. Without a version, its content comes from the settings."""
 
     name: str = DEFAULT_ASSISTANT
-    version: int = 0
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +86,46 @@ class MemoryPolicy:
     """Whether the run is given memories of its user."""
 
     recalls: bool = True
+    remembers: bool = True
+    """Whether memory is told what was said."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`rounds`: model answers in one run. The last is requested without tools, so that it addresses the user.
 
-    `seconds`: how long one attempt may take.
+    `seconds`: how long one attempt may take. `tokens`: read and written; when they are used up, the next answer is the
+    last one.
     """
 
     rounds: int = 8
     seconds: float = 600.0
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParameters:
+    """How models are asked, by the names of OpenAI's API. None: the provider's own default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    reasoning_effort: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that are set."""
+        values = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "stop": list(self.stop) or None,
+            "seed": self.seed,
+            "reasoning_effort": self.reasoning_effort,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+NO_PARAMETERS: Final = ModelParameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +149,7 @@ class RunPlan:
     origin: Origin = Origin()
     graph: PlannedGraph | None = None
     """None for the built-in graph."""
+    parameters: ModelParameters = NO_PARAMETERS
 
     @property
     def input_budget_tokens(self) -> int:

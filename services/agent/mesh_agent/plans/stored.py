@@ -20,6 +20,7 @@ from mesh_agent.plans.plan import (
     Instructions,
     Limits,
     MemoryPolicy,
+    ModelParameters,
     Origin,
     PlannedGraph,
     PlannedModel,
@@ -107,5 +108,7 @@ _PARTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "tools": lambda content: tuple(_tool(tool) for tool in content),
     "memory": lambda content: _known(MemoryPolicy, content),
     "limits": lambda content: _known(Limits, content),
-    "origin": lambda content: _known(Origin, content),
+    # Releases before assistants stored the version 0.
+    "origin": lambda content: _known(Origin, {**content, "version": str(content.get("version") or "")}),
+    "parameters": lambda content: _known(ModelParameters, {**content, "stop": tuple(content.get("stop") or ())}),
 }

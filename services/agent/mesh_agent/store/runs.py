@@ -8,13 +8,15 @@ from mesh_common.database.statements import Statement
 from mesh_common.ids import OrganisationId, RunId, ThreadId, UserId
 
 from mesh_agent.domain import Claim, FollowedRun, InterruptedRun, Outcome, Run, RunError, RunStatus, Usage
+from mesh_agent.plans.plan import DEFAULT_ASSISTANT
 from mesh_agent.store import Connection
 from mesh_agent.store.claims import Owner
 
 _RUN: Final = """
     runs.id, runs.thread_id, runs.status, runs.attempt, runs.model, runs.created_at, runs.started_at, runs.ended_at,
     runs.finish_reason, runs.input_tokens, runs.output_tokens, runs.cost_micro_usd, runs.error_reason,
-    runs.error_detail, runs.error_is_retryable, runs.metadata, runs.resumes_run_id
+    runs.error_detail, runs.error_is_retryable, runs.metadata, runs.resumes_run_id, runs.assistant,
+    runs.assistant_version
 """
 
 
@@ -307,14 +309,21 @@ async def interrupted_run(connection: Connection, user_id: UserId, run_id: RunId
         return None
     is_interrupted = row["status"] == RunStatus.INTERRUPTED
     return InterruptedRun(
-        run_id, ThreadId(row["thread_id"]), is_interrupted, row["execution_id"], row["plan_hash"], row["metadata"]
+        run_id,
+        ThreadId(row["thread_id"]),
+        is_interrupted,
+        row["execution_id"],
+        row["plan_hash"],
+        row["metadata"],
+        row["assistant"] or DEFAULT_ASSISTANT,
+        row["assistant_id"],
     )
 
 
 _INTERRUPTED = Statement(
     "agent.interrupted_run",
     """
-    SELECT thread_id, status, coalesce(execution_id, id) AS execution_id, plan_hash, metadata
+    SELECT thread_id, status, coalesce(execution_id, id) AS execution_id, plan_hash, metadata, assistant, assistant_id
     FROM agent.runs WHERE id = :run_id AND user_id = :user_id
 """,
 )
@@ -355,4 +364,6 @@ def _run(row: Record) -> Run:
         metadata=row["metadata"],
         finish_reason=row["finish_reason"],
         resumes_run_id=RunId(row["resumes_run_id"]) if row["resumes_run_id"] else None,
+        assistant=row["assistant"] or DEFAULT_ASSISTANT,
+        assistant_version=row["assistant_version"] or "",
     )

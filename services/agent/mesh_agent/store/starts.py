@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from mesh_common.database.statements import Statement, to_json
 from mesh_common.ids import ThreadId, new_id
@@ -9,6 +10,7 @@ from mesh_common.process.telemetry import carried_context
 from mesh_common.subject import Subject
 
 from mesh_agent.domain import Claim, InterruptedRun, RunInput
+from mesh_agent.plans.plan import DEFAULT_ASSISTANT
 from mesh_agent.store import Connection, history
 from mesh_agent.store.claims import Owner
 
@@ -19,6 +21,17 @@ class Claimant:
 
     owner: Owner
     ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOfRun:
+    """The plan's hash, and what it was resolved from. `assistant_id` is of the API's assistants only."""
+
+    hash: bytes
+    assistant: str = DEFAULT_ASSISTANT
+    assistant_version: str = ""
+    assistant_id: UUID | None = None
+    remembers: bool = True
 
 
 _NO_CLAIMANT: Final = Claimant(Owner("", ""), 0.0)
@@ -41,7 +54,7 @@ async def insert_run(
     run: RunInput,
     request_hash: bytes,
     claimant: Claimant | None = None,
-    plan_hash: bytes | None = None,
+    plan: PlanOfRun | None = None,
     resumed: InterruptedRun | None = None,
 ) -> InsertedRun | None:
     """Stores a run with its message, on a thread whose row this transaction has locked or created.
@@ -49,8 +62,8 @@ async def insert_run(
     If the thread has no unended run and no lease, the claimant claims the run. Nobody else can claim it then, because
     the run is invisible before the commit. Otherwise it is pending. None if the user has no such thread.
 
-    A run that resumes another one has an empty message, which no list shows: the claim of the previous release, which
-    may run next to this one, finds only runs that have a message.
+    A run that resumes another one has its assistant, and an empty message, which no list shows: the claim of the
+    previous release, which may run next to this one, finds only runs that have a message.
     """
     trace_context = carried_context()
     by = claimant or _NO_CLAIMANT
@@ -62,7 +75,11 @@ async def insert_run(
         "metadata": to_json(run.metadata),
         "idempotency_key": run.idempotency_key,
         "request_hash": request_hash,
-        "plan_hash": plan_hash,
+        "plan_hash": plan and plan.hash,
+        "assistant": plan and plan.assistant,
+        "assistant_version": plan and plan.assistant_version,
+        "assistant_id": plan and plan.assistant_id,
+        "is_unremembered": plan is not None and not plan.remembers,
         "trace_context": to_json(trace_context),
         "message_id": new_id(),
         "content": run.message,
@@ -92,7 +109,7 @@ async def insert_run(
         trace_context=trace_context,
         # If something waits, its rejection adds a note to the history.
         history=None if is_awaited else history.said(said),
-        plan_hash=plan_hash,
+        plan_hash=plan.hash if plan else None,
         resumed_execution=resumed.execution_id if resumed else None,
     )
     return InsertedRun(is_new=True, claim=claim, is_awaited=is_awaited)
@@ -136,14 +153,22 @@ _SQL: Final = """
     FROM thread LEFT JOIN new_run r ON true LEFT JOIN leased ON true
 """
 _INSERT: Final = Statement(
-    "agent.insert_run", _SQL.format(history=history.OF_CLAIMED, columns="", values="", source="")
+    "agent.insert_run",
+    _SQL.format(
+        history=history.OF_CLAIMED,
+        columns=", assistant, assistant_version, assistant_id, is_unremembered",
+        values=", :assistant, :assistant_version, :assistant_id::uuid, :is_unremembered",
+        source="",
+    ),
 )
 _INSERT_RESUMING: Final = Statement(
     "agent.insert_resuming_run",
     _SQL.format(
         history=history.OF_CLAIMED,
-        columns=", execution_id, resumes_run_id, forget_generation",
-        values=", coalesce(resumed.execution_id, resumed.id), resumed.id, resumed.forget_generation",
+        columns=", execution_id, resumes_run_id, forget_generation, assistant, assistant_version, assistant_id, "
+        "is_unremembered",
+        values=", coalesce(resumed.execution_id, resumed.id), resumed.id, resumed.forget_generation, "
+        "resumed.assistant, resumed.assistant_version, resumed.assistant_id, resumed.is_unremembered",
         source=" JOIN agent.runs resumed ON resumed.id = :resumes_run_id",
     ),
 )

@@ -14,7 +14,7 @@ from mesh_agent.domain import Message, Metadata, Role, Thread, ToRemember
 from mesh_agent.store import Connection
 from mesh_agent.store.checkpoints import forget_thread
 
-_THREAD: Final = "id, title, metadata, created_at, updated_at"
+_THREAD: Final = "id, title, metadata, created_at, updated_at, assistant"
 _MESSAGE: Final = "id, role, content, created_at, run_id, is_partial, position, part"
 
 
@@ -27,6 +27,7 @@ async def insert_thread(
     metadata: Metadata | None = None,
     idempotency_key: str | None = None,
     request_hash: bytes | None = None,
+    assistant: str | None = None,
 ) -> Thread | None:
     """Creates a thread. None, and nothing changes, if the user has one with this idempotency key."""
     parameters = {
@@ -36,6 +37,7 @@ async def insert_thread(
         "metadata": to_json(metadata or {}),
         "idempotency_key": idempotency_key,
         "request_hash": request_hash,
+        "assistant": assistant,
     }
     row = await _INSERT_THREAD.row(connection, parameters)
     return Thread(thread_id, title, metadata or {}, row["created_at"], row["updated_at"]) if row else None
@@ -44,8 +46,8 @@ async def insert_thread(
 _INSERT_THREAD = Statement(
     "agent.insert_thread",
     """
-    INSERT INTO agent.threads (id, user_id, title, metadata, idempotency_key, request_hash)
-    VALUES (:id, :user_id, :title, :metadata, :idempotency_key, :request_hash)
+    INSERT INTO agent.threads (id, user_id, title, metadata, idempotency_key, request_hash, assistant)
+    VALUES (:id, :user_id, :title, :metadata, :idempotency_key, :request_hash, :assistant)
     ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING created_at, updated_at
 """,
@@ -70,15 +72,32 @@ _BY_KEY = Statement(
 _GET = Statement("agent.get_thread", _ONE.format(columns=_THREAD, condition="id = :thread_id"))
 
 
-async def lock_thread(connection: Connection, user_id: UserId, thread_id: ThreadId) -> bool:
-    """Whether the user has the thread. Other starts on it wait until this transaction ends."""
-    mine = {"thread_id": thread_id, "user_id": user_id}
-    return await _LOCK_THREAD.row(connection, mine) is not None
+@dataclass(frozen=True, slots=True)
+class LockedThread:
+    """`assistant` as in `Thread`."""
+
+    assistant: str
+
+
+async def lock_thread(connection: Connection, user_id: UserId, thread_id: ThreadId) -> LockedThread | None:
+    """None if the user has no such thread. Other starts on it wait until this transaction ends."""
+    row = await _LOCK_THREAD.row(connection, {"thread_id": thread_id, "user_id": user_id})
+    return LockedThread(row["assistant"] or "") if row else None
 
 
 _LOCK_THREAD = Statement(
     "agent.lock_thread",
-    "SELECT id FROM agent.threads WHERE id = :thread_id AND user_id = :user_id FOR NO KEY UPDATE",
+    "SELECT assistant FROM agent.threads WHERE id = :thread_id AND user_id = :user_id FOR NO KEY UPDATE",
+)
+
+
+async def set_assistant(connection: Connection, thread_id: ThreadId, assistant: str) -> None:
+    """What further runs of the thread use. The thread must be locked."""
+    await _SET_ASSISTANT.count(connection, {"thread_id": thread_id, "assistant": assistant})
+
+
+_SET_ASSISTANT = Statement(
+    "agent.set_assistant_of_thread", "UPDATE agent.threads SET assistant = :assistant WHERE id = :thread_id"
 )
 
 
@@ -159,7 +178,7 @@ async def delete_thread(connection: Connection, user_id: UserId, thread_id: Thre
     """
     thread = {"thread_id": thread_id}
     await _LOCK_UNENDED.rows(connection, thread)
-    if not await lock_thread(connection, user_id, thread_id):
+    if await lock_thread(connection, user_id, thread_id) is None:
         return None
     # Lock again, for runs that were added meanwhile. From here on no run is added, and none of these is claimed or
     # stores anything.
@@ -261,7 +280,7 @@ TO_REMEMBER = Statement(
     "agent.messages_to_remember",
     """
     SELECT m.id, m.role, m.content, m.created_at, m.run_id, m.is_partial, m.position, r.forget_generation
-    FROM agent.messages m JOIN agent.runs r ON r.id = m.run_id AND (
+    FROM agent.messages m JOIN agent.runs r ON r.id = m.run_id AND NOT r.is_unremembered AND (
         r.status = 'succeeded' OR r.status = 'interrupted' AND EXISTS (
             SELECT 1 FROM agent.runs resuming WHERE resuming.thread_id = r.thread_id AND resuming.position > r.position
               AND resuming.execution_id = coalesce(r.execution_id, r.id) AND resuming.status = 'succeeded'))
@@ -313,7 +332,14 @@ _INSERT_NOTE = Statement(
 
 
 def _thread(row: Record) -> Thread:
-    return Thread(ThreadId(row["id"]), row["title"], row["metadata"], row["created_at"], row["updated_at"])
+    return Thread(
+        ThreadId(row["id"]),
+        row["title"],
+        row["metadata"],
+        row["created_at"],
+        row["updated_at"],
+        row["assistant"] or "",
+    )
 
 
 def _message(row: Record) -> Message:

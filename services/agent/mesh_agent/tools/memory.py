@@ -21,6 +21,7 @@ from mesh_agent.tools.registry import MeshTool
 _Text = Annotated[str, Field(min_length=1, max_length=2_000)]
 _MemoryId = Annotated[str, Field(min_length=36, max_length=36)]
 _UUID_MILLISECONDS_SHIFT: Final = 80
+NAMES: Final = ("remember", "search_memory", "forget")
 
 
 def memory_tools(memories: PersonalMemories) -> list[MeshTool]:

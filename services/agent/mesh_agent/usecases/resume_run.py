@@ -14,7 +14,7 @@ from mesh_agent.domain import Claim, Interrupt, InterruptedRun, ResumeInput, Run
 from mesh_agent.execution.detached import await_detached
 from mesh_agent.plans.plan import RunPlan
 from mesh_agent.store import Connection, interrupts, runs, starts, threads
-from mesh_agent.store.starts import Claimant
+from mesh_agent.store.starts import Claimant, PlanOfRun
 from mesh_agent.tools.registry import ToolRegistry
 from mesh_agent.usecases.decisions import DecisionRules
 from mesh_agent.usecases.start_run import StartedRun, StartRun, no_thread, run_id_taken, used_up
@@ -105,6 +105,7 @@ class ResumeRun:
     async def _start_new(self, resume: _Resume) -> StartedRun:
         await self._reject_used_up(resume.owner)
         run, asked = await self._read(resume)
+        self.starts.assistants.require_enabled(run.assistant, run.assistant_id)
         self._check(resume, await self._plan(run), asked)
         executor = self.starts.executor
         asked_at_s = time.monotonic()
@@ -148,7 +149,7 @@ class ResumeRun:
         self, connection: Connection, resume: _Resume, run: InterruptedRun, *, may_claim: bool
     ) -> Claim | None:
         """Stores the run and the decisions. Everything else that decides waits for the thread's lock."""
-        if not await threads.lock_thread(connection, resume.owner.user_id, run.thread_id):
+        if await threads.lock_thread(connection, resume.owner.user_id, run.thread_id) is None:
             raise no_thread()
         executor = self.starts.executor
         claimant = Claimant(executor.owner, executor.limits.lease_ttl_s) if may_claim else None
@@ -159,7 +160,7 @@ class ResumeRun:
             resume.run_input(run),
             resume.digest,
             claimant,
-            run.plan_hash,
+            PlanOfRun(run.plan_hash) if run.plan_hash else None,
             run,
         )
         if inserted is None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,12 +13,14 @@ from mesh_common.errors import (
     MeshError,
     NotFound,
     PermissionDenied,
+    PreconditionFailed,
     QuotaExceeded,
     Unavailable,
 )
 from mesh_common.ids import RunId, ThreadId, new_id
 from mesh_common.subject import Subject
 
+from mesh_agent.assistants.model import RunnableAssistant
 from mesh_agent.domain import Claim, Entitlements, Multitask, RunInput
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.execution.detached import await_detached
@@ -27,11 +29,12 @@ from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_agent.execution.rejecting import REPLACED, close_rejected
 from mesh_agent.graph.window import user_tokens
 from mesh_agent.kept_plans import KeptPlans
+from mesh_agent.known_assistants import KnownAssistants
 from mesh_agent.plans.plan import Instructions
 from mesh_agent.plans.stored import StoredPlan
 from mesh_agent.ports import Memories
 from mesh_agent.store import Connection, Database, claims, interrupts, runs, starts, threads
-from mesh_agent.store.starts import Claimant
+from mesh_agent.store.starts import Claimant, PlanOfRun
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.threads import request_hash
 
@@ -40,10 +43,12 @@ _QUOTA_RETRY_AFTER_S = 3_600.0
 _PENDING_RETRY_AFTER_S = 5.0
 # As long as a replica does not ask auth again (`CachedEntitlements`).
 _ENTITLEMENTS_RETRY_AFTER_S = 5.0
+# A thread's assistant may change each time that it is planned.
+_PLANNINGS = 3
 # Errors that reject a new run but not the repeat of an accepted one: its own id or key is taken, the budget was used up
-# since, a model is no longer allowed, or the thread is busy, possibly with this very run, stored while this request
-# waited for the lock.
-_ERRORS_OF_NEW_RUNS = (Conflict, InvalidInput, PermissionDenied, QuotaExceeded)
+# since, a model is no longer allowed, its assistant is gone or disabled, or the thread is busy, possibly with this very
+# run, stored while this request waited for the lock.
+_ERRORS_OF_NEW_RUNS = (Conflict, InvalidInput, NotFound, PermissionDenied, PreconditionFailed, QuotaExceeded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +60,23 @@ class StartedRun:
     is_new: bool
 
 
+class _OtherAssistantError(Exception):
+    """The thread's runs use another assistant than this replica knew: it has to be planned anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    plan: StoredPlan
+    of_run: PlanOfRun
+
+
 @dataclass(frozen=True, slots=True)
 class StartRun:
     database: Database
     executor: Executor
     entitlements: CachedEntitlements
     plans: KeptPlans
+    assistants: KnownAssistants
     memories: Memories
     cancel: CancelRun
     max_pending_per_user: int
@@ -84,19 +100,26 @@ class StartRun:
                 self.executor.spawn(self.cancel.stop(subject, interrupted))
         return started
 
-    async def _plan_if_passing(self, run: RunInput, entitlements: Entitlements) -> StoredPlan | None:
-        """Resolves and stores the plan; None if the run would be rejected as a new one. Only the database knows whether
-        it is new."""
+    async def _planned_or_error(
+        self, subject: Subject, run: RunInput, entitlements: Entitlements
+    ) -> _Planned | MeshError:
+        """Resolves and stores the plan, or returns why the run would be rejected as a new one. Only the database knows
+        whether it is new."""
+        reference = run.assistant or (self.assistants.assistant_of(run.thread_id) if run.thread_id else None)
         try:
-            plan = self._checked_plan(run, entitlements)
-        except MeshError:
-            return None
+            assistant = await self.assistants.runnable(subject, reference)
+            plan = self._checked_plan(run, entitlements, assistant)
+        except MeshError as error:
+            return error
         await self.plans.keep(plan)
-        return plan
+        of_run = PlanOfRun(
+            plan.hash, assistant.name, assistant.version, assistant.id, remembers=plan.plan.memory.remembers
+        )
+        return _Planned(plan, of_run)
 
-    def _checked_plan(self, run: RunInput, entitlements: Entitlements) -> StoredPlan:
+    def _checked_plan(self, run: RunInput, entitlements: Entitlements, assistant: RunnableAssistant) -> StoredPlan:
         """The plan of a new run, or the error that rejects it. A repeated run has passed these checks before."""
-        plan = self._resolved(run, entitlements)
+        plan = self._resolved(run, entitlements, assistant)
         if entitlements.is_used_up:
             raise used_up()
         budget_tokens = plan.plan.input_budget_tokens - _prompt_tokens(plan.plan.instructions)
@@ -104,9 +127,9 @@ class StartRun:
             raise InvalidInput.of_field("message", f"is longer than the model can read ({budget_tokens} tokens)")
         return plan
 
-    def _resolved(self, run: RunInput, entitlements: Entitlements) -> StoredPlan:
+    def _resolved(self, run: RunInput, entitlements: Entitlements, assistant: RunnableAssistant) -> StoredPlan:
         try:
-            return self.plans.resolve(run.model, entitlements)
+            return self.plans.resolve(run.model, entitlements, assistant)
         except PermissionDenied as error:
             if entitlements is not self.entitlements.default:
                 raise
@@ -120,16 +143,24 @@ class StartRun:
     async def _store_and_launch(self, subject: Subject, run: RunInput, entitlements: Entitlements) -> StartedRun:
         digest = request_digest(run)
         try:
-            return await self._store_new(subject, run, digest, entitlements)
+            return await self._store_planned(subject, run, digest, entitlements)
         except _ERRORS_OF_NEW_RUNS:
             if repeated := await self.repeated(subject, run, digest):
                 return repeated
             raise
 
+    async def _store_planned(
+        self, subject: Subject, run: RunInput, digest: bytes, entitlements: Entitlements
+    ) -> StartedRun:
+        for _ in range(_PLANNINGS):
+            with suppress(_OtherAssistantError):
+                return await self._store_new(subject, run, digest, entitlements)
+        raise Conflict("The thread's assistant is being changed. Try again.", reason="THREAD_CHANGED")
+
     async def _store_new(
         self, subject: Subject, run: RunInput, digest: bytes, entitlements: Entitlements
     ) -> StartedRun:
-        plan = await self._plan_if_passing(run, entitlements)
+        planned = await self._planned_or_error(subject, run, entitlements)
         asked_at_s = time.monotonic()
         with (
             self.executor.reserved() as has_capacity,
@@ -137,15 +168,16 @@ class StartRun:
             ExitStack() as unless_launched,
         ):
             recall = None
-            if has_capacity and plan and plan.plan.memory.recalls:
+            if has_capacity and isinstance(planned, _Planned) and planned.plan.plan.memory.recalls:
                 recall = prefetch_recall(self.executor.spawn, self.memories, subject, run.message)
                 unless_launched.callback(recall.cancel)
             async with self.database.as_subject(subject) as connection:
                 await self._reject_repeated(connection, subject, run)
-                plan = plan or self._checked_plan(run, entitlements)
-                thread_id = await self._thread(connection, subject, run)
+                thread_id = await self._thread(connection, subject, run, planned)
+                if isinstance(planned, MeshError):
+                    raise planned
                 claim = await self._insert(
-                    connection, subject, thread_id, run, digest, plan.hash, may_claim=has_capacity
+                    connection, subject, thread_id, run, digest, planned.of_run, may_claim=has_capacity
                 )
                 if claim is None:
                     await self.keep_pending(connection, subject, run, take_slot)
@@ -160,17 +192,40 @@ class StartRun:
         ):
             raise run_id_taken()
 
-    async def _thread(self, connection: Connection, subject: Subject, run: RunInput) -> ThreadId:
-        """Creates or locks the thread, so that runs start on it one after the other."""
+    async def _thread(
+        self, connection: Connection, subject: Subject, run: RunInput, planned: _Planned | MeshError
+    ) -> ThreadId:
+        """Creates or locks the thread, so that runs start on it one after the other. Raises _OtherAssistantError."""
         if run.thread_id is None:
             thread_id = ThreadId(new_id())
-            await threads.insert_thread(connection, subject.user_id, thread_id)
+            await threads.insert_thread(connection, subject.user_id, thread_id, assistant=run.assistant)
+            if run.assistant:
+                self.assistants.remember(thread_id, run.assistant)
             return thread_id
-        if not await threads.lock_thread(connection, subject.user_id, run.thread_id):
+        locked = await threads.lock_thread(connection, subject.user_id, run.thread_id)
+        if locked is None:
             raise no_thread()
+        await self._use_assistant(connection, run, run.thread_id, locked.assistant, planned)
         if run.multitask is Multitask.REJECT:
             await self._reject_busy(connection, run.thread_id, run.run_id)
         return run.thread_id
+
+    async def _use_assistant(
+        self,
+        connection: Connection,
+        run: RunInput,
+        thread_id: ThreadId,
+        remembered: str,
+        planned: _Planned | MeshError,
+    ) -> None:
+        """The thread remembers the assistant that a run names; a run that names none uses the remembered one."""
+        if run.assistant:
+            if run.assistant != remembered and isinstance(planned, _Planned):
+                await threads.set_assistant(connection, thread_id, run.assistant)
+                self.assistants.remember(thread_id, run.assistant)
+        elif remembered != (self.assistants.assistant_of(thread_id) or ""):
+            self.assistants.remember(thread_id, remembered)
+            raise _OtherAssistantError
 
     async def _reject_busy(self, connection: Connection, thread_id: ThreadId, run_id: RunId) -> None:
         if await runs.is_thread_busy(connection, thread_id, besides=run_id):
@@ -183,13 +238,13 @@ class StartRun:
         thread_id: ThreadId,
         run: RunInput,
         digest: bytes,
-        plan_hash: bytes,
+        plan: PlanOfRun,
         *,
         may_claim: bool,
     ) -> Claim | None:
         """The claim; None for a pending run."""
         claimant = Claimant(self.executor.owner, self.executor.limits.lease_ttl_s) if may_claim else None
-        inserted = await starts.insert_run(connection, subject, thread_id, run, digest, claimant, plan_hash)
+        inserted = await starts.insert_run(connection, subject, thread_id, run, digest, claimant, plan)
         if inserted is None:
             raise no_thread()
         if not inserted.is_new:
@@ -257,4 +312,5 @@ def request_digest(run: RunInput) -> bytes:
         metadata=run.metadata,
         multitask=run.multitask,
         on_disconnect=run.on_disconnect,
+        assistant=run.assistant,
     )

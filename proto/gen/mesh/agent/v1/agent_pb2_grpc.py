@@ -106,6 +106,46 @@ class AgentServiceStub:
                 request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.CreateAssistant = channel.unary_unary(
+                '/mesh.agent.v1.AgentService/CreateAssistant',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.CreateAssistantRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.CreateAssistantResponse.FromString,
+                _registered_method=True)
+        self.GetAssistant = channel.unary_unary(
+                '/mesh.agent.v1.AgentService/GetAssistant',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.GetAssistantRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.GetAssistantResponse.FromString,
+                _registered_method=True)
+        self.ListAssistants = channel.unary_unary(
+                '/mesh.agent.v1.AgentService/ListAssistants',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantsRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantsResponse.FromString,
+                _registered_method=True)
+        self.UpdateAssistant = channel.unary_unary(
+                '/mesh.agent.v1.AgentService/UpdateAssistant',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateAssistantRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateAssistantResponse.FromString,
+                _registered_method=True)
+        self.DeleteAssistant = channel.unary_unary(
+                '/mesh.agent.v1.AgentService/DeleteAssistant',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.DeleteAssistantRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.DeleteAssistantResponse.FromString,
+                _registered_method=True)
+        self.ListAssistantVersions = channel.unary_unary(
+                '/mesh.agent.v1.AgentService/ListAssistantVersions',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantVersionsRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantVersionsResponse.FromString,
+                _registered_method=True)
+        self.SetCurrentAssistantVersion = channel.unary_unary(
+                '/mesh.agent.v1.AgentService/SetCurrentAssistantVersion',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.SetCurrentAssistantVersionRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.SetCurrentAssistantVersionResponse.FromString,
+                _registered_method=True)
+        self.SetAssistantDisabled = channel.unary_unary(
+                '/mesh.agent.v1.AgentService/SetAssistantDisabled',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.SetAssistantDisabledRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.SetAssistantDisabledResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -230,6 +270,66 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateAssistant(self, request, context):
+        """CreateAssistant stores the first version of an assistant. Errors: INVALID_ARGUMENT with the path of each fault,
+        ALREADY_EXISTS, RESOURCE_EXHAUSTED (the caller has too many).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAssistant(self, request, context):
+        """GetAssistant returns one version. NOT_FOUND for what the caller may not use.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAssistants(self, request, context):
+        """ListAssistants lists those that the caller may use, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAssistant(self, request, context):
+        """UpdateAssistant stores a new version, which becomes the current one. Errors: NOT_FOUND, INVALID_ARGUMENT,
+        PERMISSION_DENIED (neither the creator nor the scope `assistants:manage`), ALREADY_EXISTS (a file has this name),
+        ABORTED (another version than expected is current).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAssistant(self, request, context):
+        """DeleteAssistant deletes all versions. Runs in progress keep their plans. Errors as UpdateAssistant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAssistantVersions(self, request, context):
+        """ListAssistantVersions lists all versions, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetCurrentAssistantVersion(self, request, context):
+        """SetCurrentAssistantVersion makes an earlier version the current one. Errors as UpdateAssistant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAssistantDisabled(self, request, context):
+        """SetAssistantDisabled disables an assistant or enables it again. While it is disabled no run of it starts, and
+        those in progress are cancelled within 5 s. Assistants of files need the scope `admin`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -302,6 +402,46 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListModelsRequest.FromString,
                     response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'CreateAssistant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateAssistant,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.CreateAssistantRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.CreateAssistantResponse.SerializeToString,
+            ),
+            'GetAssistant': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAssistant,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.GetAssistantRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.GetAssistantResponse.SerializeToString,
+            ),
+            'ListAssistants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAssistants,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantsRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantsResponse.SerializeToString,
+            ),
+            'UpdateAssistant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAssistant,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateAssistantRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateAssistantResponse.SerializeToString,
+            ),
+            'DeleteAssistant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAssistant,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.DeleteAssistantRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.DeleteAssistantResponse.SerializeToString,
+            ),
+            'ListAssistantVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAssistantVersions,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantVersionsRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantVersionsResponse.SerializeToString,
+            ),
+            'SetCurrentAssistantVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCurrentAssistantVersion,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.SetCurrentAssistantVersionRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.SetCurrentAssistantVersionResponse.SerializeToString,
+            ),
+            'SetAssistantDisabled': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAssistantDisabled,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.SetAssistantDisabledRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.SetAssistantDisabledResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -684,6 +824,222 @@ class AgentService:
             '/mesh.agent.v1.AgentService/ListModels',
             mesh_dot_agent_dot_v1_dot_agent__pb2.ListModelsRequest.SerializeToString,
             mesh_dot_agent_dot_v1_dot_agent__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateAssistant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/CreateAssistant',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.CreateAssistantRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.CreateAssistantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAssistant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/GetAssistant',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.GetAssistantRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.GetAssistantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAssistants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/ListAssistants',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantsRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAssistant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/UpdateAssistant',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateAssistantRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateAssistantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAssistant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/DeleteAssistant',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.DeleteAssistantRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.DeleteAssistantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAssistantVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/ListAssistantVersions',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantVersionsRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.ListAssistantVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCurrentAssistantVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/SetCurrentAssistantVersion',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.SetCurrentAssistantVersionRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.SetCurrentAssistantVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAssistantDisabled(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/SetAssistantDisabled',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.SetAssistantDisabledRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.SetAssistantDisabledResponse.FromString,
             options,
             channel_credentials,
             insecure,

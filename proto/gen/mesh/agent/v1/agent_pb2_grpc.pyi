@@ -69,6 +69,29 @@ class AgentServiceStub:
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListModelsRequest, _agent_pb2.ListModelsResponse]
     """ListModels returns the models that the user may use, in fallback order."""
+    CreateAssistant: _aio.UnaryUnaryMultiCallable[_agent_pb2.CreateAssistantRequest, _agent_pb2.CreateAssistantResponse]
+    """CreateAssistant stores the first version of an assistant. Errors: INVALID_ARGUMENT with the path of each fault,
+    ALREADY_EXISTS, RESOURCE_EXHAUSTED (the caller has too many).
+    """
+    GetAssistant: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetAssistantRequest, _agent_pb2.GetAssistantResponse]
+    """GetAssistant returns one version. NOT_FOUND for what the caller may not use."""
+    ListAssistants: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListAssistantsRequest, _agent_pb2.ListAssistantsResponse]
+    """ListAssistants lists those that the caller may use, by name."""
+    UpdateAssistant: _aio.UnaryUnaryMultiCallable[_agent_pb2.UpdateAssistantRequest, _agent_pb2.UpdateAssistantResponse]
+    """UpdateAssistant stores a new version, which becomes the current one. Errors: NOT_FOUND, INVALID_ARGUMENT,
+    PERMISSION_DENIED (neither the creator nor the scope `assistants:manage`), ALREADY_EXISTS (a file has this name),
+    ABORTED (another version than expected is current).
+    """
+    DeleteAssistant: _aio.UnaryUnaryMultiCallable[_agent_pb2.DeleteAssistantRequest, _agent_pb2.DeleteAssistantResponse]
+    """DeleteAssistant deletes all versions. Runs in progress keep their plans. Errors as UpdateAssistant."""
+    ListAssistantVersions: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListAssistantVersionsRequest, _agent_pb2.ListAssistantVersionsResponse]
+    """ListAssistantVersions lists all versions, newest first."""
+    SetCurrentAssistantVersion: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetCurrentAssistantVersionRequest, _agent_pb2.SetCurrentAssistantVersionResponse]
+    """SetCurrentAssistantVersion makes an earlier version the current one. Errors as UpdateAssistant."""
+    SetAssistantDisabled: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetAssistantDisabledRequest, _agent_pb2.SetAssistantDisabledResponse]
+    """SetAssistantDisabled disables an assistant or enables it again. While it is disabled no run of it starts, and
+    those in progress are cancelled within 5 s. Assistants of files need the scope `admin`.
+    """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """AgentService executes runs on threads of the subject named by the metadata `mesh-subject` (docs/adr/0023).
@@ -209,5 +232,76 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agent_pb2.ListModelsRequest, _abc.Awaitable[_agent_pb2.ListModelsResponse]],
     ) -> _abc.Awaitable[_agent_pb2.ListModelsResponse]:
         """ListModels returns the models that the user may use, in fallback order."""
+
+    @_abc_1.abstractmethod
+    def CreateAssistant(
+        self,
+        request: _agent_pb2.CreateAssistantRequest,
+        context: _aio.ServicerContext[_agent_pb2.CreateAssistantRequest, _abc.Awaitable[_agent_pb2.CreateAssistantResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.CreateAssistantResponse]:
+        """CreateAssistant stores the first version of an assistant. Errors: INVALID_ARGUMENT with the path of each fault,
+        ALREADY_EXISTS, RESOURCE_EXHAUSTED (the caller has too many).
+        """
+
+    @_abc_1.abstractmethod
+    def GetAssistant(
+        self,
+        request: _agent_pb2.GetAssistantRequest,
+        context: _aio.ServicerContext[_agent_pb2.GetAssistantRequest, _abc.Awaitable[_agent_pb2.GetAssistantResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.GetAssistantResponse]:
+        """GetAssistant returns one version. NOT_FOUND for what the caller may not use."""
+
+    @_abc_1.abstractmethod
+    def ListAssistants(
+        self,
+        request: _agent_pb2.ListAssistantsRequest,
+        context: _aio.ServicerContext[_agent_pb2.ListAssistantsRequest, _abc.Awaitable[_agent_pb2.ListAssistantsResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.ListAssistantsResponse]:
+        """ListAssistants lists those that the caller may use, by name."""
+
+    @_abc_1.abstractmethod
+    def UpdateAssistant(
+        self,
+        request: _agent_pb2.UpdateAssistantRequest,
+        context: _aio.ServicerContext[_agent_pb2.UpdateAssistantRequest, _abc.Awaitable[_agent_pb2.UpdateAssistantResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.UpdateAssistantResponse]:
+        """UpdateAssistant stores a new version, which becomes the current one. Errors: NOT_FOUND, INVALID_ARGUMENT,
+        PERMISSION_DENIED (neither the creator nor the scope `assistants:manage`), ALREADY_EXISTS (a file has this name),
+        ABORTED (another version than expected is current).
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteAssistant(
+        self,
+        request: _agent_pb2.DeleteAssistantRequest,
+        context: _aio.ServicerContext[_agent_pb2.DeleteAssistantRequest, _abc.Awaitable[_agent_pb2.DeleteAssistantResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.DeleteAssistantResponse]:
+        """DeleteAssistant deletes all versions. Runs in progress keep their plans. Errors as UpdateAssistant."""
+
+    @_abc_1.abstractmethod
+    def ListAssistantVersions(
+        self,
+        request: _agent_pb2.ListAssistantVersionsRequest,
+        context: _aio.ServicerContext[_agent_pb2.ListAssistantVersionsRequest, _abc.Awaitable[_agent_pb2.ListAssistantVersionsResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.ListAssistantVersionsResponse]:
+        """ListAssistantVersions lists all versions, newest first."""
+
+    @_abc_1.abstractmethod
+    def SetCurrentAssistantVersion(
+        self,
+        request: _agent_pb2.SetCurrentAssistantVersionRequest,
+        context: _aio.ServicerContext[_agent_pb2.SetCurrentAssistantVersionRequest, _abc.Awaitable[_agent_pb2.SetCurrentAssistantVersionResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.SetCurrentAssistantVersionResponse]:
+        """SetCurrentAssistantVersion makes an earlier version the current one. Errors as UpdateAssistant."""
+
+    @_abc_1.abstractmethod
+    def SetAssistantDisabled(
+        self,
+        request: _agent_pb2.SetAssistantDisabledRequest,
+        context: _aio.ServicerContext[_agent_pb2.SetAssistantDisabledRequest, _abc.Awaitable[_agent_pb2.SetAssistantDisabledResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.SetAssistantDisabledResponse]:
+        """SetAssistantDisabled disables an assistant or enables it again. While it is disabled no run of it starts, and
+        those in progress are cancelled within 5 s. Assistants of files need the scope `admin`.
+        """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _aio.Server) -> None: ...

@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
-from mesh_common.errors import InvalidInput, PreconditionFailed
+from mesh_common.errors import FieldFault, InvalidInput, PreconditionFailed
 from pydantic import BaseModel, ValidationError
 
 from mesh_agent.metrics import GRAPHS_UNUSABLE
@@ -50,6 +50,19 @@ class CodedGraphs:
 
     def __init__(self, graphs: Iterable[CodedGraph] = ()) -> None:
         self._by_name: Mapping[str, CodedGraph] = {graph.name: graph for graph in graphs}
+
+    def fault(self, name: str, config_json: str) -> FieldFault | None:
+        """Why a run could not use the graph; None if it could."""
+        found = self._by_name.get(name)
+        if found is None:
+            return FieldFault(
+                "graph.name", f"there is no graph {name!r}; installed are: {', '.join(self.names) or '-'}"
+            )
+        try:
+            found.configured(config_json)
+        except InvalidInput as invalid:
+            return invalid.fields[0]
+        return None
 
     @property
     def names(self) -> tuple[str, ...]:

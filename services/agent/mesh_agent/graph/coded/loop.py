@@ -17,6 +17,7 @@ from mesh_agent.domain import DecidedCall, InterruptKind, LeaseLostError, Progre
 from mesh_agent.graph.coded.definitions import CodedGraph
 from mesh_agent.graph.coded.recording import Recording, in_order
 from mesh_agent.graph.coded.run import SAID, CodedRun, answer_of
+from mesh_agent.graph.nodes import tokens_spent
 from mesh_agent.graph.progress import is_of_run, progress_in
 from mesh_agent.graph.rounds import CodedListener, LoopInput, Rounds
 from mesh_agent.llm.fallback import FallbackModel
@@ -63,10 +64,11 @@ async def run_coded(
     configured = graph.configured(planned.config_json if planned else "{}")
     checkpoints.is_each_step_safe = True
     run_id = str(checkpoints.claim.run_id)
-    asked = sum(isinstance(one["message"], AIMessage) for one in recorded)
+    earlier = [one["message"] for one in recorded if is_of_run(one["message"], run_id)]
+    asked = sum(isinstance(message, AIMessage) for message in earlier)
     run = CodedRun(
         attempt,
-        Rounds(fallback, attempt, run_id, asked),
+        Rounds(fallback, attempt, run_id, asked, tokens_spent(earlier, run_id)),
         registry,
         checkpoints,
         Recording(checkpoints, recorded),

@@ -21,7 +21,7 @@ from mesh_agent.llm.openai_compatible.stream import read_completion
 from mesh_agent.llm.provider import ChatAnswer
 from mesh_agent.llm.quirks import Quirks
 from mesh_agent.llm.registry import Model
-from mesh_agent.plans.plan import ToolSchema
+from mesh_agent.plans.plan import NO_PARAMETERS, ModelParameters, ToolSchema
 
 log = structlog.get_logger()
 
@@ -58,12 +58,15 @@ class OpenAICompatible:
         listener: TextListener,
         tools: Sequence[ToolSchema] = (),
         max_output_tokens: int | None = None,
+        parameters: ModelParameters = NO_PARAMETERS,
     ) -> ChatAnswer:
+        given = parameters.given()
         began = form = self._form
         refused: list[str] = []
         for _ in range(self._max_adaptations + 1):
             try:
-                answer = await self._ask(form, messages, listener, form.payload(messages, tools, max_output_tokens))
+                payload = form.payload(messages, tools, max_output_tokens, given)
+                answer = await self._ask(form, messages, listener, payload)
             except RequestRefusedError as refusal:
                 refusing = refusal
             else:
@@ -73,7 +76,7 @@ class OpenAICompatible:
                 # A concurrent request has learned what the server takes.
                 began = form = self._form
                 refused.clear()
-            elif (parameter := refused_parameter(refusing.body, form.parameters())) is not None:
+            elif (parameter := refused_parameter(refusing.body, form.parameters(given))) is not None:
                 form = form.without(parameter)
                 refused.append(parameter)
             else:

@@ -1,6 +1,6 @@
 """The form of all requests to one model. What never changes between them is built once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from mesh_agent.llm.registry import Model
 from mesh_agent.model_settings import InstructionsRole, OutputLimit
 from mesh_agent.plans.plan import ToolSchema
 
+NOTHING_GIVEN: Final[Mapping[str, Any]] = {}
 ROLE: Final = "role"
 """Stands for the role of the instructions among the parameters of a form."""
 _OTHER_LIMIT: Final[dict[OutputLimit, OutputLimit]] = {
@@ -53,20 +54,29 @@ class RequestForm:
         return cls(model, model.quirks, Source.of(model.provider, model.base_url, model.provider_model))
 
     def payload(
-        self, messages: Sequence[BaseMessage], tools: Sequence[ToolSchema], max_output_tokens: int | None
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[ToolSchema],
+        max_output_tokens: int | None,
+        given: Mapping[str, Any] = NOTHING_GIVEN,
     ) -> dict[str, Any]:
+        """`given`: parameters of the run's assistant. The operator's `extra_body` wins over them."""
         payload = {**self._fields, "messages": request_messages(messages, self.source, self.quirks)}
+        for name, value in given.items():
+            if name not in self.refused:
+                payload.setdefault(name, value)
         if self.quirks.output_limit != "none":
             payload[self.quirks.output_limit] = max_output_tokens or self.model.max_output_tokens
         return payload | self._offer(tools) if tools else payload
 
-    def parameters(self) -> frozenset[str]:
+    def parameters(self, given: Mapping[str, Any] = NOTHING_GIVEN) -> frozenset[str]:
         """The optional parameters that are sent, which a server may refuse."""
         quirks = self.quirks
         names = {quirks.output_limit, *quirks.reasoning_fields, *quirks.extra_body} - {"none"}
         names |= {"stream_options"} if quirks.stream_options else set()
         names |= set() if quirks.parallel_tool_calls else {_PARALLEL}
         names |= {ROLE} if quirks.instructions_role in _OTHER_ROLE else set()
+        names |= given.keys() - self.refused
         return frozenset(names)
 
     def without(self, parameter: str) -> "RequestForm":
@@ -84,7 +94,7 @@ class RequestForm:
         elif parameter in quirks.extra_body:
             body = {name: value for name, value in quirks.extra_body.items() if name != parameter}
             quirks = replace(quirks, extra_body=body)
-        else:
+        elif parameter in quirks.reasoning_fields:
             fields = tuple(name for name in quirks.reasoning_fields if name != parameter)
             quirks = replace(quirks, reasoning_fields=fields)
         return replace(self, quirks=quirks, refused=refused)

@@ -1,0 +1,1 @@
+"""Which assistants there are, and what a run of each of them may do."""

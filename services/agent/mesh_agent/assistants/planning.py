@@ -1,0 +1,126 @@
+"""What a run of an assistant may do: its description, applied to the models, tools and graphs of this process."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from mesh_common.errors import FieldFault, InvalidInput
+
+from mesh_agent.assistants.spec import AssistantSpec, Tool
+from mesh_agent.domain import Approval
+from mesh_agent.plans.plan import (
+    Instructions,
+    Limits,
+    MemoryPolicy,
+    ModelParameters,
+    Origin,
+    PlannedGraph,
+    PlannedModel,
+    PlannedTool,
+    RunPlan,
+)
+from mesh_agent.tools.call import to_json
+
+_STRICTNESS: Final = {Approval.NEVER: 0, Approval.ON_EFFECT: 1, Approval.ALWAYS: 2}
+# A graph asks models as often as its steps need.
+_GRAPH_ROUNDS: Final = 50
+
+
+class Graphs(Protocol):
+    """The graphs in code that are installed here."""
+
+    def fault(self, name: str, config_json: str) -> FieldFault | None:
+        """Why a run could not use the graph; None if it could."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """`base` is the plan of an assistant that describes nothing: all models and tools of this process."""
+
+    base: Callable[[], RunPlan]
+    graphs: Graphs
+
+    def faults(self, spec: AssistantSpec) -> Iterator[FieldFault]:
+        """What the description names and this process does not have."""
+        base = self.base()
+        models = {model.name for model in base.models}
+        tools = {tool.name for tool in base.tools}
+        for index, name in enumerate(spec.models):
+            if name not in models:
+                yield FieldFault(f"models.{index}", f"there is no model {name!r}; GET /api/v1/models lists them")
+        for index, tool in enumerate(spec.tools or ()):
+            if tool.name not in tools:
+                yield FieldFault(f"tools.{index}", f"there is no tool {tool.name!r}")
+        for name in spec.unknown_variables():
+            yield FieldFault("instructions", f"uses ${name}, which `variables` does not define")
+        if spec.graph and (fault := self.graphs.fault(spec.graph.name, to_json(spec.graph.config))):
+            yield fault
+
+    def require(self, spec: AssistantSpec) -> None:
+        """Raises InvalidInput if there are faults."""
+        if faults := tuple(self.faults(spec)):
+            raise InvalidInput("The assistant is not valid.", fields=faults)
+
+    def plan(self, spec: AssistantSpec, version: str) -> RunPlan:
+        """Leaves out what this process does not have. An assistant whose models are all gone keeps none, and no run of
+        it starts."""
+        base = self.base()
+        return replace(
+            base,
+            instructions=_instructions(spec, base.instructions),
+            models=tuple(_models(spec, base.models)),
+            tools=tuple(_tools(spec.tools, base.tools)),
+            memory=MemoryPolicy(recalls=spec.memory != "off", remembers=spec.memory == "recall_and_remember"),
+            limits=_limits(spec, base.limits),
+            origin=Origin(spec.name, version),
+            graph=PlannedGraph(spec.graph.name, to_json(spec.graph.config)) if spec.graph else None,
+            parameters=ModelParameters(
+                spec.parameters.temperature,
+                spec.parameters.top_p,
+                spec.parameters.stop,
+                spec.parameters.seed,
+                spec.parameters.reasoning_effort,
+            ),
+        )
+
+
+def _instructions(spec: AssistantSpec, base: Instructions) -> Instructions:
+    if spec.instructions is None:
+        return replace(base, variables=tuple(sorted(spec.variables.items()))) if spec.variables else base
+    system = spec.instructions
+    if "$memories" not in system and "${memories}" not in system:
+        system = f"{system}\n$memories"
+    return Instructions(system, base.memories, tuple(sorted(spec.variables.items())))
+
+
+def _models(spec: AssistantSpec, base: Sequence[PlannedModel]) -> Iterator[PlannedModel]:
+    by_name = {model.name: model for model in base}
+    for name in spec.models or by_name:
+        if model := by_name.get(name):
+            limit = spec.parameters.max_output_tokens or model.max_output_tokens
+            yield replace(model, max_output_tokens=min(limit, model.max_output_tokens))
+
+
+def _tools(rules: Sequence[Tool] | None, base: Sequence[PlannedTool]) -> Iterator[PlannedTool]:
+    if rules is None:
+        yield from base
+        return
+    by_name = {tool.name: tool for tool in base}
+    for rule in rules:
+        if tool := by_name.get(rule.name):
+            yield _stricter(tool, rule)
+
+
+def _stricter(tool: PlannedTool, rule: Tool) -> PlannedTool:
+    approval = max(tool.approval, Approval(rule.approval or Approval.NEVER), key=_STRICTNESS.__getitem__)
+    return replace(tool, approval=approval, timeout_s=min(tool.timeout_s, rule.timeout_s or tool.timeout_s))
+
+
+def _limits(spec: AssistantSpec, base: Limits) -> Limits:
+    """The service's time limit holds for all assistants."""
+    rounds = _GRAPH_ROUNDS if spec.graph else base.rounds
+    return Limits(
+        rounds=spec.limits.rounds or rounds,
+        seconds=min(spec.limits.seconds or base.seconds, base.seconds),
+        tokens=spec.limits.tokens,
+    )
