@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from langgraph.checkpoint.memory import InMemorySaver
+from mesh_common.assistant import NamedAssistantSpec
 from mesh_common.errors import FieldFault
 from mesh_common.process.logs import configure_logs
 from mesh_common.process.settings import EnvironmentSettings, load_settings, settings_config
 
 from mesh_agent.assistants.files import FileFault, read_folder
 from mesh_agent.assistants.planning import Planner
-from mesh_agent.assistants.spec import AssistantSpec
 from mesh_agent.graph.coded.definitions import installed_graphs
 from mesh_agent.model_settings import ModelSettings
 from mesh_agent.plans.plan import Instructions, PlannedModel, PlannedTool, RunPlan
@@ -55,7 +55,7 @@ class CheckSettings(EnvironmentSettings):
 class _CheckPlanner(Planner):
     """Knows names alone."""
 
-    def faults(self, spec: AssistantSpec) -> Iterator[FieldFault]:
+    def faults(self, spec: NamedAssistantSpec) -> Iterator[FieldFault]:
         for fault in super().faults(spec):
             if self.base().models or not fault.field.startswith("models."):
                 yield fault

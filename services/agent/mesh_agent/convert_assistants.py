@@ -3,10 +3,10 @@
 from typing import Final
 
 from mesh.agent.v1 import agent_pb2 as pb
+from mesh_common.assistant import NAME_PATTERN
 from mesh_common.errors import InvalidInput
 
 from mesh_agent.assistants.model import Assistant, Source, Visibility
-from mesh_agent.assistants.spec import NAME_PATTERN
 from mesh_agent.convert import timestamp
 
 _MAX_VERSION_CHARS: Final = 16

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 import structlog
+from mesh_common.assistant import NAME_PATTERN, parsed
 from mesh_common.clock import Clock
 from mesh_common.errors import InvalidInput, NotFound, PreconditionFailed, Unavailable
 from mesh_common.ids import ThreadId
@@ -22,7 +23,6 @@ from mesh_agent.assistants.file_source import FileSource
 from mesh_agent.assistants.files import FileAssistant
 from mesh_agent.assistants.model import Assistant, RunnableAssistant, Source, StoredAssistant
 from mesh_agent.assistants.planning import Planner
-from mesh_agent.assistants.spec import NAME_PATTERN, parsed
 from mesh_agent.metrics import ASSISTANT_RUNS_STOPPED
 from mesh_agent.plans.plan import DEFAULT_ASSISTANT, RunPlan
 from mesh_agent.store import Database, assistants

@@ -22,6 +22,7 @@ from mesh_gateway.protocols.native.events import event_schemas
 from mesh_gateway.protocols.native.problems import ProblemDialect
 from mesh_gateway.protocols.native.routes import (
     admin_jobs,
+    assistants,
     auth,
     catalogue,
     chatbot,
@@ -46,19 +47,41 @@ _DESCRIPTION = (
 _EXPOSED = (
     "Location",
     "Content-Location",
+    "ETag",
     "Retry-After",
     "RateLimit",
     "RateLimit-Policy",
     "WWW-Authenticate",
     TRACE_ID_HEADER,
 )
-_ALLOWED = ("Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key", "traceparent", "tracestate")
+_ALLOWED = (
+    "Authorization",
+    "Content-Type",
+    "Last-Event-ID",
+    "Idempotency-Key",
+    "If-Match",
+    "traceparent",
+    "tracestate",
+)
 
 
 # In the order in which they are matched: the most frequent requests first.
 _ROUTERS = tuple(
     module.router
-    for module in (chatbot, thread_runs, runs, interrupts, threads, memories, auth, catalogue, users, admin_jobs, meta)
+    for module in (
+        chatbot,
+        thread_runs,
+        runs,
+        interrupts,
+        threads,
+        memories,
+        auth,
+        assistants,
+        catalogue,
+        users,
+        admin_jobs,
+        meta,
+    )
 )
 
 
@@ -109,7 +132,7 @@ def _middleware(gateway: Gateway, methods: PathMethods) -> list[Middleware]:
     cors = Middleware(
         Cors,
         allow_origins=list(settings.cors_origins),
-        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=_ALLOWED,
         expose_headers=_EXPOSED,
         max_age=_CORS_MAX_AGE_S,

@@ -61,6 +61,7 @@ def start_request(order: RunOrder, follower_id: str) -> agent_pb2.StartRunReques
             agent_pb2.ON_DISCONNECT_CANCEL if order.cancels_on_disconnect else agent_pb2.ON_DISCONNECT_CONTINUE
         ),
         idempotency_key=order.idempotency_key,
+        assistant=order.assistant,
         follower_id=follower_id if order.is_followed else None,
         resume=_resume(order.resume) if order.resume else None,
         is_acknowledged_by_message=True,
@@ -102,6 +103,7 @@ def thread(message: agent_pb2.Thread) -> domain.Thread:
         metadata=dict(message.metadata),
         created_at=_time(message.created_at),
         updated_at=_time(message.updated_at),
+        assistant=message.assistant,
     )
 
 
@@ -138,6 +140,8 @@ def run(message: agent_pb2.Run) -> domain.Run:
         metadata=dict(message.metadata),
         resumes_run_id=message.resumes_run_id if message.HasField("resumes_run_id") else None,
         interrupts=tuple(map(interrupt, message.interrupts)),
+        assistant=message.assistant,
+        assistant_version=message.assistant_version,
     )
 
 

@@ -12,6 +12,8 @@ KnownRunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled
 RunStatus = Literal[KnownRunStatus, "unknown"]
 Role = Literal["user", "assistant", "note", "unknown"]
 MemoryOrigin = Literal["extracted", "verbatim", "written", "unknown"]
+AssistantSource = Literal["file", "api", "unknown"]
+AssistantVisibility = Literal["private", "organisation"]
 ScoreStatus = Literal["succeeded", "failed", "unknown"]
 
 
@@ -30,6 +32,7 @@ class Thread:
     metadata: Mapping[str, str]
     created_at: datetime
     updated_at: datetime
+    assistant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,29 @@ class Run:
     metadata: Mapping[str, str]
     resumes_run_id: str | None = None
     interrupts: tuple[Interrupt, ...] = ()
+    assistant: str = ""
+    assistant_version: str = ""
 
     @property
     def has_ended(self) -> bool:
         if self.status == "unknown":
             return self.ended_at is not None
         return self.status not in {"pending", "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """One version of an assistant. `created_at` and `created_by` are absent for files."""
+
+    name: str
+    version: str
+    is_current: bool
+    source: AssistantSource
+    visibility: AssistantVisibility | Literal["unknown"]
+    is_disabled: bool
+    spec_json: str
+    created_at: datetime | None
+    created_by: str | None
 
 
 @dataclass(frozen=True, slots=True)

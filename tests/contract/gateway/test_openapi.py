@@ -10,6 +10,15 @@ from mesh_gateway.edge.deps import Gateway
 from mesh_gateway.settings import GatewaySettings
 
 ROUTES = {
+    "create_assistant": ("post", "/api/v1/assistants"),
+    "delete_assistant": ("delete", "/api/v1/assistants/{name}"),
+    "disable_assistant": ("post", "/api/v1/assistants/{name}/disable"),
+    "enable_assistant": ("post", "/api/v1/assistants/{name}/enable"),
+    "get_assistant": ("get", "/api/v1/assistants/{name}"),
+    "list_assistant_versions": ("get", "/api/v1/assistants/{name}/versions"),
+    "list_assistants": ("get", "/api/v1/assistants"),
+    "set_current_version": ("put", "/api/v1/assistants/{name}/current"),
+    "update_assistant": ("put", "/api/v1/assistants/{name}"),
     "create_memory": ("post", "/api/v1/memories"),
     "create_ticket": ("post", "/api/v1/runs/{run_id}/ticket"),
     "create_thread": ("post", "/api/v1/threads"),
@@ -179,7 +188,7 @@ def test_every_event_has_a_schema(document: dict[str, Any]) -> None:
 
     for event, reference in mapping.items():
         assert schemas[reference.rpartition("/")[2]]["properties"]["type"]["const"] == event
-    assert len(mapping) == len(schemas["RunEvent"]["oneOf"]) == 11
+    assert len(mapping) == len(schemas["RunEvent"]["oneOf"]) == 14
 
 
 def test_every_response_names_the_trace(operations: dict[str, dict[str, Any]]) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import grpc
+from fakes.gateway.assistant_servicer import FakeAssistants
 from fakes.gateway.fake_runs import FakeRun, answer_whole
 from google.protobuf.timestamp_pb2 import Timestamp
-from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
+from mesh.agent.v1 import agent_pb2
 from mesh_common.caller import require_subject, require_user
 from mesh_common.errors import InvalidInput, NotFound, PermissionDenied, PreconditionFailed, Unavailable
 from mesh_common.ids import new_id
@@ -34,7 +35,7 @@ def an_interrupt(run_id: str) -> agent_pb2.Interrupt:
     )
 
 
-class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
+class FakeAgent(FakeAssistants):
     """`plan` writes a run's events; `cut_after` breaks each stream once after that many of its events.
 
     With an `address` it invites callers to shared streams, and carries new runs on the caller's newest one.
@@ -53,6 +54,7 @@ class FakeAgent(agent_pb2_grpc.AgentServiceServicer):
         self.reset()
 
     def reset(self) -> None:
+        FakeAssistants.__init__(self)
         self.plan: Callable[[FakeRun], Any] = answer_whole
         self.error: BaseException | None = None
         self.cut_after: int | None = None

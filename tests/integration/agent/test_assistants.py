@@ -196,7 +196,6 @@ async def test_number_of_assistants_is_bounded(own_mesh: TestMesh, model_url: st
         ({"models": ["no-such-model"]}, "models.0"),
         ({"tools": ["calculate", "no_such_tool"]}, "tools.1"),
         ({"tools": [{"name": "calculate", "approval": "sometimes"}]}, "tools.0.approval"),
-        ({"tools": ["calculate", {"name": "calculate"}]}, "assistant"),
         ({"instructions": "Hello $nobody"}, "instructions"),
         ({"instructions": "x" * 100_001}, "instructions"),
         ({"instructions": "a\x00b"}, "instructions"),

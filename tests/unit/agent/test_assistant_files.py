@@ -10,12 +10,13 @@ from fakes.agent.runs import a_plan
 from mesh_agent.assistants.file_source import FileSource
 from mesh_agent.assistants.files import read_folder
 from mesh_agent.assistants.planning import Planner
-from mesh_agent.assistants.spec import schema, validated
 from mesh_agent.assistants_check import assistants_check_main
 from mesh_agent.domain import Approval, Effect
 from mesh_agent.graph.coded.definitions import CodedGraphs
 from mesh_agent.plans.plan import Limits, PlannedTool
 from mesh_agent.plans.stored import loaded, stored
+from mesh_common.assistant import schema, validated
+from mesh_common.errors import InvalidInput
 
 ROOT = Path(__file__).parents[3]
 TOOLS = (PlannedTool("calculate", {}, Effect.NONE), PlannedTool("order", {}, Effect.ONCE, approval=Approval.ON_EFFECT))
@@ -148,6 +149,12 @@ def test_description_without_anything_is_the_service_s_own() -> None:
     assert replace(plan, origin=BASE.origin) == BASE
 
 
+@pytest.mark.parametrize("text", ["\x00", "\ud800"])
+def test_text_that_cannot_be_stored_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        validated({"name": "a", "description": text})
+
+
 def test_schema_is_that_of_the_model() -> None:
     assert json.loads((ROOT / "docs/api/assistant.schema.json").read_text()) == json.loads(json.dumps(schema()))
 
@@ -156,6 +163,8 @@ def test_schema_is_that_of_the_model() -> None:
 def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Path], tuple[object, str]]:
     for name in ("AGENT_MODELS", "AGENT_ASSISTANTS_DIR"):
         monkeypatch.delenv(name, raising=False)
+    # Logs of the whole process.
+    monkeypatch.setattr("mesh_agent.assistants_check.configure_logs", lambda *_: None)
 
     def run(folder: Path) -> tuple[object, str]:
         try:

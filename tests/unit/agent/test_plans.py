@@ -14,7 +14,9 @@ from mesh_agent.plans.plan import (
     Instructions,
     Limits,
     MemoryPolicy,
+    ModelParameters,
     Origin,
+    PlannedGraph,
     PlannedModel,
     PlannedTool,
     RunPlan,
@@ -110,9 +112,11 @@ _PLANS = st.builds(
         max_size=3,
     ).map(tuple),
     history_tokens=_COUNT,
-    memory=st.builds(MemoryPolicy, st.booleans()),
-    limits=st.builds(Limits, _COUNT, _SECONDS),
-    origin=st.builds(Origin, _TEXT, _COUNT),
+    memory=st.builds(MemoryPolicy, st.booleans(), st.booleans()),
+    limits=st.builds(Limits, _COUNT, _SECONDS, st.none() | _COUNT),
+    origin=st.builds(Origin, _TEXT, _TEXT),
+    graph=st.none() | st.builds(PlannedGraph, _TEXT, _TEXT),
+    parameters=st.builds(ModelParameters, st.none() | _SECONDS, st.none(), st.lists(_TEXT, max_size=2).map(tuple)),
 )
 
 

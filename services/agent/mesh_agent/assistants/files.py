@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from mesh_common.assistant import MAX_SPEC_BYTES, NamedAssistantSpec, validated
 from mesh_common.errors import FieldFault, InvalidInput
 
 from mesh_agent.assistants.planning import Planner
-from mesh_agent.assistants.spec import MAX_SPEC_BYTES, AssistantSpec, validated
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _MAX_FILES: Final = 500
@@ -37,7 +37,7 @@ class FileAssistant:
 
     file: str
     version: str
-    spec: AssistantSpec
+    spec: NamedAssistantSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _read(path: Path, planner: Planner | None) -> FileAssistant:
     return FileAssistant(path.name, version_of(spec), spec)
 
 
-def version_of(spec: AssistantSpec) -> str:
+def version_of(spec: NamedAssistantSpec) -> str:
     return hashlib.sha256(spec.as_json().encode()).hexdigest()[:_VERSION_CHARS]
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from mesh_common.assistant import NamedAssistantSpec, Tool
 from mesh_common.errors import FieldFault, InvalidInput
 
-from mesh_agent.assistants.spec import AssistantSpec, Tool
 from mesh_agent.domain import Approval
 from mesh_agent.plans.plan import (
     Instructions,
@@ -40,7 +40,7 @@ class Planner:
     base: Callable[[], RunPlan]
     graphs: Graphs
 
-    def faults(self, spec: AssistantSpec) -> Iterator[FieldFault]:
+    def faults(self, spec: NamedAssistantSpec) -> Iterator[FieldFault]:
         """What the description names and this process does not have."""
         base = self.base()
         models = {model.name for model in base.models}
@@ -56,12 +56,12 @@ class Planner:
         if spec.graph and (fault := self.graphs.fault(spec.graph.name, to_json(spec.graph.config))):
             yield fault
 
-    def require(self, spec: AssistantSpec) -> None:
+    def require(self, spec: NamedAssistantSpec) -> None:
         """Raises InvalidInput if there are faults."""
         if faults := tuple(self.faults(spec)):
             raise InvalidInput("The assistant is not valid.", fields=faults)
 
-    def plan(self, spec: AssistantSpec, version: str) -> RunPlan:
+    def plan(self, spec: NamedAssistantSpec, version: str) -> RunPlan:
         """Leaves out what this process does not have. An assistant whose models are all gone keeps none, and no run of
         it starts."""
         base = self.base()
@@ -84,7 +84,7 @@ class Planner:
         )
 
 
-def _instructions(spec: AssistantSpec, base: Instructions) -> Instructions:
+def _instructions(spec: NamedAssistantSpec, base: Instructions) -> Instructions:
     if spec.instructions is None:
         return replace(base, variables=tuple(sorted(spec.variables.items()))) if spec.variables else base
     system = spec.instructions
@@ -93,9 +93,9 @@ def _instructions(spec: AssistantSpec, base: Instructions) -> Instructions:
     return Instructions(system, base.memories, tuple(sorted(spec.variables.items())))
 
 
-def _models(spec: AssistantSpec, base: Sequence[PlannedModel]) -> Iterator[PlannedModel]:
+def _models(spec: NamedAssistantSpec, base: Sequence[PlannedModel]) -> Iterator[PlannedModel]:
     by_name = {model.name: model for model in base}
-    for name in spec.models or by_name:
+    for name in dict.fromkeys(spec.models or by_name):
         if model := by_name.get(name):
             limit = spec.parameters.max_output_tokens or model.max_output_tokens
             yield replace(model, max_output_tokens=min(limit, model.max_output_tokens))
@@ -108,7 +108,9 @@ def _tools(rules: Sequence[Tool] | None, base: Sequence[PlannedTool]) -> Iterato
     by_name = {tool.name: tool for tool in base}
     for rule in rules:
         if tool := by_name.get(rule.name):
-            yield _stricter(tool, rule)
+            by_name[rule.name] = _stricter(tool, rule)
+    # A tool that is named twice has both rules.
+    yield from (by_name[name] for name in dict.fromkeys(rule.name for rule in rules) if name in by_name)
 
 
 def _stricter(tool: PlannedTool, rule: Tool) -> PlannedTool:
@@ -116,7 +118,7 @@ def _stricter(tool: PlannedTool, rule: Tool) -> PlannedTool:
     return replace(tool, approval=approval, timeout_s=min(tool.timeout_s, rule.timeout_s or tool.timeout_s))
 
 
-def _limits(spec: AssistantSpec, base: Limits) -> Limits:
+def _limits(spec: NamedAssistantSpec, base: Limits) -> Limits:
     """The service's time limit holds for all assistants."""
     rounds = _GRAPH_ROUNDS if spec.graph else base.rounds
     return Limits(

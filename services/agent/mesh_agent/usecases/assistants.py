@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
 
+from mesh_common.assistant import NAME_PATTERN, NamedAssistantSpec, parsed
 from mesh_common.cursor import (
     decode_name_cursor,
     decode_position_cursor,
@@ -22,7 +23,6 @@ from mesh_common.errors import (
 from mesh_common.subject import Subject
 
 from mesh_agent.assistants.model import Assistant, StoredAssistant, Visibility
-from mesh_agent.assistants.spec import NAME_PATTERN, AssistantSpec, parsed
 from mesh_agent.known_assistants import KnownAssistants
 from mesh_agent.store import Connection, Database, assistants
 from mesh_agent.store.assistants import NameTakenError, NewAssistant, version_number
@@ -153,7 +153,7 @@ class Assistants:
 
     # --- inside
 
-    def _checked(self, spec_json: str) -> AssistantSpec:
+    def _checked(self, spec_json: str) -> NamedAssistantSpec:
         spec = parsed(spec_json)
         self.known.planner.require(spec)
         return spec

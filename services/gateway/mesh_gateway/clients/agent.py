@@ -17,6 +17,7 @@ from mesh_common.subject import Subject
 
 from mesh_gateway import convert
 from mesh_gateway.clients.acknowledgement import Acknowledgement, Response, RunStream, acknowledgement, events_of
+from mesh_gateway.clients.assistants import AssistantsClient
 from mesh_gateway.clients.backend import Backend
 from mesh_gateway.clients.dead_letters import DeadLettersClient
 from mesh_gateway.clients.started_runs import ExpectedRun, StartedRuns
@@ -35,6 +36,7 @@ class AgentClient:
         self._backend = backend
         self._started_runs = started_runs
         self._stub = agent_pb2_grpc.AgentServiceStub(channel)
+        self.assistants = AssistantsClient(backend, channel)
         self.dead_letters = DeadLettersClient(backend, channel)
         self._start_timeout_s = start_timeout_s
 

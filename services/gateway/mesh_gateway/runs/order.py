@@ -38,6 +38,7 @@ class RunOrder:
     metadata: Mapping[str, str]
     thread_id: str | None = None
     model: str | None = None
+    assistant: str | None = None
     multitask: Multitask = "enqueue"
     cancels_on_disconnect: bool = False
     idempotency_key: str | None = None

@@ -3,11 +3,21 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import orjson
 from mesh_common.events.model import Usage
 
 from mesh_gateway import domain
 from mesh_gateway.protocols.native.interrupts import shown
-from mesh_gateway.protocols.native.schemas import admin_jobs, auth, catalogue, memories, runs, threads, users
+from mesh_gateway.protocols.native.schemas import (
+    admin_jobs,
+    assistants,
+    auth,
+    catalogue,
+    memories,
+    runs,
+    threads,
+    users,
+)
 from mesh_gateway.protocols.native.schemas.common import Page
 from mesh_gateway.runs.answer import Answer
 
@@ -25,6 +35,7 @@ def thread(one: domain.Thread) -> threads.Thread:
         metadata=dict(one.metadata),
         created_at=one.created_at,
         updated_at=one.updated_at,
+        assistant=one.assistant,
     )
 
 
@@ -56,7 +67,25 @@ def run(one: domain.Run) -> runs.Run:
         message=message(one.message) if one.message else None,
         metadata=dict(one.metadata),
         resumes_run_id=one.resumes_run_id,
+        assistant=one.assistant,
+        assistant_version=one.assistant_version,
         interrupts=[shown(interrupt) for interrupt in one.interrupts],
+    )
+
+
+def assistant(one: domain.Assistant) -> assistants.Assistant:
+    spec = orjson.loads(one.spec_json)
+    spec.pop("name", None)
+    return assistants.Assistant(
+        name=one.name,
+        version=one.version,
+        is_current=one.is_current,
+        source=one.source,
+        visibility=one.visibility,
+        is_disabled=one.is_disabled,
+        spec=spec,
+        created_at=one.created_at,
+        created_by=one.created_by,
     )
 
 

@@ -62,6 +62,7 @@ def _order(body: OneCallBody, idempotency_key: str | None) -> RunOrder:
         thread_id=str(body.thread_id) if body.thread_id else None,
         message=body.message,
         model=body.model,
+        assistant=body.assistant,
         metadata=body.metadata,
         idempotency_key=idempotency_key,
     )

@@ -114,6 +114,7 @@ def _order(
         thread_id=str(thread_id),
         message=body.message,
         model=body.model,
+        assistant=body.assistant,
         metadata=body.metadata,
         multitask=body.multitask,
         cancels_on_disconnect=on_disconnect == "cancel",

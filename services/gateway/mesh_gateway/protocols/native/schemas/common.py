@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Final
 
+from mesh_common.json_schema import document_names
 from mesh_common.text import VISIBLE_CHARACTER, composed, is_visible
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -38,13 +39,6 @@ def _documented(pattern: str) -> Any:
     return Field(json_schema_extra={"pattern": pattern})
 
 
-def _document_names(schema: dict[str, Any]) -> None:
-    """Says which names a pair may have. As pydantic documents them, others may have any value."""
-    [(pattern, values)] = schema.pop("patternProperties").items()
-    schema["propertyNames"]["pattern"] = pattern
-    schema["additionalProperties"] = values
-
-
 _NO_NUL: Final = r"^[^\u0000]*$"
 _VISIBLE: Final = rf"^[^\u0000]*{VISIBLE_CHARACTER}[^\u0000]*$"
 CleanText = Annotated[str, AfterValidator(_storable), _documented(_NO_NUL)]
@@ -66,7 +60,7 @@ Metadata = Annotated[
     Field(
         max_length=16,
         description="At most 16 pairs; keys of 64, values of 512 characters.",
-        json_schema_extra=_document_names,
+        json_schema_extra=document_names,
     ),
 ]
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from mesh_gateway.domain import RunStatus
+from mesh_gateway.protocols.native.schemas.assistants import AssistantReference
 from mesh_gateway.protocols.native.schemas.common import Answer, Body, CleanText, Metadata, VisibleText
 from mesh_gateway.protocols.native.schemas.interrupts import Interrupt
 from mesh_gateway.protocols.native.schemas.threads import Message
@@ -21,6 +22,11 @@ class ChatBody(Body):
         default=None, description="A name from GET /api/v1/models; absent means the registry's order."
     )
     metadata: Metadata = Field(default_factory=dict, description="Kept with the run.")
+    assistant: AssistantReference | None = Field(
+        default=None,
+        description="`name` or `name@version` from GET /api/v1/assistants; absent for the thread's, or `default`.",
+        examples=["proofreader"],
+    )
 
 
 class OneCallBody(ChatBody):
@@ -71,6 +77,8 @@ class Run(Answer):
     error: RunFault | None = None
     message: Message | None = Field(default=None, description="The final message; not in lists.")
     metadata: dict[str, str]
+    assistant: str = Field(default="", description="Empty for runs of releases without assistants.")
+    assistant_version: str = Field(default="", description="Empty if the assistant comes from the settings.")
     resumes_run_id: str | None = Field(default=None, description="The interrupted run that this run resumes.")
     interrupts: list[Interrupt] = Field(
         default_factory=list, description="What an interrupted run asks, and what was decided; not in lists."

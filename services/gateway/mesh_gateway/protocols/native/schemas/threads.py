@@ -26,6 +26,9 @@ class Thread(Answer):
     metadata: dict[str, str] = Field(examples=[{"project": "atlas"}])
     created_at: datetime
     updated_at: datetime
+    assistant: str = Field(
+        default="", description="What its next runs use unless they name another; empty until a run names one."
+    )
 
 
 class Message(Answer):

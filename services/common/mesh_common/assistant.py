@@ -5,7 +5,6 @@ from string import Template
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from mesh_common.errors import FieldFault, InvalidInput
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -13,9 +12,13 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    JsonValue,
     ValidationError,
     model_validator,
 )
+
+from mesh_common.errors import FieldFault, InvalidInput
+from mesh_common.json_schema import document_names
 
 MAX_SPEC_BYTES: Final = 131_072
 MAX_NAME_CHARS: Final = 63
@@ -26,32 +29,47 @@ VARIABLES: Final = ("memories",)
 _MAX_SHOWN_FAULTS: Final = 20
 
 
-def _without_nul(text: str) -> str:
+def _storable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not contain the character NUL")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain lone surrogates") from None
     return text
 
 
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})]
 Name = Annotated[str, Field(pattern=NAME)]
 TOOL_NAME: Final = r"^[a-zA-Z0-9_-]{1,64}$"
 VariableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 ModelName = Annotated[Text, Field(min_length=1, max_length=128)]
 
 
+def _no_text(number: Any) -> Any:
+    """pydantic would read numbers in texts, and true as 1."""
+    if isinstance(number, str | bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic collects these
+    return number
+
+
+# A whole number may be written as 3.0, as JSON Schema allows. Last, or pydantic does not document the bounds before it.
+_A_NUMBER: Final = BeforeValidator(_no_text)
+
+
 class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Parameters(Part):
     """How models are asked. What a provider does not take is left out."""
 
-    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
-    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    max_output_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    temperature: Annotated[float, Field(ge=0.0, le=2.0), _A_NUMBER] | None = None
+    top_p: Annotated[float, Field(gt=0.0, le=1.0), _A_NUMBER] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000), _A_NUMBER] | None = None
     """Of one answer. The model's own limit holds as well."""
     stop: tuple[Annotated[Text, Field(min_length=1, max_length=64)], ...] = Field(default=(), max_length=4)
-    seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1), _A_NUMBER] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
 
 
@@ -61,7 +79,7 @@ class Tool(Part):
     name: Annotated[str, Field(pattern=TOOL_NAME)]
     approval: Literal["never", "on_effect", "always"] | None = None
     """Which calls a person must approve; the tool's own rule holds as well."""
-    timeout_s: float | None = Field(default=None, gt=0.0, le=600.0)
+    timeout_s: Annotated[float, Field(gt=0.0, le=600.0), _A_NUMBER] | None = None
     """Of one call, if that is shorter than the tool's own."""
 
 
@@ -81,11 +99,11 @@ NamedTool = Annotated[Tool, BeforeValidator(_named), _NameOrRules]
 
 
 class Limits(Part):
-    rounds: int | None = Field(default=None, ge=1, le=100)
+    rounds: Annotated[int, Field(ge=1, le=100), _A_NUMBER] | None = None
     """Answers of models in one run."""
-    tokens: int | None = Field(default=None, ge=1)
+    tokens: Annotated[int, Field(ge=1, le=10**12), _A_NUMBER] | None = None
     """Tokens read and written in one run. When they are used up, one more answer is asked for, without tools."""
-    seconds: float | None = Field(default=None, gt=0.0, le=86_400.0)
+    seconds: Annotated[float, Field(gt=0.0, le=86_400.0), _A_NUMBER] | None = None
     """Of one attempt."""
 
 
@@ -93,19 +111,29 @@ class Graph(Part):
     """A graph in code, by the name of its entry point."""
 
     name: Annotated[Text, Field(min_length=1, max_length=128)]
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, JsonValue] = Field(default_factory=dict)
     """What the graph's package documents."""
 
 
-class AssistantSpec(Part):
-    """A named description of an agent."""
+_GRAPH_BY_KIND: Final[dict[str, JsonValue]] = {
+    "if": {"properties": {"kind": {"const": "graph"}}, "required": ["kind"]},
+    "then": {"properties": {"graph": {"type": "object"}}, "required": ["graph"]},
+    "else": {"properties": {"graph": {"type": "null"}}},
+}
 
-    name: Name
+
+class AssistantSpec(Part):
+    """A description of an agent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_GRAPH_BY_KIND)
+
     description: Annotated[Text, Field(max_length=1_000)] = ""
     """For people who choose an assistant."""
     instructions: Annotated[Text, Field(max_length=100_000)] | None = None
     """Markdown with `$variables`. Without them, those of the service are used."""
-    variables: dict[VariableName, Annotated[Text, Field(max_length=2_000)]] = Field(default_factory=dict, max_length=32)
+    variables: dict[VariableName, Annotated[Text, Field(max_length=2_000)]] = Field(
+        default_factory=dict, max_length=32, json_schema_extra=document_names
+    )
     """Values of `$variables` in the instructions."""
     models: tuple[ModelName, ...] = Field(default=(), max_length=16)
     """Names of GET /api/v1/models, in the order in which they are tried. All of the service if empty."""
@@ -125,14 +153,11 @@ class AssistantSpec(Part):
     def _is_consistent(self) -> "AssistantSpec":
         if (self.kind == "graph") is not (self.graph is not None):
             raise ValueError("`graph` must be given for the kind `graph`, and for no other")
-        names = [tool.name for tool in self.tools or ()]
-        if len(set(names)) != len(names):
-            raise ValueError("`tools` names a tool twice")
-        if len(set(self.models)) != len(self.models):
-            raise ValueError("`models` names a model twice")
-        if self.instructions is not None and "memories" in self.variables:
-            raise ValueError("`variables` must not define `memories`")
         return self
+
+    def named(self, name: str) -> "NamedAssistantSpec":
+        """As the agent stores it."""
+        return NamedAssistantSpec(name=name, **{field: getattr(self, field) for field in self.model_fields_set})
 
     def unknown_variables(self) -> list[str]:
         """Variables that the instructions use and nothing defines."""
@@ -144,7 +169,13 @@ class AssistantSpec(Part):
         return self.model_dump_json(exclude_defaults=True)
 
 
-def parsed(spec_json: str) -> AssistantSpec:
+class NamedAssistantSpec(AssistantSpec):
+    """A named description of an agent."""
+
+    name: Name
+
+
+def parsed(spec_json: str) -> NamedAssistantSpec:
     """Raises InvalidInput with the path of each fault."""
     if len(spec_json.encode()) > MAX_SPEC_BYTES:
         raise InvalidInput.of_field("assistant", f"is longer than {MAX_SPEC_BYTES} bytes")
@@ -155,13 +186,12 @@ def parsed(spec_json: str) -> AssistantSpec:
     return validated(content)
 
 
-def validated(content: Any) -> AssistantSpec:
+def validated(content: Any) -> NamedAssistantSpec:
     """Raises InvalidInput with the path of each fault."""
     try:
-        # As JSON, in which a list may stand for a tuple although the model is strict.
-        return AssistantSpec.model_validate_json(orjson.dumps(content))
-    except (TypeError, RecursionError) as error:
-        raise InvalidInput.of_field("assistant", "is not JSON") from error
+        return NamedAssistantSpec.model_validate(content)
+    except RecursionError as error:
+        raise InvalidInput.of_field("assistant", "is nested too deeply") from error
     except ValidationError as invalid:
         faults = tuple(
             FieldFault(".".join(map(str, _path(error["loc"]))) or "assistant", error["msg"])
@@ -179,5 +209,5 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of a description."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **AssistantSpec.model_json_schema(mode="validation"),
+        **NamedAssistantSpec.model_json_schema(mode="validation"),
     }
