@@ -9,6 +9,7 @@ from chaos.client import PASSWORD
 from mesh_common.ids import new_id
 from mesh_dev.mesh_client import MeshClient
 
+from cluster.kubectl import Kubectl
 from cluster.processes import ProgramError
 from cluster.release import Release, open_release
 from cluster.report import Figures
@@ -44,11 +45,11 @@ async def keda_mesh(loaded: ClusterSettings) -> AsyncIterator[Release]:
             "agent": {"runsPerReplica": _RUNS_A_REPLICA},
         },
     }
+    try:
+        await Kubectl("default").run("get", "crd", "scaledobjects.keda.sh")
+    except ProgramError:
+        pytest.skip("the cluster has no KEDA")
     async with open_release(loaded, "mesh-keda-test", changes) as release:
-        try:
-            await release.kubectl.run("get", "crd", "scaledobjects.keda.sh")
-        except ProgramError:
-            pytest.skip("the cluster has no KEDA")
         yield release
 
 

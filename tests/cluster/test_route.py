@@ -42,8 +42,9 @@ async def test_chat_streams_token_by_token(client: MeshClient) -> None:
 
 
 async def test_a_minute_of_streaming_with_a_long_silence_is_not_cut(client: MeshClient) -> None:
-    words = " ".join(f"w{number}" for number in range(45))
-    message = f"Slowly. [[sim:ttft=20000]][[sim:itl=1000]][[sim:reply={words}]]"
+    words = " ".join(f"w{number}" for number in range(50))
+    # A first token after 20 s would be too late for the agent.
+    message = f"Slowly. [[sim:ttft=17000]][[sim:itl=1000]][[sim:reply={words}]]"
     begun_s = time.monotonic()
 
     async with client.open_stream("/chatbot/chat/stream", {"message": message}) as (_, events):

@@ -11,7 +11,14 @@ from deploy.helm import CHART, release_of
 
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 # Settings of optional parts of the chart, and ports on which Services and probes depend.
-_OF_THE_CHART = {"GRPC_TLS_CERT_FILE", "GRPC_TLS_KEY_FILE", "GRPC_TLS_CA_FILE", "GRPC_HEALTH_PORT"}
+_OF_THE_CHART = {
+    "GRPC_TLS_CERT_FILE",
+    "GRPC_TLS_KEY_FILE",
+    "GRPC_TLS_CA_FILE",
+    "GRPC_HEALTH_PORT",
+    # Of the value `assistants`.
+    "ASSISTANTS_DIR",
+}
 _FIXED = {"METRICS_PORT", "HTTP_PORT", "GRPC_PORT"}
 
 

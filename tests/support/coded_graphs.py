@@ -99,7 +99,7 @@ async def search(state: Topic, runtime: Lent) -> ReportState:
 async def publish(state: ReportState, runtime: Lent) -> ReportState:
     run = runtime.context
     await run.say(f"Report on {', '.join(sorted(state['found']))}.")
-    result = await run.call("mark", {"token": "t-1"})
+    result = await run.call("mark", {"token": HumanMessage("t-1").text})
     await run.ask(says(f"It says {result.text}."), to_user=True)
     return {}
 

@@ -17,6 +17,8 @@ from mesh_dev.wait import LOOPBACK
 DRAIN_S = 5
 # More than the 300 ms of production, because here a model runs on the same machine.
 RECALL_TIMEOUT_S = 2
+# In the repository, from which the stack is started.
+_ASSISTANTS = Path("assistants")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ class ServiceEnvironments:
             case "agent":
                 targets = self._targets("AGENT", ("auth", "memory", "eval"))
                 choices = {"AGENT_EVAL_SAMPLE_RATIO": "1.0", "AGENT_RECALL_TIMEOUT_S": str(RECALL_TIMEOUT_S)}
+                if _ASSISTANTS.is_dir():
+                    choices["AGENT_ASSISTANTS_DIR"] = str(_ASSISTANTS.absolute())
                 return self.models.agent_environment() | targets | choices
             case "memory":
                 return self.models.memory_environment() | {"MEMORY_RECALL_TIMEOUT_S": str(RECALL_TIMEOUT_S)}

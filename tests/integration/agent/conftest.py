@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
@@ -119,7 +120,7 @@ def opening(
     own_mesh: TestMesh, model_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tool: ToolServer
 ) -> Opening:
     def opened(
-        name: str, *, effect: str = "once", approval: str = "never", **options: object
+        name: str, *, effect: str = "once", approval: str = "never", **options: Any
     ) -> AbstractAsyncContextManager[AgentUnderTest]:
         tools = tool.as_setting(effect, approval=approval)
         return graph_agent(own_mesh, model_url, monkeypatch, tmp_path, name, AGENT_HTTP_TOOLS=tools, **options)

@@ -17,7 +17,7 @@ from support.scratch import bootstrapped, settings_for
 
 _ORGANISATIONS = {"organisations", "memberships"}
 # Tables that 0.1.0 does not write.
-_NEW = {"login_addresses", "forget_generations", "forgotten_threads", "interrupts"}
+_NEW = {"login_addresses", "forget_generations", "forgotten_threads", "interrupts", "assistants", "assistant_versions"}
 
 
 @pytest.fixture(params=list(MIGRATIONS))

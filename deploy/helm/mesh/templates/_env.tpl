@@ -64,6 +64,10 @@ The environment of a service. services.<name>.extraEnv takes precedence over eve
 - name: AGENT_MODELS
   value: {{ toJson . | quote }}
 {{- end }}
+{{- if .root.Values.assistants }}
+- name: AGENT_ASSISTANTS_DIR
+  value: /etc/mesh-assistants
+{{- end }}
 {{- end }}
 {{- if and (eq .name "auth") (dig "limits" "cpu" "" $service.resources) }}
 # Python would count the node's cores. Hashing a password occupies one core.

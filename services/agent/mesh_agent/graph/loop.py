@@ -80,10 +80,12 @@ class AttemptLoop:
         if self._claim.opens_execution:
             return Progress()
         self._recorded = await self.checkpoints.recorded()
+        if self._recorded:
+            # Of a graph in code, whose checkpoints come before what it records.
+            self._is_begun = True
+            return progress_of(self._recorded, str(self._claim.run_id))
         saved = await self._graph.aget_state(self._config)
         self._is_begun = saved.created_at is not None
-        if self._recorded:
-            return progress_of(self._recorded, str(self._claim.run_id))
         messages: list[BaseMessage] = saved.values.get("messages", [])
         done = [write for task in saved.tasks for write in (task.result or {}).get("messages", [])]
         self._has_progress = bool(messages)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -118,14 +119,14 @@ class CodedRun(Run[Any]):
             return
         async with self._speaking:
             try:
-                self._listener.say(text)
+                self._listener.say(str(text))
             except AnswerFullError as error:
                 raise PreconditionFailed("The answer is too long.", reason="ANSWER_TOO_LONG") from error
             await self._recording.add(place, AIMessage(text, response_metadata={RUN: str(self.run_id), SAID: True}))
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolMessage:
         place = self._places.next()
-        [message] = await self._called([(place, ToolCall(_call_id(place), tool, dict(arguments)))])
+        [message] = await self._called([(place, ToolCall(_call_id(place), tool, _plain(arguments)))])
         return message
 
     async def call_tools(self, answer: AIMessage) -> list[ToolMessage]:
@@ -179,7 +180,7 @@ class CodedRun(Run[Any]):
             raise ValueError(f"the schema of an answer is not valid: {fault}")
         if not 0 < len(question) <= _MAX_QUESTION_CHARS:
             raise ValueError(f"a question has 1 to {_MAX_QUESTION_CHARS} characters")
-        asked = Question(place.key, InterruptKind.QUESTION, _call_id(place), "", "{}", question, to_json(schema))
+        asked = Question(place.key, InterruptKind.QUESTION, _call_id(place), "", "{}", str(question), to_json(schema))
         decided = self._decision(asked)
         if decided is None:
             _ask_person([asked])
@@ -206,6 +207,15 @@ class CodedRun(Run[Any]):
         if found is None:
             raise ValueError(f"the run has no tool {name!r}")
         return found
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Without subclasses, which validators refuse: LangChain's `text` of a message is one of str."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(arguments), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError("the arguments of a call must be JSON") from error
+    return plain
 
 
 def answer_of(decided: DecidedCall) -> Any:
