@@ -7,10 +7,11 @@ therefore shielded and has a short timeout: it ends with a reply or a dropped co
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -20,6 +21,30 @@ from mesh_common.errors import Unavailable
 # The slowest healthy call takes less than 5 ms. After this timeout Redis counts as down, and chat works without it.
 _TIMEOUT_S = 0.25
 _MAX_CONNECTIONS = 50
+
+
+class _Renewed(Connection):
+    """Connects anew if the connection ended unnoticed while it was idle.
+
+    uvloop then raises RuntimeError, before anything is sent. redis-py takes it for an error of the program.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError:
+            await self.disconnect(nowait=True)
+            await super().send_packed_command(command, check_health)
+
+
+class _RenewedSSL(_Renewed, SSLConnection):
+    pass
+
+
+_RENEWED: Final[dict[type[AbstractConnection], type[AbstractConnection]]] = {
+    Connection: _Renewed,
+    SSLConnection: _RenewedSSL,
+}
 
 
 @asynccontextmanager
@@ -34,6 +59,7 @@ async def open_redis(url: SecretStr, *, max_connections: int = _MAX_CONNECTIONS)
         max_connections=max_connections,
         retry=Retry(NoBackoff(), 0),
     )
+    pool.connection_class = _RENEWED.get(pool.connection_class, pool.connection_class)
     client = Redis.from_pool(pool)
     try:
         yield client
