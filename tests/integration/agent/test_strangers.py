@@ -23,6 +23,7 @@ from simulator.client import SimulatorAdmin
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from support.agent import AgentUnderTest, Followed, Started, some_user
+from support.assistants import AssistantCalls
 from support.row_security import EXPECTED, tables_of, who_sees
 from support.subjects import personal
 
@@ -120,11 +121,13 @@ async def test_a_row_of_any_table_is_its_organisations_and_its_users(
         async with agent_database.as_subject(personal(owner)) as connection:
             await JobQueue("agent.outbox").add(connection, later)
         await ask(agent_database, owner, started)
+        # A private one: what is shared, other members see as well (test_assistants).
+        await AssistantCalls(agent, personal(owner)).create()
 
         seen = {table: await who_sees(agent_database, table, owner) for table in tables}
         await agent.cancel(owner, started.run_id)
 
-    assert len(tables) == 10
+    assert len(tables) == 12
     assert seen == dict.fromkeys(tables, EXPECTED)
 
 
