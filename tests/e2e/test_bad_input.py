@@ -182,7 +182,7 @@ async def test_position_of_another_run_is_refused(user: User) -> None:
 
 
 @pytest.mark.parametrize("path", ["/runs", "/runs/stream", "/runs/wait"])
-@pytest.mark.parametrize("multitask", ["rollback", "INTERRUPT", "", 1, None])
+@pytest.mark.parametrize("multitask", ["merge", "INTERRUPT", "", 1, None])
 async def test_unknown_strategy_is_refused(user: User, path: str, multitask: object) -> None:
     thread_id = await user.new_thread()
 

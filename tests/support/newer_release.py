@@ -25,7 +25,7 @@ _ADDITIONS = (
     ("message RunAcknowledged {", "  string region = 99;"),
     ("  RUN_STATUS_INTERRUPTED = 6;", "  RUN_STATUS_PAUSED = 7;"),
     ("  MESSAGE_ROLE_NOTE = 3;", "  MESSAGE_ROLE_NARRATOR = 4;"),
-    ("  MULTITASK_INTERRUPT = 3;", "  MULTITASK_ROLLBACK = 99;"),
+    ("  MULTITASK_ROLLBACK = 4;", "  MULTITASK_MERGE = 99;"),
     ("  ON_DISCONNECT_CANCEL = 2;", "  ON_DISCONNECT_PAUSE = 99;"),
 )
 _MESSAGES = """

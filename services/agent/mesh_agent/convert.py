@@ -27,6 +27,7 @@ _MULTITASK: Final[dict[int, Multitask]] = {
     pb.MULTITASK_ENQUEUE: Multitask.ENQUEUE,
     pb.MULTITASK_REJECT: Multitask.REJECT,
     pb.MULTITASK_INTERRUPT: Multitask.INTERRUPT,
+    pb.MULTITASK_ROLLBACK: Multitask.ROLLBACK,
 }
 _ON_DISCONNECT: Final[dict[int, OnDisconnect]] = {
     pb.ON_DISCONNECT_UNSPECIFIED: OnDisconnect.CONTINUE,

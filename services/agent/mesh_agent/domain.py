@@ -82,6 +82,12 @@ class Multitask(StrEnum):
     ENQUEUE = "enqueue"
     REJECT = "reject"
     INTERRUPT = "interrupt"
+    ROLLBACK = "rollback"
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the unended runs are cancelled."""
+        return self in {Multitask.INTERRUPT, Multitask.ROLLBACK}
 
 
 class OnDisconnect(StrEnum):

@@ -32,6 +32,7 @@ _MULTITASK: Final[dict[Multitask, agent_pb2.Multitask.ValueType]] = {
     "enqueue": agent_pb2.MULTITASK_ENQUEUE,
     "reject": agent_pb2.MULTITASK_REJECT,
     "interrupt": agent_pb2.MULTITASK_INTERRUPT,
+    "rollback": agent_pb2.MULTITASK_ROLLBACK,
 }
 _ROLE: Final[dict[int, Literal["user", "assistant", "note"]]] = {
     agent_pb2.MESSAGE_ROLE_USER: "user",

@@ -214,7 +214,7 @@ async def test_newer_gateway_is_served(agent: AgentUnderTest) -> None:
 
 @pytest.mark.parametrize(
     ("field", "enum", "value"),
-    [("multitask", "Multitask", "MULTITASK_ROLLBACK"), ("on_disconnect", "OnDisconnect", "ON_DISCONNECT_PAUSE")],
+    [("multitask", "Multitask", "MULTITASK_MERGE"), ("on_disconnect", "OnDisconnect", "ON_DISCONNECT_PAUSE")],
 )
 async def test_what_only_a_newer_agent_can_do_is_refused_and_not_done_otherwise(
     agent: AgentUnderTest, field: str, enum: str, value: str

@@ -164,7 +164,7 @@ def test_stream_is_documented_as_events(operations: dict[str, dict[str, Any]], n
 def test_what_becomes_of_a_busy_thread_is_a_closed_set(document: dict[str, Any]) -> None:
     for name in ("BackgroundRunBody", "RunBody"):
         multitask = document["components"]["schemas"][name]["properties"]["multitask"]
-        assert multitask["enum"] == ["enqueue", "reject", "interrupt"]
+        assert multitask["enum"] == ["enqueue", "reject", "interrupt", "rollback"]
         assert "interrupt" in multitask["description"]
 
 

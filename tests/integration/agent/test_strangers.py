@@ -10,7 +10,7 @@ from fakes.agent.runs import a_question
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.domain import Claim, Decision, DecisionKind, RunInput
 from mesh_agent.execution.asking import as_interrupts
-from mesh_agent.store import claims, interrupts, plans, runs, starts, threads
+from mesh_agent.store import claims, interrupts, plans, rollbacks, runs, starts, threads
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_agent.store.fenced import begin_call, lock_lease
 from mesh_agent.store.history import history_of
@@ -162,6 +162,8 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("run_by_id_or_key", lambda c, u, _, r: runs.run_by_id_or_key(c, u, r, "key"), None),
     ("is_thread_busy", lambda c, _, t, __: runs.is_thread_busy(c, t, besides=RunId(UUID(int=0))), False),
     ("input_and_frames", lambda c, u, _, r: runs.input_and_frames(c, u, r), None),
+    ("frames_of_execution", lambda c, _, __, r: rollbacks.frames_of_execution(c, r), []),
+    ("has_begun_calls", lambda c, _, __, r: rollbacks.has_begun_calls(c, r), False),
     ("interrupted_run", lambda c, u, _, r: runs.interrupted_run(c, u, r), None),
     ("owner_of", lambda c, u, _, r: runs.owner_of(c, personal(u).organisation_id, r), None),
     ("interrupts_of_run", lambda c, _, __, r: interrupts.of_run(c, r), ()),

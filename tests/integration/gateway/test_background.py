@@ -107,7 +107,7 @@ async def test_refused_run_in_the_background_is_a_problem(gateway: Client) -> No
     assert (full.status_code, full.headers["retry-after"]) == (503, "7")
 
 
-@pytest.mark.parametrize("body", [{"message": "Hi", "multitask": "rollback"}, {"message": ""}, {}])
+@pytest.mark.parametrize("body", [{"message": "Hi", "multitask": "merge"}, {"message": ""}, {}])
 async def test_bad_body_starts_nothing(gateway: Client, body: dict[str, str]) -> None:
     user = gateway.as_user()
 
@@ -123,6 +123,7 @@ async def test_bad_body_starts_nothing(gateway: Client, body: dict[str, str]) ->
         ("enqueue", agent_pb2.MULTITASK_ENQUEUE),
         ("reject", agent_pb2.MULTITASK_REJECT),
         ("interrupt", agent_pb2.MULTITASK_INTERRUPT),
+        ("rollback", agent_pb2.MULTITASK_ROLLBACK),
     ],
 )
 async def test_strategy_reaches_the_agent(gateway: Client, strategy: str, number: int) -> None:

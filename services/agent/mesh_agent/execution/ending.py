@@ -9,6 +9,7 @@ from mesh_common.ids import RunId
 from mesh_common.jobs.queue import JobQueue, NewJob
 
 from mesh_agent.domain import Claim, LeaseLostError, Outcome, RunStatus
+from mesh_agent.execution.rolling_back import close_rolled_back
 from mesh_agent.store import Database, checkpoints, claims, interrupts, runs
 
 RECORD_USAGE = "record_usage"
@@ -33,7 +34,8 @@ class EndRun:
         after that sees the thread free, and a run started before is seen here.
         """
         async with self.database.as_subject(claim.subject) as connection:
-            if not await runs.end_run(connection, claim, outcome, frames):
+            is_rolled_back = await runs.end_run(connection, claim, outcome, frames)
+            if is_rolled_back is None:
                 raise LeaseLostError
             if jobs := list(self._jobs(claim, outcome)):
                 await self.outbox.renew(connection, jobs)
@@ -41,7 +43,9 @@ class EndRun:
                 # The run that resumes this one continues from the checkpoints.
                 await interrupts.insert_asked(connection, claim, outcome.asked)
                 await checkpoints.forget_calls(connection, claim)
-            elif has_checkpoints:
+            if is_rolled_back:
+                await close_rolled_back(connection, claim)
+            if has_checkpoints and (is_rolled_back or outcome.status is not RunStatus.INTERRUPTED):
                 await checkpoints.forget_run(connection, claim)
             has_waiting = await claims.drop_lease(connection, claim)
             if has_waiting is None:

@@ -220,10 +220,11 @@ _CANCEL_UNCLAIMED = Statement(
 _WHOLE: Final = frozenset({RunStatus.SUCCEEDED, RunStatus.INTERRUPTED})
 
 
-async def end_run(connection: Connection, claim: Claim, outcome: Outcome, frames: bytes) -> bool:
+async def end_run(connection: Connection, claim: Claim, outcome: Outcome, frames: bytes) -> bool | None:
     """Stores the end and the answer, if any, and updates the thread, which is locked after the run.
 
-    False, and nothing is stored, if the run was deleted or is in another attempt.
+    Returns whether the run was rolled back; its messages are deleted then. None, and nothing is stored, if the run was
+    deleted or is in another attempt.
     """
     error, usage = outcome.error, outcome.usage
     is_whole = outcome.status in _WHOLE
@@ -246,7 +247,8 @@ async def end_run(connection: Connection, claim: Claim, outcome: Outcome, frames
         "is_partial": not is_whole,
         "forget_generation": outcome.forget_generation,
     }
-    return await _END_RUN.row(connection, parameters) is not None
+    row = await _END_RUN.row(connection, parameters)
+    return None if row is None else bool(row["is_rolled_back"])
 
 
 _END_RUN = Statement(
@@ -259,7 +261,7 @@ _END_RUN = Statement(
             error_reason = :error_reason, error_detail = :error_detail, error_is_retryable = :error_is_retryable,
             frames = :frames, forget_generation = coalesce(:forget_generation, forget_generation)
         WHERE id = :run_id AND status = 'running' AND attempt = :attempt
-        RETURNING id, user_id, thread_id, position
+        RETURNING id, user_id, thread_id, position, is_rolled_back
     ), touched AS (
         UPDATE agent.threads SET updated_at = clock_timestamp() FROM ended WHERE threads.id = ended.thread_id
     ), answer AS (
@@ -267,7 +269,7 @@ _END_RUN = Statement(
         SELECT :message_id, user_id, thread_id, id, position, 1, 'assistant', :answer, :is_partial
         FROM ended WHERE :has_answer
     )
-    SELECT id FROM ended
+    SELECT is_rolled_back FROM ended
 """,
 )
 

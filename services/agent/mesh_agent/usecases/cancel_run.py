@@ -15,9 +15,10 @@ from mesh_common.subject import Subject
 from mesh_agent.domain import Claim, FollowedRun, Run, RunStatus, Usage
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.executor import Executor
+from mesh_agent.execution.rolling_back import note_calls
 from mesh_agent.metrics import RUNS_ENDED
 from mesh_agent.ports import PeerAgents
-from mesh_agent.store import Connection, Database, checkpoints, claims, runs
+from mesh_agent.store import Connection, Database, checkpoints, claims, rollbacks, runs
 
 log = structlog.get_logger()
 
@@ -52,15 +53,22 @@ class CancelRun:
             await self.stop(subject, [run_id])
         await self._wait_until_ended(subject, run_id, give_up_s)
 
-    async def before(self, subject: Subject, run_id: RunId) -> Sequence[RunId]:
+    async def before(self, subject: Subject, run_id: RunId, *, rolls_back: bool = False) -> Sequence[RunId]:
         """Cancels all earlier runs of the run's thread, durably. Returns those that must still be passed to `stop`.
+
+        If `rolls_back`, their messages are deleted, at once or when they end.
 
         Idempotent. Must run in a transaction after the one that added the run: that one holds the thread's lock, and an
         ending run waits for it while holding its own lock.
         """
         async with self.database.as_subject(subject) as connection:
             earlier = await runs.lock_unended_before(connection, subject.user_id, run_id)
-            return await self._request(connection, subject, earlier)
+            if not rolls_back:
+                return await self._request(connection, subject, earlier)
+            await rollbacks.mark(connection, subject.user_id, [run.id for run in earlier])
+            left = await self._request(connection, subject, earlier)
+            await note_calls(connection, [run.id for run in earlier if run.id not in left])
+            return left
 
     def discard(self, subject: Subject, owners: Mapping[RunId, str]) -> None:
         """Stops runs that were deleted with their thread. `owners` has the owner's address of each. Does not wait.

@@ -27,6 +27,7 @@ from mesh_agent.execution.detached import await_detached
 from mesh_agent.execution.executor import Executor
 from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_agent.execution.rejecting import REPLACED, close_rejected
+from mesh_agent.execution.rolling_back import roll_back_waiting
 from mesh_agent.graph.window import user_tokens
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.known_assistants import KnownAssistants
@@ -92,10 +93,11 @@ class StartRun:
 
     async def _start(self, subject: Subject, run: RunInput, entitlements: Entitlements) -> StartedRun:
         started = await self._store_and_launch(subject, run, entitlements)
-        if run.multitask is Multitask.INTERRUPT:
+        if run.multitask.replaces:
             # Before the run is acknowledged, and again for a repeated request. Otherwise a crash in between would leave
             # the run waiting behind those it was to interrupt.
-            interrupted = await self.cancel.before(subject, started.run_id)
+            rolls_back = run.multitask is Multitask.ROLLBACK
+            interrupted = await self.cancel.before(subject, started.run_id, rolls_back=rolls_back)
             if interrupted:
                 self.executor.spawn(self.cancel.stop(subject, interrupted))
         return started
@@ -249,7 +251,9 @@ class StartRun:
             raise no_thread()
         if not inserted.is_new:
             raise run_id_taken()
-        if inserted.is_awaited:
+        if inserted.is_awaited and run.multitask is Multitask.ROLLBACK:
+            await roll_back_waiting(connection, thread_id)
+        elif inserted.is_awaited:
             rejected = await interrupts.reject_waiting(connection, thread_id, message=REPLACED)
             await close_rejected(connection, rejected, REPLACED)
         return inserted.claim
@@ -269,7 +273,7 @@ class StartRun:
 
     async def _others_pending(self, connection: Connection, subject: Subject, run: RunInput) -> int:
         """The number of the user's other pending runs, without those that an interrupting run is about to cancel."""
-        if run.multitask is Multitask.INTERRUPT and run.thread_id:
+        if run.multitask.replaces and run.thread_id:
             return await runs.count_pending(connection, subject.user_id, besides_thread=run.thread_id)
         return await runs.count_pending(connection, subject.user_id) - 1
 

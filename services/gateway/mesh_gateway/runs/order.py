@@ -8,7 +8,7 @@ from mesh_common.events.model import DecisionKind
 from mesh_common.ids import RunId
 
 # What happens to a new run on a thread that already has an unended run.
-Multitask = Literal["enqueue", "reject", "interrupt"]
+Multitask = Literal["enqueue", "reject", "interrupt", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)

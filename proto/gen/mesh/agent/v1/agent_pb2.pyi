@@ -206,6 +206,10 @@ class _MultitaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Multitask.V
     """Reject with ABORTED."""
     MULTITASK_INTERRUPT: _Multitask.ValueType  # 3
     """Cancel the earlier runs, keep their text so far, then run."""
+    MULTITASK_ROLLBACK: _Multitask.ValueType  # 4
+    """Cancel the earlier runs, remove their messages from the thread, then run. What waits for a decision is rejected and
+    removed as well. If tools had been called, a note in the thread names them.
+    """
 
 class Multitask(_Multitask, metaclass=_MultitaskEnumTypeWrapper):
     """Multitask says what happens if the thread already has an unended run."""
@@ -218,6 +222,10 @@ MULTITASK_REJECT: Multitask.ValueType  # 2
 """Reject with ABORTED."""
 MULTITASK_INTERRUPT: Multitask.ValueType  # 3
 """Cancel the earlier runs, keep their text so far, then run."""
+MULTITASK_ROLLBACK: Multitask.ValueType  # 4
+"""Cancel the earlier runs, remove their messages from the thread, then run. What waits for a decision is rejected and
+removed as well. If tools had been called, a note in the thread names them.
+"""
 Global___Multitask: _TypeAlias = Multitask  # noqa: Y015
 
 class _OnDisconnect:

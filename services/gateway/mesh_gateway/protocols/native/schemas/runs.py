@@ -38,7 +38,8 @@ class BackgroundRunBody(ChatBody):
         default="enqueue",
         description=(
             "If the thread has an unended run: `enqueue` waits for it, `reject` answers 409, `interrupt` cancels it "
-            "and all pending ones, keeps its text so far, and then runs."
+            "and all pending ones, keeps its text so far, and then runs; `rollback` cancels them, removes "
+            "their messages from the thread, and then runs."
         ),
     )
 
