@@ -38,6 +38,7 @@ ROUTES = [
     ("PATCH", "/threads/{thread}", {"title": "mine now"}),
     ("DELETE", "/threads/{thread}", None),
     ("GET", "/threads/{thread}/messages", None),
+    ("POST", "/threads/{thread}/fork", {}),
     ("GET", "/threads/{thread}/runs", None),
     ("GET", "/threads/{thread}/runs?status=succeeded", None),
     ("POST", "/threads/{thread}/runs", {"message": "hello"}),

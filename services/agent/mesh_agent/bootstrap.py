@@ -77,6 +77,7 @@ from mesh_agent.tools.web.source import open_web_tools
 from mesh_agent.usecases.assistants import Assistants
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.follow_run import FollowRun
+from mesh_agent.usecases.fork_thread import ForkThread
 from mesh_agent.usecases.interrupts import Interrupts
 from mesh_agent.usecases.read_runs import Runs
 from mesh_agent.usecases.resume_run import ResumeRun
@@ -328,6 +329,7 @@ def _servicer(
         assistants=assistants,
         threads=threads,
         runs=runs,
+        fork_thread=ForkThread(database),
         start_run=start_run,
         resume_run=resume_run,
         interrupts=interrupts,

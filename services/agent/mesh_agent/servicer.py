@@ -10,6 +10,7 @@ from mesh_common.caller import require_subject
 from mesh_common.events.interrupt_wire import interrupt_pb
 from mesh_common.events.model import Position
 from mesh_common.events.wire import fill_event
+from mesh_common.ids import parse_id
 from structlog.contextvars import bind_contextvars
 
 from mesh_agent import convert, domain
@@ -19,6 +20,7 @@ from mesh_agent.servicer_assistants import AssistantRPCs
 from mesh_agent.usecases.assistants import Assistants
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.follow_run import FollowRun
+from mesh_agent.usecases.fork_thread import ForkThread
 from mesh_agent.usecases.interrupts import Interrupts
 from mesh_agent.usecases.read_runs import Runs
 from mesh_agent.usecases.resume_run import ResumeRun
@@ -41,9 +43,11 @@ class AgentServicer(AssistantRPCs):
         cancel: CancelRun,
         follow: FollowRun,
         shared: SharedStreams[SharedEvents],
+        fork_thread: ForkThread,
     ) -> None:
         super().__init__(assistants)
         self._threads = threads
+        self._fork_thread = fork_thread
         self._runs = runs
         self._cancel = cancel
         self._follow = follow
@@ -139,6 +143,15 @@ class AgentServicer(AssistantRPCs):
         title = convert.text(request.title, "title", max_chars=domain.MAX_TITLE_CHARS)
         thread = await self._threads.create(require_subject(), title, convert.metadata(request.metadata), key)
         return pb.CreateThreadResponse(thread=convert.thread_pb(thread))
+
+    async def ForkThread(self, request: pb.ForkThreadRequest, context: Context) -> pb.ForkThreadResponse:
+        thread = await self._fork_thread(
+            require_subject(),
+            convert.thread_id(request.thread_id),
+            parse_id(request.message_id, "message_id") if request.HasField("message_id") else None,
+            convert.idempotency_key(request.idempotency_key) if request.HasField("idempotency_key") else None,
+        )
+        return pb.ForkThreadResponse(thread=convert.thread_pb(thread))
 
     async def GetThread(self, request: pb.GetThreadRequest, context: Context) -> pb.GetThreadResponse:
         thread = await self._threads.get(require_subject(), convert.thread_id(request.thread_id))

@@ -31,6 +31,7 @@ ROUTES = {
     "disable_user": ("post", "/api/v1/admin/users/{user_id}/disable"),
     "enable_user": ("post", "/api/v1/admin/users/{user_id}/enable"),
     "follow_run": ("get", "/api/v1/runs/{run_id}/events"),
+    "fork_thread": ("post", "/api/v1/threads/{thread_id}/fork"),
     "get_health": ("get", "/healthz"),
     "get_jwks": ("get", "/.well-known/jwks.json"),
     "get_me": ("get", "/api/v1/auth/me"),

@@ -189,6 +189,14 @@ class FakeAgent(FakeAssistants):
         self.threads[thread.id] = (require_user(), thread)
         return agent_pb2.CreateThreadResponse(thread=thread)
 
+    async def ForkThread(self, request: agent_pb2.ForkThreadRequest, context: Any) -> agent_pb2.ForkThreadResponse:
+        if not self.knows_interrupts:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        source = self._thread(request.thread_id)
+        fork = _thread(str(new_id()), source.title, {"forked_from": source.id, "at": request.message_id})
+        self.threads[fork.id] = (require_user(), fork)
+        return agent_pb2.ForkThreadResponse(thread=fork)
+
     async def GetThread(self, request: agent_pb2.GetThreadRequest, context: Any) -> agent_pb2.GetThreadResponse:
         return agent_pb2.GetThreadResponse(thread=self._thread(request.thread_id))
 

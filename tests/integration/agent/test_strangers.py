@@ -10,7 +10,7 @@ from fakes.agent.runs import a_question
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent.domain import Claim, Decision, DecisionKind, RunInput
 from mesh_agent.execution.asking import as_interrupts
-from mesh_agent.store import claims, interrupts, plans, rollbacks, runs, starts, threads
+from mesh_agent.store import claims, forks, interrupts, plans, rollbacks, runs, starts, threads
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_agent.store.fenced import begin_call, lock_lease
 from mesh_agent.store.history import history_of
@@ -39,6 +39,7 @@ UNARY: list[tuple[str, Callable[[Followed], Any]]] = [
     ("GetRun", lambda turn: pb.GetRunRequest(run_id=turn.run_id)),
     ("ListRuns", lambda turn: pb.ListRunsRequest(thread_id=turn.thread_id)),
     ("GetThread", lambda turn: pb.GetThreadRequest(thread_id=turn.thread_id)),
+    ("ForkThread", lambda turn: pb.ForkThreadRequest(thread_id=turn.thread_id)),
     ("UpdateThread", lambda turn: pb.UpdateThreadRequest(thread_id=turn.thread_id, title="Mine")),
     ("DeleteThread", lambda turn: pb.DeleteThreadRequest(thread_id=turn.thread_id)),
     ("ListMessages", lambda turn: pb.ListMessagesRequest(thread_id=turn.thread_id)),
@@ -164,6 +165,12 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("input_and_frames", lambda c, u, _, r: runs.input_and_frames(c, u, r), None),
     ("frames_of_execution", lambda c, _, __, r: rollbacks.frames_of_execution(c, r), []),
     ("has_begun_calls", lambda c, _, __, r: rollbacks.has_begun_calls(c, r), False),
+    ("place_of", lambda c, u, t, _: forks.place_of(c, u, t, None), None),
+    (
+        "messages_until",
+        lambda c, u, t, _: forks.messages_until(c, u, t, forks.Place(10**9, 1, is_ended=True), limit=9),
+        [],
+    ),
     ("interrupted_run", lambda c, u, _, r: runs.interrupted_run(c, u, r), None),
     ("owner_of", lambda c, u, _, r: runs.owner_of(c, personal(u).organisation_id, r), None),
     ("interrupts_of_run", lambda c, _, __, r: interrupts.of_run(c, r), ()),

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 
 import pytest
+from mesh_common.ids import new_id
 from support.gateway import Client
 
 
@@ -51,11 +52,12 @@ async def test_threads_are_listed_in_pages_and_searched(gateway: Client) -> None
 
 
 @pytest.mark.parametrize(
-    ("method", "suffix"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/messages"), ("GET", "/runs")]
+    ("method", "suffix"),
+    [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/messages"), ("GET", "/runs"), ("POST", "/fork")],
 )
 async def test_anothers_thread_is_404(gateway: Client, method: str, suffix: str) -> None:
     thread_id = await _thread(gateway, gateway.as_user())
-    body = {"title": "Mine"} if method == "PATCH" else None
+    body = {"title": "Mine"} if method in {"PATCH", "POST"} else None
 
     response = await gateway.http.request(
         method, f"/api/v1/threads/{thread_id}{suffix}", json=body, headers=gateway.as_user()
@@ -138,3 +140,26 @@ async def test_models_usage_and_scores(gateway: Client) -> None:
     assert (usage.json()["month"], usage.json()["items"][0]["cost_usd"]) == ("2026-10", 1.5)
     assert [(one["status"], one["value"]) for one in scores.json()["items"]] == [("succeeded", 0.0), ("failed", None)]
     assert bad_month.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+async def test_thread_is_forked_at_a_message(gateway: Client) -> None:
+    user, message_id = gateway.as_user(), str(new_id())
+    thread_id = await _thread(gateway, user)
+    path = f"/api/v1/threads/{thread_id}/fork"
+
+    forked = await gateway.http.post(path, json={"message_id": message_id}, headers=user)
+    refused = await gateway.http.post(path, json={"message_id": "first"}, headers=user)
+
+    assert forked.status_code == HTTPStatus.CREATED
+    assert forked.json()["metadata"] == {"forked_from": thread_id, "at": message_id}
+    assert refused.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+async def test_fork_waits_for_the_upgrade_of_the_agent(gateway: Client) -> None:
+    user = gateway.as_user()
+    path = f"/api/v1/threads/{await _thread(gateway, user)}/fork"
+    gateway.mesh.agent.knows_interrupts = False
+
+    response = await gateway.http.post(path, json={}, headers=user)
+
+    assert (response.status_code, "Retry-After" in response.headers) == (503, True)

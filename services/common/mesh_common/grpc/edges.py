@@ -37,6 +37,7 @@ ALLOWED_CALLERS: Final[dict[str, frozenset[str]]] = {
     "/mesh.agent.v1.AgentService/GetRun": _GATEWAY,
     "/mesh.agent.v1.AgentService/ListRuns": _GATEWAY,
     "/mesh.agent.v1.AgentService/CreateThread": _GATEWAY,
+    "/mesh.agent.v1.AgentService/ForkThread": _GATEWAY,
     "/mesh.agent.v1.AgentService/GetThread": _GATEWAY,
     "/mesh.agent.v1.AgentService/ListThreads": _GATEWAY,
     "/mesh.agent.v1.AgentService/UpdateThread": _GATEWAY,

@@ -1,8 +1,8 @@
 """agent over gRPC: threads, runs and the events of runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 from uuid import UUID
 
@@ -116,6 +116,17 @@ class AgentClient:
         request = agent_pb2.CreateThreadRequest(title=title, metadata=metadata, idempotency_key=idempotency_key)
         return convert.thread((await self._backend.unary(self._stub.CreateThread, request, subject=subject)).thread)
 
+    async def fork_thread(
+        self, subject: Subject, thread_id: UUID, message_id: UUID | None, idempotency_key: str | None
+    ) -> Thread:
+        request = agent_pb2.ForkThreadRequest(
+            thread_id=str(thread_id),
+            message_id=str(message_id) if message_id else None,
+            idempotency_key=idempotency_key,
+        )
+        with _of_this_release():
+            return convert.thread((await self._backend.unary(self._stub.ForkThread, request, subject=subject)).thread)
+
     async def thread(self, subject: Subject, thread_id: UUID) -> Thread:
         request = agent_pb2.GetThreadRequest(thread_id=str(thread_id))
         return convert.thread((await self._backend.unary(self._stub.GetThread, request, subject=subject)).thread)
@@ -146,17 +157,24 @@ class AgentClient:
         self, subject: Subject, *, is_of_organisation: bool, limit: int, cursor: str | None
     ) -> Page[Interrupt]:
         request = agent_pb2.ListInterruptsRequest(limit=limit, cursor=cursor, is_of_organisation=is_of_organisation)
-        try:
+        with _of_this_release():
             response = await self._backend.unary(self._stub.ListInterrupts, request, subject=subject)
-        except Internal as error:
-            if error.reason != UNIMPLEMENTED:
-                raise
-            raise _older_agent() from error
         return Page(items=list(map(interrupt, response.interrupts)), next_cursor=_next(response))
 
     async def models(self, subject: Subject) -> list[Model]:
         response = await self._backend.unary(self._stub.ListModels, agent_pb2.ListModelsRequest(), subject=subject)
         return [convert.model(one) for one in response.models]
+
+
+@contextmanager
+def _of_this_release() -> Iterator[None]:
+    """Around calls that the agent of the release before does not serve."""
+    try:
+        yield
+    except Internal as error:
+        if error.reason != UNIMPLEMENTED:
+            raise
+        raise _older_agent() from error
 
 
 def _older_agent() -> Unavailable:

@@ -86,6 +86,11 @@ class AgentServiceStub:
                 request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateThreadRequest.SerializeToString,
                 response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateThreadResponse.FromString,
                 _registered_method=True)
+        self.ForkThread = channel.unary_unary(
+                '/mesh.agent.v1.AgentService/ForkThread',
+                request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ForkThreadRequest.SerializeToString,
+                response_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ForkThreadResponse.FromString,
+                _registered_method=True)
         self.DeleteThread = channel.unary_unary(
                 '/mesh.agent.v1.AgentService/DeleteThread',
                 request_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.DeleteThreadRequest.SerializeToString,
@@ -241,6 +246,15 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForkThread(self, request, context):
+        """ForkThread creates a thread that begins with the messages of another one, up to one of them. Idempotent by
+        idempotency key. Errors: NOT_FOUND (thread, message), FAILED_PRECONDITION (the message's run has not ended),
+        OUT_OF_RANGE (too many messages).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteThread(self, request, context):
         """DeleteThread deletes a thread with its messages and runs, and cancels an unended run on it.
         """
@@ -382,6 +396,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.UpdateThread,
                     request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateThreadRequest.FromString,
                     response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateThreadResponse.SerializeToString,
+            ),
+            'ForkThread': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkThread,
+                    request_deserializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ForkThreadRequest.FromString,
+                    response_serializer=mesh_dot_agent_dot_v1_dot_agent__pb2.ForkThreadResponse.SerializeToString,
             ),
             'DeleteThread': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteThread,
@@ -716,6 +735,33 @@ class AgentService:
             '/mesh.agent.v1.AgentService/UpdateThread',
             mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateThreadRequest.SerializeToString,
             mesh_dot_agent_dot_v1_dot_agent__pb2.UpdateThreadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.agent.v1.AgentService/ForkThread',
+            mesh_dot_agent_dot_v1_dot_agent__pb2.ForkThreadRequest.SerializeToString,
+            mesh_dot_agent_dot_v1_dot_agent__pb2.ForkThreadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,11 @@ class AgentServiceStub:
     """ListThreads returns the user's threads, most recently used first; with a query, those whose title contains it."""
     UpdateThread: _aio.UnaryUnaryMultiCallable[_agent_pb2.UpdateThreadRequest, _agent_pb2.UpdateThreadResponse]
     """UpdateThread changes a thread's title or metadata; absent fields do not change."""
+    ForkThread: _aio.UnaryUnaryMultiCallable[_agent_pb2.ForkThreadRequest, _agent_pb2.ForkThreadResponse]
+    """ForkThread creates a thread that begins with the messages of another one, up to one of them. Idempotent by
+    idempotency key. Errors: NOT_FOUND (thread, message), FAILED_PRECONDITION (the message's run has not ended),
+    OUT_OF_RANGE (too many messages).
+    """
     DeleteThread: _aio.UnaryUnaryMultiCallable[_agent_pb2.DeleteThreadRequest, _agent_pb2.DeleteThreadResponse]
     """DeleteThread deletes a thread with its messages and runs, and cancels an unended run on it."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListMessagesRequest, _agent_pb2.ListMessagesResponse]
@@ -198,6 +203,17 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agent_pb2.UpdateThreadRequest, _abc.Awaitable[_agent_pb2.UpdateThreadResponse]],
     ) -> _abc.Awaitable[_agent_pb2.UpdateThreadResponse]:
         """UpdateThread changes a thread's title or metadata; absent fields do not change."""
+
+    @_abc_1.abstractmethod
+    def ForkThread(
+        self,
+        request: _agent_pb2.ForkThreadRequest,
+        context: _aio.ServicerContext[_agent_pb2.ForkThreadRequest, _abc.Awaitable[_agent_pb2.ForkThreadResponse]],
+    ) -> _abc.Awaitable[_agent_pb2.ForkThreadResponse]:
+        """ForkThread creates a thread that begins with the messages of another one, up to one of them. Idempotent by
+        idempotency key. Errors: NOT_FOUND (thread, message), FAILED_PRECONDITION (the message's run has not ended),
+        OUT_OF_RANGE (too many messages).
+        """
 
     @_abc_1.abstractmethod
     def DeleteThread(

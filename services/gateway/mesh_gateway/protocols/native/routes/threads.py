@@ -10,7 +10,13 @@ from mesh_gateway.protocols.native import answers
 from mesh_gateway.protocols.native.params import IdempotencyKey, Limit, PageCursor, SearchText, ThreadId
 from mesh_gateway.protocols.native.routes.docs import problems
 from mesh_gateway.protocols.native.schemas.common import Page
-from mesh_gateway.protocols.native.schemas.threads import CreateThreadBody, Message, Thread, UpdateThreadBody
+from mesh_gateway.protocols.native.schemas.threads import (
+    CreateThreadBody,
+    ForkThreadBody,
+    Message,
+    Thread,
+    UpdateThreadBody,
+)
 
 router = APIRouter(prefix="/api/v1/threads", tags=["threads"])
 
@@ -37,6 +43,24 @@ async def list_threads(
 @router.get("/{thread_id}", summary="Get a thread", responses=problems(401, 404, 422, 429))
 async def get_thread(thread_id: ThreadId, gateway: GatewayDep, caller: ReaderDep) -> Thread:
     return answers.thread(await gateway.agent.thread(caller.subject, thread_id))
+
+
+@router.post(
+    "/{thread_id}/fork",
+    status_code=HTTPStatus.CREATED,
+    summary="Make a thread that begins with the messages of this one",
+    responses=problems(401, 404, 409, 413, 422, 429),
+)
+async def fork_thread(
+    thread_id: ThreadId,
+    body: ForkThreadBody,
+    gateway: GatewayDep,
+    caller: WriterDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Thread:
+    """The messages are copied: both threads go on independently. The metadata of the new one is `forked_from`."""
+    fork = await gateway.agent.fork_thread(caller.subject, thread_id, body.message_id, idempotency_key)
+    return answers.thread(fork)
 
 
 @router.patch(

@@ -1,6 +1,7 @@
 """Threads and their messages."""
 
 from datetime import datetime
+from uuid import UUID
 
 from pydantic import Field
 
@@ -11,6 +12,14 @@ from mesh_gateway.protocols.native.schemas.common import Answer, Body, Metadata,
 class CreateThreadBody(Body):
     title: Title = Field(default="", examples=["Holiday plans"])
     metadata: Metadata = Field(default_factory=dict, examples=[{"project": "atlas"}])
+
+
+class ForkThreadBody(Body):
+    message_id: UUID | None = Field(
+        default=None,
+        description="The last message to copy; if absent, those of all runs that have ended are copied.",
+        examples=["0199f0c4-3333-7c3a-8f11-3a4b5c6d7e8f"],
+    )
 
 
 class UpdateThreadBody(Body):
