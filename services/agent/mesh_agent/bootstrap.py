@@ -3,9 +3,9 @@
 Nothing is created at import time, so that tests and commands can create their own.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from mesh.agent.v1 import agent_pb2_grpc
 from mesh.auth.v1 import auth_pb2_grpc
 from mesh.eval.v1 import eval_pb2_grpc
 from mesh.memory.v1 import memory_pb2_grpc
-from mesh_common.clock import Clock, SystemClock
+from mesh_common.clock import SystemClock
 from mesh_common.database.asyncpg_pool import open_database
 from mesh_common.database.listener import Listener
 from mesh_common.database.pool import Pool
@@ -42,7 +42,8 @@ from mesh_agent.clients.memory import MemoryClient
 from mesh_agent.clients.peers import PeerAgentClients
 from mesh_agent.clients.personal_memories import PersonalMemoriesClient
 from mesh_agent.convert_events import SharedEvents
-from mesh_agent.domain import Approval, Effect, Entitlements
+from mesh_agent.default_plan import DefaultPlan
+from mesh_agent.domain import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.events.fan_out import SharedStreams
 from mesh_agent.execution.attempt import AttemptParts
@@ -58,22 +59,15 @@ from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.fallback import FallbackModel
 from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
 from mesh_agent.llm.provider import ChatProvider
-from mesh_agent.llm.registry import Model, ModelRegistry, model_of
-from mesh_agent.plans.plan import Limits, RunPlan
+from mesh_agent.llm.registry import ModelRegistry, model_of
 from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, PersonalMemories, UsageSink
-from mesh_agent.prompts import default_instructions
 from mesh_agent.servicer import AgentServicer
 from mesh_agent.settings import AgentSettings
 from mesh_agent.store import Database
 from mesh_agent.store.checkpoint_database import CheckpointDatabase, open_checkpoint_database
 from mesh_agent.store.claims import CHANNEL, Owner
-from mesh_agent.tools.ask_user import ask_user_tool
-from mesh_agent.tools.calculate import calculate_tool
-from mesh_agent.tools.current_time import current_time_tool
-from mesh_agent.tools.http_tool import http_tool
-from mesh_agent.tools.memory import memory_tools
-from mesh_agent.tools.registry import MeshTool, ToolRegistry
-from mesh_agent.tools.web.source import open_web_tools
+from mesh_agent.tools.configured import open_tools
+from mesh_agent.tools.registry import ToolRegistry
 from mesh_agent.usecases.assistants import Assistants
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.follow_run import FollowRun
@@ -213,13 +207,12 @@ async def _run_parts(
     )
     models = [model_of(entry, settings.openai_base_url, settings.openai_api_key) for entry in settings.models]
     chat_models: dict[str, ChatProvider] = {model.name: OpenAICompatible(model, session) for model in models}
-    personal = memory_tools(neighbours.personal_memories) if settings.memory_tools else []
-    tools = ToolRegistry([*await _tools(stack, settings, clock), *personal])
+    tools = ToolRegistry(await open_tools(stack, settings, clock, neighbours.personal_memories))
     return AttemptParts(
         database=database,
         loop=AgentLoop(checkpoints, FallbackModel(chat_models, Breaker(clock)), tools, installed_graphs),
         models=ModelRegistry(models),
-        plans=KeptPlans(database, _DefaultPlan(settings, models, tools), settings.keep_events_s, clock),
+        plans=KeptPlans(database, DefaultPlan(settings, models, tools), settings.keep_events_s, clock),
         entitlements=CachedEntitlements(neighbours.entitlements, _default_entitlements(settings), clock),
         memories=neighbours.memories,
         interrupt_ttl_s=settings.interrupt_ttl_s,
@@ -236,49 +229,12 @@ def _default_entitlements(settings: AgentSettings) -> Entitlements:
     )
 
 
-class _DefaultPlan:
-    """The plan of the assistant that the settings describe, with the tools of the moment."""
-
-    def __init__(self, settings: AgentSettings, models: Sequence[Model], tools: ToolRegistry) -> None:
-        self._tools = tools
-        self._plan = RunPlan(
-            instructions=default_instructions(),
-            models=tuple(model.planned() for model in models),
-            tools=tools.planned,
-            history_tokens=settings.history_tokens,
-            limits=Limits(seconds=settings.run_timeout_s),
-        )
-
-    def __call__(self) -> RunPlan:
-        """The same object until the tools change."""
-        if self._plan.tools is not self._tools.planned:
-            self._plan = replace(self._plan, tools=self._tools.planned)
-        return self._plan
-
-
 async def _assistants(settings: AgentSettings, database: Database, parts: AttemptParts) -> KnownAssistants:
     """Reads the files once, so that the first request finds their assistants."""
     files = FileSource(settings.assistants_dir)
     planner = Planner(parts.plans.current_default, parts.loop.graphs)
     await files.refresh(planner)
     return KnownAssistants(database, parts.plans.current_default, planner, files, SystemClock())
-
-
-async def _tools(stack: AsyncExitStack, settings: AgentSettings, clock: Clock) -> list[MeshTool]:
-    tools = [MeshTool(current_time_tool(clock), Effect.NONE), MeshTool(calculate_tool(), Effect.NONE)]
-    if settings.ask_user:
-        tools.append(ask_user_tool())
-    if settings.http_tools:
-        # One connection per call. The server may close a kept-alive connection just as a request is sent, and then it
-        # is unknown whether the request arrived.
-        connector = aiohttp.TCPConnector(limit=settings.max_runs, force_close=True)
-        session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        await stack.enter_async_context(session)
-        tools += [
-            MeshTool(http_tool(entry, session), Effect(entry.effect), entry.timeout_s, Approval(entry.approval))
-            for entry in settings.http_tools
-        ]
-    return tools + await open_web_tools(stack, settings)
 
 
 def _executor(settings: AgentSettings, leases: Database, database: Database, parts: RunTaskParts) -> Executor:

@@ -106,9 +106,9 @@ _COPY_RUNS: Final = Statement(
     "agent.copy_runs",
     """
     INSERT INTO agent.runs (id, user_id, thread_id, status, attempt, model, metadata, created_at, started_at, ended_at,
-                            finish_reason)
+                            finish_reason, assistant, assistant_version, assistant_id)
     SELECT copied.id, r.user_id, :thread_id, r.status, r.attempt, r.model, r.metadata, r.created_at, r.started_at,
-           r.ended_at, r.finish_reason
+           r.ended_at, r.finish_reason, r.assistant, r.assistant_version, r.assistant_id
     FROM unnest(:old_ids::uuid[], :new_ids::uuid[]) AS copied (old_id, id)
     JOIN agent.runs r ON r.id = copied.old_id AND r.user_id = :user_id
     ORDER BY r.position

@@ -25,7 +25,8 @@ class ForkThread:
     async def __call__(
         self, subject: Subject, thread_id: ThreadId, message_id: UUID | None, idempotency_key: str | None
     ) -> Thread:
-        """A new thread with the messages up to this one, or up to the last ended run, and the same title.
+        """A new thread with the messages up to this one, or up to the last ended run, and the same title and
+        assistant.
 
         A repeated request returns the thread that it created before, whatever has become of the other thread.
         Memories are not extracted again from copied messages.
@@ -51,6 +52,7 @@ class ForkThread:
                 metadata={FORKED_FROM: str(thread_id)},
                 idempotency_key=idempotency_key,
                 request_hash=digest,
+                assistant=source.assistant or None,
             )
             if fork and said:
                 await forks.copy_into(connection, subject.user_id, fork.id, said)

@@ -1,0 +1,38 @@
+"""The tools that the settings ask for."""
+
+from contextlib import AsyncExitStack
+
+import aiohttp
+from mesh_common.clock import Clock
+
+from mesh_agent.domain import Approval, Effect
+from mesh_agent.ports import PersonalMemories
+from mesh_agent.settings import AgentSettings
+from mesh_agent.tools.ask_user import ask_user_tool
+from mesh_agent.tools.calculate import calculate_tool
+from mesh_agent.tools.current_time import current_time_tool
+from mesh_agent.tools.http_tool import http_tool
+from mesh_agent.tools.memory import memory_tools
+from mesh_agent.tools.registry import MeshTool
+from mesh_agent.tools.web.source import open_web_tools
+
+
+async def open_tools(
+    stack: AsyncExitStack, settings: AgentSettings, clock: Clock, memories: PersonalMemories
+) -> list[MeshTool]:
+    """What they hold open is closed with the stack."""
+    tools = [MeshTool(current_time_tool(clock), Effect.NONE), MeshTool(calculate_tool(), Effect.NONE)]
+    if settings.ask_user:
+        tools.append(ask_user_tool())
+    if settings.http_tools:
+        # One connection per call. The server may close a kept-alive connection just as a request is sent, and then it
+        # is unknown whether the request arrived.
+        connector = aiohttp.TCPConnector(limit=settings.max_runs, force_close=True)
+        session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        await stack.enter_async_context(session)
+        tools += [
+            MeshTool(http_tool(entry, session), Effect(entry.effect), entry.timeout_s, Approval(entry.approval))
+            for entry in settings.http_tools
+        ]
+    tools += await open_web_tools(stack, settings)
+    return tools + (memory_tools(memories) if settings.memory_tools else [])
