@@ -15,6 +15,7 @@ from mesh_common.process.settings import EnvironmentSettings, load_settings, set
 from mesh_agent.assistants.files import FileFault, read_folder
 from mesh_agent.assistants.planning import Planner
 from mesh_agent.graph.coded.definitions import installed_graphs
+from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.model_settings import ModelSettings
 from mesh_agent.plans.plan import Instructions, PlannedModel, PlannedTool, RunPlan
 from mesh_agent.settings import HttpToolSettings
@@ -32,6 +33,8 @@ class CheckSettings(EnvironmentSettings):
     """JSON list: the model registry. Without it, names of models are not checked."""
     http_tools: tuple[HttpToolSettings, ...] = ()
     """JSON list: tools in addition to the built-in ones."""
+    mcp_servers: tuple[McpServerSettings, ...] = ()
+    """JSON list: MCP servers. Which tools they have is not checked."""
     ask_user: bool = False
     """Whether there is the tool `ask_user`."""
     memory_tools: bool = False
@@ -92,7 +95,8 @@ def _planner(settings: CheckSettings) -> Planner:
     models = tuple(PlannedModel(model.name, 1, 1) for model in settings.models)
     tools = tuple(PlannedTool(name, {}) for name in settings.tools())
     plan = RunPlan(Instructions(""), models, tools)
-    return _CheckPlanner(lambda: plan, installed_graphs(InMemorySaver()))
+    servers = tuple(server.name for server in settings.mcp_servers)
+    return _CheckPlanner(lambda: plan, installed_graphs(InMemorySaver()), servers)
 
 
 def _in_order(faults: Sequence[FileFault]) -> list[FileFault]:

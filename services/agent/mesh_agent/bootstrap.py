@@ -66,7 +66,7 @@ from mesh_agent.settings import AgentSettings
 from mesh_agent.store import Database
 from mesh_agent.store.checkpoint_database import CheckpointDatabase, open_checkpoint_database
 from mesh_agent.store.claims import CHANNEL, Owner
-from mesh_agent.tools.configured import open_tools
+from mesh_agent.tools.configured import mcp_sources, open_tools
 from mesh_agent.tools.registry import ToolRegistry
 from mesh_agent.usecases.assistants import Assistants
 from mesh_agent.usecases.cancel_run import CancelRun
@@ -177,7 +177,15 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
             proto_services=("mesh.agent.v1.AgentService", DEAD_LETTERS),
             register=letters.beside(partial(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)),
             readiness=(lambda: database.not_ready_reason(revision),),
-            background=(executor.run, executor.waiting.run, worker.run, listener.run, retention.run, assistants.run),
+            background=(
+                executor.run,
+                executor.waiting.run,
+                worker.run,
+                listener.run,
+                retention.run,
+                assistants.run,
+                *mcp_sources(settings, parts.loop.tools),
+            ),
             before_stop=lambda: _drain(shared, executor, settings.drain_s),
         )
         yield await stack.enter_async_context(open_grpc_service(settings, service))
@@ -232,7 +240,8 @@ def _default_entitlements(settings: AgentSettings) -> Entitlements:
 async def _assistants(settings: AgentSettings, database: Database, parts: AttemptParts) -> KnownAssistants:
     """Reads the files once, so that the first request finds their assistants."""
     files = FileSource(settings.assistants_dir)
-    planner = Planner(parts.plans.current_default, parts.loop.graphs)
+    servers = tuple(server.name for server in settings.mcp_servers)
+    planner = Planner(parts.plans.current_default, parts.loop.graphs, servers)
     await files.refresh(planner)
     return KnownAssistants(database, parts.plans.current_default, planner, files, SystemClock())
 

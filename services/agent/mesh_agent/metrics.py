@@ -34,6 +34,10 @@ ASSISTANT_FAULTS: Final = Gauge(
 ASSISTANT_RUNS_STOPPED: Final = Counter(
     "mesh_agent_assistant_runs_stopped_total", "Runs cancelled because their assistant was disabled."
 )
+MCP_SERVER_UP: Final = Gauge("mesh_agent_mcp_server_up", "1 while the tools of an MCP server are known.", ("server",))
+MCP_REFUSED_TOOLS: Final = Gauge(
+    "mesh_agent_mcp_refused_tools", "Tools that an MCP server lists and the agent does not take.", ("server",)
+)
 GRAPHS_UNUSABLE: Final = Gauge(
     "mesh_agent_graphs_unusable", "1 for each installed graph in code that could not be loaded.", ("graph",)
 )

@@ -8,6 +8,7 @@ from mesh_common.process.settings import MigrationSettings, Ratio, Seconds, sett
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator
 
 from mesh_agent.domain import MAX_ANSWER_BYTES
+from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.model_settings import ModelSettings
 from mesh_agent.web_settings import WebSettings
 
@@ -47,6 +48,8 @@ class AgentSettings(WebSettings, JobSettings):
     """JSON list: the model registry, in fallback order."""
     http_tools: tuple[HttpToolSettings, ...] = ()
     """JSON list: tools in addition to the built-in ones."""
+    mcp_servers: tuple[McpServerSettings, ...] = Field(default=(), max_length=32)
+    """JSON list: MCP servers whose tools the agent has (docs/tools.md)."""
     assistants_dir: Path | None = None
     """Folder of YAML files, one assistant each (docs/assistants.md); a change is used without a restart."""
     max_assistants_per_user: int = Field(default=100, ge=0, le=10_000)
@@ -106,9 +109,11 @@ class AgentSettings(WebSettings, JobSettings):
     eval_sample_ratio: Ratio = 0.1
     """Fraction of the succeeded runs that is judged."""
 
-    @field_validator("models", "http_tools")
+    @field_validator("models", "http_tools", "mcp_servers")
     @classmethod
-    def _names_are_unique[T: (ModelSettings, HttpToolSettings)](cls, entries: tuple[T, ...]) -> tuple[T, ...]:
+    def _names_are_unique[T: (ModelSettings, HttpToolSettings, McpServerSettings)](
+        cls, entries: tuple[T, ...]
+    ) -> tuple[T, ...]:
         if len({entry.name for entry in entries}) != len(entries):
             raise ValueError("two entries have the same name")
         return entries

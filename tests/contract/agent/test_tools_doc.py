@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.settings import HttpToolSettings
 from pydantic import TypeAdapter
 
@@ -10,9 +11,22 @@ _DOC = Path(__file__).parents[3] / "docs" / "tools.md"
 
 
 def test_example_of_the_docs_is_a_valid_setting() -> None:
-    [block] = re.findall(r"^```json\n(.*?)^```", _DOC.read_text(), re.MULTILINE | re.DOTALL)
+    block, _ = _blocks()
 
     [tool] = TypeAdapter(tuple[HttpToolSettings, ...]).validate_json(block)
 
     assert (tool.name, tool.effect) == ("book_room", "once")
     assert HttpToolSettings.model_fields["effect"].default == "once"
+
+
+def test_example_of_an_mcp_server_is_a_valid_setting() -> None:
+    _, block = _blocks()
+
+    [server] = TypeAdapter(tuple[McpServerSettings, ...]).validate_json(block)
+
+    assert (server.name, server.approval) == ("github", "on_effect")
+    assert server.policies["create_issue"].approval == "always"
+
+
+def _blocks() -> list[str]:
+    return re.findall(r"^```json\n(.*?)^```", _DOC.read_text(), re.MULTILINE | re.DOTALL)

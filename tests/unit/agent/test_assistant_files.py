@@ -75,6 +75,16 @@ def test_file_that_is_none_is_a_fault(tmp_path: Path, content: bytes, text: str)
     assert text in fault.text
 
 
+def test_tool_of_an_mcp_server_may_be_named_before_it_is_known(tmp_path: Path) -> None:
+    planner = replace(PLANNER, mcp_servers=("shop",))
+    write(tmp_path, one="tools: [shop__buy, calculate]\n", two="tools: [store__buy]\n")
+
+    read = read_folder(tmp_path, planner)
+
+    assert list(read.assistants) == ["one"]
+    assert [tool.name for tool in planner.plan(read.assistants["one"].spec, "1").tools] == ["calculate"]
+
+
 def test_version_changes_with_the_content_alone(tmp_path: Path) -> None:
     write(tmp_path, one="description: A\ntools: [calculate]\n")
     before = read_folder(tmp_path, PLANNER).assistants["one"].version

@@ -8,6 +8,7 @@ from mesh_common.assistant import NamedAssistantSpec, Tool
 from mesh_common.errors import FieldFault, InvalidInput
 
 from mesh_agent.domain import Approval
+from mesh_agent.mcp_settings import SEPARATOR
 from mesh_agent.plans.plan import (
     Instructions,
     Limits,
@@ -39,6 +40,8 @@ class Planner:
 
     base: Callable[[], RunPlan]
     graphs: Graphs
+    mcp_servers: tuple[str, ...] = ()
+    """Names of the servers whose tools an assistant may name although they are not known yet."""
 
     def faults(self, spec: NamedAssistantSpec) -> Iterator[FieldFault]:
         """What the description names and this process does not have."""
@@ -49,7 +52,7 @@ class Planner:
             if name not in models:
                 yield FieldFault(f"models.{index}", f"there is no model {name!r}; GET /api/v1/models lists them")
         for index, tool in enumerate(spec.tools or ()):
-            if tool.name not in tools:
+            if tool.name not in tools and tool.name.partition(SEPARATOR)[0] not in self.mcp_servers:
                 yield FieldFault(f"tools.{index}", f"there is no tool {tool.name!r}")
         for name in spec.unknown_variables():
             yield FieldFault("instructions", f"uses ${name}, which `variables` does not define")

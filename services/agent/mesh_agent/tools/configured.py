@@ -1,5 +1,6 @@
 """The tools that the settings ask for."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import aiohttp
@@ -13,8 +14,17 @@ from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.http_tool import http_tool
 from mesh_agent.tools.memory import memory_tools
-from mesh_agent.tools.registry import MeshTool
+from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.tools.web.source import open_web_tools
+
+
+def mcp_sources(settings: AgentSettings, registry: ToolRegistry) -> list[Callable[[], Awaitable[None]]]:
+    """What keeps the tools of MCP servers up to date, each to be run until the end. Imports nothing without servers."""
+    if not settings.mcp_servers:
+        return []
+    from mesh_agent.tools.mcp.source import McpSource  # noqa: PLC0415
+
+    return [McpSource(server, registry).run for server in settings.mcp_servers]
 
 
 async def open_tools(

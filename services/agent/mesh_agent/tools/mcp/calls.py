@@ -1,0 +1,89 @@
+"""One call of an MCP tool, in a session of its own: what users do with stateful servers stays apart."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx2
+from langchain_core.tools import ToolException
+from mcp.shared.exceptions import MCPError
+from mcp.types import CallToolResult, EmbeddedResource, ImageContent, ResourceLink, TextContent, TextResourceContents
+
+from mesh_agent.mcp_settings import McpServerSettings
+from mesh_agent.tools.call import UnknownOutcomeError, current_call, max_result_chars
+from mesh_agent.tools.mcp.connection import TooMuchError, connected
+
+KEY: Final = "agent-mesh/idempotency-key"
+"""In `_meta` of a call: the same whenever the call is repeated."""
+ON_BEHALF_OF: Final = "agent-mesh/on-behalf-of"
+"""In `_meta` of a call: the user's id."""
+# The call's own time limit is the plan's; this one only ends what nobody waits for.
+_READ_S: Final = 310.0
+_MAX_ERROR_CHARS: Final = 1_000
+
+
+class McpCall:
+    def __init__(self, settings: McpServerSettings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+
+    async def __call__(self, arguments: Mapping[str, Any]) -> str:
+        """Raises ToolException if the call had no effect, UnknownOutcomeError if that is unknown."""
+        identity = current_call()
+        meta = {KEY: identity.key, ON_BEHALF_OF: str(identity.subject.user_id)}
+        is_sent = False
+        failure: BaseException | None = None
+        try:
+            async with connected(self._settings, read_timeout_s=_READ_S) as client:
+                is_sent = True
+                result = await client.call_tool(self._name, dict(arguments), meta=meta)  # type: ignore[arg-type] # any keys
+        except* MCPError as errors:
+            failure = _first(errors)
+        except* (httpx2.HTTPError, TooMuchError, OSError, RuntimeError) as errors:
+            failure = _first(errors)
+        if failure is None:
+            return _text_of(result)
+        raise _explained(failure, is_sent=is_sent) from failure
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first one that is no group."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _explained(error: BaseException, *, is_sent: bool) -> ToolException:
+    if isinstance(error, MCPError):
+        # The server has answered that it did not call the tool.
+        return ToolException(f"The tool refused: {error.error.message[:_MAX_ERROR_CHARS]}")
+    if isinstance(error, TooMuchError):
+        return UnknownOutcomeError("The tool's result is too large to be read; the tool may have acted all the same.")
+    if is_sent:
+        return UnknownOutcomeError("The tool did not answer; it may have acted all the same.")
+    return ToolException("The tool cannot be reached.")
+
+
+def _text_of(result: CallToolResult) -> str:
+    text = "\n".join(filter(None, map(_shown, result.content)))
+    if not text and result.structured_content is not None:
+        text = json.dumps(result.structured_content, ensure_ascii=False)
+    text = text[: max_result_chars()]
+    if result.is_error:
+        raise ToolException(text or "The tool failed.")
+    return text
+
+
+def _shown(part: object) -> str:
+    match part:
+        case TextContent(text=text):
+            return text
+        case EmbeddedResource(resource=TextResourceContents(text=text)):
+            return text
+        case ResourceLink(uri=uri, name=name):
+            return f"[{name}: {uri}]"
+        case ImageContent(mime_type=kind, data=data):
+            return f"[an image of type {kind}, {len(data) * 3 // 4:,} bytes, which is not shown]"
+        case _:
+            return "[a result of a kind that is not shown]"

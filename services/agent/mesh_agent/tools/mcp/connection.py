@@ -1,0 +1,110 @@
+"""Connections to one MCP server, with what the operator sends along and bounds on what it sends back."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import httpx2
+from mcp import Client
+from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
+
+from mesh_agent.mcp_settings import McpServerSettings
+
+_CONNECT_S: Final = 5.0
+# Far more than any list or result of a tool that a model could read.
+_MAX_BYTES: Final = 4_194_304
+
+
+class TooMuchError(Exception):
+    """The server sends more than anybody would read."""
+
+
+@asynccontextmanager
+async def connected(
+    settings: McpServerSettings, *, read_timeout_s: float, on_message: Any = None
+) -> AsyncIterator[Client]:
+    """A session of its own. It must be entered and left in the same task, as anyio demands.
+
+    Raises ExceptionGroup of what the client's own tasks raise.
+    """
+    timeout = httpx2.Timeout(read_timeout_s, connect=_CONNECT_S)
+    async with (
+        httpx2.AsyncClient(
+            headers={name: value.get_secret_value() for name, value in settings.headers.items()},
+            auth=_oauth(settings),
+            timeout=timeout,
+            transport=_Bounded(),
+            trust_env=False,
+            follow_redirects=False,
+        ) as http,
+        Client(
+            streamable_http_client(str(settings.url), http_client=http, max_sse_event_size=_MAX_BYTES),
+            read_timeout_seconds=read_timeout_s,
+            message_handler=on_message,
+        ) as client,
+    ):
+        yield client
+
+
+def _oauth(settings: McpServerSettings) -> ClientCredentialsOAuthProvider | None:
+    oauth = settings.oauth
+    if oauth is None:
+        return None
+    return ClientCredentialsOAuthProvider(
+        str(settings.url),
+        _TOKENS.setdefault(settings.name, _Tokens()),
+        oauth.client_id,
+        oauth.client_secret.get_secret_value(),
+        scope=oauth.scope,
+        issuer=oauth.issuer,
+    )
+
+
+class _Tokens:
+    """The agent's own token at one server, kept in memory: a new process gets a new one."""
+
+    def __init__(self) -> None:
+        self._token: OAuthToken | None = None
+        self._client: OAuthClientInformationFull | None = None
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self._token
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self._token = tokens
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return self._client
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        self._client = client_info
+
+
+_TOKENS: Final[dict[str, _Tokens]] = {}
+
+
+class _Bounded(httpx2.AsyncHTTPTransport):
+    """Counts what each response brings, while it is read."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await super().handle_async_request(request)
+        response.stream = _BoundedStream(response.stream)
+        return response
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = _MAX_BYTES
+        async for chunk in self._stream:
+            left -= len(chunk)
+            if left < 0:
+                raise TooMuchError
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

@@ -1,0 +1,125 @@
+"""Makes tools of what an MCP server lists, and refuses what no model should see."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from langchain_core.tools import StructuredTool
+from mcp.types import Tool
+
+from mesh_agent.domain import Approval, Effect
+from mesh_agent.mcp_settings import SEPARATOR, McpServerSettings, McpToolPolicy
+from mesh_agent.tools.mcp.calls import McpCall
+from mesh_agent.tools.registry import MeshTool
+from mesh_agent.tools.schema import schema_fault
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
+_MAX_TOOLS: Final = 128
+_MAX_SCHEMA_CHARS: Final = 32_768
+_MAX_DEPTH: Final = 32
+_MAX_DESCRIPTION_CHARS: Final = 2_000
+_NO_POLICY: Final = McpToolPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """`refused`: names of tools, with why the agent does not take them."""
+
+    tools: list[MeshTool]
+    refused: dict[str, str]
+
+
+def listed(settings: McpServerSettings, tools: Iterable[Tool]) -> Listed:
+    """By the server's order. A name that is listed twice is taken once."""
+    found: dict[str, MeshTool] = {}
+    refused: dict[str, str] = {}
+    for tool in tools:
+        if settings.tools is not None and tool.name not in settings.tools:
+            continue
+        fault = _fault(settings, tool, found)
+        if fault:
+            refused[tool.name[:128]] = fault
+        else:
+            made = _made(settings, tool)
+            found[made.tool.name] = made
+    return Listed(list(found.values()), refused)
+
+
+def _fault(settings: McpServerSettings, tool: Tool, found: Mapping[str, MeshTool]) -> str:
+    name = f"{settings.name}{SEPARATOR}{tool.name}"
+    if not _NAME.fullmatch(name):
+        return "its name has other characters than letters, digits, _ and -, or is too long"
+    if name in found:
+        return "it is listed twice"
+    if len(found) == _MAX_TOOLS:
+        return f"the server lists more than {_MAX_TOOLS} tools"
+    return _fault_of_schema(tool.input_schema)
+
+
+def _fault_of_schema(schema: Mapping[str, Any]) -> str:
+    try:
+        text = json.dumps(schema)
+    except (ValueError, RecursionError):
+        return "its schema is not JSON"
+    if len(text) > _MAX_SCHEMA_CHARS:
+        return f"its schema is longer than {_MAX_SCHEMA_CHARS} characters"
+    if max(_depths(schema), default=0) > _MAX_DEPTH:
+        return f"its schema is nested deeper than {_MAX_DEPTH}"
+    if schema.get("type") != "object":
+        return "its schema is not of an object"
+    if any(not reference.startswith("#") for reference in _references(schema)):
+        return "its schema refers to another document"
+    return schema_fault(schema)
+
+
+def _depths(value: Any, depth: int = 0) -> Iterator[int]:
+    yield depth
+    if depth <= _MAX_DEPTH:
+        for entry in _entries(value):
+            yield from _depths(entry, depth + 1)
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (str(value[name]) for name in ("$ref", "$dynamicRef") if name in value)
+    for entry in _entries(value):
+        yield from _references(entry)
+
+
+def _entries(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _made(settings: McpServerSettings, tool: Tool) -> MeshTool:
+    policy = settings.policies.get(tool.name, _NO_POLICY)
+    call = McpCall(settings, tool.name)
+
+    async def run(**arguments: Any) -> str:
+        return await call(arguments)
+
+    made = StructuredTool(
+        name=f"{settings.name}{SEPARATOR}{tool.name}",
+        description=(tool.description or tool.title or tool.name)[:_MAX_DESCRIPTION_CHARS],
+        args_schema={**tool.input_schema, "properties": tool.input_schema.get("properties") or {}},
+        coroutine=run,
+    )
+    return MeshTool(
+        made,
+        Effect(policy.effect) if policy.effect else _effect(tool),
+        policy.timeout_s or settings.timeout_s,
+        Approval(policy.approval or settings.approval),
+    )
+
+
+def _effect(tool: Tool) -> Effect:
+    """By the annotations, which are the server's word: the strictest effect for a tool that says nothing."""
+    hints = tool.annotations
+    if hints and hints.read_only_hint:
+        return Effect.NONE
+    if hints and hints.idempotent_hint:
+        return Effect.IDEMPOTENT
+    return Effect.ONCE
