@@ -5,7 +5,7 @@ import operator
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Self, TypedDict
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -13,7 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy, Send, interrupt
 from mesh_agent.sdk import Rejection, Run, graph
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from support.agent import AgentUnderTest, agent_settings, running_agent
 from support.mesh import TestMesh
@@ -21,7 +21,7 @@ from support.mesh import TestMesh
 type Opening = Callable[..., AbstractAsyncContextManager[AgentUnderTest]]
 """Opens an agent with the graph of this name. `effect` and `approval` are those of its tool `mark`."""
 
-GRAPHS = ("report", "asking", "flaky", "nested", "silent", "crashing", "endless")
+GRAPHS = ("report", "asking", "flaky", "nested", "silent", "crashing", "endless", "untidy")
 
 
 @asynccontextmanager
@@ -64,6 +64,23 @@ no_graph = "not a definition"
 
 class Topics(BaseModel):
     topics: int = Field(2, ge=1, le=5)
+
+
+class Untidy(BaseModel):
+    """A configuration whose check raises what pydantic does not expect."""
+
+    fails: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.fails:
+            raise LookupError("in the check")
+        return self
+
+
+@graph(config=Untidy)
+def untidy() -> StateGraph[Any, Any, Any, Any]:
+    return _of_one_node("crash", crash, AskingState)
 
 
 class ReportState(TypedDict, total=False):

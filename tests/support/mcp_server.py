@@ -1,6 +1,7 @@
 """An MCP server of the test's own, on loopback, in the official SDK."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,6 @@ import uvicorn
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.types import ToolAnnotations
 
-from support.net import free_port
-
 READS, REPEATS = ToolAnnotations(read_only_hint=True), ToolAnnotations(idempotent_hint=True)
 
 
@@ -20,7 +19,8 @@ READS, REPEATS = ToolAnnotations(read_only_hint=True), ToolAnnotations(idempoten
 class McpShop:
     """Records each order with the `_meta` of its call. Clear `answers` to let orders wait."""
 
-    port: int
+    listening: socket.socket
+    """Bound from the beginning, so that nobody else takes the port; refuses connections until the server runs."""
     server: MCPServer
     orders: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
@@ -28,7 +28,7 @@ class McpShop:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/mcp"
+        return f"http://127.0.0.1:{self.listening.getsockname()[1]}/mcp"
 
     def as_setting(self, **more: object) -> str:
         """A value of AGENT_MCP_SERVERS with only this server."""
@@ -36,7 +36,9 @@ class McpShop:
 
 
 def a_shop() -> McpShop:
-    shop = McpShop(free_port(), MCPServer("shop"))
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    shop = McpShop(listening, MCPServer("shop"))
     shop.answers.set()
 
     @shop.server.tool(annotations=READS)
@@ -74,14 +76,16 @@ def a_shop() -> McpShop:
 @asynccontextmanager
 async def running_shop(shop: McpShop) -> AsyncIterator[McpShop]:
     app = shop.server.streamable_http_app()
-    config = uvicorn.Config(app, host="127.0.0.1", port=shop.port, log_level="error", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    serving = asyncio.ensure_future(server._serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
+    serving = asyncio.ensure_future(server._serve(sockets=[shop.listening]))
+    async with asyncio.timeout(10):
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
     try:
         yield shop
     finally:
         shop.answers.set()
         server.should_exit = True
-        await serving
+        async with asyncio.timeout(10):
+            await serving

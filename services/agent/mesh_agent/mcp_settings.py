@@ -19,19 +19,6 @@ class McpToolPolicy(BaseModel, frozen=True):
     """Time limit of one call, in place of the server's."""
 
 
-class McpOAuth(BaseModel, frozen=True):
-    """OAuth client credentials, with which the agent gets its tokens from the server's authorization server."""
-
-    client_id: str = Field(min_length=1, max_length=255)
-    """The agent's id there."""
-    client_secret: SecretStr
-    """The agent's secret there."""
-    scope: str | None = Field(default=None, max_length=1_000)
-    """Scopes to ask for, separated by spaces."""
-    issuer: str | None = Field(default=None, max_length=1_000)
-    """The only authorization server that may see the secret."""
-
-
 class McpServerSettings(BaseModel, frozen=True):
     """One server, reached by Streamable HTTP."""
 
@@ -41,8 +28,6 @@ class McpServerSettings(BaseModel, frozen=True):
     """Its endpoint."""
     headers: dict[str, SecretStr] = Field(default_factory=dict, max_length=16)
     """Sent with each request, for example `Authorization`."""
-    oauth: McpOAuth | None = None
-    """In place of a fixed `Authorization`."""
     tools: tuple[str, ...] | None = Field(default=None, max_length=128)
     """The only tools to take from it; all if absent."""
     policies: dict[str, McpToolPolicy] = Field(default_factory=dict, max_length=128)

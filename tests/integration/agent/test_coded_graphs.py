@@ -1,12 +1,16 @@
 """Graphs of installed packages, run by the agent as it runs: their answers, events, effects and questions."""
 
+from pathlib import Path
+
 import pytest
 from fakes.agent.neighbours import FakeReceivers
+from langgraph.checkpoint.memory import InMemorySaver
 from mesh.agent.v1 import agent_pb2 as pb
+from mesh_agent.graph.coded.definitions import installed_graphs
 from mesh_common.database.postgres import Database
 from support.agent import agent_settings, running_agent, some_user
 from support.approval import ANSWER, REJECT, asked, decision, interrupts, resume, resume_request, stored
-from support.coded_graphs import FAILURES, Opening
+from support.coded_graphs import FAILURES, Opening, install
 from support.mesh import TestMesh
 from support.tool_server import ToolServer
 
@@ -150,3 +154,27 @@ async def test_run_of_a_graph_that_is_not_installed_any_more_fails(
         second = await resume(agent, user_id, request)
 
     assert second.last.run_failed.error.reason == "GRAPH_UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "path"),
+    [
+        ("report", '{"topics": 9}', "graph.config.topics"),
+        ("asking", '{"topics": 9}', "graph.config"),
+        ("untidy", '{"fails": true}', "graph.config"),
+        ("broken", "{}", "graph.name"),
+        ("no_graph", "{}", "graph.name"),
+    ],
+)
+def test_configuration_that_a_graph_does_not_take_is_a_fault_of_its_assistant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, config: str, path: str
+) -> None:
+    install(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    graphs = installed_graphs(InMemorySaver())
+
+    fault = graphs.fault(name, config)
+
+    assert fault is not None
+    assert fault.field == path
+    assert graphs.fault("report", '{"topics": 3}') is None

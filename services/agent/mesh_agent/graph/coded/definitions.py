@@ -62,6 +62,8 @@ class CodedGraphs:
             found.configured(config_json)
         except InvalidInput as invalid:
             return invalid.fields[0]
+        except Exception as error:  # noqa: BLE001 - anybody's code, in a task that must go on
+            return FieldFault("graph.config", f"the graph's own check failed: {type(error).__name__}")
         return None
 
     @property

@@ -6,9 +6,7 @@ from typing import Any, Final
 
 import httpx2
 from mcp import Client
-from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
 from mesh_agent.mcp_settings import McpServerSettings
 
@@ -33,7 +31,6 @@ async def connected(
     async with (
         httpx2.AsyncClient(
             headers={name: value.get_secret_value() for name, value in settings.headers.items()},
-            auth=_oauth(settings),
             timeout=timeout,
             transport=_Bounded(),
             trust_env=False,
@@ -46,43 +43,6 @@ async def connected(
         ) as client,
     ):
         yield client
-
-
-def _oauth(settings: McpServerSettings) -> ClientCredentialsOAuthProvider | None:
-    oauth = settings.oauth
-    if oauth is None:
-        return None
-    return ClientCredentialsOAuthProvider(
-        str(settings.url),
-        _TOKENS.setdefault(settings.name, _Tokens()),
-        oauth.client_id,
-        oauth.client_secret.get_secret_value(),
-        scope=oauth.scope,
-        issuer=oauth.issuer,
-    )
-
-
-class _Tokens:
-    """The agent's own token at one server, kept in memory: a new process gets a new one."""
-
-    def __init__(self) -> None:
-        self._token: OAuthToken | None = None
-        self._client: OAuthClientInformationFull | None = None
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return self._token
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        self._token = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return self._client
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self._client = client_info
-
-
-_TOKENS: Final[dict[str, _Tokens]] = {}
 
 
 class _Bounded(httpx2.AsyncHTTPTransport):
