@@ -1,14 +1,14 @@
 """The agent's settings, prefix `AGENT_`."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from mesh_common.jobs.settings import JobSettings
 from mesh_common.process.settings import MigrationSettings, Ratio, Seconds, settings_config
-from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator
+from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from mesh_agent.domain import MAX_ANSWER_BYTES
-from mesh_agent.mcp_settings import McpServerSettings
+from mesh_agent.mcp_settings import SEPARATOR, McpServerSettings
 from mesh_agent.model_settings import ModelSettings
 from mesh_agent.web_settings import WebSettings
 
@@ -117,6 +117,15 @@ class AgentSettings(WebSettings, JobSettings):
         if len({entry.name for entry in entries}) != len(entries):
             raise ValueError("two entries have the same name")
         return entries
+
+    @model_validator(mode="after")
+    def _names_of_mcp_tools_are_free(self) -> Self:
+        servers = {server.name for server in self.mcp_servers}
+        for tool in self.http_tools:
+            server, separator, _ = tool.name.partition(SEPARATOR)
+            if separator and server in servers:
+                raise ValueError(f"http_tools: the name {tool.name!r} belongs to the MCP server {server!r}")
+        return self
 
 
 class AgentMigrationSettings(MigrationSettings):

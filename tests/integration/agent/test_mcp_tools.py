@@ -129,10 +129,10 @@ async def test_server_that_comes_and_goes_brings_and_takes_its_tools(own_mesh: T
     assert gone.last.HasField("run_finished")
 
 
-async def test_server_that_dies_in_a_call_leaves_it_unknown(own_mesh: TestMesh, model_url: str) -> None:
+async def test_call_that_does_not_end_in_time_is_unknown(own_mesh: TestMesh, model_url: str) -> None:
     user_id, shop = some_user(), a_shop()
     shop.answers.clear()
-    async with shopping(own_mesh, model_url, shop, approval="never", timeout_s=3) as agent, running_shop(shop):
+    async with running_shop(shop), shopping(own_mesh, model_url, shop, approval="never", timeout_s=3) as agent:
         await until_known(agent, user_id, calling("price", item="tea"))
         turn = await agent.run(user_id, calling("order", item="tea"))
 

@@ -138,3 +138,19 @@ def test_secrets_are_not_shown(environment: pytest.MonkeyPatch) -> None:
 
     assert "sk-of" not in shown
     assert "PRIVATE KEY" not in shown
+
+
+def test_http_tool_does_not_take_the_name_of_an_mcp_servers_tool(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parameters = {"type": "object", "properties": {}}
+    tool = {"name": "shop__order", "description": "Orders.", "url": "http://a.internal/", "parameters": parameters}
+    environment.setenv("AGENT_HTTP_TOOLS", orjson.dumps([tool]).decode())
+    environment.setenv(
+        "AGENT_MCP_SERVERS", orjson.dumps([{"name": "shop", "url": "http://shop.internal/mcp"}]).decode()
+    )
+
+    with pytest.raises(SystemExit):
+        load_settings(AgentSettings)
+
+    assert "the name 'shop__order' belongs to the MCP server 'shop'" in capsys.readouterr().err

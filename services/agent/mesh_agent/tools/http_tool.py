@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
-from langchain_core.tools import BaseTool, StructuredTool, ToolException
+from langchain_core.tools import BaseTool, ToolException
 from yarl import URL
 
 from mesh_agent.domain import MAX_TOOL_RESULT_CHARS
 from mesh_agent.settings import HttpToolSettings
 from mesh_agent.tools.call import UnknownOutcomeError, current_call, to_json
+from mesh_agent.tools.remote import RemoteTool
 
 # A character has at most four bytes; a longer body would be truncated anyway.
 _MAX_BYTES: Final = 4 * MAX_TOOL_RESULT_CHARS
@@ -25,13 +26,11 @@ _FIRST_SERVER_ERROR: Final = 500
 
 
 def http_tool(settings: HttpToolSettings, session: aiohttp.ClientSession) -> BaseTool:
-    call = _HttpCall(settings, session)
-
-    async def run(**arguments: Any) -> str:
-        return await call(arguments)
-
-    return StructuredTool(
-        name=settings.name, description=settings.description, args_schema=settings.parameters, coroutine=run
+    return RemoteTool(
+        name=settings.name,
+        description=settings.description,
+        args_schema=settings.parameters,
+        call=_HttpCall(settings, session),
     )
 
 

@@ -42,6 +42,8 @@ def _route_library_logs(shared: list[structlog.typing.Processor]) -> None:
     root.handlers = [handler]
     # WARNING, because libraries log URLs, prompts and SQL parameters at INFO.
     root.setLevel(logging.WARNING)
+    # It quotes what servers send, also at ERROR: results of tools.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
 
 
 def _with_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

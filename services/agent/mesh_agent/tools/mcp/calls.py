@@ -7,7 +7,16 @@ from typing import Any, Final
 import httpx2
 from langchain_core.tools import ToolException
 from mcp.shared.exceptions import MCPError
-from mcp.types import CallToolResult, EmbeddedResource, ImageContent, ResourceLink, TextContent, TextResourceContents
+from mcp.types import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    CallToolResult,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+)
 
 from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.tools.call import UnknownOutcomeError, current_call, max_result_chars
@@ -20,6 +29,9 @@ ON_BEHALF_OF: Final = "agent-mesh/on-behalf-of"
 # The call's own time limit is the plan's; this one only ends what nobody waits for.
 _READ_S: Final = 310.0
 _MAX_ERROR_CHARS: Final = 1_000
+# The server looked at the request and did not call the tool. Other codes come from a tool that failed on its way, and
+# from the client itself when a connection ends, a status is not 2xx, an answer is not JSON or does not come in time.
+_NOT_CALLED: Final = frozenset({METHOD_NOT_FOUND, INVALID_PARAMS})
 
 
 class McpCall:
@@ -55,8 +67,7 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _explained(error: BaseException, *, is_sent: bool) -> ToolException:
-    if isinstance(error, MCPError):
-        # The server has answered that it did not call the tool.
+    if isinstance(error, MCPError) and (not is_sent or error.error.code in _NOT_CALLED):
         return ToolException(f"The tool refused: {error.error.message[:_MAX_ERROR_CHARS]}")
     if isinstance(error, TooMuchError):
         return UnknownOutcomeError("The tool's result is too large to be read; the tool may have acted all the same.")

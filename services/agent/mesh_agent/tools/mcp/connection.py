@@ -30,7 +30,10 @@ async def connected(
     timeout = httpx2.Timeout(read_timeout_s, connect=_CONNECT_S)
     async with (
         httpx2.AsyncClient(
-            headers={name: value.get_secret_value() for name, value in settings.headers.items()},
+            headers={
+                **{name: value.get_secret_value() for name, value in settings.headers.items()},
+                "Accept-Encoding": "identity",
+            },
             timeout=timeout,
             transport=_Bounded(),
             trust_env=False,
@@ -50,6 +53,10 @@ class _Bounded(httpx2.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)
+        if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            # What it grows to is not known before it is unpacked, which happens after the count.
+            await response.aclose()
+            raise TooMuchError
         response.stream = _BoundedStream(response.stream)
         return response
 

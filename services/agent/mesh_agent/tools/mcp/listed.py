@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from langchain_core.tools import StructuredTool
 from mcp.types import Tool
 
 from mesh_agent.domain import Approval, Effect
 from mesh_agent.mcp_settings import SEPARATOR, McpServerSettings, McpToolPolicy
 from mesh_agent.tools.mcp.calls import McpCall
 from mesh_agent.tools.registry import MeshTool
+from mesh_agent.tools.remote import RemoteTool
 from mesh_agent.tools.schema import schema_fault
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
@@ -96,16 +96,11 @@ def _entries(value: Any) -> Iterable[Any]:
 
 def _made(settings: McpServerSettings, tool: Tool) -> MeshTool:
     policy = settings.policies.get(tool.name, _NO_POLICY)
-    call = McpCall(settings, tool.name)
-
-    async def run(**arguments: Any) -> str:
-        return await call(arguments)
-
-    made = StructuredTool(
+    made = RemoteTool(
         name=f"{settings.name}{SEPARATOR}{tool.name}",
         description=(tool.description or tool.title or tool.name)[:_MAX_DESCRIPTION_CHARS],
         args_schema={**tool.input_schema, "properties": tool.input_schema.get("properties") or {}},
-        coroutine=run,
+        call=McpCall(settings, tool.name),
     )
     return MeshTool(
         made,

@@ -65,6 +65,8 @@ class McpSource:
                 changed.clear()
                 self._take(await _all_tools(client))
                 await _until_changed(client, changed)
+                # A server that tells changes without end does not keep the agent busy.
+                await asyncio.sleep(_FIRST_PAUSE_S)
 
     def _take(self, tools: list[Tool]) -> None:
         found = listed(self._settings, tools)
