@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mesh_agent.domain import Claim
+from mesh_agent.domain.attempts import Claim
 from mesh_agent.store import claims
 from mesh_agent.store.claims import Owner
 from mesh_common.database.postgres import Database

@@ -43,7 +43,7 @@ from mesh_agent.clients.peers import PeerAgentClients
 from mesh_agent.clients.personal_memories import PersonalMemoriesClient
 from mesh_agent.convert_events import SharedEvents
 from mesh_agent.default_plan import DefaultPlan
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain.entitlements import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.events.fan_out import SharedStreams
 from mesh_agent.execution.attempt import AttemptParts

@@ -27,7 +27,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from mesh_agent.domain import Claim, LeaseLostError
+from mesh_agent.domain.attempts import Claim, LeaseLostError
 from mesh_agent.lease import HeldLease, while_lease_holds
 from mesh_agent.store.checkpoint_database import CheckpointConnection, CheckpointDatabase
 from mesh_agent.store.fenced import begin_call, forget_lost_attempts, lock_lease, share_run

@@ -11,8 +11,17 @@ from mesh_common.errors import InvalidInput
 from mesh_common.events.interrupt_wire import decision_kind, interrupt_pb
 from mesh_common.ids import RunId, ThreadId, parse_id
 
-from mesh_agent import domain
-from mesh_agent.domain import Metadata, Multitask, OnDisconnect, ResumeInput, RunInput
+from mesh_agent.domain.interrupts import Decision, DecisionKind, ResumeInput
+from mesh_agent.domain.runs import MAX_MESSAGE_CHARS, Multitask, OnDisconnect, Run, RunError, RunInput, RunStatus, Usage
+from mesh_agent.domain.threads import (
+    MAX_METADATA_KEY_CHARS,
+    MAX_METADATA_PAIRS,
+    MAX_METADATA_VALUE_CHARS,
+    Message,
+    Metadata,
+    Role,
+    Thread,
+)
 from mesh_agent.known_assistants import split
 from mesh_agent.llm.registry import Model
 
@@ -35,20 +44,20 @@ _ON_DISCONNECT: Final[dict[int, OnDisconnect]] = {
     pb.ON_DISCONNECT_CANCEL: OnDisconnect.CANCEL,
 }
 _STATUS: Final = {
-    domain.RunStatus.PENDING: pb.RUN_STATUS_PENDING,
-    domain.RunStatus.RUNNING: pb.RUN_STATUS_RUNNING,
-    domain.RunStatus.SUCCEEDED: pb.RUN_STATUS_SUCCEEDED,
-    domain.RunStatus.FAILED: pb.RUN_STATUS_FAILED,
-    domain.RunStatus.CANCELLED: pb.RUN_STATUS_CANCELLED,
-    domain.RunStatus.INTERRUPTED: pb.RUN_STATUS_INTERRUPTED,
-    domain.RunStatus.UNKNOWN: pb.RUN_STATUS_UNSPECIFIED,
+    RunStatus.PENDING: pb.RUN_STATUS_PENDING,
+    RunStatus.RUNNING: pb.RUN_STATUS_RUNNING,
+    RunStatus.SUCCEEDED: pb.RUN_STATUS_SUCCEEDED,
+    RunStatus.FAILED: pb.RUN_STATUS_FAILED,
+    RunStatus.CANCELLED: pb.RUN_STATUS_CANCELLED,
+    RunStatus.INTERRUPTED: pb.RUN_STATUS_INTERRUPTED,
+    RunStatus.UNKNOWN: pb.RUN_STATUS_UNSPECIFIED,
 }
-_STATUS_BY_PB: Final[dict[int, domain.RunStatus]] = {number: status for status, number in _STATUS.items() if number}
+_STATUS_BY_PB: Final[dict[int, RunStatus]] = {number: status for status, number in _STATUS.items() if number}
 _ROLE: Final = {
-    domain.Role.USER: pb.MESSAGE_ROLE_USER,
-    domain.Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT,
-    domain.Role.NOTE: pb.MESSAGE_ROLE_NOTE,
-    domain.Role.UNKNOWN: pb.MESSAGE_ROLE_UNSPECIFIED,
+    Role.USER: pb.MESSAGE_ROLE_USER,
+    Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT,
+    Role.NOTE: pb.MESSAGE_ROLE_NOTE,
+    Role.UNKNOWN: pb.MESSAGE_ROLE_UNSPECIFIED,
 }
 
 
@@ -60,7 +69,7 @@ def run_input(request: pb.StartRunRequest) -> RunInput:
     return RunInput(
         run_id=run_id(request.run_id),
         thread_id=thread_id(request.thread_id) if request.HasField("thread_id") else None,
-        message=text(request.message, "message", max_chars=domain.MAX_MESSAGE_CHARS, min_chars=1),
+        message=text(request.message, "message", max_chars=MAX_MESSAGE_CHARS, min_chars=1),
         model=request.model if request.HasField("model") else None,
         metadata=metadata(request.metadata),
         multitask=_MULTITASK[request.multitask],
@@ -87,11 +96,11 @@ def resume_input(request: pb.StartRunRequest) -> ResumeInput:
     )
 
 
-def _decision(one: pb.Decision, index: int) -> domain.Decision:
+def _decision(one: pb.Decision, index: int) -> Decision:
     kind = decision_kind(one.kind)
-    if kind is domain.DecisionKind.UNKNOWN:
+    if kind is DecisionKind.UNKNOWN:
         raise InvalidInput.of_field(f"decisions.{index}.decision", "is not a decision of this service")
-    return domain.Decision(one.call_id, kind, one.value_json, one.message)
+    return Decision(one.call_id, kind, one.value_json, one.message)
 
 
 def follower_id(request: pb.StartRunRequest) -> UUID | None:
@@ -127,11 +136,11 @@ def assistant_reference(value: str) -> str:
 
 
 def metadata(pairs: Mapping[str, str]) -> Metadata:
-    if len(pairs) > domain.MAX_METADATA_PAIRS:
-        raise InvalidInput.of_field("metadata", f"has more than {domain.MAX_METADATA_PAIRS} entries")
+    if len(pairs) > MAX_METADATA_PAIRS:
+        raise InvalidInput.of_field("metadata", f"has more than {MAX_METADATA_PAIRS} entries")
     return {
-        text(key, "metadata", max_chars=domain.MAX_METADATA_KEY_CHARS, min_chars=1): text(
-            value, f"metadata.{key[:64]}", max_chars=domain.MAX_METADATA_VALUE_CHARS
+        text(key, "metadata", max_chars=MAX_METADATA_KEY_CHARS, min_chars=1): text(
+            value, f"metadata.{key[:64]}", max_chars=MAX_METADATA_VALUE_CHARS
         )
         for key, value in pairs.items()
     }
@@ -149,7 +158,7 @@ def limit(value: int) -> int:
     return value or _DEFAULT_LIMIT
 
 
-def status(value: int) -> domain.RunStatus:
+def status(value: int) -> RunStatus:
     if value not in _STATUS_BY_PB:
         raise InvalidInput.of_field("status", "is not a status of runs")
     return _STATUS_BY_PB[value]
@@ -161,7 +170,7 @@ def timestamp(at: datetime) -> Timestamp:
     return stamp
 
 
-def thread_pb(thread: domain.Thread) -> pb.Thread:
+def thread_pb(thread: Thread) -> pb.Thread:
     return pb.Thread(
         id=str(thread.id),
         title=thread.title,
@@ -172,7 +181,7 @@ def thread_pb(thread: domain.Thread) -> pb.Thread:
     )
 
 
-def message_pb(message: domain.Message) -> pb.Message:
+def message_pb(message: Message) -> pb.Message:
     return pb.Message(
         id=str(message.id),
         role=_ROLE[message.role],
@@ -183,17 +192,17 @@ def message_pb(message: domain.Message) -> pb.Message:
     )
 
 
-def usage_pb(usage: domain.Usage) -> pb.Usage:
+def usage_pb(usage: Usage) -> pb.Usage:
     return pb.Usage(
         input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cost_micro_usd=usage.cost_micro_usd
     )
 
 
-def error_pb(error: domain.RunError) -> pb.RunError:
+def error_pb(error: RunError) -> pb.RunError:
     return pb.RunError(reason=error.reason, detail=error.detail, is_retryable=error.is_retryable)
 
 
-def run_pb(run: domain.Run) -> pb.Run:
+def run_pb(run: Run) -> pb.Run:
     return pb.Run(
         id=str(run.id),
         thread_id=str(run.thread_id),

@@ -11,7 +11,7 @@ from mesh_common.clock import Clock
 from mesh_common.errors import DeadlineExceeded, MeshError, NotFound, PermissionDenied, Unavailable
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain.entitlements import Entitlements
 from mesh_agent.ports import EntitlementsSource
 
 log = structlog.get_logger()

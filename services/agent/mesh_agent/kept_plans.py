@@ -15,7 +15,8 @@ import structlog
 from mesh_common.clock import Clock
 
 from mesh_agent.assistants.model import RunnableAssistant
-from mesh_agent.domain import Claim, Entitlements
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.entitlements import Entitlements
 from mesh_agent.plans.plan import DEFAULT_ASSISTANT, RunPlan
 from mesh_agent.plans.resolve import narrowed, resolved
 from mesh_agent.plans.stored import StoredPlan, loaded, stored

@@ -9,7 +9,7 @@ from mesh_common.errors import Unavailable
 from mesh_common.retrying import with_retries
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
-from mesh_agent.domain import LeaseLostError
+from mesh_agent.domain.attempts import LeaseLostError
 
 # Leaves room for the drift of the local clock against the database's within one lease, and for the time to send.
 _MARGIN: Final = 0.85

@@ -8,7 +8,10 @@ from mesh_common.events.model import Position, RunEvent
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Entitlements, Recalled, RecalledMemory, SaidInRun, ToolResult, ToRemember, Usage
+from mesh_agent.domain.entitlements import Entitlements
+from mesh_agent.domain.runs import Usage
+from mesh_agent.domain.threads import Recalled, RecalledMemory, SaidInRun, ToRemember
+from mesh_agent.domain.tools import ToolResult
 
 
 class EntitlementsSource(Protocol):

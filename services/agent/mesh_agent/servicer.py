@@ -13,8 +13,9 @@ from mesh_common.events.wire import fill_event
 from mesh_common.ids import parse_id
 from structlog.contextvars import bind_contextvars
 
-from mesh_agent import convert, domain
+from mesh_agent import convert
 from mesh_agent.convert_events import SharedEvents
+from mesh_agent.domain.threads import MAX_TITLE_CHARS
 from mesh_agent.events.fan_out import SharedStreams
 from mesh_agent.servicer_assistants import AssistantRPCs
 from mesh_agent.usecases.assistants import Assistants
@@ -140,7 +141,7 @@ class AgentServicer(AssistantRPCs):
 
     async def CreateThread(self, request: pb.CreateThreadRequest, context: Context) -> pb.CreateThreadResponse:
         key = convert.idempotency_key(request.idempotency_key) if request.HasField("idempotency_key") else None
-        title = convert.text(request.title, "title", max_chars=domain.MAX_TITLE_CHARS)
+        title = convert.text(request.title, "title", max_chars=MAX_TITLE_CHARS)
         thread = await self._threads.create(require_subject(), title, convert.metadata(request.metadata), key)
         return pb.CreateThreadResponse(thread=convert.thread_pb(thread))
 
@@ -162,12 +163,12 @@ class AgentServicer(AssistantRPCs):
             require_subject(),
             limit=convert.limit(request.limit),
             cursor=request.cursor if request.HasField("cursor") else None,
-            query=convert.text(request.query, "query", max_chars=domain.MAX_TITLE_CHARS) or None,
+            query=convert.text(request.query, "query", max_chars=MAX_TITLE_CHARS) or None,
         )
         return pb.ListThreadsResponse(threads=map(convert.thread_pb, page.items), next_cursor=page.next_cursor)
 
     async def UpdateThread(self, request: pb.UpdateThreadRequest, context: Context) -> pb.UpdateThreadResponse:
-        title = convert.text(request.title, "title", max_chars=domain.MAX_TITLE_CHARS)
+        title = convert.text(request.title, "title", max_chars=MAX_TITLE_CHARS)
         thread = await self._threads.update(
             require_subject(),
             convert.thread_id(request.thread_id),

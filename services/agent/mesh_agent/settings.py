@@ -7,7 +7,7 @@ from mesh_common.jobs.settings import JobSettings
 from mesh_common.process.settings import MigrationSettings, Ratio, Seconds, settings_config
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator, model_validator
 
-from mesh_agent.domain import MAX_ANSWER_BYTES
+from mesh_agent.domain.runs import MAX_ANSWER_BYTES
 from mesh_agent.mcp_settings import SEPARATOR, McpServerSettings
 from mesh_agent.model_settings import ModelSettings
 from mesh_agent.web_settings import WebSettings

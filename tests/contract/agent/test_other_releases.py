@@ -15,7 +15,7 @@ import grpc
 import orjson
 import pytest
 from mesh.agent.v1 import agent_pb2
-from mesh_agent.domain import Multitask, OnDisconnect, RunInput
+from mesh_agent.domain.runs import Multitask, OnDisconnect, RunInput
 from mesh_agent.events.storage import decode_frames, encode_frames
 from mesh_agent.usecases.start_run import request_digest
 from mesh_agent.usecases.threads import request_hash

@@ -14,7 +14,8 @@ from fakes.agent.loop_time import JumpingLoop
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from mesh_agent.domain import Claim, Usage
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.runs import Usage
 from mesh_agent.events.log import EventLog
 from mesh_agent.events.storage import decode_frames, encode_frames
 from mesh_agent.lease import HeldLease

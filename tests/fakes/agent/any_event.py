@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 
 from hypothesis import strategies as st
-from mesh_agent.domain import RecalledMemory, RunError, ToolResult, Usage
+from mesh_agent.domain.runs import RunError, Usage
+from mesh_agent.domain.threads import RecalledMemory
+from mesh_agent.domain.tools import ToolResult
 from mesh_common.events import model as events
 from mesh_common.events.model import EventBody, RunEvent
 from mesh_common.ids import RunId

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from fakes.agent.neighbours import FakeReceivers
-from mesh_agent.domain import Recalled
+from mesh_agent.domain.threads import Recalled
 from mesh_common.ids import UserId
 from mesh_common.subject import Subject
 

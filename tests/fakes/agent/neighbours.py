@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mesh_agent.domain import Entitlements, Message, Recalled, RecalledMemory, ToolResult, ToRemember, Usage
+from mesh_agent.domain.entitlements import Entitlements
+from mesh_agent.domain.runs import Usage
+from mesh_agent.domain.threads import Message, Recalled, RecalledMemory, ToRemember
+from mesh_agent.domain.tools import ToolResult
 from mesh_common.errors import MeshError, Unavailable
 from mesh_common.ids import RunId, ThreadId, UserId
 from mesh_common.subject import Subject

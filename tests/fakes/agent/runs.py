@@ -4,7 +4,9 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from mesh_agent.domain import Claim, InterruptKind, Message, Question, Role
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.interrupts import InterruptKind, Question
+from mesh_agent.domain.threads import Message, Role
 from mesh_agent.events.log import EventLog
 from mesh_agent.lease import HeldLease
 from mesh_agent.llm.registry import Model

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain.entitlements import Entitlements
 from mesh_common.database.postgres import Database
 from simulator.client import SimulatorAdmin
 from support.agent import eventually, some_user

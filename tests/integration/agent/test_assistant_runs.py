@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fakes.agent.neighbours import FakeEntitlements
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain.entitlements import Entitlements
 from mesh_common.database.postgres import Database
 from mesh_common.errors import InvalidInput, NotFound, PermissionDenied, PreconditionFailed
 from mesh_common.ids import new_id

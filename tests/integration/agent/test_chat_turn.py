@@ -3,7 +3,7 @@
 import pytest
 from fakes.agent.neighbours import FakeReceivers
 from mesh.agent.v1 import agent_pb2
-from mesh_agent.domain import RecalledMemory
+from mesh_agent.domain.threads import RecalledMemory
 from mesh_common.errors import DeadlineExceeded, Internal, MeshError, Unavailable
 from simulator.client import SimulatorAdmin
 from support.agent import AgentUnderTest, agent_settings, running_agent, some_user

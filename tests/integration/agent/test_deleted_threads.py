@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Awaitable
 from uuid import UUID
 
 import pytest
-from mesh_agent.domain import LeaseLostError, Outcome, RunStatus, Usage
+from mesh_agent.domain.attempts import LeaseLostError, Outcome
+from mesh_agent.domain.runs import RunStatus, Usage
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import threads
 from mesh_common.database.postgres import Database

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.checkpoint import BufferedSaver
-from mesh_agent.domain import Claim
+from mesh_agent.domain.attempts import Claim
 from mesh_agent.lease import HeldLease
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_common.database.postgres import Database

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fakes.agent.neighbours import AWAY, FakeEntitlements
 from mesh.agent.v1 import agent_pb2
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain.entitlements import Entitlements
 from mesh_common.errors import MeshError, NotFound, PermissionDenied, QuotaExceeded, Unavailable
 from mesh_common.ids import UserId
 from simulator.client import SimulatorAdmin

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from fakes.agent.dialing import FakeResolver
-from mesh_agent.domain import Effect, ToolResult
+from mesh_agent.domain.tools import Effect, ToolResult
 from mesh_agent.tools.call import ToolCall
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.tools.web.dialing import Dialer

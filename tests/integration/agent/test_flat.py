@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from fakes.agent.neighbours import FakeEntitlements, FakeReceivers
-from mesh_agent.store import threads
+from mesh_agent.store import messages
 from mesh_common.database.postgres import Database
 from mesh_common.database.statements import driver_of
 from mesh_common.ids import UserId
@@ -89,7 +89,7 @@ async def blocks_to_remember_a_turn(database: Database, user_id: UserId, thread_
     """The blocks that PostgreSQL reads when the last turn is sent to memory."""
     async with database.as_subject(personal(user_id)) as connection:
         await connection.execute(_REMEMBER_ALL_BUT_ONE, {"thread_id": thread_id})
-        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {threads.TO_REMEMBER.sql}"
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {messages.TO_REMEMBER.sql}"
         [found] = await driver_of(connection).fetchval(explain, UUID(thread_id), user_id, 50)
     return int(found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"])
 

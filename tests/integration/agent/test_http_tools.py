@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from langchain_core.tools import ToolException
-from mesh_agent.domain import Effect
+from mesh_agent.domain.tools import Effect
 from mesh_agent.settings import HttpToolSettings
 from mesh_agent.tools.call import CallIdentity, ToolCall, UnknownOutcomeError, calling
 from mesh_agent.tools.http_tool import http_tool

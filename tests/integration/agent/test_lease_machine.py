@@ -9,14 +9,15 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
-from mesh_agent.domain import Claim, LeaseLostError, Outcome, RunInput, RunStatus, Usage
+from mesh_agent.domain.attempts import Claim, LeaseLostError, Outcome
+from mesh_agent.domain.runs import RunInput, RunStatus, Usage
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import claims, starts, threads
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_agent.store.claims import Owner
 from mesh_agent.store.fenced import lock_lease
-from mesh_agent.store.starts import Claimant
+from mesh_agent.store.starts import Claimant, NewRun
 from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 from mesh_common.jobs.queue import JobQueue
@@ -181,8 +182,8 @@ class Leases(LoopMachine):
                 self.are_threads_made = True
             thread_id = self.threads[thread]
             assert await threads.lock_thread(connection, self.user_id, thread_id)
-            run = RunInput(run_id, thread_id, "Hi")
-            inserted = await starts.insert_run(connection, personal(self.user_id), thread_id, run, b"", claimant)
+            new = NewRun(RunInput(run_id, thread_id, "Hi"), b"")
+            inserted = await starts.insert_run(connection, personal(self.user_id), thread_id, new, claimant)
         assert inserted
         assert inserted.is_new
         return inserted.claim

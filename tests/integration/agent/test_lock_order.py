@@ -3,8 +3,9 @@
 import asyncio
 from uuid import UUID
 
-from mesh_agent.domain import RunInput
+from mesh_agent.domain.runs import RunInput
 from mesh_agent.store import claims, starts, threads
+from mesh_agent.store.starts import NewRun
 from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, ThreadId
 from sqlalchemy import text
@@ -52,7 +53,7 @@ async def test_a_repeated_start_does_not_wait_for_the_end_of_its_run(own_databas
 
         async with own_database.as_subject(subject) as starting:
             await threads.lock_thread(starting, user_id, thread_id)
-            inserted = await starts.insert_run(starting, subject, thread_id, again, b"hash")
+            inserted = await starts.insert_run(starting, subject, thread_id, NewRun(again, b"hash"))
 
     assert inserted is not None
     assert not inserted.is_new

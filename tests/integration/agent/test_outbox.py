@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from fakes.agent.neighbours import AWAY, FakeReceivers
-from mesh_agent.domain import RecalledMemory, ToRemember
+from mesh_agent.domain.threads import RecalledMemory, ToRemember
 from mesh_common.clock import utc_now
 from mesh_common.database.postgres import Database
 from mesh_common.errors import (

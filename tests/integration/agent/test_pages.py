@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 import pytest
-from mesh_agent.domain import Message, Metadata, Run, RunInput, RunStatus, Thread
-from mesh_agent.store import Connection, runs, starts, threads
+from mesh_agent.domain.runs import Run, RunInput, RunStatus
+from mesh_agent.domain.threads import Message, Metadata, Thread
+from mesh_agent.store import Connection, messages, runs, starts, threads, unended
+from mesh_agent.store.starts import NewRun
 from mesh_common.database.postgres import Database
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 from support.agent import some_user
@@ -28,7 +30,7 @@ async def add_runs(connection: Connection, user_id: UserId, thread_id: ThreadId,
     run_ids = [RunId(new_id()) for _ in range(count)]
     for index, run_id in enumerate(run_ids):
         run = RunInput(run_id, thread_id, f"message {index}")
-        assert await starts.insert_run(connection, personal(user_id), thread_id, run, b"")
+        assert await starts.insert_run(connection, personal(user_id), thread_id, NewRun(run, b""))
     return run_ids
 
 
@@ -125,7 +127,7 @@ async def test_runs_are_paged_newest_first_and_filtered_by_status(
     async with agent_database.as_subject(personal(user_id)) as connection:
         run_ids = await add_runs(connection, user_id, thread_id, 5)
         for index in (1, 3):
-            assert await runs.cancel_unclaimed(connection, user_id, run_ids[index], frames=b"")
+            assert await unended.cancel_unclaimed(connection, user_id, run_ids[index], frames=b"")
 
         before = None
         while page := await runs.list_runs(connection, user_id, thread_id, status=status, limit=2, before=before):
@@ -140,7 +142,7 @@ async def test_runs_are_paged_newest_first_and_filtered_by_status(
 async def _messages(
     connection: Connection, user_id: UserId, thread_id: ThreadId, after: tuple[int, int] | None
 ) -> Sequence[tuple[Message, tuple[int, int]]]:
-    rows = await threads.list_messages(connection, user_id, thread_id, limit=2, max_bytes=9_999, after=after)
+    rows = await messages.list_messages(connection, user_id, thread_id, limit=2, max_bytes=9_999, after=after)
     return [(message, position) for message, position in rows if message]
 
 
@@ -153,7 +155,7 @@ async def test_messages_beyond_the_bytes_of_a_page_are_not_read(agent_database: 
         read = [
             [
                 message and message.content
-                for message, _ in await threads.list_messages(
+                for message, _ in await messages.list_messages(
                     connection, user_id, thread_id, limit=3, max_bytes=max_bytes, after=None
                 )
             ]
@@ -194,9 +196,9 @@ async def test_pending_runs_of_one_thread_can_be_left_out_of_the_count(agent_dat
         await add_runs(connection, user_id, other, 1)
 
         counts = [
-            await runs.count_pending(connection, user_id),
-            await runs.count_pending(connection, user_id, besides_thread=one),
-            await runs.count_pending(connection, user_id, besides_thread=other),
+            await unended.count_pending(connection, user_id),
+            await unended.count_pending(connection, user_id, besides_thread=one),
+            await unended.count_pending(connection, user_id, besides_thread=other),
         ]
         for thread_id in (one, other):
             await threads.delete_thread(connection, user_id, thread_id)

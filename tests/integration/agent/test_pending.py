@@ -5,7 +5,7 @@ import itertools
 import pytest
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.execution.backlog import Backlog
-from mesh_agent.store import runs
+from mesh_agent.store import unended
 from mesh_common.database.postgres import Database
 from mesh_common.database.sqlalchemy_engine import open_database
 from mesh_common.database.statements import Statement, driver_of
@@ -119,7 +119,9 @@ async def test_replica_with_room_for_one_takes_the_oldest_first(own_mesh: TestMe
         assert before.ended_at.ToNanoseconds() <= after.started_at.ToNanoseconds()
 
 
-@pytest.mark.parametrize("statement", [runs.COUNT_PENDING, runs.COUNT_PENDING_ELSEWHERE], ids=["all", "elsewhere"])
+@pytest.mark.parametrize(
+    "statement", [unended.COUNT_PENDING, unended.COUNT_PENDING_ELSEWHERE], ids=["all", "elsewhere"]
+)
 async def test_counting_pending_runs_reads_neither_ended_runs_nor_those_of_others(
     own_mesh: TestMesh, own_database: Database, statement: Statement
 ) -> None:
@@ -129,7 +131,7 @@ async def test_counting_pending_runs_reads_neither_ended_runs_nor_those_of_other
 
     async with own_database.as_subject(personal(user_id)) as connection:
         explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.sql}"
-        values = (user_id, thread_id) if statement is runs.COUNT_PENDING_ELSEWHERE else (user_id,)
+        values = (user_id, thread_id) if statement is unended.COUNT_PENDING_ELSEWHERE else (user_id,)
         [found] = await driver_of(connection).fetchval(explain, *values)
 
     assert "runs_pending_user" in str(found)

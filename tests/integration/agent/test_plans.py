@@ -13,7 +13,7 @@ from fakes.agent.runs import a_plan
 from fakes.clock import FakeClock
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.assistants.model import RunnableAssistant
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain.entitlements import Entitlements
 from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.plans.stored import StoredPlan, stored
 from mesh_agent.store import claims, plans, retention

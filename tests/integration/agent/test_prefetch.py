@@ -8,7 +8,8 @@ import pytest
 from fakes.agent.held_memories import HeldMemories
 from fakes.agent.neighbours import AWAY, FakeEntitlements, FakeReceivers
 from mesh.agent.v1 import agent_pb2
-from mesh_agent.domain import Entitlements, RecalledMemory
+from mesh_agent.domain.entitlements import Entitlements
+from mesh_agent.domain.threads import RecalledMemory
 from mesh_agent.store import threads
 from mesh_common.database.postgres import Database
 from mesh_common.errors import Conflict, InvalidInput, NotFound, QuotaExceeded

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from fakes.agent.neighbours import FakeEntitlements
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain.entitlements import Entitlements
 from mesh_agent.store import threads
 from mesh_common.database.postgres import Database
 from mesh_common.errors import Conflict, IdempotencyKeyReused, MeshError

@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 from fakes.agent.neighbours import FakeReceivers
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_agent.domain import Outcome, RunStatus, Usage
+from mesh_agent.domain.attempts import Outcome
+from mesh_agent.domain.runs import RunStatus, Usage
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.store import claims, rollbacks

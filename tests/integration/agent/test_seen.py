@@ -3,7 +3,7 @@
 import pytest
 from fakes.agent.neighbours import FakeReceivers
 from mesh.agent.v1 import agent_pb2
-from mesh_agent.domain import RecalledMemory
+from mesh_agent.domain.threads import RecalledMemory
 from prometheus_client import REGISTRY
 from simulator.client import SimulatorAdmin
 from sqlalchemy import text

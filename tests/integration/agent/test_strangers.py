@@ -8,12 +8,15 @@ import asyncpg
 import pytest
 from fakes.agent.runs import a_question
 from mesh.agent.v1 import agent_pb2 as pb
-from mesh_agent.domain import Claim, Decision, DecisionKind, RunInput
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.interrupts import Decision, DecisionKind
+from mesh_agent.domain.runs import RunInput
 from mesh_agent.execution.asking import as_interrupts
-from mesh_agent.store import claims, forks, interrupts, plans, rollbacks, runs, starts, threads
+from mesh_agent.store import claims, forks, interrupts, messages, plans, rollbacks, runs, starts, threads, unended
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_agent.store.fenced import begin_call, lock_lease
 from mesh_agent.store.history import history_of
+from mesh_agent.store.starts import NewRun
 from mesh_common.database.postgres import Database
 from mesh_common.database.statements import Statement
 from mesh_common.errors import NotFound
@@ -142,7 +145,7 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("lock_thread", lambda c, u, t, _: threads.lock_thread(c, u, t), None),
     (
         "insert_run",
-        lambda c, u, t, _: starts.insert_run(c, personal(u), t, RunInput(RunId(new_id()), t, "Hi"), b""),
+        lambda c, u, t, _: starts.insert_run(c, personal(u), t, NewRun(RunInput(RunId(new_id()), t, "Hi"), b"")),
         None,
     ),
     (
@@ -153,15 +156,15 @@ QUERIES: list[tuple[str, Query, object]] = [
     ("thread_by_key", lambda c, u, _, __: threads.thread_by_key(c, u, "key"), None),
     ("update_thread", lambda c, u, t, _: threads.update_thread(c, u, t, title="x", metadata=None), None),
     ("delete_thread", lambda c, u, t, _: threads.delete_thread(c, u, t), None),
-    ("list_messages", lambda c, u, t, _: threads.list_messages(c, u, t, limit=9, max_bytes=999, after=None), []),
+    ("list_messages", lambda c, u, t, _: messages.list_messages(c, u, t, limit=9, max_bytes=999, after=None), []),
     ("history_of", lambda c, u, t, r: history_of(c, Claim(r, t, personal(u), 10**9, 1, 1, "", None, {})), ()),
-    ("messages_to_remember", lambda c, u, t, _: threads.messages_to_remember(c, u, t, limit=9), []),
-    ("assistant_message", lambda c, u, _, r: threads.assistant_message(c, u, r), None),
+    ("messages_to_remember", lambda c, u, t, _: messages.messages_to_remember(c, u, t, limit=9), []),
+    ("assistant_message", lambda c, u, _, r: messages.assistant_message(c, u, r), None),
     ("get_run", lambda c, u, _, r: runs.get_run(c, u, r), None),
     ("followed_run", lambda c, u, _, r: runs.followed_run(c, u, r), None),
     ("list_runs", lambda c, u, t, _: runs.list_runs(c, u, t, status=None, limit=9, before=None), []),
     ("run_by_id_or_key", lambda c, u, _, r: runs.run_by_id_or_key(c, u, r, "key"), None),
-    ("is_thread_busy", lambda c, _, t, __: runs.is_thread_busy(c, t, besides=RunId(UUID(int=0))), False),
+    ("is_thread_busy", lambda c, _, t, __: unended.is_thread_busy(c, t, besides=RunId(UUID(int=0))), False),
     ("input_and_frames", lambda c, u, _, r: runs.input_and_frames(c, u, r), None),
     ("frames_of_execution", lambda c, _, __, r: rollbacks.frames_of_execution(c, r), []),
     ("has_begun_calls", lambda c, _, __, r: rollbacks.has_begun_calls(c, r), False),
@@ -190,10 +193,10 @@ QUERIES: list[tuple[str, Query, object]] = [
         ),
         [],
     ),
-    ("count_pending", lambda c, u, _, __: runs.count_pending(c, u), 0),
-    ("cancel_unclaimed", lambda c, u, _, r: runs.cancel_unclaimed(c, u, r, frames=b""), False),
-    ("lock_unended_before", lambda c, u, _, r: runs.lock_unended_before(c, u, r), []),
-    ("count_by_status", lambda c, _, __, ___: runs.count_by_status(c), {"pending": 0, "running": 0}),
+    ("count_pending", lambda c, u, _, __: unended.count_pending(c, u), 0),
+    ("cancel_unclaimed", lambda c, u, _, r: unended.cancel_unclaimed(c, u, r, frames=b""), False),
+    ("lock_unended_before", lambda c, u, _, r: unended.lock_unended_before(c, u, r), []),
+    ("count_by_status", lambda c, _, __, ___: unended.count_by_status(c), {"pending": 0, "running": 0}),
     ("claim_run", lambda c, _, __, r: claims.claim_run(c, claims.Owner("x", "y"), r, ttl_s=5), None),
     ("claim_runs", lambda c, _, __, ___: claims.claim_runs(c, claims.Owner("x", "y"), limit=9, ttl_s=5), []),
 ]

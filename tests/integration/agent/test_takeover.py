@@ -8,7 +8,8 @@ import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from mesh.agent.v1 import agent_pb2
 from mesh_agent.checkpoint import BufferedSaver
-from mesh_agent.domain import LeaseLostError, Outcome, RunStatus, Usage
+from mesh_agent.domain.attempts import LeaseLostError, Outcome
+from mesh_agent.domain.runs import RunStatus, Usage
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.ending import EndRun
 from mesh_agent.lease import HeldLease

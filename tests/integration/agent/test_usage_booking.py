@@ -7,7 +7,7 @@ from fakes.agent.neighbours import FakeReceivers
 from fakes.agent.usage_auth import BAD_MODEL, UsageAuth, serving
 from mesh_agent.background.outbox import DeliverOutbox
 from mesh_agent.clients.auth import AuthClient
-from mesh_agent.domain import Usage
+from mesh_agent.domain.runs import Usage
 from mesh_agent.execution.ending import RECORD_USAGE
 from mesh_common.caller import Caller, acting
 from mesh_common.clock import utc_now

@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 import pytest
 from ddgs.engines import ENGINES
-from mesh_agent.domain import Effect, ToolResult
+from mesh_agent.domain.tools import Effect, ToolResult
 from mesh_agent.tools.call import ToolCall
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.tools.web.ddgs_search import DDGSearch

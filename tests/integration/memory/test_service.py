@@ -4,7 +4,7 @@ import pytest
 from google.protobuf.message import Message
 from mesh.memory.v1 import memory_pb2 as pb
 from mesh_agent.clients.personal_memories import PersonalMemoriesClient
-from mesh_agent.domain import SaidInRun
+from mesh_agent.domain.threads import SaidInRun
 from mesh_common.clock import utc_now
 from mesh_common.database.postgres import Database
 from mesh_common.errors import (

@@ -11,7 +11,7 @@ from mesh_agent.assistants.file_source import FileSource
 from mesh_agent.assistants.files import read_folder
 from mesh_agent.assistants.planning import Planner
 from mesh_agent.assistants_check import assistants_check_main
-from mesh_agent.domain import Approval, Effect
+from mesh_agent.domain.tools import Approval, Effect
 from mesh_agent.graph.coded.definitions import CodedGraphs
 from mesh_agent.plans.plan import Limits, PlannedTool
 from mesh_agent.plans.stored import loaded, stored

@@ -3,7 +3,7 @@
 import pytest
 from mesh.auth.v1 import auth_pb2 as pb
 from mesh_agent.clients.auth import entitlements_from
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain.entitlements import Entitlements
 
 EVERY = pb.AllowedNames(all=True)
 

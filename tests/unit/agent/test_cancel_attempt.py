@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 from fakes.agent.loop_time import in_jumping_time
 from fakes.agent.runs import an_owned_log
-from mesh_agent.domain import Progress, RunStatus, Usage
+from mesh_agent.domain.attempts import Progress
+from mesh_agent.domain.runs import RunStatus, Usage
 from mesh_agent.execution.attempt import AttemptParts, cancel_attempt
 from mesh_agent.execution.recorder import Recorder
 from mesh_common.errors import Unavailable

@@ -11,17 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_agent import convert
-from mesh_agent.domain import (
-    Multitask,
-    OnDisconnect,
-    Role,
-    Run,
-    RunError,
-    RunInput,
-    RunStatus,
-    Thread,
-    Usage,
-)
+from mesh_agent.domain.runs import Multitask, OnDisconnect, Run, RunError, RunInput, RunStatus, Usage
+from mesh_agent.domain.threads import Role, Thread
 from mesh_common.errors import InvalidInput
 from mesh_common.ids import RunId, ThreadId, new_id
 

@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 from fakes.agent.runs import a_plan, an_owned_log
-from mesh_agent.domain import Entitlements, Outcome, Progress, RunStatus
+from mesh_agent.domain.attempts import Outcome, Progress
+from mesh_agent.domain.entitlements import Entitlements
+from mesh_agent.domain.runs import RunStatus
 from mesh_agent.execution.attempt import AttemptParts, run_attempt
 from mesh_agent.execution.recorder import Recorder
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from fakes.agent.neighbours import AWAY, FakeEntitlements
 from fakes.clock import FakeClock
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain.entitlements import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_common.errors import DeadlineExceeded, MeshError, NotFound, PermissionDenied
 from support.subjects import elsewhere, some_subject

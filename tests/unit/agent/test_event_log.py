@@ -6,7 +6,8 @@ import pytest
 from fakes.agent.runs import a_claim, an_owned_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_agent.domain import LeaseLostError, Usage
+from mesh_agent.domain.attempts import LeaseLostError
+from mesh_agent.domain.runs import Usage
 from mesh_agent.events.log import EventLog
 from mesh_agent.lease import HeldLease
 from mesh_common.events.model import MessageDelta, RunEvent, RunFinished

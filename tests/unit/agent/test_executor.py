@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 from fakes.agent.held_memories import HeldMemories
-from mesh_agent.domain import Claim
+from mesh_agent.domain.attempts import Claim
 from mesh_agent.execution.executor import Executor, ExecutorLimits
 from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_agent.execution.run_task import RunTask, Stop

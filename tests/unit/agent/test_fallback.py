@@ -6,7 +6,7 @@ from datetime import timedelta
 from fakes.agent.chat_models import ScriptedChatModel
 from fakes.agent.fallback_run import LARGE, QUESTION, SMALL, Run, a_schema, away, cut_off, refused
 from fakes.agent.loop_time import in_jumping_time
-from mesh_agent.domain import Usage
+from mesh_agent.domain.runs import Usage
 from mesh_agent.llm.token_estimate import messages_tokens
 from mesh_agent.plans.plan import ToolSchema
 

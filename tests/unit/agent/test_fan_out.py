@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fakes.agent.runs import an_owned_log
-from mesh_agent.domain import Usage
+from mesh_agent.domain.runs import Usage
 from mesh_agent.events.fan_out import Delivery, SharedStream, SharedStreams
 from mesh_agent.events.log import EventLog
 from mesh_common.events.model import MessageDelta, RunEvent, RunFinished

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from fakes.agent.loop_time import in_jumping_time, loop_time_ms
-from mesh_agent.domain import LeaseLostError
+from mesh_agent.domain.attempts import LeaseLostError
 from mesh_agent.lease import while_lease_holds
 from mesh_common.errors import Conflict, Unavailable
 

@@ -8,7 +8,7 @@ import pytest
 from mesh.memory.v1 import memory_pb2 as pb
 from mesh.memory.v1.memory_pb2_grpc import MemoryServiceStub
 from mesh_agent.clients.memory import MemoryClient
-from mesh_agent.domain import Message, Role, ToRemember
+from mesh_agent.domain.threads import Message, Role, ToRemember
 from mesh_common.errors import Internal, MeshError, PermissionDenied, Unavailable
 from mesh_common.grpc.client import ServiceCalls
 from mesh_common.grpc.error_wire import EDGE_NOT_ALLOWED, UNIMPLEMENTED

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
-from mesh_agent.domain import RecalledMemory, SaidInRun, ToolResult
+from mesh_agent.domain.threads import RecalledMemory, SaidInRun
+from mesh_agent.domain.tools import ToolResult
 from mesh_agent.tools.call import CallIdentity, ToolCall, calling
 from mesh_agent.tools.memory import memory_tools
 from mesh_agent.tools.registry import ToolRegistry

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from fakes.agent.runs import a_model
-from mesh_agent.domain import Usage
+from mesh_agent.domain.runs import Usage
 from mesh_agent.llm.registry import ModelRegistry
 from mesh_agent.plans.plan import PlannedModel
 from mesh_common.errors import Unavailable

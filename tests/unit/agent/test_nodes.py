@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Send
-from mesh_agent.domain import DecidedCall, Effect, RecalledMemory, Role, Said, ToolResult
+from mesh_agent.domain.interrupts import DecidedCall
+from mesh_agent.domain.threads import RecalledMemory, Role, Said
+from mesh_agent.domain.tools import Effect, ToolResult
 from mesh_agent.graph import nodes
 from mesh_agent.graph.approval import Reviewed
 from mesh_agent.graph.nodes import LAST_ROUND, tool_calls

@@ -1,7 +1,8 @@
 from typing import get_args
 
 import pytest
-from mesh_agent.domain import Outcome, RunError, RunStatus, Usage
+from mesh_agent.domain.attempts import Outcome
+from mesh_agent.domain.runs import RunError, RunStatus, Usage
 from mesh_agent.execution.outcome import terminal_event
 from mesh_common.events.model import RunCancelled, RunFailed, RunFinished, Terminal
 from mesh_common.ids import new_id

@@ -9,7 +9,8 @@ import pytest
 from fakes.agent.runs import a_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_agent.domain import Approval, Effect, Entitlements
+from mesh_agent.domain.entitlements import Entitlements
+from mesh_agent.domain.tools import Approval, Effect
 from mesh_agent.plans.plan import (
     Instructions,
     Limits,

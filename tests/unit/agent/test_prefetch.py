@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fakes.agent.held_memories import HeldMemories
 from fakes.agent.neighbours import AWAY
-from mesh_agent.domain import Recalled
+from mesh_agent.domain.threads import Recalled
 from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_common import caller
 from mesh_common.caller import Caller, acting

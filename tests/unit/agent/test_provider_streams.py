@@ -15,7 +15,9 @@ from fakes.agent.chat_models import Heard
 from fakes.agent.runs import a_claim, a_model
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from mesh_agent.domain import CutRound, Effect, ToolResult, Usage
+from mesh_agent.domain.attempts import CutRound
+from mesh_agent.domain.runs import Usage
+from mesh_agent.domain.tools import Effect, ToolResult
 from mesh_agent.graph.build import build_graph
 from mesh_agent.graph.loop import AgentLoop, AttemptLoop
 from mesh_agent.graph.rounds import LoopInput, RoundListener

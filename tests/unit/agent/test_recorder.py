@@ -8,7 +8,10 @@ from fakes.agent.loop_time import in_jumping_time
 from fakes.agent.runs import a_model, an_owned_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_agent.domain import LeaseLostError, Outcome, Progress, RecalledMemory, RunError, RunStatus, ToolResult, Usage
+from mesh_agent.domain.attempts import LeaseLostError, Outcome, Progress
+from mesh_agent.domain.runs import RunError, RunStatus, Usage
+from mesh_agent.domain.threads import RecalledMemory
+from mesh_agent.domain.tools import ToolResult
 from mesh_agent.events.coalescing import EARLY_S, TICK_S
 from mesh_agent.execution.recorder import Recorder
 from mesh_agent.llm.completion import AnswerFullError

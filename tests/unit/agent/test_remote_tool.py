@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mesh_agent.domain import Effect
+from mesh_agent.domain.tools import Effect
 from mesh_agent.tools.call import ToolCall
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.tools.remote import RemoteTool

@@ -5,7 +5,8 @@ from typing import Any, cast
 
 from fakes.agent.runs import a_claim
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain import Claim, ToolResult
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.tools import ToolResult
 from mesh_agent.graph.tool_calls import call_at_safe_point
 from mesh_agent.tools.call import ToolCall
 from mesh_agent.tools.registry import ToolRegistry

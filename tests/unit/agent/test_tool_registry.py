@@ -11,7 +11,7 @@ from fakes.agent.loop_time import in_jumping_time, loop_time_ms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
-from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, Effect, ToolResult
+from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS, Effect, ToolResult
 from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.call import ToolCall, UnknownOutcomeError
 from mesh_agent.tools.registry import MeshTool, ToolRegistry

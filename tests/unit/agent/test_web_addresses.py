@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fakes.agent.dialing import FakeResolver, RecordingSockets
-from mesh_agent.domain import Effect
+from mesh_agent.domain.tools import Effect
 from mesh_agent.metrics import FETCHES
 from mesh_agent.tools.call import ToolCall
 from mesh_agent.tools.registry import MeshTool, ToolRegistry

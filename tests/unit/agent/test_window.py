@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
-from mesh_agent.domain import Role, Said
+from mesh_agent.domain.threads import Role, Said
 from mesh_agent.graph.window import RunWindow, fitting_prompt, window
 from mesh_agent.llm.token_estimate import messages_tokens
 

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from mesh_common.assistant import NamedAssistantSpec, Tool
 from mesh_common.errors import FieldFault, InvalidInput
 
-from mesh_agent.domain import Approval
+from mesh_agent.domain.tools import Approval
 from mesh_agent.mcp_settings import SEPARATOR
 from mesh_agent.plans.plan import (
     Instructions,

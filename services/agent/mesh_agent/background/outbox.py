@@ -16,11 +16,13 @@ from mesh_common.jobs.queue import Job
 from mesh_common.jobs.worker import NEVER_SUCCEEDS, JobHandler
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import MAX_MESSAGE_CHARS, ToolResult, ToRemember, Usage
+from mesh_agent.domain.runs import MAX_MESSAGE_CHARS, Usage
+from mesh_agent.domain.threads import ToRemember
+from mesh_agent.domain.tools import ToolResult
 from mesh_agent.events.storage import decode_frames
 from mesh_agent.execution.ending import FORGET_THREAD, RECORD_USAGE, REMEMBER, SUBMIT_RUN
 from mesh_agent.ports import Judge, Memories, UsageSink
-from mesh_agent.store import Database, runs, threads
+from mesh_agent.store import Database, messages, runs
 
 log = structlog.get_logger()
 
@@ -64,23 +66,23 @@ class DeliverOutbox:
         subject, thread_id = job.subject, ThreadId(UUID(job.payload["thread_id"]))
         is_single = False
         while turns := await self._to_remember(subject, thread_id):
-            messages, position = _within_one_call(turns, is_single=is_single)
+            said, position = _within_one_call(turns, is_single=is_single)
             try:
-                await self.memories.remember(subject, messages[-1].message.run_id, thread_id, messages)
+                await self.memories.remember(subject, said[-1].message.run_id, thread_id, said)
             except NEVER_SUCCEEDS as error:
-                is_single = len({one.message.run_id for one in messages}) > 1
+                is_single = len({one.message.run_id for one in said}) > 1
                 if is_single:
                     continue
-                log.warning("outbox.turn_skipped", run_id=str(messages[-1].message.run_id), reason=error.reason)
+                log.warning("outbox.turn_skipped", run_id=str(said[-1].message.run_id), reason=error.reason)
             async with self.database.as_subject(subject) as connection:
-                await threads.set_remembered(connection, thread_id, position)
-            if len(messages) == len(turns) < _MAX_MESSAGES:
+                await messages.set_remembered(connection, thread_id, position)
+            if len(said) == len(turns) < _MAX_MESSAGES:
                 # Nothing is left. Turns that ended meanwhile have queued a new job.
                 return
 
     async def _to_remember(self, subject: Subject, thread_id: ThreadId) -> Sequence[tuple[ToRemember, int]]:
         async with self.database.as_subject(subject) as connection:
-            return await threads.messages_to_remember(connection, subject.user_id, thread_id, limit=_MAX_MESSAGES)
+            return await messages.messages_to_remember(connection, subject.user_id, thread_id, limit=_MAX_MESSAGES)
 
     async def _submit_run(self, job: Job) -> None:
         subject, run_id = job.subject, _run_of(job)

@@ -15,7 +15,8 @@ from mesh_common.subject import Subject
 from opentelemetry import trace
 
 from mesh_agent.clients.usage_batches import UsageBatches
-from mesh_agent.domain import Entitlements, Usage
+from mesh_agent.domain.entitlements import Entitlements
+from mesh_agent.domain.runs import Usage
 
 # A run's start waits for entitlements. After this time it uses cached ones or the default.
 _ENTITLEMENTS_TIMEOUT_S = 1.0

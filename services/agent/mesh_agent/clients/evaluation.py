@@ -9,7 +9,7 @@ from mesh_common.grpc.client import ServiceCalls
 from mesh_common.ids import RunId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import ToolResult
+from mesh_agent.domain.tools import ToolResult
 
 _TIMEOUT_S = 5.0
 # Limits of EvalService.SubmitRun.

@@ -14,7 +14,7 @@ from mesh_common.ids import RunId, ThreadId
 from mesh_common.process.telemetry import tracer
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Recalled, RecalledMemory, Role, ToRemember
+from mesh_agent.domain.threads import Recalled, RecalledMemory, Role, ToRemember
 
 _REMEMBER_TIMEOUT_S = 5.0
 _RECALL_LIMIT = 5

@@ -14,7 +14,7 @@ from mesh_common.grpc.client import ServiceCalls
 from mesh_common.grpc.error_wire import EDGE_NOT_ALLOWED
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import RecalledMemory, SaidInRun
+from mesh_agent.domain.threads import RecalledMemory, SaidInRun
 
 # An embedding of a short text takes milliseconds; a user waits for the tool.
 _TIMEOUT_S: Final = 5.0

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from mesh_common.events.model import EventBody, RunEvent
 
-from mesh_agent.domain import Claim, LeaseLostError
+from mesh_agent.domain.attempts import Claim, LeaseLostError
 from mesh_agent.lease import HeldLease
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from mesh_agent.domain import MAX_ANSWER_BYTES, CutRound, Usage
+from mesh_agent.domain.attempts import CutRound
+from mesh_agent.domain.runs import MAX_ANSWER_BYTES, Usage
 from mesh_agent.execution.bill import Bill
 from mesh_agent.llm.completion import AnswerFullError
 from mesh_agent.llm.registry import Model

@@ -6,7 +6,8 @@ from datetime import timedelta
 from mesh_common.clock import utc_now
 from mesh_common.ids import new_id
 
-from mesh_agent.domain import Asked, Claim, Interrupt, Question
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.interrupts import Asked, Interrupt, Question
 
 
 def as_interrupts(claim: Claim, questions: Sequence[Question], ttl_s: float) -> tuple[Asked, ...]:

@@ -9,16 +9,10 @@ from functools import partial
 import structlog
 from mesh_common.errors import MeshError
 
-from mesh_agent.domain import (
-    MAX_LOST_ATTEMPTS,
-    Claim,
-    DecidedCall,
-    Outcome,
-    Progress,
-    RecalledMemory,
-    RunError,
-    Said,
-)
+from mesh_agent.domain.attempts import MAX_LOST_ATTEMPTS, Claim, Outcome, Progress
+from mesh_agent.domain.interrupts import DecidedCall
+from mesh_agent.domain.runs import RunError
+from mesh_agent.domain.threads import RecalledMemory, Said
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.execution.recorder import Recorder
 from mesh_agent.graph.loop import AgentLoop, AttemptLoop

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 from mesh_common.errors import Unavailable
 
-from mesh_agent.domain import RunStatus
+from mesh_agent.domain.runs import RunStatus
 from mesh_agent.metrics import RUNS_UNENDED
-from mesh_agent.store import Database, runs
+from mesh_agent.store import Database, unended
 
 # Counting unended runs reads an index of them: cheap, but too expensive for every pending run.
 _COUNT_EVERY_S = 5.0
@@ -41,7 +41,7 @@ class Backlog:
         before = self._added
         try:
             async with self._database.as_worker() as connection:
-                counts = await runs.count_by_status(connection)
+                counts = await unended.count_by_status(connection)
         except Unavailable:
             return
         self._counted = counts[RunStatus.PENDING]

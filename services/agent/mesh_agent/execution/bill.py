@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from mesh_agent.domain import Usage
+from mesh_agent.domain.runs import Usage
 from mesh_agent.llm.registry import Model
 
 

@@ -8,7 +8,8 @@ from mesh_common.clock import utc_now
 from mesh_common.ids import RunId
 from mesh_common.jobs.queue import JobQueue, NewJob
 
-from mesh_agent.domain import Claim, LeaseLostError, Outcome, RunStatus
+from mesh_agent.domain.attempts import Claim, LeaseLostError, Outcome
+from mesh_agent.domain.runs import RunStatus
 from mesh_agent.execution.rolling_back import close_rolled_back
 from mesh_agent.store import Database, checkpoints, claims, interrupts, runs
 

@@ -15,7 +15,8 @@ from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import MAX_ANSWER_BYTES, Claim, FollowedRun
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.runs import MAX_ANSWER_BYTES, FollowedRun
 from mesh_agent.events.log import EventLog
 from mesh_agent.execution.backlog import Backlog
 from mesh_agent.execution.heartbeat import Heartbeat

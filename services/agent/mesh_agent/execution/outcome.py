@@ -4,7 +4,8 @@ from typing import assert_never
 
 from mesh_common.events.model import RunCancelled, RunFailed, RunFinished, RunInterrupted, Terminal
 
-from mesh_agent.domain import Outcome, RunError, RunStatus
+from mesh_agent.domain.attempts import Outcome
+from mesh_agent.domain.runs import RunError, RunStatus
 
 _UNKNOWN_ERROR = RunError("INTERNAL", "Something went wrong on our side.", is_retryable=True)
 

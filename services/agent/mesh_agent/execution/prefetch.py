@@ -10,7 +10,7 @@ from typing import Any
 from mesh_common.caller import Caller, acting
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Recalled
+from mesh_agent.domain.threads import Recalled
 from mesh_agent.ports import Memories
 
 type PrefetchedRecall = asyncio.Task[Recalled]

@@ -20,18 +20,11 @@ from mesh_common.events.model import (
 from mesh_common.ids import new_id
 
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain import (
-    MAX_ANSWER_BYTES,
-    CutRound,
-    Outcome,
-    Progress,
-    Question,
-    RecalledMemory,
-    RunError,
-    RunStatus,
-    ToolResult,
-    Usage,
-)
+from mesh_agent.domain.attempts import CutRound, Outcome, Progress
+from mesh_agent.domain.interrupts import Question
+from mesh_agent.domain.runs import MAX_ANSWER_BYTES, RunError, RunStatus, Usage
+from mesh_agent.domain.threads import RecalledMemory
+from mesh_agent.domain.tools import ToolResult
 from mesh_agent.events.coalescing import until_tick_s
 from mesh_agent.events.log import EventLog
 from mesh_agent.execution.aside import Aside

@@ -5,8 +5,8 @@ from typing import Final
 
 from mesh_common.ids import RunId
 
-from mesh_agent.domain import InterruptKind
-from mesh_agent.store import Connection, checkpoints, threads
+from mesh_agent.domain.interrupts import InterruptKind
+from mesh_agent.store import Connection, checkpoints, messages
 from mesh_agent.store.interrupts import Rejected
 
 REPLACED: Final = "A new message came first."
@@ -21,7 +21,7 @@ async def close_rejected(connection: Connection, rejected: Sequence[Rejected], r
     by_run: dict[RunId, list[str]] = {}
     for one in rejected:
         by_run.setdefault(one.run_id, []).append(_note(one))
-    await threads.insert_notes(connection, {run_id: " ".join([*notes, reason]) for run_id, notes in by_run.items()})
+    await messages.insert_notes(connection, {run_id: " ".join([*notes, reason]) for run_id, notes in by_run.items()})
 
 
 def _note(one: Rejected) -> str:

@@ -9,9 +9,9 @@ from typing import Final
 from mesh_common.events.model import RunEvent, RunRestarted, ToolFinished, ToolStarted
 from mesh_common.ids import RunId, ThreadId
 
-from mesh_agent.domain import Claim
+from mesh_agent.domain.attempts import Claim
 from mesh_agent.events.storage import decode_frames
-from mesh_agent.store import Connection, checkpoints, interrupts, rollbacks, threads
+from mesh_agent.store import Connection, checkpoints, interrupts, messages, rollbacks
 
 ROLLED_BACK: Final = "The message was rolled back."
 _UNKNOWN: Final = "A message was rolled back while a tool may have been called; it may have taken effect."
@@ -47,7 +47,7 @@ async def note_calls(connection: Connection, run_ids: Iterable[RunId], *, furthe
         if sentences := [*sentences, *([further] if further else [])]:
             notes[run_id] = " ".join(sentences)
     if notes:
-        await threads.insert_notes(connection, notes)
+        await messages.insert_notes(connection, notes)
 
 
 def _called(events: Iterable[RunEvent]) -> Iterator[str]:

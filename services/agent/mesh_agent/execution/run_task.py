@@ -16,7 +16,8 @@ from mesh_common.process.telemetry import restored_context, tracer
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from structlog.contextvars import bound_contextvars
 
-from mesh_agent.domain import Claim, LeaseLostError, Outcome, RunError, RunStatus
+from mesh_agent.domain.attempts import Claim, LeaseLostError, Outcome
+from mesh_agent.domain.runs import RunError, RunStatus
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.attempt import AttemptParts, cancel_attempt, run_attempt
 from mesh_agent.execution.ending import EndRun

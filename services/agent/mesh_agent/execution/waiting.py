@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from mesh_common.errors import Unavailable
 from mesh_common.ids import RunId
 
-from mesh_agent.store import Database, runs
+from mesh_agent.store import Database, unended
 from mesh_agent.store.claims import Owner
 
 # A claim on this replica is noticed at once, a claim elsewhere at the next tick.
@@ -37,7 +37,7 @@ class WaitingFollowers:
             return
         try:
             async with self._database.as_worker() as connection:
-                still_waiting = await runs.ids_waiting(connection, self._owner, awaited)
+                still_waiting = await unended.ids_waiting(connection, self._owner, awaited)
         except Unavailable:
             return
         self._wake(awaited - still_waiting)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from mesh_agent.domain import DecidedCall, DecisionKind, InterruptKind, Question, ToolResult
+from mesh_agent.domain.interrupts import DecidedCall, DecisionKind, InterruptKind, Question
+from mesh_agent.domain.tools import ToolResult
 from mesh_agent.plans.plan import PlannedTool
 from mesh_agent.tools.call import ToolCall, from_json, to_json
 from mesh_agent.tools.registry import ToolRegistry, tool_of_plan

@@ -13,7 +13,8 @@ from langgraph.types import Interrupt
 from mesh_common.errors import PreconditionFailed
 
 from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
-from mesh_agent.domain import Claim, InterruptKind, Progress, Question
+from mesh_agent.domain.attempts import Claim, Progress
+from mesh_agent.domain.interrupts import InterruptKind, Question
 from mesh_agent.graph.approval import review
 from mesh_agent.graph.build import AgentGraph, build_graph
 from mesh_agent.graph.coded.definitions import CodedGraphs

@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from mesh_agent.domain import DecidedCall, Question
+from mesh_agent.domain.interrupts import DecidedCall, Question
 from mesh_agent.graph.approval import as_model_reads
 from mesh_agent.graph.state import RunContext, State, ToolTask
 from mesh_agent.graph.window import fitting_prompt, window

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from mesh_agent.domain import Progress, ToolResult, Usage
+from mesh_agent.domain.attempts import Progress
+from mesh_agent.domain.runs import Usage
+from mesh_agent.domain.tools import ToolResult
 from mesh_agent.graph.nodes import RUN
 
 

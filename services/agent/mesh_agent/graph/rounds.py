@@ -8,7 +8,10 @@ from typing import Protocol
 from langchain_core.messages import AIMessage, BaseMessage
 from mesh_common.errors import PreconditionFailed
 
-from mesh_agent.domain import CutRound, DecidedCall, RecalledMemory, Said, Usage
+from mesh_agent.domain.attempts import CutRound
+from mesh_agent.domain.interrupts import DecidedCall
+from mesh_agent.domain.runs import Usage
+from mesh_agent.domain.threads import RecalledMemory, Said
 from mesh_agent.graph.nodes import MAX_CALLS, RUN
 from mesh_agent.graph.tool_calls import ToolListener
 from mesh_agent.graph.window import RunWindow

@@ -7,7 +7,9 @@ from typing import Annotated, Protocol, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from mesh_agent.domain import DecidedCall, RecalledMemory, Said, ToolResult
+from mesh_agent.domain.interrupts import DecidedCall
+from mesh_agent.domain.threads import RecalledMemory, Said
+from mesh_agent.domain.tools import ToolResult
 from mesh_agent.graph.approval import Reviewed
 from mesh_agent.graph.call_order import CallOrder
 from mesh_agent.llm.registry import Model

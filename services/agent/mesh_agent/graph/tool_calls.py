@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain import Claim, DecidedCall, Effect, ToolResult
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.interrupts import DecidedCall
+from mesh_agent.domain.tools import Effect, ToolResult
 from mesh_agent.graph.approval import edited, is_permitted, result_without_call
 from mesh_agent.plans.plan import PlannedTool
 from mesh_agent.tools.call import CallIdentity, ToolCall, calling

@@ -11,7 +11,7 @@ from typing import Final
 
 from langchain_core.messages import BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
-from mesh_agent.domain import Role, Said
+from mesh_agent.domain.threads import Role, Said
 from mesh_agent.llm.token_estimate import MAX_TOKENS_PER_CHARACTER, message_tokens, messages_tokens
 
 # What remains of a tool's result that does not fit: enough to show what it was.

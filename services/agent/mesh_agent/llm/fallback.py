@@ -23,7 +23,7 @@ from tenacity import (
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-from mesh_agent.domain import Usage
+from mesh_agent.domain.runs import Usage
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.completion import AnswerFullError, TextListener
 from mesh_agent.llm.finish_reasons import Finish

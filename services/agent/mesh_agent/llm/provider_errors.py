@@ -4,7 +4,7 @@ from typing import Final
 
 from mesh_common.model_server import Refusal
 
-from mesh_agent.domain import RunError
+from mesh_agent.domain.runs import RunError
 
 TIMED_OUT: Final = "MODEL_TIMEOUT"
 MISCONFIGURED: Final = "MODEL_MISCONFIGURED"

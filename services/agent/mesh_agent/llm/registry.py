@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from mesh_common.errors import Unavailable
 from pydantic import SecretStr
 
-from mesh_agent.domain import Entitlements, Usage
+from mesh_agent.domain.entitlements import Entitlements
+from mesh_agent.domain.runs import Usage
 from mesh_agent.llm.presets import PRESETS, provider_at, quirks_of
 from mesh_agent.llm.quirks import Quirks
 from mesh_agent.model_settings import ModelSettings, Provider

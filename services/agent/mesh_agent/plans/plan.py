@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from string import Template
 from typing import Any, Final, assert_never
 
-from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, Approval, Effect
+from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS, Approval, Effect
 
 DEFAULT_ASSISTANT: Final = "default"
 """The assistant that the settings of the process describe."""

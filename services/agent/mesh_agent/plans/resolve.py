@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mesh_common.errors import InvalidInput, PermissionDenied
 
-from mesh_agent.domain import Entitlements
+from mesh_agent.domain.entitlements import Entitlements
 from mesh_agent.plans.plan import RunPlan
 
 

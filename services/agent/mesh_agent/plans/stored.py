@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mesh_agent.domain import Approval, Effect
+from mesh_agent.domain.tools import Approval, Effect
 from mesh_agent.plans.plan import (
     Instructions,
     Limits,

@@ -10,7 +10,7 @@ from uuid import UUID
 from mesh_common.database.statements import Statement
 from mesh_common.ids import RunId, ThreadId
 
-from mesh_agent.domain import Claim
+from mesh_agent.domain.attempts import Claim
 from mesh_agent.store import Connection
 
 

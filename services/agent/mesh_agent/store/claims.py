@@ -8,7 +8,7 @@ from mesh_common.database.statements import Statement
 from mesh_common.ids import RunId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Claim
+from mesh_agent.domain.attempts import Claim
 from mesh_agent.store import Connection, history
 
 CHANNEL = "agent_runs"

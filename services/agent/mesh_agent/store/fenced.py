@@ -8,7 +8,7 @@ from typing import Final
 
 from mesh_common.ids import RunId
 
-from mesh_agent.domain import Claim
+from mesh_agent.domain.attempts import Claim
 from mesh_agent.store.checkpoint_database import CheckpointConnection
 
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from mesh_common.database.statements import Statement
 
-from mesh_agent.domain import Claim, Role, Said
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.threads import Role, Said
 from mesh_agent.store import Connection
 
 # A window of 2,000 tokens rarely holds more than 40 messages; the thread itself may have thousands.

@@ -13,9 +13,9 @@ from asyncpg import Record
 from mesh_common.database.statements import Statement
 from mesh_common.ids import OrganisationId, RunId, ThreadId, UserId
 
-from mesh_agent.domain import (
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.interrupts import (
     Asked,
-    Claim,
     DecidedCall,
     Decision,
     DecisionKind,

@@ -2,7 +2,7 @@
 
 from mesh_common.database.statements import Statement
 
-from mesh_agent.domain import Claim
+from mesh_agent.domain.attempts import Claim
 from mesh_agent.store import Connection
 
 

@@ -3,7 +3,7 @@ LangGraph in a channel of our own, so that it is fenced, secured and deleted lik
 
 from typing import Final
 
-from mesh_agent.domain import ExecutionId
+from mesh_agent.domain.interrupts import ExecutionId
 from mesh_agent.store.checkpoint_database import CheckpointConnection
 
 CHANNEL: Final = "mesh_recorded"

@@ -1,18 +1,19 @@
 """SQL for reading, cancelling and ending runs. `starts` creates them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from asyncpg import Record
 from mesh_common.database.statements import Statement
 from mesh_common.ids import OrganisationId, RunId, ThreadId, UserId
 
-from mesh_agent.domain import Claim, FollowedRun, InterruptedRun, Outcome, Run, RunError, RunStatus, Usage
+from mesh_agent.domain.attempts import Claim, Outcome
+from mesh_agent.domain.interrupts import InterruptedRun
+from mesh_agent.domain.runs import FollowedRun, Run, RunError, RunStatus, Usage
 from mesh_agent.plans.plan import DEFAULT_ASSISTANT
 from mesh_agent.store import Connection
-from mesh_agent.store.claims import Owner
 
-_RUN: Final = """
+RUN_COLUMNS: Final = """
     runs.id, runs.thread_id, runs.status, runs.attempt, runs.model, runs.created_at, runs.started_at, runs.ended_at,
     runs.finish_reason, runs.input_tokens, runs.output_tokens, runs.cost_micro_usd, runs.error_reason,
     runs.error_detail, runs.error_is_retryable, runs.metadata, runs.resumes_run_id, runs.assistant,
@@ -38,53 +39,13 @@ _BY_ID_OR_KEY = Statement(
 )
 
 
-async def is_thread_busy(connection: Connection, thread_id: ThreadId, *, besides: RunId) -> bool:
-    """Whether the thread has an unended run other than `besides`. Exact while the thread's row is locked."""
-    return bool(await _OTHER_UNENDED.rows(connection, {"thread_id": thread_id, "besides": besides}))
-
-
-_OTHER_UNENDED = Statement(
-    "agent.is_thread_busy",
-    """
-    SELECT 1 FROM agent.runs WHERE thread_id = :thread_id AND status IN ('pending', 'running') AND id <> :besides
-    LIMIT 1
-""",
-)
-
-
-async def count_by_status(connection: Connection) -> dict[str, int]:
-    """Counts the unended runs of all users. Needs the worker role."""
-    counts = {row["status"]: row["runs"] for row in await _COUNT_BY_STATUS.rows(connection, {})}
-    return {status: counts.get(status, 0) for status in (RunStatus.PENDING, RunStatus.RUNNING)}
-
-
-_COUNT_BY_STATUS = Statement(
-    "agent.count_by_status",
-    "SELECT status, count(*) AS runs FROM agent.runs WHERE status IN ('pending', 'running') GROUP BY status",
-)
-
-
-async def count_pending(connection: Connection, user_id: UserId, *, besides_thread: ThreadId | None = None) -> int:
-    """The number of the user's pending runs, except those of `besides_thread`."""
-    statement = COUNT_PENDING if besides_thread is None else COUNT_PENDING_ELSEWHERE
-    (row,) = await statement.rows(connection, {"user_id": user_id, "besides_thread": besides_thread})
-    return int(row["runs"])
-
-
-_PENDING: Final = "SELECT count(*) AS runs FROM agent.runs WHERE user_id = :user_id AND status = 'pending' {condition}"
-COUNT_PENDING = Statement("agent.count_pending", _PENDING.format(condition=""))
-COUNT_PENDING_ELSEWHERE = Statement(
-    "agent.count_pending_elsewhere", _PENDING.format(condition="AND thread_id <> :besides_thread")
-)
-
-
 async def get_run(connection: Connection, user_id: UserId, run_id: RunId) -> Run | None:
     row = await _GET.row(connection, {"run_id": run_id, "user_id": user_id})
-    return _run(row) if row else None
+    return run_of(row) if row else None
 
 
 _ONE: Final = "SELECT {run} FROM agent.runs WHERE id = :run_id AND user_id = :user_id"
-_GET = Statement("agent.get_run", _ONE.format(run=_RUN))
+_GET = Statement("agent.get_run", _ONE.format(run=RUN_COLUMNS))
 
 
 async def list_runs(
@@ -99,7 +60,7 @@ async def list_runs(
     """Newest first, each with its position. All statuses if `status` is None."""
     statement = _LISTS[status is not None, before is not None]
     parameters = {"user_id": user_id, "thread_id": thread_id, "status": status, "limit": limit, "before": before}
-    return [(_run(row), row["position"]) for row in await statement.rows(connection, parameters)]
+    return [(run_of(row), row["position"]) for row in await statement.rows(connection, parameters)]
 
 
 _LIST: Final = """
@@ -111,11 +72,11 @@ _STATUS: Final = "AND status = :status"
 _BEFORE: Final = "AND position < :before"
 # By (with a status, with a position).
 _LISTS: Final = {
-    (False, False): Statement("agent.list_runs", _LIST.format(run=_RUN, conditions="")),
-    (False, True): Statement("agent.list_runs_before", _LIST.format(run=_RUN, conditions=_BEFORE)),
-    (True, False): Statement("agent.list_runs_by_status", _LIST.format(run=_RUN, conditions=_STATUS)),
+    (False, False): Statement("agent.list_runs", _LIST.format(run=RUN_COLUMNS, conditions="")),
+    (False, True): Statement("agent.list_runs_before", _LIST.format(run=RUN_COLUMNS, conditions=_BEFORE)),
+    (True, False): Statement("agent.list_runs_by_status", _LIST.format(run=RUN_COLUMNS, conditions=_STATUS)),
     (True, True): Statement(
-        "agent.list_runs_by_status_before", _LIST.format(run=_RUN, conditions=f"{_STATUS} {_BEFORE}")
+        "agent.list_runs_by_status_before", _LIST.format(run=RUN_COLUMNS, conditions=f"{_STATUS} {_BEFORE}")
     ),
 }
 
@@ -144,74 +105,6 @@ _FOLLOWED = Statement(
     FROM agent.runs
     LEFT JOIN agent.leases ON leases.run_id = runs.id AND leases.expires_at > clock_timestamp()
     WHERE runs.id = :run_id AND runs.user_id = :user_id
-""",
-)
-
-
-async def ids_waiting(connection: Connection, owner: Owner, run_ids: Collection[RunId]) -> set[RunId]:
-    """Those of the runs that have not ended and that no replica but `owner` executes. Needs the worker role."""
-    parameters = {"run_ids": list(run_ids), "owner": owner.name, "address": owner.address}
-    return {RunId(row["id"]) for row in await _IDS_WAITING.rows(connection, parameters)}
-
-
-# A predecessor at the same address counts as this replica, as in `Executor.is_mine`.
-_IDS_WAITING = Statement(
-    "agent.ids_waiting",
-    """
-    SELECT runs.id FROM agent.runs
-    LEFT JOIN agent.leases ON leases.run_id = runs.id AND leases.expires_at > clock_timestamp()
-    WHERE runs.id = ANY(:run_ids) AND runs.status IN ('pending', 'running')
-      AND (leases.run_id IS NULL OR leases.owner = :owner OR leases.owner_address = :address)
-""",
-)
-
-
-async def request_cancel(connection: Connection, user_id: UserId, run_ids: Sequence[RunId]) -> None:
-    """Marks the runs for cancellation. The replica that executes such a run, or claims it next, ends it."""
-    await _REQUEST_CANCEL.count(connection, {"user_id": user_id, "run_ids": list(run_ids)})
-
-
-_REQUEST_CANCEL = Statement(
-    "agent.request_cancel",
-    """
-    UPDATE agent.runs SET is_cancel_requested = true
-    WHERE id = ANY(:run_ids) AND user_id = :user_id AND status IN ('pending', 'running')
-""",
-)
-
-
-async def lock_unended_before(connection: Connection, user_id: UserId, run_id: RunId) -> Sequence[Run]:
-    """The unended runs before this one on its thread, oldest first. They cannot end before this transaction does.
-
-    Locks only rows of runs, oldest first, as every transaction does that locks several.
-    """
-    rows = await _LOCK_UNENDED_BEFORE.rows(connection, {"run_id": run_id, "user_id": user_id})
-    return [_run(row) for row in rows]
-
-
-_UNENDED_BEFORE: Final = """
-    SELECT {run}
-    FROM agent.runs
-    JOIN (SELECT thread_id, position FROM agent.runs WHERE id = :run_id AND user_id = :user_id) mine
-      ON runs.thread_id = mine.thread_id AND runs.position < mine.position
-    WHERE runs.status IN ('pending', 'running')
-    ORDER BY runs.position
-    FOR UPDATE OF runs
-"""
-_LOCK_UNENDED_BEFORE = Statement("agent.lock_unended_before", _UNENDED_BEFORE.format(run=_RUN))
-
-
-async def cancel_unclaimed(connection: Connection, user_id: UserId, run_id: RunId, *, frames: bytes) -> bool:
-    """Ends a run that was never claimed, as its first attempt. False if it has been claimed."""
-    parameters = {"run_id": run_id, "user_id": user_id, "frames": frames}
-    return await _CANCEL_UNCLAIMED.count(connection, parameters) == 1
-
-
-_CANCEL_UNCLAIMED = Statement(
-    "agent.cancel_unclaimed",
-    """
-    UPDATE agent.runs SET status = 'cancelled', attempt = 1, ended_at = clock_timestamp(), frames = :frames
-    WHERE id = :run_id AND user_id = :user_id AND status = 'pending' AND attempt = 0
 """,
 )
 
@@ -343,7 +236,7 @@ _OWNER_OF = Statement(
 )
 
 
-def _run(row: Record) -> Run:
+def run_of(row: Record) -> Run:
     usage = (
         None if row["input_tokens"] is None else Usage(row["input_tokens"], row["output_tokens"], row["cost_micro_usd"])
     )

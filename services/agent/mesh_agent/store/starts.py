@@ -1,7 +1,7 @@
 """SQL for starting runs: stores a run with its message, and claims it in the same statement if the thread is free."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from mesh_common.database.statements import Statement, to_json
@@ -9,7 +9,9 @@ from mesh_common.ids import ThreadId, new_id
 from mesh_common.process.telemetry import carried_context
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Claim, InterruptedRun, RunInput
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.interrupts import InterruptedRun
+from mesh_agent.domain.runs import RunInput
 from mesh_agent.plans.plan import DEFAULT_ASSISTANT
 from mesh_agent.store import Connection, history
 from mesh_agent.store.claims import Owner
@@ -47,15 +49,18 @@ class InsertedRun:
     is_awaited: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be stored. `resumed` is the interrupted run that it resumes, if it does."""
+
+    input: RunInput
+    request_hash: bytes
+    plan: PlanOfRun | None = None
+    resumed: InterruptedRun | None = None
+
+
 async def insert_run(
-    connection: Connection,
-    subject: Subject,
-    thread_id: ThreadId,
-    run: RunInput,
-    request_hash: bytes,
-    claimant: Claimant | None = None,
-    plan: PlanOfRun | None = None,
-    resumed: InterruptedRun | None = None,
+    connection: Connection, subject: Subject, thread_id: ThreadId, run: NewRun, claimant: Claimant | None = None
 ) -> InsertedRun | None:
     """Stores a run with its message, on a thread whose row this transaction has locked or created.
 
@@ -66,30 +71,14 @@ async def insert_run(
     previous release, which may run next to this one, finds only runs that have a message.
     """
     trace_context = carried_context()
-    by = claimant or _NO_CLAIMANT
     parameters = {
-        "id": run.run_id,
         "user_id": subject.user_id,
         "thread_id": thread_id,
-        "model": run.model,
-        "metadata": to_json(run.metadata),
-        "idempotency_key": run.idempotency_key,
-        "request_hash": request_hash,
-        "plan_hash": plan and plan.hash,
-        "assistant": plan and plan.assistant,
-        "assistant_version": plan and plan.assistant_version,
-        "assistant_id": plan and plan.assistant_id,
-        "is_unremembered": plan is not None and not plan.remembers,
         "trace_context": to_json(trace_context),
-        "message_id": new_id(),
-        "content": run.message,
-        "is_to_be_claimed": claimant is not None,
-        "owner": by.owner.name,
-        "address": by.owner.address,
-        "ttl_s": by.ttl_s,
-        "resumes_run_id": resumed.id if resumed else None,
+        **_of_run(run),
+        **_of_claimant(claimant),
     }
-    row = await (_INSERT_RESUMING if resumed else _INSERT).row(connection, parameters)
+    row = await (_INSERT_RESUMING if run.resumed else _INSERT).row(connection, parameters)
     if row is None:
         return None
     position, fence, said, is_awaited = row
@@ -98,21 +87,50 @@ async def insert_run(
     if fence is None:
         return InsertedRun(is_new=True, claim=None, is_awaited=is_awaited)
     claim = Claim(
-        run.run_id,
+        run.input.run_id,
         thread_id,
         subject.without_grants(),
         position,
         attempt=1,
         fence=fence,
-        message=run.message,
-        model=run.model,
+        message=run.input.message,
+        model=run.input.model,
         trace_context=trace_context,
         # If something waits, its rejection adds a note to the history.
         history=None if is_awaited else history.said(said),
-        plan_hash=plan.hash if plan else None,
-        resumed_execution=resumed.execution_id if resumed else None,
+        plan_hash=run.plan.hash if run.plan else None,
+        resumed_execution=run.resumed.execution_id if run.resumed else None,
     )
     return InsertedRun(is_new=True, claim=claim, is_awaited=is_awaited)
+
+
+def _of_run(run: NewRun) -> dict[str, Any]:
+    given, plan = run.input, run.plan
+    return {
+        "id": given.run_id,
+        "model": given.model,
+        "metadata": to_json(given.metadata),
+        "idempotency_key": given.idempotency_key,
+        "request_hash": run.request_hash,
+        "plan_hash": plan and plan.hash,
+        "assistant": plan and plan.assistant,
+        "assistant_version": plan and plan.assistant_version,
+        "assistant_id": plan and plan.assistant_id,
+        "is_unremembered": plan is not None and not plan.remembers,
+        "message_id": new_id(),
+        "content": given.message,
+        "resumes_run_id": run.resumed.id if run.resumed else None,
+    }
+
+
+def _of_claimant(claimant: Claimant | None) -> dict[str, Any]:
+    by = claimant or _NO_CLAIMANT
+    return {
+        "is_to_be_claimed": claimant is not None,
+        "owner": by.owner.name,
+        "address": by.owner.address,
+        "ttl_s": by.ttl_s,
+    }
 
 
 # Must be a separate statement after the one that locks the thread. Only then does its snapshot contain all runs that

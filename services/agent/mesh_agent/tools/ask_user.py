@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from langchain_core.tools import BaseTool, ToolException, tool
 from pydantic import Field
 
-from mesh_agent.domain import Approval, Effect
+from mesh_agent.domain.tools import Approval, Effect
 from mesh_agent.tools.registry import MeshTool
 
 MAX_QUESTION_CHARS: Final = 4_000

@@ -12,7 +12,7 @@ from langchain_core.tools import ToolException
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import MAX_TOOL_RESULT_CHARS
+from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 from mesh_common.clock import Clock
 
-from mesh_agent.domain import Approval, Effect
+from mesh_agent.domain.tools import Approval, Effect
 from mesh_agent.ports import PersonalMemories
 from mesh_agent.settings import AgentSettings
 from mesh_agent.tools.ask_user import ask_user_tool

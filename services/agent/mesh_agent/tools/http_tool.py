@@ -12,7 +12,7 @@ import aiohttp
 from langchain_core.tools import BaseTool, ToolException
 from yarl import URL
 
-from mesh_agent.domain import MAX_TOOL_RESULT_CHARS
+from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS
 from mesh_agent.settings import HttpToolSettings
 from mesh_agent.tools.call import UnknownOutcomeError, current_call, to_json
 from mesh_agent.tools.remote import RemoteTool

@@ -13,7 +13,8 @@ from mesh_common.errors import AlreadyExists, DeadlineExceeded, MeshError, NotFo
 from mesh_common.ids import RunId
 from pydantic import Field
 
-from mesh_agent.domain import Effect, SaidInRun
+from mesh_agent.domain.threads import SaidInRun
+from mesh_agent.domain.tools import Effect
 from mesh_agent.ports import PersonalMemories
 from mesh_agent.tools.call import CallIdentity, UnknownOutcomeError, current_call
 from mesh_agent.tools.registry import MeshTool

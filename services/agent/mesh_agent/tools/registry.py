@@ -13,7 +13,7 @@ from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Status, StatusCode
 from pydantic import ValidationError
 
-from mesh_agent.domain import MAX_TOOL_RESULT_CHARS, Approval, Effect, ToolResult
+from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS, Approval, Effect, ToolResult
 from mesh_agent.metrics import TOOL_CALLS
 from mesh_agent.plans.plan import PlannedTool
 from mesh_agent.tools.call import ToolCall, UnknownOutcomeError, bounding

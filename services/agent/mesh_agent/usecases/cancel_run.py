@@ -12,13 +12,14 @@ from mesh_common.events.model import RunCancelled, RunEvent
 from mesh_common.ids import RunId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Claim, FollowedRun, Run, RunStatus, Usage
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.runs import FollowedRun, Run, RunStatus, Usage
 from mesh_agent.events.storage import encode_frames
 from mesh_agent.execution.executor import Executor
 from mesh_agent.execution.rolling_back import note_calls
 from mesh_agent.metrics import RUNS_ENDED
 from mesh_agent.ports import PeerAgents
-from mesh_agent.store import Connection, Database, checkpoints, claims, rollbacks, runs
+from mesh_agent.store import Connection, Database, checkpoints, claims, rollbacks, runs, unended
 
 log = structlog.get_logger()
 
@@ -62,7 +63,7 @@ class CancelRun:
         ending run waits for it while holding its own lock.
         """
         async with self.database.as_subject(subject) as connection:
-            earlier = await runs.lock_unended_before(connection, subject.user_id, run_id)
+            earlier = await unended.lock_unended_before(connection, subject.user_id, run_id)
             if not rolls_back:
                 return await self._request(connection, subject, earlier)
             await rollbacks.mark(connection, subject.user_id, [run.id for run in earlier])
@@ -114,7 +115,7 @@ class CancelRun:
         open_runs = [run for run in wanted if not run.status.is_ended]
         left = [run.id for run in open_runs if not await self._end_unclaimed(connection, subject, run)]
         if left:
-            await runs.request_cancel(connection, subject.user_id, left)
+            await unended.request_cancel(connection, subject.user_id, left)
         return left
 
     async def _claim(self, connection: Connection, run_id: RunId) -> Claim | None:
@@ -127,7 +128,7 @@ class CancelRun:
         if run.attempt:
             return False
         frames = encode_frames([RunEvent(run.id, 1, 1, RunCancelled(Usage()))])
-        if not await runs.cancel_unclaimed(connection, subject.user_id, run.id, frames=frames):
+        if not await unended.cancel_unclaimed(connection, subject.user_id, run.id, frames=frames):
             return False
         if run.resumes_run_id:
             await checkpoints.forget_execution_of(connection, run.id)

@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 from mesh_common.errors import InvalidInput
 
-from mesh_agent.domain import MAX_DECIDED_BYTES, MAX_REJECTION_CHARS, Decision, DecisionKind, Interrupt
+from mesh_agent.domain.interrupts import MAX_DECIDED_BYTES, MAX_REJECTION_CHARS, Decision, DecisionKind, Interrupt
 from mesh_agent.tools.call import from_json
 from mesh_agent.tools.schema import answer_faults
 

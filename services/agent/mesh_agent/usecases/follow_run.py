@@ -10,7 +10,7 @@ from mesh_common.events.model import Position, RunEvent
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import FollowedRun
+from mesh_agent.domain.runs import FollowedRun
 from mesh_agent.events.log import EventLog
 from mesh_agent.events.storage import decode_frames
 from mesh_agent.execution.executor import Executor

@@ -8,7 +8,7 @@ from mesh_common.errors import Conflict, IdempotencyKeyReused, NotFound, Precond
 from mesh_common.ids import ThreadId, new_id
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Thread
+from mesh_agent.domain.threads import Thread
 from mesh_agent.store import Connection, Database, forks, threads
 from mesh_agent.usecases.threads import request_hash
 

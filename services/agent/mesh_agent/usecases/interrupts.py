@@ -9,7 +9,7 @@ from mesh_common.cursor import decode_time_cursor, encode_time_cursor
 from mesh_common.errors import PermissionDenied
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Interrupt
+from mesh_agent.domain.interrupts import Interrupt
 from mesh_agent.store import Database, interrupts
 from mesh_agent.usecases.pages import Page, first_page, text_bytes
 

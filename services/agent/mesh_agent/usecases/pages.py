@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mesh_common.grpc.message_size import MAX_PAGE_BYTES
 
-from mesh_agent.domain import Metadata
+from mesh_agent.domain.threads import Metadata
 
 
 @dataclass(frozen=True, slots=True)

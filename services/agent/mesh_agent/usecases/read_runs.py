@@ -8,10 +8,10 @@ from mesh_common.errors import NotFound
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Run, RunStatus
+from mesh_agent.domain.runs import Run, RunStatus
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.llm.registry import Model, ModelRegistry
-from mesh_agent.store import Database, interrupts, runs, threads
+from mesh_agent.store import Database, interrupts, messages, runs, threads
 from mesh_agent.usecases.pages import Page, first_page, metadata_bytes, text_bytes
 
 _NO_RUN: Final = "There is no such run."
@@ -30,7 +30,7 @@ class Runs:
             if run is None:
                 raise NotFound(_NO_RUN)
             asked = await interrupts.of_run(connection, run_id) if run.status is RunStatus.INTERRUPTED else ()
-            message = await threads.assistant_message(connection, subject.user_id, run_id)
+            message = await messages.assistant_message(connection, subject.user_id, run_id)
             return replace(run, message=message, interrupts=asked)
 
     async def list(

@@ -10,14 +10,16 @@ from mesh_common.errors import Conflict, InvalidInput, NotFound, PermissionDenie
 from mesh_common.ids import RunId
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Claim, Interrupt, InterruptedRun, ResumeInput, RunInput
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.interrupts import Interrupt, InterruptedRun, ResumeInput
+from mesh_agent.domain.runs import RunInput
 from mesh_agent.execution.detached import await_detached
 from mesh_agent.plans.plan import RunPlan
-from mesh_agent.store import Connection, interrupts, runs, starts, threads
-from mesh_agent.store.starts import Claimant, PlanOfRun
+from mesh_agent.store import Connection, interrupts, runs, threads
+from mesh_agent.store.starts import NewRun, PlanOfRun
 from mesh_agent.tools.registry import ToolRegistry
 from mesh_agent.usecases.decisions import DecisionRules
-from mesh_agent.usecases.start_run import StartedRun, StartRun, no_thread, run_id_taken, used_up
+from mesh_agent.usecases.start_run import StartedRun, StartRun, no_thread, used_up
 from mesh_agent.usecases.threads import request_hash
 
 # Errors that reject a new resume but not the repeat of an accepted one.
@@ -151,22 +153,9 @@ class ResumeRun:
         """Stores the run and the decisions. Everything else that decides waits for the thread's lock."""
         if await threads.lock_thread(connection, resume.owner.user_id, run.thread_id) is None:
             raise no_thread()
-        executor = self.starts.executor
-        claimant = Claimant(executor.owner, executor.limits.lease_ttl_s) if may_claim else None
-        inserted = await starts.insert_run(
-            connection,
-            resume.owner,
-            run.thread_id,
-            resume.run_input(run),
-            resume.digest,
-            claimant,
-            PlanOfRun(run.plan_hash) if run.plan_hash else None,
-            run,
-        )
-        if inserted is None:
-            raise no_thread()
-        if not inserted.is_new:
-            raise run_id_taken()
+        plan = PlanOfRun(run.plan_hash) if run.plan_hash else None
+        new = NewRun(resume.run_input(run), resume.digest, plan, resumed=run)
+        inserted = await self.starts.insert(connection, resume.owner, run.thread_id, new, may_claim=may_claim)
         wanted = resume.wanted
         decided = await interrupts.decide(
             connection, run.id, wanted.decisions, decided_by=resume.by.user_id, resumed_by=wanted.run_id

@@ -21,7 +21,9 @@ from mesh_common.ids import RunId, ThreadId, new_id
 from mesh_common.subject import Subject
 
 from mesh_agent.assistants.model import RunnableAssistant
-from mesh_agent.domain import Claim, Entitlements, Multitask, RunInput
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.entitlements import Entitlements
+from mesh_agent.domain.runs import Multitask, RunInput
 from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.execution.detached import await_detached
 from mesh_agent.execution.executor import Executor
@@ -34,8 +36,8 @@ from mesh_agent.known_assistants import KnownAssistants
 from mesh_agent.plans.plan import Instructions
 from mesh_agent.plans.stored import StoredPlan
 from mesh_agent.ports import Memories
-from mesh_agent.store import Connection, Database, claims, interrupts, runs, starts, threads
-from mesh_agent.store.starts import Claimant, PlanOfRun
+from mesh_agent.store import Connection, Database, claims, interrupts, runs, starts, threads, unended
+from mesh_agent.store.starts import Claimant, InsertedRun, NewRun, PlanOfRun
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.threads import request_hash
 
@@ -178,9 +180,8 @@ class StartRun:
                 thread_id = await self._thread(connection, subject, run, planned)
                 if isinstance(planned, MeshError):
                     raise planned
-                claim = await self._insert(
-                    connection, subject, thread_id, run, digest, planned.of_run, may_claim=has_capacity
-                )
+                new = NewRun(run, digest, planned.of_run)
+                claim = await self._insert(connection, subject, thread_id, new, may_claim=has_capacity)
                 if claim is None:
                     await self.keep_pending(connection, subject, run, take_slot)
             if claim:
@@ -230,28 +231,27 @@ class StartRun:
             raise _OtherAssistantError
 
     async def _reject_busy(self, connection: Connection, thread_id: ThreadId, run_id: RunId) -> None:
-        if await runs.is_thread_busy(connection, thread_id, besides=run_id):
+        if await unended.is_thread_busy(connection, thread_id, besides=run_id):
             raise Conflict("The thread is busy with another run.", reason="THREAD_BUSY")
 
-    async def _insert(
-        self,
-        connection: Connection,
-        subject: Subject,
-        thread_id: ThreadId,
-        run: RunInput,
-        digest: bytes,
-        plan: PlanOfRun,
-        *,
-        may_claim: bool,
-    ) -> Claim | None:
-        """The claim; None for a pending run."""
+    async def insert(
+        self, connection: Connection, subject: Subject, thread_id: ThreadId, run: NewRun, *, may_claim: bool
+    ) -> InsertedRun:
+        """Stores the run. Raises NotFound for the thread, Conflict for a run id that is taken."""
         claimant = Claimant(self.executor.owner, self.executor.limits.lease_ttl_s) if may_claim else None
-        inserted = await starts.insert_run(connection, subject, thread_id, run, digest, claimant, plan)
+        inserted = await starts.insert_run(connection, subject, thread_id, run, claimant)
         if inserted is None:
             raise no_thread()
         if not inserted.is_new:
             raise run_id_taken()
-        if inserted.is_awaited and run.multitask is Multitask.ROLLBACK:
+        return inserted
+
+    async def _insert(
+        self, connection: Connection, subject: Subject, thread_id: ThreadId, run: NewRun, *, may_claim: bool
+    ) -> Claim | None:
+        """The claim; None for a pending run."""
+        inserted = await self.insert(connection, subject, thread_id, run, may_claim=may_claim)
+        if inserted.is_awaited and run.input.multitask is Multitask.ROLLBACK:
             await roll_back_waiting(connection, thread_id)
         elif inserted.is_awaited:
             rejected = await interrupts.reject_waiting(connection, thread_id, message=REPLACED)
@@ -274,8 +274,8 @@ class StartRun:
     async def _others_pending(self, connection: Connection, subject: Subject, run: RunInput) -> int:
         """The number of the user's other pending runs, without those that an interrupting run is about to cancel."""
         if run.multitask.replaces and run.thread_id:
-            return await runs.count_pending(connection, subject.user_id, besides_thread=run.thread_id)
-        return await runs.count_pending(connection, subject.user_id) - 1
+            return await unended.count_pending(connection, subject.user_id, besides_thread=run.thread_id)
+        return await unended.count_pending(connection, subject.user_id) - 1
 
     async def repeated(self, subject: Subject, run: RunInput, digest: bytes) -> StartedRun | None:
         """The run that the same request created before; None if there is none."""

@@ -18,9 +18,9 @@ from mesh_common.ids import ThreadId, new_id
 from mesh_common.jobs.queue import JobQueue, NewJob
 from mesh_common.subject import Subject
 
-from mesh_agent.domain import Message, Metadata, Thread
+from mesh_agent.domain.threads import Message, Metadata, Thread
 from mesh_agent.execution.ending import FORGET_THREAD
-from mesh_agent.store import Database, threads
+from mesh_agent.store import Database, messages, threads
 from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.pages import Page, first_page, metadata_bytes, text_bytes
 
@@ -97,7 +97,7 @@ class Threads:
         position = decode_position_cursor(cursor, 2) if cursor else None
         async with self.database.as_subject(subject) as connection:
             _found(await threads.get_thread(connection, subject.user_id, thread_id))
-            rows = await threads.list_messages(
+            rows = await messages.list_messages(
                 connection,
                 subject.user_id,
                 thread_id,
@@ -106,8 +106,8 @@ class Threads:
                 after=(position[0], position[1]) if position else None,
             )
         page, more = first_page(rows, limit, lambda row: text_bytes(row[0].content) if row[0] else MAX_PAGE_BYTES)
-        messages = [message for message, _ in page if message]
-        return Page(messages, encode_position_cursor(*page[-1][1]) if more else None)
+        listed = [message for message, _ in page if message]
+        return Page(listed, encode_position_cursor(*page[-1][1]) if more else None)
 
 
 # Release 0.1.0 hashed these fields, whether given or not. Its hashes are stored, and during an upgrade its replicas run

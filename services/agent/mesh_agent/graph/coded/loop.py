@@ -13,7 +13,8 @@ from langgraph.types import Command, Interrupt
 from mesh_common.errors import MeshError, PreconditionFailed
 
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain import DecidedCall, InterruptKind, LeaseLostError, Progress, Question
+from mesh_agent.domain.attempts import LeaseLostError, Progress
+from mesh_agent.domain.interrupts import DecidedCall, InterruptKind, Question
 from mesh_agent.graph.coded.definitions import CodedGraph
 from mesh_agent.graph.coded.recording import Recording, in_order
 from mesh_agent.graph.coded.run import SAID, CodedRun, answer_of

@@ -14,7 +14,8 @@ from langgraph.types import interrupt
 from mesh_common.errors import PreconditionFailed
 
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain import Claim, DecidedCall, DecisionKind, InterruptKind, Question
+from mesh_agent.domain.attempts import Claim
+from mesh_agent.domain.interrupts import DecidedCall, DecisionKind, InterruptKind, Question
 from mesh_agent.graph.approval import as_model_reads, review
 from mesh_agent.graph.call_order import CallOrder
 from mesh_agent.graph.coded.recording import Place, Places, Recording

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mcp.types import Tool
 
-from mesh_agent.domain import Approval, Effect
+from mesh_agent.domain.tools import Approval, Effect
 from mesh_agent.mcp_settings import SEPARATOR, McpServerSettings, McpToolPolicy
 from mesh_agent.tools.mcp.calls import McpCall
 from mesh_agent.tools.registry import MeshTool

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 from yarl import URL
 
-from mesh_agent.domain import Effect
+from mesh_agent.domain.tools import Effect
 from mesh_agent.tools.registry import MeshTool
 from mesh_agent.web_settings import WebSettings
 
