@@ -73,6 +73,7 @@ from mesh_agent.usecases.cancel_run import CancelRun
 from mesh_agent.usecases.follow_run import FollowRun
 from mesh_agent.usecases.fork_thread import ForkThread
 from mesh_agent.usecases.interrupts import Interrupts
+from mesh_agent.usecases.plan_run import PlanRun
 from mesh_agent.usecases.read_runs import Runs
 from mesh_agent.usecases.resume_run import ResumeRun
 from mesh_agent.usecases.start_run import StartRun
@@ -277,8 +278,7 @@ def _servicer(
     start_run = StartRun(
         database,
         executor,
-        parts.entitlements,
-        parts.plans,
+        PlanRun(parts.entitlements, parts.plans, known),
         known,
         parts.memories,
         cancel,

@@ -25,8 +25,9 @@ from mesh_agent.assistants.model import Assistant, RunnableAssistant, Source, St
 from mesh_agent.assistants.planning import Planner
 from mesh_agent.metrics import ASSISTANT_RUNS_STOPPED
 from mesh_agent.plans.plan import DEFAULT_ASSISTANT, RunPlan
-from mesh_agent.store import Database, assistants
-from mesh_agent.store.assistants import Disabled, version_number
+from mesh_agent.store import Database, assistants, disabled_assistants
+from mesh_agent.store.assistants import version_number
+from mesh_agent.store.disabled_assistants import Disabled
 
 log = structlog.get_logger()
 
@@ -116,8 +117,8 @@ class KnownAssistants:
     async def refresh(self) -> None:
         """Reads what is disabled, and stops the runs of that."""
         async with self._database.as_worker() as connection:
-            self._disabled = found = await assistants.disabled(connection)
-            stopped = await assistants.cancel_runs(connection, found) if found else 0
+            self._disabled = found = await disabled_assistants.disabled(connection)
+            stopped = await disabled_assistants.cancel_runs(connection, found) if found else 0
         if stopped:
             ASSISTANT_RUNS_STOPPED.inc(stopped)
             log.warning("assistant.runs_stopped", runs=stopped)

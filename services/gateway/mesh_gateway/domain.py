@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from mesh_common.events.model import Interrupt, RunError, Usage
+from mesh_common.events.interrupts import Interrupt
+from mesh_common.events.model import RunError, Usage
 
 KnownRunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled", "interrupted"]
 # `unknown` stands for a value of a newer release, here and below.

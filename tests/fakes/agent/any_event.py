@@ -7,6 +7,7 @@ from mesh_agent.domain.runs import RunError, Usage
 from mesh_agent.domain.threads import RecalledMemory
 from mesh_agent.domain.tools import ToolResult
 from mesh_common.events import model as events
+from mesh_common.events.interrupts import DecisionKind, Interrupt, InterruptDecision, InterruptKind
 from mesh_common.events.model import EventBody, RunEvent
 from mesh_common.ids import RunId
 
@@ -21,14 +22,19 @@ memories = st.builds(RecalledMemory, texts, texts, st.floats(-1, 1))
 
 _times = st.datetimes(datetime(2026, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - zoned
 _decisions = st.builds(
-    events.InterruptDecision, st.sampled_from(events.DecisionKind), texts, _times, value_json=texts, message=texts
+    InterruptDecision,
+    st.sampled_from(DecisionKind),
+    texts,
+    _times,
+    value_json=texts,
+    message=texts,
 )
 interrupts = st.builds(
-    events.Interrupt,
+    Interrupt,
     *[texts] * 3,
-    st.sampled_from(events.InterruptKind),
+    st.sampled_from(InterruptKind),
     *[texts] * 5,
-    st.lists(st.sampled_from(events.DecisionKind), max_size=3).map(tuple),
+    st.lists(st.sampled_from(DecisionKind), max_size=3).map(tuple),
     _times,
     _times,
     st.none() | _decisions,

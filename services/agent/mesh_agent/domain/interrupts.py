@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NewType
 from uuid import UUID
 
-from mesh_common.events import model as events
+from mesh_common.events import interrupts as events
 from mesh_common.ids import RunId, ThreadId
 
 from mesh_agent.domain.threads import Metadata

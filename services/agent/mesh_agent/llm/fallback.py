@@ -1,46 +1,31 @@
 """Calls models in order until one answers. Retries and falls back only before the first token: never a mixed answer."""
 
-import asyncio
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import structlog
 from langchain_core.messages import AIMessage, BaseMessage
 from mesh_common.process.telemetry import tracer
 from mesh_common.retrying import with_retries
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_any,
-    wait_exponential_jitter,
-)
-from tenacity.stop import stop_base
-from tenacity.wait import wait_base
 
 from mesh_agent.domain.runs import Usage
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.completion import AnswerFullError, TextListener
 from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.provider import ChatAnswer, ChatProvider
-from mesh_agent.llm.provider_errors import CONTEXT_TOO_LONG, EMPTY_ANSWER, MISCONFIGURED, TIMED_OUT, ProviderError
+from mesh_agent.llm.provider_errors import CONTEXT_TOO_LONG, EMPTY_ANSWER, MISCONFIGURED, ProviderError
 from mesh_agent.llm.registry import Model
+from mesh_agent.llm.retries import retrying
 from mesh_agent.llm.token_estimate import messages_tokens, tools_tokens
 from mesh_agent.metrics import MODEL_CALLS, MODEL_MISCONFIGURED
 from mesh_agent.plans.plan import NO_PARAMETERS, ModelParameters, ToolSchema
 
 log = structlog.get_logger()
 
-_TRIES = 3
-# If a provider requests a longer wait, the next model is called instead.
-_MAX_RETRY_AFTER_S = 2.0
-# The same if there is no other model. A longer wait is the client's.
-_MAX_RETRY_AFTER_ALONE_S = 10.0
 # Errors that concern one model only. If another model fails for another reason, that reason is reported.
 _RANKS: Final = {MISCONFIGURED: 0, CONTEXT_TOO_LONG: 1}
 _HIGHEST_RANK: Final = 2
@@ -148,9 +133,9 @@ class FallbackModel:
         return not others or (are_skipped and not self._breaker.skips(model.name))
 
     async def _ask(self, model: Model, asked: Round, *, is_alone: bool) -> ModelAnswer:
-        retrying = partial(_retrying, is_alone=is_alone, deadline_s=asked.deadline_s)
+        tries = partial(retrying, is_alone=is_alone, deadline_s=asked.deadline_s)
         try:
-            answer = await with_retries(partial(self._ask_fitted, model, asked), retrying, on=ProviderError)
+            answer = await with_retries(partial(self._ask_fitted, model, asked), tries, on=ProviderError)
         except ProviderError as error:
             self._note(model, error)
             raise
@@ -252,52 +237,3 @@ def _observe(span: Span, answer: ModelAnswer, response_model: str) -> None:
 
 def _rank(error: ProviderError) -> int:
     return _RANKS.get(error.reason, _HIGHEST_RANK)
-
-
-def _retrying(*, is_alone: bool, deadline_s: float) -> AsyncRetrying:
-    """Retries of one model, within the attempt's deadline. `is_alone`: no other model can be called instead."""
-
-    def is_retryable(error: BaseException) -> bool:
-        return isinstance(error, ProviderError) and _may_repeat(error, is_alone=is_alone)
-
-    return AsyncRetrying(
-        stop=stop_any(stop_after_attempt(_TRIES), _stop_before(deadline_s)),
-        wait=_WAIT,
-        retry=retry_if_exception(is_retryable),
-        reraise=True,
-    )
-
-
-class _stop_before(stop_base):  # noqa: N801 - tenacity's naming of stops
-    """Stops when the next try would begin at the deadline or later."""
-
-    def __init__(self, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return asyncio.get_running_loop().time() + retry_state.upcoming_sleep >= self._deadline_s
-
-
-def _may_repeat(error: ProviderError, *, is_alone: bool) -> bool:
-    if not error.is_retryable or error.has_spoken:
-        return False
-    if error.reason == TIMED_OUT and not is_alone:
-        # A user has waited for seconds already, and a silent model mostly stays silent.
-        return False
-    max_wait_s = _MAX_RETRY_AFTER_ALONE_S if is_alone else _MAX_RETRY_AFTER_S
-    return (error.retry_after_s or 0.0) <= max_wait_s
-
-
-class _wait_as_requested(wait_base):  # noqa: N801 - tenacity's naming of waits
-    """The provider's Retry-After if it sent one, else exponential back-off with jitter."""
-
-    def __init__(self) -> None:
-        self._backoff = wait_exponential_jitter(multiplier=0.2, max=2.0, jitter=0.2)
-
-    def __call__(self, retry_state: Any) -> float:
-        error = retry_state.outcome.exception()
-        requested_s: float | None = getattr(error, "retry_after_s", None)
-        return requested_s if requested_s is not None else self._backoff(retry_state)
-
-
-_WAIT: Final = _wait_as_requested()

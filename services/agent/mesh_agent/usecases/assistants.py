@@ -24,7 +24,7 @@ from mesh_common.subject import Subject
 
 from mesh_agent.assistants.model import Assistant, StoredAssistant, Visibility
 from mesh_agent.known_assistants import KnownAssistants
-from mesh_agent.store import Connection, Database, assistants
+from mesh_agent.store import Connection, Database, assistants, disabled_assistants
 from mesh_agent.store.assistants import NameTakenError, NewAssistant, version_number
 from mesh_agent.usecases.pages import Page, first_page, text_bytes
 from mesh_agent.usecases.threads import request_hash
@@ -141,12 +141,12 @@ class Assistants:
             if not subject.is_admin:
                 raise PermissionDenied("Only administrators may disable an assistant of the service.")
             async with self.database.as_worker() as connection:
-                await assistants.switch(connection, name, is_disabled=is_disabled, by=subject.user_id)
+                await disabled_assistants.switch(connection, name, is_disabled=is_disabled, by=subject.user_id)
             await self.known.refresh()
             return self.known.of_operator()[name]
         stored = await self._to_change(subject, name)
         async with self._as_changer(subject, stored) as connection:
-            await assistants.disable(connection, stored.id, is_disabled=is_disabled)
+            await disabled_assistants.disable(connection, stored.id, is_disabled=is_disabled)
         shown = (await self._changed(subject, name)).shown()
         await self.known.refresh()
         return shown

@@ -19,7 +19,8 @@ from mesh_agent.store import Connection, interrupts, runs, threads
 from mesh_agent.store.starts import NewRun, PlanOfRun
 from mesh_agent.tools.registry import ToolRegistry
 from mesh_agent.usecases.decisions import DecisionRules
-from mesh_agent.usecases.start_run import StartedRun, StartRun, no_thread, used_up
+from mesh_agent.usecases.plan_run import used_up
+from mesh_agent.usecases.start_run import StartedRun, StartRun, no_thread
 from mesh_agent.usecases.threads import request_hash
 
 # Errors that reject a new resume but not the repeat of an accepted one.
@@ -121,7 +122,7 @@ class ResumeRun:
         return StartedRun(resume.wanted.run_id, run.thread_id, is_new=True)
 
     async def _reject_used_up(self, owner: Subject) -> None:
-        if (await self.starts.entitlements.of(owner)).is_used_up:
+        if (await self.starts.planning.entitlements.of(owner)).is_used_up:
             raise used_up()
 
     async def _read(self, resume: _Resume) -> tuple[InterruptedRun, tuple[Interrupt, ...]]:
@@ -137,7 +138,7 @@ class ResumeRun:
         return run, asked
 
     async def _plan(self, run: InterruptedRun) -> RunPlan | None:
-        return await self.starts.plans.find(run.plan_hash) if run.plan_hash else None
+        return await self.starts.planning.plans.find(run.plan_hash) if run.plan_hash else None
 
     def _check(self, resume: _Resume, plan: RunPlan | None, asked: tuple[Interrupt, ...]) -> None:
         rules = DecisionRules(partial(self._argument_faults, plan))

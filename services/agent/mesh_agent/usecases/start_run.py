@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 
 from mesh_common.errors import (
     Conflict,
@@ -20,32 +19,23 @@ from mesh_common.errors import (
 from mesh_common.ids import RunId, ThreadId, new_id
 from mesh_common.subject import Subject
 
-from mesh_agent.assistants.model import RunnableAssistant
 from mesh_agent.domain.attempts import Claim
 from mesh_agent.domain.entitlements import Entitlements
 from mesh_agent.domain.runs import Multitask, RunInput
-from mesh_agent.entitlements import CachedEntitlements
 from mesh_agent.execution.detached import await_detached
 from mesh_agent.execution.executor import Executor
 from mesh_agent.execution.prefetch import prefetch_recall
 from mesh_agent.execution.rejecting import REPLACED, close_rejected
 from mesh_agent.execution.rolling_back import roll_back_waiting
-from mesh_agent.graph.window import user_tokens
-from mesh_agent.kept_plans import KeptPlans
 from mesh_agent.known_assistants import KnownAssistants
-from mesh_agent.plans.plan import Instructions
-from mesh_agent.plans.stored import StoredPlan
 from mesh_agent.ports import Memories
 from mesh_agent.store import Connection, Database, claims, interrupts, runs, starts, threads, unended
-from mesh_agent.store.starts import Claimant, InsertedRun, NewRun, PlanOfRun
+from mesh_agent.store.starts import Claimant, InsertedRun, NewRun
 from mesh_agent.usecases.cancel_run import CancelRun
+from mesh_agent.usecases.plan_run import PlannedRun, PlanRun
 from mesh_agent.usecases.threads import request_hash
 
-# A used-up budget stays used up until the month ends. An hour keeps clients from retrying all the time.
-_QUOTA_RETRY_AFTER_S = 3_600.0
 _PENDING_RETRY_AFTER_S = 5.0
-# As long as a replica does not ask auth again (`CachedEntitlements`).
-_ENTITLEMENTS_RETRY_AFTER_S = 5.0
 # A thread's assistant may change each time that it is planned.
 _PLANNINGS = 3
 # Errors that reject a new run but not the repeat of an accepted one: its own id or key is taken, the budget was used up
@@ -68,17 +58,10 @@ class _OtherAssistantError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Planned:
-    plan: StoredPlan
-    of_run: PlanOfRun
-
-
-@dataclass(frozen=True, slots=True)
 class StartRun:
     database: Database
     executor: Executor
-    entitlements: CachedEntitlements
-    plans: KeptPlans
+    planning: PlanRun
     assistants: KnownAssistants
     memories: Memories
     cancel: CancelRun
@@ -89,7 +72,7 @@ class StartRun:
 
         A repeated request returns the run it created before, even if a new run would be rejected by now.
         """
-        entitlements = await self.entitlements.of(subject)
+        entitlements = await self.planning.entitlements.of(subject)
         # A committed run must be executed, even if the caller disconnects between commit and launch.
         return await await_detached(self.executor.spawn(self._start(subject, run, entitlements)), "start")
 
@@ -103,46 +86,6 @@ class StartRun:
             if interrupted:
                 self.executor.spawn(self.cancel.stop(subject, interrupted))
         return started
-
-    async def _planned_or_error(
-        self, subject: Subject, run: RunInput, entitlements: Entitlements
-    ) -> _Planned | MeshError:
-        """Resolves and stores the plan, or returns why the run would be rejected as a new one. Only the database knows
-        whether it is new."""
-        reference = run.assistant or (self.assistants.assistant_of(run.thread_id) if run.thread_id else None)
-        try:
-            assistant = await self.assistants.runnable(subject, reference)
-            plan = self._checked_plan(run, entitlements, assistant)
-        except MeshError as error:
-            return error
-        await self.plans.keep(plan)
-        of_run = PlanOfRun(
-            plan.hash, assistant.name, assistant.version, assistant.id, remembers=plan.plan.memory.remembers
-        )
-        return _Planned(plan, of_run)
-
-    def _checked_plan(self, run: RunInput, entitlements: Entitlements, assistant: RunnableAssistant) -> StoredPlan:
-        """The plan of a new run, or the error that rejects it. A repeated run has passed these checks before."""
-        plan = self._resolved(run, entitlements, assistant)
-        if entitlements.is_used_up:
-            raise used_up()
-        budget_tokens = plan.plan.input_budget_tokens - _prompt_tokens(plan.plan.instructions)
-        if user_tokens(run.message) > budget_tokens:
-            raise InvalidInput.of_field("message", f"is longer than the model can read ({budget_tokens} tokens)")
-        return plan
-
-    def _resolved(self, run: RunInput, entitlements: Entitlements, assistant: RunnableAssistant) -> StoredPlan:
-        try:
-            return self.plans.resolve(run.model, entitlements, assistant)
-        except PermissionDenied as error:
-            if entitlements is not self.entitlements.default:
-                raise
-            # The default is not auth's answer: in a moment it may be another one.
-            raise Unavailable(
-                "Your permissions cannot be checked right now. Try again.",
-                reason="ENTITLEMENTS_UNKNOWN",
-                retry_after_s=_ENTITLEMENTS_RETRY_AFTER_S,
-            ) from error
 
     async def _store_and_launch(self, subject: Subject, run: RunInput, entitlements: Entitlements) -> StartedRun:
         digest = request_digest(run)
@@ -164,7 +107,7 @@ class StartRun:
     async def _store_new(
         self, subject: Subject, run: RunInput, digest: bytes, entitlements: Entitlements
     ) -> StartedRun:
-        planned = await self._planned_or_error(subject, run, entitlements)
+        planned = await self.planning.planned_or_error(subject, run, entitlements)
         asked_at_s = time.monotonic()
         with (
             self.executor.reserved() as has_capacity,
@@ -172,7 +115,7 @@ class StartRun:
             ExitStack() as unless_launched,
         ):
             recall = None
-            if has_capacity and isinstance(planned, _Planned) and planned.plan.plan.memory.recalls:
+            if has_capacity and isinstance(planned, PlannedRun) and planned.plan.plan.memory.recalls:
                 recall = prefetch_recall(self.executor.spawn, self.memories, subject, run.message)
                 unless_launched.callback(recall.cancel)
             async with self.database.as_subject(subject) as connection:
@@ -196,7 +139,7 @@ class StartRun:
             raise run_id_taken()
 
     async def _thread(
-        self, connection: Connection, subject: Subject, run: RunInput, planned: _Planned | MeshError
+        self, connection: Connection, subject: Subject, run: RunInput, planned: PlannedRun | MeshError
     ) -> ThreadId:
         """Creates or locks the thread, so that runs start on it one after the other. Raises _OtherAssistantError."""
         if run.thread_id is None:
@@ -219,11 +162,11 @@ class StartRun:
         run: RunInput,
         thread_id: ThreadId,
         remembered: str,
-        planned: _Planned | MeshError,
+        planned: PlannedRun | MeshError,
     ) -> None:
         """The thread remembers the assistant that a run names; a run that names none uses the remembered one."""
         if run.assistant:
-            if run.assistant != remembered and isinstance(planned, _Planned):
+            if run.assistant != remembered and isinstance(planned, PlannedRun):
                 await threads.set_assistant(connection, thread_id, run.assistant)
                 self.assistants.remember(thread_id, run.assistant)
         elif remembered != (self.assistants.assistant_of(thread_id) or ""):
@@ -289,22 +232,12 @@ class StartRun:
         return StartedRun(run_id, thread_id, is_new=False)
 
 
-def used_up() -> QuotaExceeded:
-    return QuotaExceeded("Your token budget for this month is used up.", retry_after_s=_QUOTA_RETRY_AFTER_S)
-
-
 def no_thread() -> NotFound:
     return NotFound("There is no such thread.")
 
 
 def run_id_taken() -> Conflict:
     return Conflict("This run id is taken.", reason="RUN_ID_TAKEN")
-
-
-@lru_cache(maxsize=100)
-def _prompt_tokens(instructions: Instructions) -> int:
-    """Tokens of the system prompt without memories."""
-    return user_tokens(instructions.prompt(()))
 
 
 def request_digest(run: RunInput) -> bytes:

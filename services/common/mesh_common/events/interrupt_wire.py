@@ -6,7 +6,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 from mesh.agent.v1 import agent_pb2 as pb
 
-from mesh_common.events.model import DecisionKind, Interrupt, InterruptDecision, InterruptKind
+from mesh_common.events.interrupts import DecisionKind, Interrupt, InterruptDecision, InterruptKind
 
 _KINDS: Final = {
     InterruptKind.APPROVAL: pb.INTERRUPT_KIND_APPROVAL,

@@ -10,7 +10,8 @@ import grpc
 from mesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh_common.errors import DeadlineExceeded, Internal, InvalidInput, MeshError, Unavailable
 from mesh_common.events.interrupt_wire import interrupt
-from mesh_common.events.model import Interrupt, RunEvent
+from mesh_common.events.interrupts import Interrupt
+from mesh_common.events.model import RunEvent
 from mesh_common.grpc.error_wire import UNIMPLEMENTED
 from mesh_common.ids import RunId
 from mesh_common.subject import Subject

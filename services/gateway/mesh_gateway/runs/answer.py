@@ -5,7 +5,8 @@ from typing import Final, assert_never
 
 from mesh_common.errors import Conflict, Internal, MeshError, TooLarge, Unavailable
 from mesh_common.events import model as events
-from mesh_common.events.model import Interrupt, RecalledMemory, RunEvent, Usage
+from mesh_common.events.interrupts import Interrupt
+from mesh_common.events.model import RecalledMemory, RunEvent, Usage
 
 # The finish reason of the answer of an interrupted run, which itself has none.
 _INTERRUPTED: Final = "interrupted"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mesh_common.events.model import DecisionKind
+from mesh_common.events.interrupts import DecisionKind
 from mesh_common.ids import RunId
 
 # What happens to a new run on a thread that already has an unended run.

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final, TypedDict, assert_never
 
 import orjson
 from mesh_common.events import model as events
-from mesh_common.events.model import Interrupt, KnownEvent, RunEvent, ToolResult, Usage
+from mesh_common.events.interrupts import Interrupt
+from mesh_common.events.model import KnownEvent, RunEvent, ToolResult, Usage
 from pydantic import Field, TypeAdapter
 
 SCHEMA: Final = "RunEvent"

@@ -1,6 +1,6 @@
 """Converts interrupts and decisions between the native API's bodies and the gateway's objects."""
 
-from mesh_common.events.model import DecisionKind, Interrupt, InterruptDecision
+from mesh_common.events.interrupts import DecisionKind, Interrupt, InterruptDecision
 
 from mesh_gateway.protocols.native.events import json_or_text
 from mesh_gateway.protocols.native.schemas import interrupts as bodies
