@@ -4,10 +4,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fakes.auth.hasher import CountingHasher
+from mesh_auth.administration import Accounts
+from mesh_auth.domain import EmailAddress, User
 from mesh_auth.settings import AuthSettings
+from mesh_auth.store.accounts import PostgresAuthDatabase
+from mesh_common.clock import SystemClock
 from mesh_common.database.postgres import Database
 from mesh_common.database.sqlalchemy_engine import open_database
-from support.auth import AuthUnderTest, opened, settings_for
+from support.admin_calls import AdminCalls
+from support.auth import PASSWORD, AuthUnderTest, opened, settings_for, some_email
 from support.mesh import TestMesh
 
 
@@ -29,3 +34,21 @@ async def auth_database(auth_settings: AuthSettings) -> AsyncIterator[Database]:
     """The same database, for state that no RPC returns."""
     async with open_database(auth_settings, schema="auth") as database:
         yield database
+
+
+@pytest.fixture
+def accounts(auth: AuthUnderTest, auth_database: Database) -> Accounts:
+    """As the commands have them."""
+    hasher, lifetimes = CountingHasher(), auth.settings.lifetimes()
+    return Accounts(PostgresAuthDatabase(auth_database), hasher, SystemClock(), lifetimes)
+
+
+@pytest.fixture
+async def admin(accounts: Accounts) -> User:
+    email = some_email()
+    return await accounts.create(EmailAddress(email, email), PASSWORD, is_admin=True)
+
+
+@pytest.fixture
+def calls(auth: AuthUnderTest, admin: User) -> AdminCalls:
+    return AdminCalls(auth, admin.subject)

@@ -6,14 +6,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fakes.auth.hasher import CountingHasher
 from google.protobuf.message import Message
-from mesh.auth.v1 import auth_pb2
 from mesh_auth.administration import Accounts
-from mesh_auth.domain import EmailAddress, Session, SessionId, User
-from mesh_auth.store.accounts import PostgresAuthDatabase
-from mesh_common.clock import SystemClock
-from mesh_common.database.postgres import Database
+from mesh_auth.domain import EmailAddress, User
 from mesh_common.errors import (
     AlreadyExists,
     InvalidInput,
@@ -25,65 +20,8 @@ from mesh_common.errors import (
 from mesh_common.ids import OrganisationId, UserId, new_id, parse_id
 from mesh_common.subject import Subject
 from structlog.testing import capture_logs
+from support.admin_calls import OTHER_PASSWORD, AdminCalls, revoked
 from support.auth import PASSWORD, AuthUnderTest, some_email
-
-OTHER_PASSWORD = f"{PASSWORD} again"
-
-
-@pytest.fixture
-def accounts(auth: AuthUnderTest, auth_database: Database) -> Accounts:
-    """As the commands have them."""
-    hasher, lifetimes = CountingHasher(), auth.settings.lifetimes()
-    return Accounts(PostgresAuthDatabase(auth_database), hasher, SystemClock(), lifetimes)
-
-
-@pytest.fixture
-async def admin(accounts: Accounts) -> User:
-    email = some_email()
-    return await accounts.create(EmailAddress(email, email), PASSWORD, is_admin=True)
-
-
-class AdminCalls:
-    """The RPCs as one caller makes them."""
-
-    def __init__(self, auth: AuthUnderTest, caller: Subject) -> None:
-        self._auth = auth
-        self._caller = caller
-
-    async def _call(self, name: str, request: Message) -> Any:
-        method = getattr(self._auth.stub, name)
-        return await self._auth.gateway.unary(method, request, timeout_s=5, subject=self._caller)
-
-    async def create(self, email: str, password: str = PASSWORD) -> auth_pb2.User:
-        request = auth_pb2.CreateUserRequest(email=email, password=password)
-        user: auth_pb2.User = (await self._call("CreateUser", request)).user
-        return user
-
-    async def list(self, cursor: str | None = None, limit: int = 2) -> auth_pb2.ListUsersResponse:
-        request = auth_pb2.ListUsersRequest(limit=limit, cursor=cursor)
-        response: auth_pb2.ListUsersResponse = await self._call("ListUsers", request)
-        return response
-
-    async def read(self, user_id: str) -> auth_pb2.User:
-        user: auth_pb2.User = (await self._call("ReadUser", auth_pb2.ReadUserRequest(user_id=user_id))).user
-        return user
-
-    async def set_password(self, user_id: str, password: str = OTHER_PASSWORD) -> None:
-        await self._call("SetPassword", auth_pb2.SetPasswordRequest(user_id=user_id, password=password))
-
-    async def disable(self, user_id: str) -> auth_pb2.User:
-        user: auth_pb2.User = (await self._call("DisableUser", auth_pb2.DisableUserRequest(user_id=user_id))).user
-        return user
-
-    async def enable(self, user_id: str) -> auth_pb2.User:
-        user: auth_pb2.User = (await self._call("EnableUser", auth_pb2.EnableUserRequest(user_id=user_id))).user
-        return user
-
-
-@pytest.fixture
-def calls(auth: AuthUnderTest, admin: User) -> AdminCalls:
-    return AdminCalls(auth, admin.subject)
-
 
 EVERY_CALL: list[Callable[[AdminCalls, str], Awaitable[object]]] = [
     lambda calls, _: calls.create(some_email()),
@@ -93,16 +31,6 @@ EVERY_CALL: list[Callable[[AdminCalls, str], Awaitable[object]]] = [
     lambda calls, user_id: calls.disable(user_id),
     lambda calls, user_id: calls.enable(user_id),
 ]
-
-
-async def revoked(auth: AuthUnderTest) -> set[str]:
-    found: set[str] = set()
-    page = await auth.revocations()
-    found |= {entry.session_id for entry in page.revocations}
-    while page.has_more:
-        page = await auth.revocations(page.next_cursor)
-        found |= {entry.session_id for entry in page.revocations}
-    return found
 
 
 @pytest.mark.parametrize("call", EVERY_CALL)
@@ -193,44 +121,6 @@ async def test_page_that_is_none_is_refused(calls: AdminCalls, limit: int, curso
     assert caught.value.fields[0].field == field
 
 
-async def test_disabled_user_is_out_until_enabled(auth: AuthUnderTest, calls: AdminCalls) -> None:
-    user = await auth.register()
-    tokens = [await auth.login(user.email) for _ in range(3)]
-
-    disabled = await calls.disable(user.id)
-
-    assert disabled.HasField("disabled_at")
-    assert {await auth.session_of(pair) for pair in tokens} <= await revoked(auth)
-    for pair in tokens:
-        with pytest.raises(Unauthenticated):
-            await auth.refresh(pair.refresh_token)
-    with pytest.raises(Unauthenticated) as caught:
-        await auth.login(user.email)
-    assert caught.value.reason == "USER_DISABLED"
-    with pytest.raises(Unauthenticated) as wrong:
-        await auth.login(user.email, OTHER_PASSWORD)
-    assert wrong.value.reason == "WRONG_CREDENTIALS"
-
-    enabled = await calls.enable(user.id)
-
-    assert not enabled.HasField("disabled_at")
-    assert (await auth.login(user.email)).access_token
-    with pytest.raises(Unauthenticated):
-        await auth.refresh(tokens[0].refresh_token)
-
-
-async def test_disabling_and_enabling_again_change_nothing(auth: AuthUnderTest, calls: AdminCalls) -> None:
-    user = await auth.register()
-
-    first, second = await calls.disable(user.id), await calls.disable(user.id)
-    await calls.enable(user.id)
-    enabled = await calls.enable(user.id)
-
-    assert first == second
-    assert enabled == await calls.read(user.id)
-    assert not enabled.HasField("disabled_at")
-
-
 async def test_set_password_replaces_it_and_ends_all_sessions(auth: AuthUnderTest, calls: AdminCalls) -> None:
     user = await auth.register()
     tokens = await auth.login(user.email)
@@ -253,13 +143,6 @@ async def test_new_password_must_keep_the_rules(auth: AuthUnderTest, calls: Admi
 
     assert caught.value.fields[0].field == "password"
     assert (await auth.login(user.email)).access_token
-
-
-async def test_nobody_disables_their_own_account(calls: AdminCalls, admin: User) -> None:
-    with pytest.raises(PreconditionFailed) as caught:
-        await calls.disable(str(admin.id))
-
-    assert caught.value.reason == "OWN_ACCOUNT"
 
 
 async def test_unknown_account_is_not_found(calls: AdminCalls) -> None:
@@ -295,47 +178,6 @@ async def _disable_all_admins_but_one(accounts: Accounts) -> None:
     await accounts.create(EmailAddress(email, email), PASSWORD, is_admin=True)
     for user in (await _enabled_admins(accounts))[1:]:
         await accounts.disable(user.id)
-
-
-async def test_login_in_progress_while_the_user_is_disabled_starts_no_session(
-    auth: AuthUnderTest, auth_database: Database, accounts: Accounts
-) -> None:
-    """The password was checked before, and the session would begin after."""
-    user_id = UserId(UUID((await auth.register()).id))
-    database = PostgresAuthDatabase(auth_database)
-    user = await accounts.read(user_id)
-    before = await _credentials(database, user.email)
-
-    await accounts.disable(user_id)
-    await accounts.enable(user_id)
-
-    now = SystemClock().now()
-    session = Session(SessionId(new_id()), user.subject, now, now)
-    async with database.as_subject(user.subject) as store:
-        assert not await store.start_session(session, new_id().bytes * 2, epoch=before)
-        assert await store.start_session(session, new_id().bytes * 2, epoch=before + 1)
-
-
-async def _credentials(database: PostgresAuthDatabase, email: str) -> int:
-    async with database.as_worker() as store:
-        found = await store.find_credentials(email)
-    assert found is not None
-    return found.session_epoch
-
-
-async def test_logins_and_disabling_at_once_leave_no_living_session(auth: AuthUnderTest, calls: AdminCalls) -> None:
-    user = await auth.register()
-
-    *logins, _ = await asyncio.gather(
-        *(auth.login(user.email) for _ in range(8)), calls.disable(user.id), return_exceptions=True
-    )
-
-    pairs = [pair for pair in logins if isinstance(pair, auth_pb2.TokenPair)]
-    await calls.enable(user.id)
-    assert {await auth.session_of(pair) for pair in pairs} <= await revoked(auth)
-    for pair in pairs:
-        with pytest.raises(Unauthenticated):
-            await auth.refresh(pair.refresh_token)
 
 
 async def test_changes_are_logged_without_secrets(calls: AdminCalls, admin: User) -> None:

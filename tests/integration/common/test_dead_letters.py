@@ -1,36 +1,26 @@
 """Jobs that failed for days, and jobs of kinds that a worker does not know, on the real PostgreSQL."""
 
-import argparse
 import asyncio
-import io
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 import pytest
-from mesh.jobs.v1 import jobs_pb2 as pb
-from mesh_common.caller import Caller, acting
 from mesh_common.database.postgres import Database
-from mesh_common.errors import NotFound, PermissionDenied
+from mesh_common.errors import PermissionDenied
 from mesh_common.ids import new_id
-from mesh_common.jobs.command import run_command
-from mesh_common.jobs.dead_letters import EVERY, DeadLetter, DeadLetters, Selection
+from mesh_common.jobs.dead_letters import EVERY, Selection
 from mesh_common.jobs.queue import Job, NewJob
-from mesh_common.jobs.servicer import DeadLetterServicer
 from mesh_common.jobs.worker import JobHandler, JobWorker
-from mesh_common.subject import Subject
 from prometheus_client import REGISTRY
 from sqlalchemy import func, select, text, update
+from support.buried_jobs import LETTERS, bury, letters_of
 from support.jobs import KIND, LIMITS, QUEUE, add_job, claim_jobs, job_rows, running_worker, until_empty
-from support.mesh import TestMesh
-from support.scratch import jobs, settings_for
+from support.scratch import jobs
 from support.subjects import some_subject
 
 pytestmark = pytest.mark.usefixtures("empty_queue")
-LETTERS = DeadLetters(jobs.fullname)
 # What release 0.1.0 and the ones after it run on the same table.
 _CLAIM_OF_RELEASE_BEFORE = """
     WITH due AS (
@@ -72,23 +62,9 @@ async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
             pass
 
 
-async def _letters(database: Database, selection: Selection = EVERY) -> list[DeadLetter]:
-    async with database.as_worker() as connection:
-        return list(await LETTERS.page(connection, selection, limit=100))
-
-
 async def _set(database: Database, **values: Any) -> None:
     async with database.as_worker() as connection:
         await connection.execute(update(jobs).values(**values))
-
-
-async def _bury(database: Database, key: str = "k", *, kind: str = KIND, payload: dict[str, Any] | None = None) -> UUID:
-    """A dead letter, as the worker leaves it."""
-    await add_job(database, key, kind=kind, payload=payload)
-    async with database.as_worker() as connection:
-        [job] = await QUEUE.claim(connection, [kind], limit=1, lease_s=60)
-        assert await QUEUE.bury(connection, job, "MISCONFIGURED", retry_for_s=-1.0)
-    return job.id
 
 
 async def test_a_job_that_failed_for_days_is_kept_and_counted(database: Database) -> None:
@@ -100,7 +76,7 @@ async def test_a_job_that_failed_for_days_is_kept_and_counted(database: Database
         await _until(lambda: _has_letters(database))
         await _until(lambda: _is_gauge("mesh_job_dead_letters", 1.0, database))
 
-    [letter] = await _letters(database)
+    [letter] = await letters_of(database)
     assert (letter.kind, letter.reason) == (KIND, "MISCONFIGURED")
     assert _outcomes("dead") == before + 1
     assert await claim_jobs(database) == []
@@ -113,7 +89,7 @@ async def test_a_job_that_has_failed_for_less_than_the_bound_is_retried_however_
     async with running_worker(_worker(database, {KIND: _refused})):
         await _until(lambda: _is_given_back(database))
 
-    assert await _letters(database) == []
+    assert await letters_of(database) == []
 
 
 async def test_a_job_cancelled_by_the_end_of_its_process_does_not_die_of_it(database: Database) -> None:
@@ -128,13 +104,13 @@ async def test_a_job_cancelled_by_the_end_of_its_process_does_not_die_of_it(data
     async with running_worker(_worker(database, {KIND: hang})):
         await asyncio.wait_for(started.wait(), 10)
 
-    assert await _letters(database) == []
+    assert await letters_of(database) == []
     assert await _is_given_back(database)
 
 
 async def test_letters_that_are_sent_again_are_handled(database: Database) -> None:
-    dead = await _bury(database, payload={"turn": 1})
-    other = await _bury(database, "other", kind="other")
+    dead = await bury(database, payload={"turn": 1})
+    other = await bury(database, "other", kind="other")
     handled: list[Job] = []
 
     async def handle(job: Job) -> None:
@@ -151,11 +127,11 @@ async def test_letters_that_are_sent_again_are_handled(database: Database) -> No
 
     assert sent == [0, 1, 0]
     assert [(job.id, job.payload, job.attempt) for job in handled] == [(dead, {"turn": 1}, 1)]
-    assert [letter.id for letter in await _letters(database)] == [other]
+    assert [letter.id for letter in await letters_of(database)] == [other]
 
 
 async def test_a_letter_sent_again_has_the_whole_time_for_retries(database: Database) -> None:
-    await _bury(database)
+    await bury(database)
     await _set(database, created_at=func.now() - timedelta(days=20))
     async with database.as_worker() as connection:
         await LETTERS.send_again(connection, EVERY)
@@ -163,23 +139,23 @@ async def test_a_letter_sent_again_has_the_whole_time_for_retries(database: Data
     async with running_worker(_worker(database, {KIND: _refused})):
         await _until(lambda: _is_given_back(database))
 
-    assert await _letters(database) == []
+    assert await letters_of(database) == []
 
 
 async def test_letters_are_listed_by_page_last_failed_first(database: Database) -> None:
-    ids = [await _bury(database, str(number)) for number in range(5)]
+    ids = [await bury(database, str(number)) for number in range(5)]
 
     async with database.as_worker() as connection:
         first = await LETTERS.page(connection, EVERY, limit=3)
         rest = await LETTERS.page(connection, EVERY, limit=3, after=first[-1].place)
 
     assert [letter.id for letter in (*first, *rest)] == ids[::-1]
-    assert [letter.id for letter in await _letters(database, Selection(id=ids[1]))] == [ids[1]]
-    assert await _letters(database, Selection(kind="other")) == []
+    assert [letter.id for letter in await letters_of(database, Selection(id=ids[1]))] == [ids[1]]
+    assert await letters_of(database, Selection(kind="other")) == []
 
 
 async def test_letters_beyond_the_age_and_the_number_are_deleted_oldest_first(database: Database) -> None:
-    ids = [await _bury(database, str(number)) for number in range(4)]
+    ids = [await bury(database, str(number)) for number in range(4)]
     await add_job(database, "alive")
     async with database.as_worker() as connection:
         old = update(jobs).where(jobs.c.id == ids[0])
@@ -188,20 +164,20 @@ async def test_letters_beyond_the_age_and_the_number_are_deleted_oldest_first(da
         by_number = await LETTERS.expire(connection, replace(LIMITS, max_dead=2))
 
     assert (by_age, by_number) == (1, 1)
-    assert [letter.id for letter in await _letters(database)] == [ids[3], ids[2]]
+    assert [letter.id for letter in await letters_of(database)] == [ids[3], ids[2]]
     assert len(await claim_jobs(database)) == 1
 
 
 async def test_a_worker_deletes_letters_beyond_the_bounds(database: Database) -> None:
     for number in range(3):
-        await _bury(database, str(number))
+        await bury(database, str(number))
 
     async with running_worker(_worker(database, {}, limits=replace(LIMITS, max_dead=0))):
         await until_empty(database)
 
 
 async def test_renewing_a_dead_job_makes_it_a_new_one(database: Database) -> None:
-    await _bury(database)
+    await bury(database)
     await _set(database, created_at=func.now() - timedelta(days=9))
     subject = some_subject()
 
@@ -210,11 +186,11 @@ async def test_renewing_a_dead_job_makes_it_a_new_one(database: Database) -> Non
 
     [row] = await job_rows(database)
     assert timedelta(seconds=50) < row.due_in <= timedelta(seconds=60)
-    assert await _letters(database) == []
+    assert await letters_of(database) == []
 
 
 async def test_the_release_before_leaves_letters_alone_and_can_renew_them(database: Database) -> None:
-    await _bury(database)
+    await bury(database)
 
     async with database.as_worker() as connection:
         claimed = (await connection.execute(text(_CLAIM_OF_RELEASE_BEFORE))).all()
@@ -266,76 +242,8 @@ async def test_an_older_worker_leaves_kinds_it_does_not_know_to_a_newer_one(data
     assert (by_older, by_newer) == ([KIND], ["forget"])
 
 
-async def test_letters_are_listed_and_sent_again_by_a_command_without_their_texts(
-    database: Database, test_mesh: TestMesh
-) -> None:
-    dead = await _bury(database, payload={"message": "my secret"})
-    await _bury(database, "other", kind="other")
-
-    listed = await _command(test_mesh, "list", kind=KIND)
-    sent = await _command(test_mesh, "send-again", id=dead)
-    with pytest.raises(SystemExit, match="no such dead letters"):
-        await _command(test_mesh, "send-again", id=dead)
-
-    [line] = listed.splitlines()
-    assert line.startswith(f"{dead} kind={KIND} user=")
-    assert line.endswith("reason=MISCONFIGURED")
-    assert "secret" not in listed
-    assert sent == "1 sent again\n"
-    assert [job.id for job in await claim_jobs(database)] == [dead]
-
-
-def _as(*scopes: str) -> AbstractContextManager[None]:
-    admin = some_subject()
-    subject = Subject(admin.organisation_id, admin.user_id, scopes=frozenset(scopes))
-    return acting(Caller("gateway", subject, None))
-
-
-async def test_administrators_list_letters_by_page_and_send_them_again(database: Database) -> None:
-    servicer, context = DeadLetterServicer(database, jobs.fullname), cast("Any", None)
-    ids = [str(await _bury(database, str(number))) for number in range(3)]
-    other = str(await _bury(database, "other", kind="other"))
-
-    with _as("user", "admin"):
-        first = await servicer.ListDeadLetters(pb.ListDeadLettersRequest(limit=2, kind=KIND), context)
-        request = pb.ListDeadLettersRequest(limit=2, kind=KIND, cursor=first.next_cursor)
-        rest = await servicer.ListDeadLetters(request, context)
-        await servicer.SendDeadLetterAgain(pb.SendDeadLetterAgainRequest(id=other), context)
-        with pytest.raises(NotFound):
-            await servicer.SendDeadLetterAgain(pb.SendDeadLetterAgainRequest(id=other), context)
-
-    assert [letter.id for letter in (*first.dead_letters, *rest.dead_letters)] == ids[::-1]
-    assert (first.HasField("next_cursor"), rest.HasField("next_cursor")) == (True, False)
-    assert {(letter.kind, letter.reason) for letter in first.dead_letters} == {(KIND, "MISCONFIGURED")}
-    assert [letter.kind for letter in await _letters(database)] == [KIND] * 3
-
-
-async def test_service_refuses_whoever_is_no_administrator(database: Database) -> None:
-    servicer, context = DeadLetterServicer(database, jobs.fullname), cast("Any", None)
-    dead = await _bury(database)
-
-    with _as("user"):
-        with pytest.raises(PermissionDenied, match="administrators"):
-            await servicer.ListDeadLetters(pb.ListDeadLettersRequest(limit=1), context)
-        with pytest.raises(PermissionDenied, match="administrators"):
-            await servicer.SendDeadLetterAgain(pb.SendDeadLetterAgainRequest(id=str(dead)), context)
-
-    assert [letter.id for letter in await _letters(database)] == [dead]
-
-
-async def _command(test_mesh: TestMesh, action: str, **options: Any) -> str:
-    arguments = argparse.Namespace(**{"action": action, "kind": None, "id": None, **options})
-
-    def run() -> str:
-        with redirect_stdout(io.StringIO()) as printed:
-            run_command(settings_for(test_mesh, "scratch"), jobs.fullname, arguments)
-        return printed.getvalue()
-
-    return await asyncio.to_thread(run)
-
-
 async def _has_letters(database: Database) -> bool:
-    return bool(await _letters(database))
+    return bool(await letters_of(database))
 
 
 async def _has_rows(database: Database, count: int) -> bool:

@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from mesh_admin.secrets import make_secrets
+from mesh_common.redis import open_redis
 from mesh_dev.valkey import EmbeddedValkey
+from pydantic import SecretStr
+from redis.asyncio import Redis
 from support.gateway import Client, FakeMesh, running_gateway
 
 
@@ -37,3 +40,10 @@ async def session_gateway(session_mesh: FakeMesh, valkey: EmbeddedValkey) -> Asy
 def gateway(session_gateway: Client, mesh: FakeMesh) -> Client:
     assert session_gateway.mesh is mesh
     return session_gateway
+
+
+@pytest.fixture
+async def redis(valkey: EmbeddedValkey) -> AsyncIterator[Redis]:
+    """What the gateways of this session use."""
+    async with open_redis(SecretStr(valkey.url)) as client:
+        yield client

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from http import HTTPStatus
 from urllib.parse import quote
@@ -13,24 +12,16 @@ import pytest
 import structlog
 from fakes.gateway.fake_runs import FakeRun
 from mesh_common.ids import UserId, new_id
-from mesh_common.redis import open_redis
 from mesh_common.subject import Subject
 from mesh_dev.valkey import EmbeddedValkey
-from mesh_gateway.metrics import LIMITS_LOCAL
-from pydantic import SecretStr
 from redis.asyncio import Redis
 from support.gateway import Client, FakeMesh, frames_of, running_gateway
+from support.gateway_tickets import require_refused
 from support.ids import SOME_ID
 from support.net import free_port
 from support.spans import RecordedSpans, spans
 
 __all__ = ["spans"]
-
-
-@pytest.fixture
-async def redis(valkey: EmbeddedValkey) -> AsyncIterator[Redis]:
-    async with open_redis(SecretStr(valkey.url)) as client:
-        yield client
 
 
 @pytest.fixture
@@ -62,16 +53,6 @@ def _key(ticket: str) -> str:
     return f"mesh:gateway:sealed-ticket:{hashlib.sha256(ticket.encode()).hexdigest()}"
 
 
-async def _commands(redis: Redis) -> int:
-    """How many commands the server has served."""
-    return int((await redis.info("stats"))["total_commands_processed"])
-
-
-def _require_refused(response: httpx.Response) -> None:
-    assert (response.status_code, response.json()["reason"]) == (401, "INVALID_TICKET"), response.text
-    assert response.headers["content-type"] == "application/problem+json"
-
-
 async def test_ticket_opens_the_events_of_its_run(gateway: Client, run: FakeRun, user: dict[str, str]) -> None:
     issued = await gateway.http.post(f"/api/v1/runs/{run.id}/ticket", headers=user)
 
@@ -98,7 +79,7 @@ async def test_ticket_is_good_once(gateway: Client, run: FakeRun, user: dict[str
     first = await _events(gateway, run, ticket)
 
     assert first.status_code == HTTPStatus.OK
-    _require_refused(await _events(gateway, run, ticket))
+    require_refused(await _events(gateway, run, ticket))
 
 
 async def test_of_many_uses_at_once_on_two_replicas_one_gets_in(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
@@ -120,8 +101,8 @@ async def test_ticket_is_of_one_run(gateway: Client, run: FakeRun, user: dict[st
 
     response = await _events(gateway, other, ticket)
 
-    _require_refused(response)
-    _require_refused(await _events(gateway, run, ticket))
+    require_refused(response)
+    require_refused(await _events(gateway, run, ticket))
 
 
 async def test_ticket_opens_nothing_else(gateway: Client, run: FakeRun, user: dict[str, str]) -> None:
@@ -134,12 +115,12 @@ async def test_ticket_opens_nothing_else(gateway: Client, run: FakeRun, user: di
 
 @pytest.mark.parametrize("ticket", ["x", "x" * 4_000, "ключ", "\ud7ff\x00", "a b", "%ff"])
 async def test_what_is_no_ticket_is_refused(gateway: Client, run: FakeRun, ticket: str) -> None:
-    _require_refused(await _events(gateway, run, ticket))
+    require_refused(await _events(gateway, run, ticket))
 
 
 @pytest.mark.parametrize("query", ["?ticket=%ff%fe", "?ticket=x&ticket=y"])
 async def test_odd_queries_are_refused(gateway: Client, run: FakeRun, query: str) -> None:
-    _require_refused(await gateway.http.get(f"/api/v1/runs/{run.id}/events{query}"))
+    require_refused(await gateway.http.get(f"/api/v1/runs/{run.id}/events{query}"))
 
 
 @pytest.mark.parametrize("query", ["", "?ticket="])
@@ -147,61 +128,6 @@ async def test_no_ticket_and_no_token_ask_for_a_token(gateway: Client, run: Fake
     response = await gateway.http.get(f"/api/v1/runs/{run.id}/events{query}")
 
     assert (response.status_code, response.json()["reason"]) == (401, "TOKEN_REQUIRED")
-
-
-@pytest.mark.parametrize("length", [3, 42, 44, 500])
-async def test_many_made_up_tickets_are_refused_cheaply(
-    mesh: FakeMesh, valkey: EmbeddedValkey, redis: Redis, length: int
-) -> None:
-    """They emptied the pool of connections to Redis, and limits stayed local from then on."""
-    port = free_port()
-    made_up = [f"{number:0{length}}" for number in range(250)]
-    # The tests share one process: a gateway of another test may have ended without Redis.
-    LIMITS_LOCAL.set(0)
-    async with running_gateway(mesh, valkey.url, metrics_port=port) as gateway:
-        before = await _commands(redis)
-        path = f"/api/v1/runs/{new_id()}/events"
-        answers = await asyncio.gather(*(gateway.http.get(path, params={"ticket": ticket}) for ticket in made_up))
-        asked = await _commands(redis) - before
-        async with httpx.AsyncClient(trust_env=False) as http:
-            metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
-
-    for response in answers:
-        _require_refused(response)
-    assert asked < 50
-    assert "mesh_gateway_rate_limits_local 0.0" in metrics
-
-
-async def test_made_up_tickets_of_the_right_form_do_not_make_limits_local(
-    mesh: FakeMesh, valkey: EmbeddedValkey
-) -> None:
-    port = free_port()
-    LIMITS_LOCAL.set(0)
-    async with running_gateway(mesh, valkey.url, metrics_port=port) as gateway:
-        path = f"/api/v1/runs/{new_id()}/events"
-        answers = await asyncio.gather(
-            *(gateway.http.get(path, params={"ticket": f"{number:043}"}) for number in range(250))
-        )
-        async with httpx.AsyncClient(trust_env=False) as http:
-            metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
-
-    for response in answers:
-        _require_refused(response)
-    assert "mesh_gateway_rate_limits_local 0.0" in metrics
-
-
-async def test_tickets_are_limited_per_address(mesh: FakeMesh, valkey: EmbeddedValkey) -> None:
-    settings = {"anonymous_limit_per_minute": 2, "trusted_proxy_hops": 1}
-    here, there = (f"2001:db8:{new_id().int % 65_000:x}:{number}::7" for number in (3, 4))
-    path = f"/api/v1/runs/{new_id()}/events?ticket={'A' * 43}"
-
-    async with running_gateway(mesh, valkey.url, **settings) as gateway:
-        answers = [
-            (await gateway.http.get(path, headers={"X-Forwarded-For": address})).status_code
-            for address in (here, here, here, there)
-        ]
-
-    assert answers == [401, 401, 429, 401]
 
 
 async def test_ticket_dies_after_a_minute(gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis) -> None:
@@ -213,7 +139,7 @@ async def test_ticket_dies_after_a_minute(gateway: Client, run: FakeRun, user: d
     response = await _events(gateway, run, ticket)
 
     assert 50 < ttl_s <= 60
-    _require_refused(response)
+    require_refused(response)
 
 
 async def test_ticket_that_no_gateway_stored_is_refused(
@@ -235,7 +161,7 @@ async def test_ticket_that_no_gateway_stored_is_refused(
     for value in (content, bytes(32) + content, ours[:40] + content):
         await redis.set(_key(ticket), value, ex=60)
         await redis.set(_key(ticket).replace("sealed-", ""), content, ex=60)
-        _require_refused(await _events(gateway, run, ticket))
+        require_refused(await _events(gateway, run, ticket))
 
 
 async def test_ticket_of_another_user_is_refused_under_the_key_of_ones_own(
@@ -245,7 +171,7 @@ async def test_ticket_of_another_user_is_refused_under_the_key_of_ones_own(
     stolen, own = await _ticket(gateway, run, user), await _ticket(gateway, run, user)
     await redis.rename(_key(stolen), _key(own))
 
-    _require_refused(await _events(gateway, run, own))
+    require_refused(await _events(gateway, run, own))
 
 
 async def test_redis_knows_only_the_hash(gateway: Client, run: FakeRun, user: dict[str, str], redis: Redis) -> None:
@@ -332,7 +258,7 @@ async def test_ticket_of_a_session_that_was_logged_out_is_refused(
 
     await gateway.http.post("/api/v1/auth/logout", headers=user)
 
-    _require_refused(await _events(gateway, run, ticket))
+    require_refused(await _events(gateway, run, ticket))
     assert (await _events(gateway, run, kept)).status_code == HTTPStatus.OK
 
 
