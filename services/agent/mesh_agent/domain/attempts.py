@@ -100,7 +100,7 @@ class Outcome:
     asked: tuple[Asked, ...] = ()
     """Only if the status is INTERRUPTED, and then at least one."""
     is_remembered: bool = True
-    """Whether memory may be told what was said."""
+    """Whether memory may receive what was said."""
 
     @property
     def usage(self) -> Usage:

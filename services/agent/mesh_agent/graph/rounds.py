@@ -51,7 +51,7 @@ class CodedListener(Listener, Protocol):
 
     @property
     def answer(self) -> str:
-        """What the user has been told so far."""
+        """The text sent to the user so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class MemoryPolicy:
 
     recalls: bool = True
     remembers: bool = True
-    """Whether memory is told what was said."""
+    """Whether memory receives what was said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,10 @@ class CodedGraph:
             fault = error.errors(include_url=False, include_input=False)[0]
             path = ".".join(map(str, ("graph.config", *fault["loc"])))
             raise InvalidInput.of_field(path, fault["msg"]) from error
+        except Exception as error:
+            # The model's validators are anybody's code. The text may quote what an assistant configures.
+            failed = f"the graph's own check failed: {type(error).__name__}"
+            raise InvalidInput.of_field("graph.config", failed) from error
 
 
 class CodedGraphs:
@@ -62,8 +66,6 @@ class CodedGraphs:
             found.configured(config_json)
         except InvalidInput as invalid:
             return invalid.fields[0]
-        except Exception as error:  # noqa: BLE001 - anybody's code, in a task that must go on
-            return FieldFault("graph.config", f"the graph's own check failed: {type(error).__name__}")
         return None
 
     @property

@@ -150,8 +150,8 @@ class CodedRun(Run[Any]):
                     )
                     for place, one in reviewed
                 ]
-        except BaseExceptionGroup as errors:
-            # A lost lease, which ends the attempt: tools raise nothing.
+        except ExceptionGroup as errors:
+            # Tools raise nothing. The lease is lost, or the database is unavailable, for all of them alike.
             raise errors.exceptions[0] from None
         return [task.result() for task in made]
 

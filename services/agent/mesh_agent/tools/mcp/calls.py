@@ -20,7 +20,7 @@ from mcp.types import (
 
 from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.tools.call import UnknownOutcomeError, current_call, max_result_chars
-from mesh_agent.tools.mcp.connection import TooMuchError, connected
+from mesh_agent.tools.mcp.connection import TooMuchError, connected, first_of
 
 KEY: Final = "agent-mesh/idempotency-key"
 """In `_meta` of a call: the same whenever the call is repeated."""
@@ -50,20 +50,12 @@ class McpCall:
                 is_sent = True
                 result = await client.call_tool(self._name, dict(arguments), meta=meta)  # type: ignore[arg-type] # any keys
         except* MCPError as errors:
-            failure = _first(errors)
+            failure = first_of(errors)
         except* (httpx2.HTTPError, TooMuchError, OSError, RuntimeError) as errors:
-            failure = _first(errors)
+            failure = first_of(errors)
         if failure is None:
             return _text_of(result)
         raise _explained(failure, is_sent=is_sent) from failure
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first one that is no group."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _explained(error: BaseException, *, is_sent: bool) -> ToolException:

@@ -19,6 +19,13 @@ class TooMuchError(Exception):
     """The server sends more than anybody would read."""
 
 
+def first_of(errors: BaseException) -> BaseException:
+    """The first error in a group that is no group itself. The client's own tasks raise groups of groups."""
+    while isinstance(errors, BaseExceptionGroup):
+        errors = errors.exceptions[0]
+    return errors
+
+
 @asynccontextmanager
 async def connected(
     settings: McpServerSettings, *, read_timeout_s: float, on_message: Any = None

@@ -15,7 +15,7 @@ from mcp.types import Tool
 
 from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.metrics import MCP_REFUSED_TOOLS, MCP_SERVER_UP
-from mesh_agent.tools.mcp.connection import connected
+from mesh_agent.tools.mcp.connection import connected, first_of
 from mesh_agent.tools.mcp.listed import Listed, listed
 from mesh_agent.tools.registry import ToolRegistry
 
@@ -88,7 +88,7 @@ class McpSource:
         self._registry.replace(self._source, ())
         MCP_SERVER_UP.labels(self._settings.name).set(0)
         if self._is_up is not False:
-            log.warning("mcp.down", server=self._settings.name, error=_kind(error))
+            log.warning("mcp.down", server=self._settings.name, error=type(first_of(error)).__name__)
         self._is_up = False
 
     @property
@@ -120,9 +120,3 @@ async def _until_changed(client: Client, changed: asyncio.Event) -> None:
             except (ListenNotSupportedError, MCPError):
                 # Of an earlier protocol, which sends notifications instead, or of no mind to tell.
                 await changed.wait()
-
-
-def _kind(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return type(error).__name__
