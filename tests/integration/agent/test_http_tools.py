@@ -30,7 +30,7 @@ async def called(setting: str, **arguments: object) -> str:
     [settings] = SETTINGS.validate_json(setting)
     async with aiohttp.ClientSession() as session:
         with calling(IDENTITY):
-            return str(await http_tool(settings, session).ainvoke(arguments))
+            return str(await http_tool(settings, session).call(arguments))
 
 
 async def test_body_of_the_answer_is_the_result(tool: ToolServer) -> None:

@@ -194,4 +194,4 @@ def test_any_input_gives_a_number_or_a_refusal_soon(expression: str) -> None:
 
 
 async def test_the_tool_gives_the_value_as_text() -> None:
-    assert await calculate_tool().ainvoke({"expression": "6 * 7"}) == "42"
+    assert await calculate_tool().call({"expression": "6 * 7"}) == "42"

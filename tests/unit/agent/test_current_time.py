@@ -7,7 +7,7 @@ from mesh_agent.tools.current_time import current_time_tool
 
 
 async def test_time_is_told_in_utc_when_no_zone_is_named() -> None:
-    assert await current_time_tool(FakeClock()).ainvoke({}) == "Tuesday, 2026-11-24 12:00:00 UTC (UTC+0000)"
+    assert await current_time_tool(FakeClock()).call({}) == "Tuesday, 2026-11-24 12:00:00 UTC (UTC+0000)"
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,14 @@ async def test_time_is_told_in_utc_when_no_zone_is_named() -> None:
     ],
 )
 async def test_time_is_told_in_the_zone_named(zone: str, expected: str) -> None:
-    assert await current_time_tool(FakeClock()).ainvoke({"timezone": zone}) == expected
+    assert await current_time_tool(FakeClock()).call({"timezone": zone}) == expected
 
 
 async def test_summer_time_is_kept() -> None:
     clock = FakeClock()
     clock.advance(timedelta(days=200))
 
-    assert await current_time_tool(clock).ainvoke({"timezone": "Europe/Berlin"}) == (
+    assert await current_time_tool(clock).call({"timezone": "Europe/Berlin"}) == (
         "Saturday, 2027-06-12 14:00:00 CEST (UTC+0200)"
     )
 
@@ -36,4 +36,4 @@ async def test_summer_time_is_kept() -> None:
 )
 async def test_a_zone_that_is_none_is_refused_in_words(zone: str) -> None:
     with pytest.raises(ToolException, match="IANA"):
-        await current_time_tool(FakeClock()).ainvoke({"timezone": zone})
+        await current_time_tool(FakeClock()).call({"timezone": zone})

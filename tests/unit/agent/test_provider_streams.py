@@ -30,6 +30,7 @@ from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.call import ToolCall
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
+from mesh_agent.tools.tool import of_function
 from mesh_common.clock import SystemClock
 from simulator.odd import OddFrame
 from simulator.wire import ROLE_DELTA, TOOL_ROLE_DELTA, content_delta
@@ -142,7 +143,7 @@ async def a_run(case: dict[str, Any]) -> AsyncIterator[Run]:
             [
                 MeshTool(calculate_tool(), Effect.NONE),
                 MeshTool(current_time_tool(SystemClock()), Effect.NONE),
-                MeshTool(book_room, Effect.ONCE),
+                MeshTool(of_function(book_room), Effect.ONCE),
             ]
         )
         fallback = FallbackModel({model.name: OpenAICompatible(model, session)}, Breaker(SystemClock()))

@@ -6,7 +6,7 @@ from typing import Any
 from mesh_agent.domain.tools import Effect
 from mesh_agent.tools.call import ToolCall
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
-from mesh_agent.tools.remote import RemoteTool
+from mesh_agent.tools.tool import of_schema
 
 NAMES = ("config", "run_manager", "self", "callbacks", "input", "tool_call_id", "args", "kwargs")
 
@@ -19,7 +19,7 @@ async def test_parameters_reach_the_tool_under_any_name() -> None:
         return "done"
 
     schema = {"type": "object", "properties": {name: {"type": "string"} for name in NAMES}}
-    tool = RemoteTool(name="deploy", description="Deploys.", args_schema=schema, call=call)
+    tool = of_schema("deploy", "Deploys.", schema, call)
     registry = ToolRegistry([MeshTool(tool, Effect.ONCE)])
     arguments = {name: f"value of {name}" for name in NAMES}
 

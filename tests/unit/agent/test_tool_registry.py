@@ -10,11 +10,12 @@ import pytest
 from fakes.agent.loop_time import in_jumping_time, loop_time_ms
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
+from langchain_core.tools import BaseTool, ToolException, tool
 from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS, Effect, ToolResult
 from mesh_agent.tools.calculate import calculate_tool
 from mesh_agent.tools.call import ToolCall, UnknownOutcomeError
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
+from mesh_agent.tools.tool import of_function, of_schema
 
 
 @tool
@@ -49,7 +50,7 @@ async def count() -> int:
 
 
 TOOLS: Sequence[BaseTool] = (repeat, refuse, crash, hang, count)
-REGISTRY = ToolRegistry([MeshTool(each, Effect.NONE) for each in TOOLS])
+REGISTRY = ToolRegistry([MeshTool(of_function(each), Effect.NONE) for each in TOOLS])
 
 
 async def _called(name: str, **arguments: object) -> ToolResult:
@@ -83,7 +84,7 @@ async def test_a_tool_that_is_not_in_the_plan_does_not_exist_for_the_model() -> 
 
 
 async def test_a_tool_of_the_plan_that_is_not_here_is_said_not_to_be() -> None:
-    elsewhere = ToolRegistry([MeshTool(lose_the_answer, Effect.ONCE)])
+    elsewhere = ToolRegistry([MeshTool(of_function(lose_the_answer), Effect.ONCE)])
 
     result = await REGISTRY.call(ToolCall("call-1", "lose_the_answer", {}), elsewhere.planned)
 
@@ -123,7 +124,7 @@ async def test_tool_that_crashes_gives_the_model_an_error_without_its_text() -> 
 
 
 async def test_crash_of_a_tool_with_an_effect_leaves_it_unknown() -> None:
-    registry = ToolRegistry([MeshTool(crash, Effect.ONCE)])
+    registry = ToolRegistry([MeshTool(of_function(crash), Effect.ONCE)])
 
     result = await registry.call(ToolCall("call-1", "crash", {}), registry.planned)
 
@@ -190,7 +191,7 @@ async def test_outcome_of_a_call_that_acts_is_unknown_when_the_tool_cannot_tell(
     effect: Effect,
     is_unknown: bool,  # noqa: FBT001 - a parameter of pytest
 ) -> None:
-    registry = ToolRegistry([MeshTool(lose_the_answer, effect)])
+    registry = ToolRegistry([MeshTool(of_function(lose_the_answer), effect)])
 
     result = await registry.call(ToolCall("call-1", "lose_the_answer", {}), registry.planned)
 
@@ -199,7 +200,7 @@ async def test_outcome_of_a_call_that_acts_is_unknown_when_the_tool_cannot_tell(
 
 @in_jumping_time
 async def test_timeout_of_a_call_that_acts_leaves_its_outcome_unknown() -> None:
-    registry = ToolRegistry([MeshTool(hang, Effect.ONCE)])
+    registry = ToolRegistry([MeshTool(of_function(hang), Effect.ONCE)])
 
     result = await registry.call(ToolCall("call-1", "hang", {}), registry.planned)
 
@@ -209,7 +210,9 @@ async def test_timeout_of_a_call_that_acts_leaves_its_outcome_unknown() -> None:
 @in_jumping_time
 async def test_policy_of_a_call_is_the_plans() -> None:
     """The run started on a replica where the tool was configured differently."""
-    registry = ToolRegistry([MeshTool(hang, Effect.NONE, 20.0), MeshTool(repeat, Effect.NONE)])
+    registry = ToolRegistry(
+        [MeshTool(of_function(hang), Effect.NONE, 20.0), MeshTool(of_function(repeat), Effect.NONE)]
+    )
     hung, repeated = registry.planned
     planned = [replace(hung, effect=Effect.ONCE, timeout_s=1.5), replace(repeated, max_result_chars=3)]
 
@@ -222,7 +225,7 @@ async def test_policy_of_a_call_is_the_plans() -> None:
 
 
 def test_a_tool_is_planned_as_it_is_here() -> None:
-    [planned] = ToolRegistry([MeshTool(repeat, Effect.IDEMPOTENT, 5.0)]).planned
+    [planned] = ToolRegistry([MeshTool(of_function(repeat), Effect.IDEMPOTENT, 5.0)]).planned
 
     assert (planned.name, planned.effect, planned.timeout_s) == ("repeat", Effect.IDEMPOTENT, 5.0)
     assert planned.max_result_chars == MAX_TOOL_RESULT_CHARS
@@ -242,7 +245,7 @@ def test_arguments_can_be_told_whatever_a_model_wrote(argument: object, expected
 
 def test_two_tools_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="the same name"):
-        ToolRegistry([MeshTool(count, Effect.NONE), MeshTool(count, Effect.ONCE)])
+        ToolRegistry([MeshTool(of_function(count), Effect.NONE), MeshTool(of_function(count), Effect.ONCE)])
 
 
 _ROOM = {
@@ -254,14 +257,13 @@ _ROOM = {
 
 
 def _of_json_schema(schema: dict[str, object], booked: list[dict[str, object]]) -> MeshTool:
-    """A tool as operators configure them: LangChain does not validate what such a tool is called with."""
+    """A tool as operators configure them."""
 
-    async def run(**arguments: object) -> str:
+    async def run(arguments: dict[str, object]) -> str:
         booked.append(arguments)
         return "Booked."
 
-    made = StructuredTool(name="book_room", description="Books a room.", args_schema=schema, coroutine=run)
-    return MeshTool(made, Effect.ONCE)
+    return MeshTool(of_schema("book_room", "Books a room.", schema, run), Effect.ONCE)
 
 
 @pytest.mark.parametrize(

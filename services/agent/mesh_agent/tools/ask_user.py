@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Final
 
-from langchain_core.tools import BaseTool, ToolException, tool
+from langchain_core.tools import ToolException, tool
 from pydantic import Field
 
 from mesh_agent.domain.tools import Approval, Effect
 from mesh_agent.tools.registry import MeshTool
+from mesh_agent.tools.tool import Tool, of_function
 
 MAX_QUESTION_CHARS: Final = 4_000
 
@@ -16,7 +17,7 @@ def ask_user_tool() -> MeshTool:
     return MeshTool(_ask_user(), Effect.NONE, approval=Approval.ALWAYS, is_question=True)
 
 
-def _ask_user() -> BaseTool:
+def _ask_user() -> Tool:
     @tool
     async def ask_user(
         question: Annotated[str, Field(min_length=1, max_length=MAX_QUESTION_CHARS)],
@@ -30,4 +31,4 @@ def _ask_user() -> BaseTool:
         del question, answer_schema
         raise ToolException("The user was not asked.")
 
-    return ask_user
+    return of_function(ask_user)

@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Callable
 from typing import Final
 
-from langchain_core.tools import BaseTool, ToolException, tool
+from langchain_core.tools import ToolException, tool
+
+from mesh_agent.tools.tool import Tool, of_function
 
 _MAX_CHARS: Final = 500
 # Larger results are useless to the model and would only consume CPU.
@@ -40,13 +42,13 @@ _FUNCTIONS: Final[dict[str, Callable[[float], Number]]] = {
 _CONSTANTS: Final = {"pi": math.pi, "e": math.e}
 
 
-def calculate_tool() -> BaseTool:
+def calculate_tool() -> Tool:
     @tool
     async def calculate(expression: str) -> str:
         """The value of an arithmetic expression, e.g. `2 * (3 + 4) ** 2` or `sqrt(2)`."""
         return str(evaluate(expression))
 
-    return calculate
+    return of_function(calculate)
 
 
 def evaluate(expression: str) -> Number:

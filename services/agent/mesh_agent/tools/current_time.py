@@ -3,11 +3,13 @@
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from langchain_core.tools import BaseTool, ToolException, tool
+from langchain_core.tools import ToolException, tool
 from mesh_common.clock import Clock
 
+from mesh_agent.tools.tool import Tool, of_function
 
-def current_time_tool(clock: Clock) -> BaseTool:
+
+def current_time_tool(clock: Clock) -> Tool:
     @tool
     async def current_time(timezone: str = "UTC") -> str:
         """The current date and time. `timezone` is an IANA name such as `Europe/Berlin`; UTC by default."""
@@ -17,7 +19,7 @@ def current_time_tool(clock: Clock) -> BaseTool:
             raise ToolException("This time zone is not known. Use an IANA name such as Europe/Berlin.") from error
         return _formatted(clock.now().astimezone(zone))
 
-    return current_time
+    return of_function(current_time)
 
 
 def _formatted(now: datetime) -> str:

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
-from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools import ToolException
 from yarl import URL
 
 from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS
 from mesh_agent.settings import HttpToolSettings
 from mesh_agent.tools.call import UnknownOutcomeError, current_call, to_json
-from mesh_agent.tools.remote import RemoteTool
+from mesh_agent.tools.tool import Tool, of_schema
 
 # A character has at most four bytes; a longer body would be truncated anyway.
 _MAX_BYTES: Final = 4 * MAX_TOOL_RESULT_CHARS
@@ -25,13 +25,8 @@ _FIRST_CLIENT_ERROR: Final = 400
 _FIRST_SERVER_ERROR: Final = 500
 
 
-def http_tool(settings: HttpToolSettings, session: aiohttp.ClientSession) -> BaseTool:
-    return RemoteTool(
-        name=settings.name,
-        description=settings.description,
-        args_schema=settings.parameters,
-        call=_HttpCall(settings, session),
-    )
+def http_tool(settings: HttpToolSettings, session: aiohttp.ClientSession) -> Tool:
+    return of_schema(settings.name, settings.description, settings.parameters, _HttpCall(settings, session))
 
 
 class _HttpCall:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from langchain_core.tools import BaseTool, ToolException, tool
+from langchain_core.tools import ToolException, tool
 from mesh_common.errors import AlreadyExists, DeadlineExceeded, MeshError, NotFound, PreconditionFailed
 from mesh_common.ids import RunId
 from pydantic import Field
@@ -18,6 +18,7 @@ from mesh_agent.domain.tools import Effect
 from mesh_agent.ports import PersonalMemories
 from mesh_agent.tools.call import CallIdentity, UnknownOutcomeError, current_call
 from mesh_agent.tools.registry import MeshTool
+from mesh_agent.tools.tool import Tool, of_function
 
 _Text = Annotated[str, Field(min_length=1, max_length=2_000)]
 _MemoryId = Annotated[str, Field(min_length=36, max_length=36)]
@@ -33,7 +34,7 @@ def memory_tools(memories: PersonalMemories) -> list[MeshTool]:
     ]
 
 
-def _remember_tool(memories: PersonalMemories) -> BaseTool:
+def _remember_tool(memories: PersonalMemories) -> Tool:
     @tool
     async def remember(text: _Text, replaces: _MemoryId | None = None) -> str:
         """Keeps one fact about the user for later conversations. Use it only if the user asks for it.
@@ -49,10 +50,10 @@ def _remember_tool(memories: PersonalMemories) -> BaseTool:
             memory_id = await memories.create(call.subject, text, _said(call))
         return f"Remembered as {memory_id}."
 
-    return remember
+    return of_function(remember)
 
 
-def _search_memory_tool(memories: PersonalMemories) -> BaseTool:
+def _search_memory_tool(memories: PersonalMemories) -> Tool:
     @tool
     async def search_memory(query: _Text) -> str:
         """Finds what is remembered about the user, nearest in meaning first. Each line has a memory's id and text."""
@@ -61,10 +62,10 @@ def _search_memory_tool(memories: PersonalMemories) -> BaseTool:
         lines = [f"{memory.id} {' '.join(memory.text.split())}" for memory in found]
         return "\n".join(lines) or "Nothing is remembered."
 
-    return search_memory
+    return of_function(search_memory)
 
 
-def _forget_tool(memories: PersonalMemories) -> BaseTool:
+def _forget_tool(memories: PersonalMemories) -> Tool:
     @tool
     async def forget(memory_id: _MemoryId) -> str:
         """Deletes one memory about the user for good. Use it only if the user asks for it.
@@ -75,7 +76,7 @@ def _forget_tool(memories: PersonalMemories) -> BaseTool:
             await memories.delete(current_call().subject, memory_id)
         return "Forgotten."
 
-    return forget
+    return of_function(forget)
 
 
 def _said(call: CallIdentity) -> SaidInRun:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
-from langchain_core.tools import BaseTool, ToolException
-from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.tools import ToolException
 from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Status, StatusCode
 from pydantic import ValidationError
@@ -18,6 +17,7 @@ from mesh_agent.metrics import TOOL_CALLS
 from mesh_agent.plans.plan import PlannedTool
 from mesh_agent.tools.call import ToolCall, UnknownOutcomeError, bounding
 from mesh_agent.tools.schema import ArgumentSchemas
+from mesh_agent.tools.tool import Tool
 
 log = structlog.get_logger()
 
@@ -29,7 +29,7 @@ _SETTINGS = "settings"
 
 @dataclass(frozen=True, slots=True)
 class MeshTool:
-    tool: BaseTool
+    tool: Tool
     effect: Effect
     timeout_s: float = _TIMEOUT_S
     approval: Approval = Approval.NEVER
@@ -38,10 +38,10 @@ class MeshTool:
     is_question: bool = False
 
     def planned(self) -> PlannedTool:
-        """The tool as new plans store it. Without `extras`, which only some providers accept and no tool here has."""
+        """The tool as new plans store it."""
         return PlannedTool(
             self.tool.name,
-            convert_to_openai_tool(self.tool),
+            self.tool.schema,
             self.effect,
             self.timeout_s,
             self.max_result_chars,
@@ -68,7 +68,7 @@ class ToolRegistry:
     def __init__(self, tools: Sequence[MeshTool]) -> None:
         """Raises ValueError as `replace`."""
         self._sources: dict[str, tuple[MeshTool, ...]] = {}
-        self._tools: dict[str, BaseTool] = {}
+        self._tools: dict[str, Tool] = {}
         self.planned: tuple[PlannedTool, ...] = ()
         self._schemas = ArgumentSchemas(())
         self.replace(_SETTINGS, tools)
@@ -139,13 +139,13 @@ def tool_of_plan(call: ToolCall, planned: Sequence[PlannedTool]) -> PlannedTool 
     return next((tool for tool in planned if tool.name == call.name), None)
 
 
-async def _called(tool: BaseTool, call: ToolCall, policy: PlannedTool) -> _Outcome:
+async def _called(tool: Tool, call: ToolCall, policy: PlannedTool) -> _Outcome:
     may_have_acted = policy.effect is not Effect.NONE
     try:
         with bounding(policy.max_result_chars):
             async with asyncio.timeout(policy.timeout_s):
                 # A checkpoint may contain this text, and PostgreSQL cannot store NUL.
-                return _Outcome(str(await tool.ainvoke(call.arguments)).replace("\x00", "\ufffd"))
+                return _Outcome(str(await tool.call(call.arguments)).replace("\x00", "\ufffd"))
     except UnknownOutcomeError as error:
         return _Outcome(str(error), is_error=True, is_unknown=may_have_acted)
     except ToolException as error:

@@ -12,8 +12,8 @@ from mesh_agent.domain.tools import Approval, Effect
 from mesh_agent.mcp_settings import SEPARATOR, McpServerSettings, McpToolPolicy
 from mesh_agent.tools.mcp.calls import McpCall
 from mesh_agent.tools.registry import MeshTool
-from mesh_agent.tools.remote import RemoteTool
 from mesh_agent.tools.schema import schema_fault
+from mesh_agent.tools.tool import of_schema
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 _MAX_TOOLS: Final = 128
@@ -96,11 +96,11 @@ def _entries(value: Any) -> Iterable[Any]:
 
 def _made(settings: McpServerSettings, tool: Tool) -> MeshTool:
     policy = settings.policies.get(tool.name, _NO_POLICY)
-    made = RemoteTool(
-        name=f"{settings.name}{SEPARATOR}{tool.name}",
-        description=(tool.description or tool.title or tool.name)[:_MAX_DESCRIPTION_CHARS],
-        args_schema={**tool.input_schema, "properties": tool.input_schema.get("properties") or {}},
-        call=McpCall(settings, tool.name),
+    made = of_schema(
+        f"{settings.name}{SEPARATOR}{tool.name}",
+        (tool.description or tool.title or tool.name)[:_MAX_DESCRIPTION_CHARS],
+        {**tool.input_schema, "properties": tool.input_schema.get("properties") or {}},
+        McpCall(settings, tool.name),
     )
     return MeshTool(
         made,

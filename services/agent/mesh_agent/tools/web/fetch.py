@@ -3,10 +3,11 @@
 import asyncio
 from dataclasses import dataclass
 
-from langchain_core.tools import BaseTool, tool
+from langchain_core.tools import tool
 
 from mesh_agent.metrics import FETCHES
 from mesh_agent.tools.call import max_result_chars
+from mesh_agent.tools.tool import Tool, of_function
 from mesh_agent.tools.web.charsets import decoded
 from mesh_agent.tools.web.dialing import Dialer
 from mesh_agent.tools.web.download import Download, download
@@ -57,10 +58,10 @@ class Fetcher:
         return content
 
 
-def fetch_url_tool(fetcher: Fetcher) -> BaseTool:
+def fetch_url_tool(fetcher: Fetcher) -> Tool:
     @tool
     async def fetch_url(url: str) -> str:
         """The text of a public web page, JSON, XML, Markdown or text document. `url` begins with http:// or https://."""
         return await fetcher(url)
 
-    return fetch_url
+    return of_function(fetch_url)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from langchain_core.tools import BaseTool, ToolException, tool
+from langchain_core.tools import ToolException, tool
 
 from mesh_agent.tools.call import max_result_chars
+from mesh_agent.tools.tool import Tool, of_function
 from mesh_agent.tools.web.untrusted import marked
 
 SafeSearch = Literal["off", "moderate", "strict"]
@@ -52,7 +53,7 @@ class SearchPolicy:
     results: int
 
 
-def web_search_tool(provider: SearchProvider, policy: SearchPolicy) -> BaseTool:
+def web_search_tool(provider: SearchProvider, policy: SearchPolicy) -> Tool:
     @tool
     async def web_search(query: str, region: str = "") -> str:
         """Searches the web. Results have a title, a URL and a snippet.
@@ -63,7 +64,7 @@ def web_search_tool(provider: SearchProvider, policy: SearchPolicy) -> BaseTool:
         found = await provider.search(asked)
         return _text(found[: asked.results])
 
-    return web_search
+    return of_function(web_search)
 
 
 def _query(text: str, region: str, policy: SearchPolicy) -> SearchQuery:
