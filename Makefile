@@ -85,7 +85,7 @@ check: $(TEST_STAMP) deploy-tools ## check format, lint, proto, import rules, ty
 	@cd proto && ../.venv/bin/buf lint
 	@PYTHON=../.venv/bin/python proto/generate.sh --check
 	@.venv/bin/lint-imports
-	@.venv/bin/mypy --strict $(PACKAGES) loadtest/simulator loadtest/bench loadtest/bare tests
+	@.venv/bin/mypy --strict $(PACKAGES) loadtest/simulator loadtest/bench loadtest/bare tests examples/acme-tools examples/research-graph
 	@$(PYTHON) -m pytest --quiet -n $(WORKERS) --dist worksteal tests/deploy
 
 deploy-tools: $(TEST_STAMP) ## install the programs that check the chart, the Dockerfile, Compose and the workflows

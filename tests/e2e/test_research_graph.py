@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
@@ -12,10 +10,10 @@ import pytest
 from mesh_dev.stack import Stack
 from support.api import User, eventually, new_user
 from support.doc_blocks import ROOT
+from support.installed_example import install_example
 from support.stack import open_stack
 from support.tool_server import ToolServer, running_tool_server
 
-UV = ROOT / ".mesh" / "tools" / "bin" / "uv"
 EXAMPLE = ROOT / "examples" / "research-graph"
 
 
@@ -30,11 +28,7 @@ async def stack(
     tmp_path_factory: pytest.TempPathFactory, mesh_template: Path, tool: ToolServer
 ) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("research")
-    packages = folder / "packages"
-    install = [str(UV), "pip", "install", "--quiet", "--python", sys.executable, "--no-deps", "--no-build-isolation"]
-    await asyncio.to_thread(
-        subprocess.run, [*install, "--target", str(packages), str(EXAMPLE)], check=True, timeout=120
-    )
+    packages = await install_example(EXAMPLE.name, folder / "packages")
     environment = {
         "PYTHONPATH": str(packages),
         "AGENT_ASSISTANTS_DIR": str(EXAMPLE),

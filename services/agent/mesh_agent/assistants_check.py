@@ -19,6 +19,7 @@ from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.model_settings import ModelSettings
 from mesh_agent.plans.plan import Instructions, PlannedModel, PlannedTool, RunPlan
 from mesh_agent.settings import HttpToolSettings
+from mesh_agent.tools.coded.installed import installed_tools
 from mesh_agent.tools.memory import NAMES as MEMORY_TOOLS
 
 _ALWAYS: Final = ("current_time", "calculate")
@@ -93,7 +94,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _planner(settings: CheckSettings) -> Planner:
     models = tuple(PlannedModel(model.name, 1, 1) for model in settings.models)
-    tools = tuple(PlannedTool(name, {}) for name in settings.tools())
+    names = tuple(settings.tools())
+    coded = (tool.name for tool in installed_tools(names))
+    tools = tuple(PlannedTool(name, {}) for name in (*names, *coded))
     plan = RunPlan(Instructions(""), models, tools)
     servers = tuple(server.name for server in settings.mcp_servers)
     return _CheckPlanner(lambda: plan, installed_graphs(InMemorySaver()), servers)

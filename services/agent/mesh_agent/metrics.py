@@ -41,6 +41,9 @@ MCP_REFUSED_TOOLS: Final = Gauge(
 GRAPHS_UNUSABLE: Final = Gauge(
     "mesh_agent_graphs_unusable", "1 for each installed graph in code that could not be loaded.", ("graph",)
 )
+TOOLS_UNUSABLE: Final = Gauge(
+    "mesh_agent_tools_unusable", "1 for each installed tool in code that could not be loaded.", ("tool",)
+)
 TOOL_CALLS: Final = Counter("mesh_agent_tool_calls_total", "Calls of tools, by result.", ("tool", "result"))
 FETCHES: Final = Counter("mesh_agent_fetches_total", "Calls of fetch_url, by outcome.", ("outcome",))
 RECALLS: Final = Counter("mesh_agent_recalls_total", "Recalls of memories, by result.", ("result",))

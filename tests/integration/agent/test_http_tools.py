@@ -6,8 +6,9 @@ import aiohttp
 import pytest
 from langchain_core.tools import ToolException
 from mesh_agent.domain.tools import Effect
+from mesh_agent.sdk.tool import UnknownOutcomeError
 from mesh_agent.settings import HttpToolSettings
-from mesh_agent.tools.call import CallIdentity, ToolCall, UnknownOutcomeError, calling
+from mesh_agent.tools.call import CallIdentity, ToolCall, calling
 from mesh_agent.tools.http_tool import http_tool
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_common.ids import RunId, ThreadId, new_id

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.tools import BaseTool, ToolException, tool
 from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS, Effect, ToolResult
+from mesh_agent.sdk.tool import UnknownOutcomeError
 from mesh_agent.tools.calculate import calculate_tool
-from mesh_agent.tools.call import ToolCall, UnknownOutcomeError
+from mesh_agent.tools.call import ToolCall
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.tools.tool import of_function, of_schema
 

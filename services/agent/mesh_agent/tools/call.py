@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from langchain_core.tools import ToolException
 from mesh_common.ids import RunId, ThreadId
 from mesh_common.subject import Subject
 
@@ -52,10 +51,6 @@ def from_json(text: str) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-class UnknownOutcomeError(ToolException):
-    """It is unknown whether the call took effect. The text is for the model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """The tools that the settings ask for."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from typing import Final
 
 import aiohttp
 from mesh_common.clock import Clock
@@ -11,11 +13,15 @@ from mesh_agent.ports import PersonalMemories
 from mesh_agent.settings import AgentSettings
 from mesh_agent.tools.ask_user import ask_user_tool
 from mesh_agent.tools.calculate import calculate_tool
+from mesh_agent.tools.coded.installed import installed_tools
 from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.http_tool import http_tool
 from mesh_agent.tools.memory import memory_tools
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.tools.web.source import open_web_tools
+
+# As many calls of functions that block at once; others wait, within their own time.
+_TOOL_THREADS: Final = 16
 
 
 def mcp_sources(settings: AgentSettings, registry: ToolRegistry) -> list[Callable[[], Awaitable[None]]]:
@@ -45,4 +51,13 @@ async def open_tools(
             for entry in settings.http_tools
         ]
     tools += await open_web_tools(stack, settings)
-    return tools + (memory_tools(memories) if settings.memory_tools else [])
+    tools += memory_tools(memories) if settings.memory_tools else []
+    return tools + _coded_tools(stack, {one.tool.name for one in tools})
+
+
+def _coded_tools(stack: AsyncExitStack, taken: Collection[str]) -> list[MeshTool]:
+    """Functions that are no coroutines share a few threads, apart from those that the event loop itself uses."""
+    found = installed_tools(taken)
+    threads = ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="coded_tool")
+    stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+    return [one.opened(threads) for one in found]

@@ -13,8 +13,9 @@ from langchain_core.tools import ToolException
 from yarl import URL
 
 from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS
+from mesh_agent.sdk.tool import UnknownOutcomeError
 from mesh_agent.settings import HttpToolSettings
-from mesh_agent.tools.call import UnknownOutcomeError, current_call, to_json
+from mesh_agent.tools.call import current_call, to_json
 from mesh_agent.tools.tool import Tool, of_schema
 
 # A character has at most four bytes; a longer body would be truncated anyway.

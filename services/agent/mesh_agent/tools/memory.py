@@ -16,7 +16,8 @@ from pydantic import Field
 from mesh_agent.domain.threads import SaidInRun
 from mesh_agent.domain.tools import Effect
 from mesh_agent.ports import PersonalMemories
-from mesh_agent.tools.call import CallIdentity, UnknownOutcomeError, current_call
+from mesh_agent.sdk.tool import UnknownOutcomeError
+from mesh_agent.tools.call import CallIdentity, current_call
 from mesh_agent.tools.registry import MeshTool
 from mesh_agent.tools.tool import Tool, of_function
 

@@ -10,12 +10,12 @@ import structlog
 from langchain_core.tools import ToolException
 from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Status, StatusCode
-from pydantic import ValidationError
 
 from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS, Approval, Effect, ToolResult
 from mesh_agent.metrics import TOOL_CALLS
 from mesh_agent.plans.plan import PlannedTool
-from mesh_agent.tools.call import ToolCall, UnknownOutcomeError, bounding
+from mesh_agent.sdk.tool import UnknownOutcomeError
+from mesh_agent.tools.call import ToolCall, bounding
 from mesh_agent.tools.schema import ArgumentSchemas
 from mesh_agent.tools.tool import Tool
 
@@ -150,9 +150,6 @@ async def _called(tool: Tool, call: ToolCall, policy: PlannedTool) -> _Outcome:
         return _Outcome(str(error), is_error=True, is_unknown=may_have_acted)
     except ToolException as error:
         return _Outcome(str(error), is_error=True)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        return _Outcome(f"The arguments are not valid: {faults}", is_error=True)
     except TimeoutError:
         text = f"The tool did not answer within {policy.timeout_s:g} s."
         return _Outcome(text, is_error=True, is_unknown=may_have_acted)

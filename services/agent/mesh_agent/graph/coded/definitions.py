@@ -2,20 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import partial
+from importlib.metadata import EntryPoint
 from typing import Any, Final
 
-import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from mesh_common.errors import FieldFault, InvalidInput, PreconditionFailed
 from pydantic import BaseModel, ValidationError
 
+from mesh_agent.entry_points import usable
 from mesh_agent.metrics import GRAPHS_UNUSABLE
 from mesh_agent.plans.plan import PlannedGraph
 from mesh_agent.sdk.graph import GraphDefinition
-
-log = structlog.get_logger()
 
 GROUP: Final = "mesh.graphs"
 
@@ -88,18 +87,14 @@ def installed_graphs(saver: BaseCheckpointSaver[Any]) -> CodedGraphs:
 
     Imports the packages, which may take seconds.
     """
-    return CodedGraphs(graph for point in entry_points(group=GROUP) if (graph := _loaded(point, saver)))
+    load = partial(_loaded, saver)
+    return CodedGraphs(usable(GROUP, load, unusable=GRAPHS_UNUSABLE, event="graph.unusable"))
 
 
-def _loaded(point: EntryPoint, saver: BaseCheckpointSaver[Any]) -> CodedGraph | None:
-    try:
-        definition = point.load()
-        if not isinstance(definition, GraphDefinition):
-            raise TypeError("the entry point is not made by mesh_agent.sdk.graph")  # noqa: TRY301 - logged as others
-        builder = definition.build()
-        compiled = builder.compile(checkpointer=saver, name=point.name)
-    except Exception as error:  # noqa: BLE001 - anybody's code, which must not keep the agent from starting
-        log.error("graph.unusable", graph=point.name, error=type(error).__name__, fault=str(error)[:500])  # noqa: TRY400
-        GRAPHS_UNUSABLE.labels(point.name).set(1)
-        return None
+def _loaded(saver: BaseCheckpointSaver[Any], point: EntryPoint) -> CodedGraph:
+    definition = point.load()
+    if not isinstance(definition, GraphDefinition):
+        raise TypeError("the entry point is not made by mesh_agent.sdk.graph")
+    builder = definition.build()
+    compiled = builder.compile(checkpointer=saver, name=point.name)
     return CodedGraph(point.name, compiled, frozenset(builder.channels), definition.config)

@@ -1,0 +1,1 @@
+"""How a tool of somebody's package is found and called."""
