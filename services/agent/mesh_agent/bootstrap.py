@@ -244,7 +244,9 @@ async def _assistants(settings: AgentSettings, database: Database, parts: Attemp
     servers = tuple(server.name for server in settings.mcp_servers)
     planner = Planner(parts.plans.current_default, parts.loop.graphs, servers)
     await files.refresh(planner)
-    return KnownAssistants(database, parts.plans.current_default, planner, files, SystemClock())
+    known = KnownAssistants(database, parts.plans.current_default, planner, files, SystemClock())
+    parts.loop.is_enabled = known.is_enabled
+    return known
 
 
 def _executor(settings: AgentSettings, leases: Database, database: Database, parts: RunTaskParts) -> Executor:

@@ -189,6 +189,7 @@ def message_pb(message: Message) -> pb.Message:
         created_at=timestamp(message.created_at),
         run_id=str(message.run_id),
         is_partial=message.is_partial,
+        agent=message.agent,
     )
 
 
@@ -221,6 +222,7 @@ def run_pb(run: Run) -> pb.Run:
         interrupts=map(interrupt_pb, run.interrupts),
         assistant=run.assistant,
         assistant_version=run.assistant_version,
+        usage_by_agent={name: usage_pb(usage) for name, usage in run.usage_by_agent.items()},
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+from uuid import UUID
 
 import structlog
 from mesh_common.assistant import NAME_PATTERN, parsed
@@ -23,8 +24,9 @@ from mesh_agent.assistants.file_source import FileSource
 from mesh_agent.assistants.files import FileAssistant
 from mesh_agent.assistants.model import Assistant, RunnableAssistant, Source, StoredAssistant
 from mesh_agent.assistants.planning import Planner
+from mesh_agent.assistants.teams import Teams
 from mesh_agent.metrics import ASSISTANT_RUNS_STOPPED
-from mesh_agent.plans.plan import DEFAULT_ASSISTANT, RunPlan
+from mesh_agent.plans.plan import DEFAULT_ASSISTANT, PlannedMember, RunPlan
 from mesh_agent.store import Database, assistants, disabled_assistants
 from mesh_agent.store.assistants import version_number
 from mesh_agent.store.disabled_assistants import Disabled
@@ -59,6 +61,7 @@ class KnownAssistants:
         self._looked: OrderedDict[tuple[Subject, str, int | None], _Looked] = OrderedDict()
         self._threads: OrderedDict[ThreadId, str] = OrderedDict()
         self._disabled = Disabled()
+        self.teams = Teams(self._find)
         # A plan depends on the tools of the moment, which the default plan has.
         self._of_settings = lru_cache(1)(self._make_of_settings)
         self._of_file = lru_cache(_MAX_PLANS)(self._make_of_file)
@@ -76,17 +79,26 @@ class KnownAssistants:
 
         Raises NotFound, PreconditionFailed if it is disabled, Unavailable.
         """
-        name, version = split(reference or DEFAULT_ASSISTANT)
+        return await self.teams.complete(subject, await self._find(subject, reference or DEFAULT_ASSISTANT))
+
+    async def _find(self, subject: Subject, reference: str) -> RunnableAssistant:
+        name, version = split(reference)
         found = self._of_operator(name, version) or await self._of_database(subject, name, version)
         if found is None:
             raise NotFound(f"There is no assistant {reference!r}.", reason="NO_SUCH_ASSISTANT")
         self.require_enabled(found.name, found.id)
         return found
 
-    def require_enabled(self, name: str, id_: object) -> None:
+    def require_enabled(self, name: str, id_: UUID | None) -> None:
         """Raises PreconditionFailed."""
-        if id_ in self._disabled.ids if id_ else name in self._disabled.names:
+        if self._is_disabled(name, id_):
             raise disabled_error(name)
+
+    def is_enabled(self, member: PlannedMember) -> bool:
+        return not self._is_disabled(member.name, UUID(member.id) if member.id else None)
+
+    def _is_disabled(self, name: str, id_: UUID | None) -> bool:
+        return id_ in self._disabled.ids if id_ else name in self._disabled.names
 
     def assistant_of(self, thread_id: ThreadId) -> str | None:
         """The assistant that this replica knows of the thread. The database may know another."""
@@ -173,12 +185,10 @@ class KnownAssistants:
 
     def _make_of_file(self, of_file: "_Same[FileAssistant]", _: "_Same[RunPlan]") -> RunnableAssistant:
         spec, version = of_file.value.spec, of_file.value.version
-        return RunnableAssistant(spec.name, version, self.planner.plan(spec, version))
+        return self.planner.runnable(spec, version)
 
     def _make_of_api(self, stored: StoredAssistant, _: "_Same[RunPlan]") -> RunnableAssistant:
-        version = str(stored.version)
-        plan = self.planner.plan(parsed(stored.spec_json), version)
-        return RunnableAssistant(stored.name, version, plan, stored.id)
+        return self.planner.runnable(parsed(stored.spec_json), str(stored.version), stored.id)
 
 
 class _Same[T]:

@@ -24,6 +24,9 @@ MAX_SPEC_BYTES: Final = 131_072
 MAX_NAME_CHARS: Final = 63
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 NAME_PATTERN: Final = re.compile(NAME)
+REFERENCE: Final = rf"{NAME[:-1]}(@[0-9a-f]{{1,16}})?$"
+"""A name, or a name and a version."""
+REFERENCE_PATTERN: Final = re.compile(REFERENCE)
 VARIABLES: Final = ("memories",)
 """What instructions may contain as `$name`, besides what `variables` defines."""
 _MAX_SHOWN_FAULTS: Final = 20
@@ -115,17 +118,54 @@ class Graph(Part):
     """What the graph's package documents."""
 
 
-_GRAPH_BY_KIND: Final[dict[str, JsonValue]] = {
-    "if": {"properties": {"kind": {"const": "graph"}}, "required": ["kind"]},
-    "then": {"properties": {"graph": {"type": "object"}}, "required": ["graph"]},
-    "else": {"properties": {"graph": {"type": "null"}}},
+class Member(Part):
+    """An assistant that works in a team."""
+
+    assistant: Annotated[str, Field(pattern=REFERENCE)]
+    """Its name, or `name@version`."""
+    description: Annotated[Text, Field(max_length=1_000)] = ""
+    """When to turn to it, for the models of the others. If absent, the assistant's own description."""
+
+    @property
+    def name(self) -> str:
+        return self.assistant.partition("@")[0]
+
+
+def _member(member: Any) -> Any:
+    return {"assistant": member} if isinstance(member, str) else member
+
+
+class _ReferenceOrMember:
+    """Documents that a reference alone stands for a member without a description of its own."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "pattern": REFERENCE}, handler(schema)]}
+
+
+NamedMember = Annotated[Member, BeforeValidator(_member), _ReferenceOrMember]
+TEAMS: Final = ("supervisor", "handoff")
+
+_PARTS_BY_KIND: Final[dict[str, JsonValue]] = {
+    "allOf": [
+        {
+            "if": {"properties": {"kind": {"const": "graph"}}, "required": ["kind"]},
+            "then": {"properties": {"graph": {"type": "object"}}, "required": ["graph"]},
+            "else": {"properties": {"graph": {"type": "null"}}},
+        },
+        {
+            "if": {"properties": {"kind": {"enum": list(TEAMS)}}, "required": ["kind"]},
+            "then": {"properties": {"members": {"minItems": 1}}, "required": ["members"]},
+            "else": {"properties": {"members": {"maxItems": 0}}},
+        },
+    ]
 }
 
 
 class AssistantSpec(Part):
     """A description of an agent."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_GRAPH_BY_KIND)
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_PARTS_BY_KIND)
 
     description: Annotated[Text, Field(max_length=1_000)] = ""
     """For people who choose an assistant."""
@@ -141,7 +181,10 @@ class AssistantSpec(Part):
     tools: tuple[NamedTool, ...] | None = Field(default=None, max_length=128)
     """Names, or names with rules. All of the service if absent; none if empty."""
     memory: Literal["recall_and_remember", "recall", "off"] = "recall_and_remember"
-    kind: Literal["single", "graph"] = "single"
+    kind: Literal["single", "supervisor", "handoff", "graph"] = "single"
+    """`supervisor` gives tasks to its members and answers itself; `handoff` may pass the conversation on to them."""
+    members: tuple[NamedMember, ...] = Field(default=(), max_length=16)
+    """Only for the kinds `supervisor` and `handoff`, at least one."""
     graph: Graph | None = None
     """Only for the kind `graph`."""
     limits: Limits = Limits()
@@ -153,6 +196,10 @@ class AssistantSpec(Part):
     def _is_consistent(self) -> "AssistantSpec":
         if (self.kind == "graph") is not (self.graph is not None):
             raise ValueError("`graph` must be given for the kind `graph`, and for no other")
+        if (self.kind in TEAMS) is not bool(self.members):
+            raise ValueError("`members` must be given for the kinds `supervisor` and `handoff`, and for no other")
+        if len({member.name for member in self.members}) < len(self.members):
+            raise ValueError("`members` must not name an assistant twice")
         return self
 
     def named(self, name: str) -> "NamedAssistantSpec":

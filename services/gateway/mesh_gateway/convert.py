@@ -116,6 +116,7 @@ def thread_message(message: agent_pb2.Message) -> domain.Message:
         created_at=_time(message.created_at),
         run_id=message.run_id,
         is_partial=message.is_partial,
+        agent=message.agent,
     )
 
 
@@ -143,6 +144,7 @@ def run(message: agent_pb2.Run) -> domain.Run:
         interrupts=tuple(map(interrupt, message.interrupts)),
         assistant=message.assistant,
         assistant_version=message.assistant_version,
+        usage_by_agent={name: _usage(usage) for name, usage in message.usage_by_agent.items()},
     )
 
 

@@ -1,7 +1,7 @@
 """The other services' objects as the gateway knows them, independent of any client protocol."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -44,6 +44,8 @@ class Message:
     created_at: datetime
     run_id: str
     is_partial: bool
+    agent: str = ""
+    """Of a team; empty for the run's own assistant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Run:
     interrupts: tuple[Interrupt, ...] = ()
     assistant: str = ""
     assistant_version: str = ""
+    usage_by_agent: Mapping[str, Usage] = field(default_factory=dict)
+    """Only of an ended run of a team."""
 
     @property
     def has_ended(self) -> bool:

@@ -189,7 +189,7 @@ def test_every_event_has_a_schema(document: dict[str, Any]) -> None:
 
     for event, reference in mapping.items():
         assert schemas[reference.rpartition("/")[2]]["properties"]["type"]["const"] == event
-    assert len(mapping) == len(schemas["RunEvent"]["oneOf"]) == 14
+    assert len(mapping) == len(schemas["RunEvent"]["oneOf"]) == 16
 
 
 def test_every_response_names_the_trace(operations: dict[str, dict[str, Any]]) -> None:

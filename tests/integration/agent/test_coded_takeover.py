@@ -5,24 +5,11 @@ import asyncio
 import pytest
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_common.database.postgres import Database
-from mesh_common.ids import UserId
-from sqlalchemy import text
-from support.agent import AgentUnderTest, eventually, some_user
+from support.agent import some_user
 from support.approval import asked, decision, resume, resume_request, stored
 from support.coded_graphs import Opening
+from support.lost_owners import ended, take_away
 from support.tool_server import ToolServer
-
-
-async def take_away(database: Database) -> None:
-    """As when another replica has claimed the run and then died: the fencing number is a newer one."""
-    async with database.as_worker() as connection:
-        await connection.execute(
-            text("UPDATE agent.leases SET expires_at = now(), owner = 'nobody', fence = nextval('agent.fences')")
-        )
-
-
-async def ended(agent: AgentUnderTest, user_id: UserId, run_id: str) -> pb.Run:
-    return await eventually(lambda: agent.get_run(user_id, run_id), lambda run: run.HasField("ended_at"))
 
 
 @pytest.mark.parametrize(

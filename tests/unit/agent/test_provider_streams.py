@@ -20,7 +20,7 @@ from mesh_agent.domain.runs import Usage
 from mesh_agent.domain.tools import Effect, ToolResult
 from mesh_agent.graph.build import build_graph
 from mesh_agent.graph.loop import AgentLoop, AttemptLoop
-from mesh_agent.graph.rounds import LoopInput, RoundListener
+from mesh_agent.graph.rounds import CodedListener, LoopInput, RoundListener
 from mesh_agent.llm.breaker import Breaker
 from mesh_agent.llm.fallback import FallbackModel
 from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
@@ -62,6 +62,15 @@ class Listening(Heard):
         raise NotImplementedError
 
     def aside(self) -> RoundListener:
+        raise NotImplementedError
+
+    def member(self, name: str) -> CodedListener:
+        raise NotImplementedError
+
+    def repeat_aside(self, text: str, model: str) -> None:
+        raise NotImplementedError
+
+    def tool_paused(self, call: ToolCall) -> None:
         raise NotImplementedError
 
     def say(self, text: str) -> None:

@@ -60,7 +60,9 @@ def test_names_are_those_of_the_model_the_proto_and_the_guide() -> None:
     of_the_model = {kind.type for kind in get_args(KnownEvent)}
     of_the_proto = {field.name for field in agent_pb2.RunEvent.DESCRIPTOR.oneofs_by_name["event"].fields}
     rows = [
-        line for line in GUIDE.read_text().splitlines() if re.match(r"\| `(run|message|memory|tool|step|custom)", line)
+        line
+        for line in GUIDE.read_text().splitlines()
+        if re.match(r"\| `(run|message|memory|member|tool|step|custom)", line)
     ]
     of_the_guide = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
 
@@ -94,6 +96,7 @@ def test_tool_result_does_not_repeat_the_arguments() -> None:
         "content": "2",
         "is_error": False,
         "is_unknown": False,
+        "agent": "",
     }
 
 

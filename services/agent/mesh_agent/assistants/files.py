@@ -11,6 +11,7 @@ from mesh_common.assistant import MAX_SPEC_BYTES, NamedAssistantSpec, validated
 from mesh_common.errors import FieldFault, InvalidInput
 
 from mesh_agent.assistants.planning import Planner
+from mesh_agent.assistants.teams import faults_among
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _MAX_FILES: Final = 500
@@ -65,7 +66,18 @@ def read_folder(folder: Path, planner: Planner | None) -> ReadFolder:
             faults.append(FileFault(path.name, 0, "name", f"is the name of the assistant in {other.file}, too"))
         else:
             found[assistant.spec.name] = assistant
-    return ReadFolder(found, faults)
+    return ReadFolder(found, [*faults, *_without_faulty_teams(folder, found)])
+
+
+def _without_faulty_teams(folder: Path, found: dict[str, FileAssistant]) -> Iterator[FileFault]:
+    """Removes assistants whose members are not among them, and then those whose members these are."""
+    while faulty := faults_among(
+        {name: one.spec for name, one in found.items()}, {name: one.version for name, one in found.items()}
+    ):
+        for name, faults in faulty.items():
+            path = folder / found.pop(name).file
+            _, node = _parsed(path)
+            yield from (_placed(path, node, fault) for fault in faults)
 
 
 def stamp_of(folder: Path) -> tuple[tuple[str, int, int], ...]:

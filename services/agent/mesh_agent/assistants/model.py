@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from mesh_common.assistant import Member
+
 from mesh_agent.plans.plan import RunPlan
 
 
@@ -67,10 +69,13 @@ class StoredAssistant:
 class RunnableAssistant:
     """What runs use. Compared by identity: one object stands for one version with the tools of this moment.
 
-    `id` is None for files and for the settings.
+    `id` is None for files and for the settings. `members` are those that its plan does not contain yet.
     """
 
     name: str
     version: str
     plan: RunPlan
     id: UUID | None = None
+    kind: str = "single"
+    description: str = ""
+    members: tuple[Member, ...] = ()

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
+from uuid import UUID
 
 from mesh_common.assistant import NamedAssistantSpec, Tool
-from mesh_common.errors import FieldFault, InvalidInput
+from mesh_common.errors import FieldFault
 
+from mesh_agent.assistants.model import RunnableAssistant
 from mesh_agent.domain.tools import Approval
 from mesh_agent.mcp_settings import SEPARATOR
 from mesh_agent.plans.plan import (
@@ -23,8 +25,8 @@ from mesh_agent.plans.plan import (
 from mesh_agent.tools.call import to_json
 
 _STRICTNESS: Final = {Approval.NEVER: 0, Approval.ON_EFFECT: 1, Approval.ALWAYS: 2}
-# A graph asks models as often as its steps need.
-_GRAPH_ROUNDS: Final = 50
+# A graph asks models as often as its steps need, and a team as often as its members need.
+_ROUNDS_OF_MANY: Final = 50
 
 
 class Graphs(Protocol):
@@ -59,10 +61,10 @@ class Planner:
         if spec.graph and (fault := self.graphs.fault(spec.graph.name, to_json(spec.graph.config))):
             yield fault
 
-    def require(self, spec: NamedAssistantSpec) -> None:
-        """Raises InvalidInput if there are faults."""
-        if faults := tuple(self.faults(spec)):
-            raise InvalidInput("The assistant is not valid.", fields=faults)
+    def runnable(self, spec: NamedAssistantSpec, version: str, id_: UUID | None = None) -> RunnableAssistant:
+        """Without its members."""
+        plan = self.plan(spec, version)
+        return RunnableAssistant(spec.name, version, plan, id_, spec.kind, spec.description, spec.members)
 
     def plan(self, spec: NamedAssistantSpec, version: str) -> RunPlan:
         """Leaves out what this process does not have. An assistant whose models are all gone keeps none, and no run of
@@ -123,7 +125,7 @@ def _stricter(tool: PlannedTool, rule: Tool) -> PlannedTool:
 
 def _limits(spec: NamedAssistantSpec, base: Limits) -> Limits:
     """The service's time limit holds for all assistants."""
-    rounds = _GRAPH_ROUNDS if spec.graph else base.rounds
+    rounds = _ROUNDS_OF_MANY if spec.graph or spec.members else base.rounds
     return Limits(
         rounds=spec.limits.rounds or rounds,
         seconds=min(spec.limits.seconds or base.seconds, base.seconds),

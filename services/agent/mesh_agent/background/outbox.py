@@ -154,6 +154,8 @@ class _Evidence:
                 pass
             case events.StepStarted() | events.StepFinished() | events.Custom():
                 pass
+            case events.MemberDelta() | events.MemberCompleted():
+                pass
             case events.RunFinished() | events.RunFailed() | events.RunCancelled() | events.RunInterrupted():
                 pass
             case events.UnknownEvent():

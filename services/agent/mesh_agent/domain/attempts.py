@@ -80,6 +80,10 @@ class Progress:
     """By model."""
     model: str = ""
     """The model that answered last."""
+    billed_by_agent: Mapping[str, Usage] = field(default_factory=dict)
+    """By agent of a team, the run's own assistant without a name; empty for other runs."""
+    agent: str = ""
+    """The agent of a team that wrote the last of the texts; empty for the run's own assistant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,10 @@ class Outcome:
     """Only if the status is INTERRUPTED, and then at least one."""
     is_remembered: bool = True
     """Whether memory may receive what was said."""
+    agent: str = ""
+    """The agent of a team that wrote the answer; empty for the run's own assistant."""
+    billed_by_agent: Mapping[str, Usage] = field(default_factory=dict)
+    """Empty for a run that is of no team."""
 
     @property
     def usage(self) -> Usage:

@@ -1,5 +1,6 @@
 """Runs: how they are asked for, and what is stored of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -76,6 +77,8 @@ class Run:
     interrupts: tuple[Interrupt, ...] = ()
     assistant: str = ""
     assistant_version: str = ""
+    usage_by_agent: Mapping[str, Usage] = field(default_factory=dict)
+    """Only of an ended run of a team."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ class Message:
     created_at: datetime
     run_id: RunId
     is_partial: bool
+    agent: str = ""
+    """Of a team; empty for the run's own assistant."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,10 @@ _TICK_S = 1.0
 
 
 class Aside:
+    """`agent`: of a team; empty for the run's own assistant."""
+
+    agent = ""
+
     def __init__(self) -> None:
         self.bill = Bill({})
         self._parts: list[str] = []
@@ -36,11 +40,15 @@ class Aside:
     def until_tick_s(self) -> float:
         return _TICK_S
 
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)
+
     def end_round(self, usage: Usage) -> None:
         self.bill.end_round(usage)
 
     def cut_round(self) -> CutRound:
-        return CutRound("".join(self._parts), self.model, self.bill.cut_round())
+        return CutRound(self.text, self.model, self.bill.cut_round())
 
     def fail_round(self) -> None:
         self.bill.fail_round()

@@ -14,6 +14,7 @@ from mesh_agent.domain.interrupts import DecidedCall
 from mesh_agent.domain.runs import RunError
 from mesh_agent.domain.threads import RecalledMemory, Said
 from mesh_agent.entitlements import CachedEntitlements
+from mesh_agent.execution.agents import AgentListener
 from mesh_agent.execution.recorder import Recorder
 from mesh_agent.graph.loop import AgentLoop, AttemptLoop
 from mesh_agent.graph.rounds import LoopInput
@@ -25,7 +26,7 @@ from mesh_agent.metrics import RECALLS
 from mesh_agent.plans.plan import RunPlan
 from mesh_agent.ports import Memories
 from mesh_agent.store import Database, interrupts
-from mesh_agent.store.history import history_of
+from mesh_agent.store.history import history_of, last_agent
 
 log = structlog.get_logger()
 
@@ -63,10 +64,12 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
                 return recorder.failed(_TOO_MANY)
             plan = await _plan(recorder, parts)
             recorder.is_remembered = plan.memory.remembers
+            if plan.team:
+                recorder.begin_team(plan.origin.name)
             recorder.deadline_s = deadline_s = began_at_s + plan.limits.seconds
             timeout.reschedule(deadline_s)
             decided = await _decided(claim, recorder.log.holds_lease, parts.database)
-            ended = await loop.run(_loop_input(recorder, parts, plan, deadline_s, decided), recorder)
+            ended = await loop.run(_loop_input(recorder, parts, plan, deadline_s, decided), AgentListener(recorder))
         if not isinstance(ended, str):
             return recorder.interrupted(ended, parts.interrupt_ttl_s)
         return recorder.succeeded(ended) if recorder.answer.strip() else recorder.failed(nothing_said())
@@ -131,6 +134,8 @@ def _loop_input(
         recent_messages=partial(_recent_messages, claim, parts.database),
         deadline_s=deadline_s,
         decided=decided,
+        models_of=parts.models.of_plan,
+        last_agent=partial(_last_agent, claim, parts.database),
     )
 
 
@@ -151,6 +156,12 @@ async def _recall(recorder: Recorder, memories: Memories) -> Sequence[RecalledMe
 
 async def _recall_nothing() -> Sequence[RecalledMemory]:
     return ()
+
+
+async def _last_agent(claim: Claim, database: Database) -> str:
+    """The agent that wrote the last answer of the thread before this run."""
+    async with database.as_subject(claim.subject) as connection:
+        return await last_agent(connection, claim)
 
 
 async def _recent_messages(claim: Claim, database: Database) -> Sequence[Said]:

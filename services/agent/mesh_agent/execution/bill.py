@@ -37,10 +37,9 @@ class Bill:
 
     def cut_round(self) -> Usage:
         """We stopped reading the answer: the provider reported no usage. Returns our estimate."""
-        if self._called is None:
-            return Usage()
-        usage = self._called.usage(self._prompt_tokens(), self._chunks)
-        self.end_round(usage)
+        usage = self.open_round()
+        if self._called is not None:
+            self.end_round(usage)
         return usage
 
     def fail_round(self) -> None:
@@ -49,10 +48,12 @@ class Bill:
             self._called = None
 
     def by_model(self) -> Mapping[str, Usage]:
-        """Includes an interrupted round: its estimated prompt, and one token per chunk."""
-        if self._called is None:
-            return self._billed
-        return self._with(self._called.usage(self._prompt_tokens(), self._chunks))
+        """Includes an interrupted round, as `open_round`."""
+        return self._billed if self._called is None else self._with(self.open_round())
+
+    def open_round(self) -> Usage:
+        """The cost of a round that is interrupted now: its estimated prompt, and one token per chunk."""
+        return Usage() if self._called is None else self._called.usage(self._prompt_tokens(), self._chunks)
 
     def _with(self, usage: Usage) -> Mapping[str, Usage]:
         if self._called is None:

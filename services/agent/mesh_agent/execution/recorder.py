@@ -31,6 +31,7 @@ from mesh_agent.execution.aside import Aside
 from mesh_agent.execution.asking import as_interrupts
 from mesh_agent.execution.bill import Bill
 from mesh_agent.execution.prefetch import PrefetchedRecall
+from mesh_agent.execution.team_usage import TeamUsage
 from mesh_agent.llm.completion import AnswerFullError
 from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import FIRST_TOKEN_SECONDS
@@ -67,12 +68,16 @@ class Recorder:
         self._claimed_at_s = claimed_at_s
         self._has_first_token = False
         self._bill = Bill({})
+        self._earlier_by_agent: Mapping[str, Usage] = {}
         self._asides: list[Aside] = []
-        self._open_calls: dict[int, ToolCall] = {}
+        self._open_calls: dict[int, tuple[ToolCall, str]] = {}
         self.model = self.claim.model or ""
         self.checkpoints: RunCheckpoints | None = None
         self.forget_generation: int | None = None
         self.is_remembered = True
+        self.team_usage: TeamUsage | None = None
+        """Only of a run of a team: what each of its agents used."""
+        self._speaker = ""
         self.deadline_s: float | None = None
         """The end of the attempt in the event loop's time; None before the attempt begins."""
 
@@ -89,12 +94,14 @@ class Recorder:
         """Opens the attempt. One that continues from a safe point first repeats the text up to there."""
         thread_id = str(self.claim.thread_id)
         is_first = self.claim.attempt == 1
-        self._emit(RunStarted(thread_id) if is_first else RunRestarted(thread_id, progress.tool_results))
+        self.emit(RunStarted(thread_id) if is_first else RunRestarted(thread_id, progress.tool_results))
         for text in progress.texts:
             self._round_has_text = False
             self._add_text(text)
         self._bill = Bill(progress.billed)
         self.model = progress.model or self.model
+        self._speaker = progress.agent
+        self._earlier_by_agent = progress.billed_by_agent
 
     def close(self) -> None:
         """The attempt no longer executes, however it ended."""
@@ -103,10 +110,18 @@ class Recorder:
         self.log.close()
 
     def recalled(self, memories: Sequence[RecalledMemory], *, is_unavailable: bool) -> None:
-        self._emit(MemoryRecalled(tuple(memories), is_unavailable=is_unavailable))
+        self.emit(MemoryRecalled(tuple(memories), is_unavailable=is_unavailable))
 
-    def begin_round(self, prompt_tokens: Callable[[], int]) -> None:
-        """`prompt_tokens` is called only if the round is interrupted, because the provider then reports no usage."""
+    def begin_team(self, own_name: str) -> None:
+        """The run is one of a team, whose first agent has this name."""
+        self.team_usage = TeamUsage(own_name, self._earlier_by_agent)
+
+    def begin_round(self, prompt_tokens: Callable[[], int], agent: str = "") -> None:
+        """`prompt_tokens` is called only if the round is interrupted, because the provider then reports no usage.
+
+        `agent` of a team speaks to the user from now on.
+        """
+        self._speaker = agent
         self._round_has_text = False
         self._round_began_at = len(self._parts)
         self._bill.begin_round(prompt_tokens)
@@ -134,21 +149,26 @@ class Recorder:
     def end_round(self, usage: Usage) -> None:
         self._emit_text()
         self._bill.end_round(usage)
+        if self.team_usage:
+            self.team_usage.add(self._speaker, usage)
 
     def cut_round(self) -> CutRound:
         self._emit_text()
         texts = self._parts[self._round_began_at :]
         if texts and texts[0] == _BETWEEN_ROUNDS:
             texts = texts[1:]
-        return CutRound("".join(texts), self.model, self._bill.cut_round())
+        usage = self._bill.cut_round()
+        if self.team_usage:
+            self.team_usage.add(self._speaker, usage)
+        return CutRound("".join(texts), self.model, usage)
 
     def fail_round(self) -> None:
         self._bill.fail_round()
 
-    def aside(self) -> Aside:
-        """Receives an answer that is no part of this run's."""
-        self._asides.append(Aside())
-        return self._asides[-1]
+    def add_aside(self, aside: Aside) -> Aside:
+        """Bills an answer that is no part of this run's."""
+        self._asides.append(aside)
+        return aside
 
     def say(self, text: str) -> None:
         """A paragraph that no model wrote. Raises AnswerFullError."""
@@ -157,30 +177,35 @@ class Recorder:
         self._emit_text()
 
     def step_started(self, step: str) -> None:
-        self._emit(StepStarted(step))
+        self.emit(StepStarted(step))
 
     def step_finished(self, step: str) -> None:
-        self._emit(StepFinished(step))
+        self.emit(StepFinished(step))
 
     def custom(self, name: str, data_json: str) -> None:
-        self._emit(Custom(name, data_json))
+        self.emit(Custom(name, data_json))
 
-    def tool_started(self, call: ToolCall) -> None:
-        self._open_calls[id(call)] = call
-        self._emit(ToolStarted(call.id, call.name, call.arguments_json[:_MAX_SHOWN_ARGUMENTS]))
+    def tool_started(self, call: ToolCall, agent: str = "") -> None:
+        self._open_calls[id(call)] = call, agent
+        self.emit(ToolStarted(call.id, call.name, call.arguments_json[:_MAX_SHOWN_ARGUMENTS], agent))
 
-    def tool_finished(self, call: ToolCall, result: ToolResult) -> None:
+    def tool_finished(self, call: ToolCall, result: ToolResult, agent: str = "") -> None:
         self._open_calls.pop(id(call), None)
-        self._emit(ToolFinished(replace(result, arguments_json=result.arguments_json[:_MAX_SHOWN_ARGUMENTS])))
+        shown = replace(result, arguments_json=result.arguments_json[:_MAX_SHOWN_ARGUMENTS])
+        self.emit(ToolFinished(shown, agent))
+
+    def tool_paused(self, call: ToolCall) -> None:
+        """The call has no result in this run, and continues in the run that resumes it."""
+        self._open_calls.pop(id(call), None)
 
     def succeeded(self, finish_reason: str) -> Outcome:
-        self._emit(MessageCompleted(self._message_id, self.answer, self.model))
+        self.emit(MessageCompleted(self._message_id, self.answer, self.model, self._speaker))
         return self._outcome(RunStatus.SUCCEEDED, finish_reason=finish_reason)
 
     def interrupted(self, questions: Sequence[Question], ttl_s: float) -> Outcome:
         """The text so far, if any, is a message of its own: the run that resumes this one writes another."""
         if self._parts:
-            self._emit(MessageCompleted(self._message_id, self.answer, self.model))
+            self.emit(MessageCompleted(self._message_id, self.answer, self.model, self._speaker))
         asked = as_interrupts(self.claim, questions, ttl_s)
         return replace(self._outcome(RunStatus.INTERRUPTED), asked=asked)
 
@@ -199,8 +224,8 @@ class Recorder:
     ) -> Outcome:
         # The deltas joined are the answer, even of an interrupted run.
         self._emit_text()
-        for call in self._open_calls.values():
-            self._emit(ToolFinished(_interrupted(call)))
+        for call, agent in self._open_calls.values():
+            self.emit(ToolFinished(_interrupted(call), agent))
         self._open_calls.clear()
         billed, generation = self._billed(), self.forget_generation
         self.model = self.model or next((aside.model for aside in reversed(self._asides) if aside.model), "")
@@ -214,7 +239,15 @@ class Recorder:
             error,
             generation,
             is_remembered=self.is_remembered,
+            agent=self._speaker,
+            billed_by_agent=self._billed_by_agent(),
         )
+
+    def _billed_by_agent(self) -> Mapping[str, Usage]:
+        if self.team_usage is None:
+            return {}
+        asides = [(aside.agent, usage) for aside in self._asides for usage in aside.bill.by_model().values()]
+        return self.team_usage.with_more([(self._speaker, self._bill.open_round()), *asides])
 
     def _billed(self) -> Mapping[str, Usage]:
         billed = dict(self._bill.by_model())
@@ -243,7 +276,7 @@ class Recorder:
             self._pending_text.clear()
             self.log.append(MessageDelta(self._message_id, text))
 
-    def _emit(self, body: EventBody) -> None:
+    def emit(self, body: EventBody) -> None:
         self._emit_text()
         self.log.append(body)
 

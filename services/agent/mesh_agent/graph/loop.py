@@ -16,16 +16,20 @@ from mesh_agent.checkpoint import FENCE, BufferedSaver, RunCheckpoints
 from mesh_agent.domain.attempts import Claim, Progress
 from mesh_agent.domain.interrupts import InterruptKind, Question
 from mesh_agent.graph.approval import review
+from mesh_agent.graph.budget import Budget
 from mesh_agent.graph.build import AgentGraph, build_graph
-from mesh_agent.graph.coded.definitions import CodedGraphs
-from mesh_agent.graph.coded.loop import progress_of, run_coded
+from mesh_agent.graph.coded.definitions import CodedGraph, CodedGraphs
+from mesh_agent.graph.coded.loop import Earlier, progress_of, run_coded
+from mesh_agent.graph.coded.run import Lent
 from mesh_agent.graph.progress import is_of_run, progress_in
+from mesh_agent.graph.questions import with_unique_ids
 from mesh_agent.graph.rounds import CodedListener, Listener, LoopInput, Rounds
 from mesh_agent.graph.state import RunContext
+from mesh_agent.graph.team.graph import team_graph
 from mesh_agent.graph.tool_calls import call_at_safe_point
 from mesh_agent.lease import HeldLease
 from mesh_agent.llm.fallback import FallbackModel
-from mesh_agent.plans.plan import PlannedTool
+from mesh_agent.plans.plan import PlannedMember, PlannedTool, RunPlan
 from mesh_agent.store.checkpoint_database import CheckpointDatabase
 from mesh_agent.tools.registry import ToolRegistry
 
@@ -56,6 +60,9 @@ class AgentLoop:
         self._saver = BufferedSaver(database)
         self._graph = build_graph(self._saver)
         self.graphs = graphs_of(self._saver)
+        self.team = team_graph(self._saver)
+        self.is_enabled: Callable[[PlannedMember], bool] = lambda _: True
+        """Whether a member of a team may work: the kill switch of assistants."""
 
     @asynccontextmanager
     async def open(self, claim: Claim, lease: HeldLease) -> AsyncIterator["AttemptLoop"]:
@@ -102,23 +109,22 @@ class AttemptLoop:
 
         Raises ProviderError, MeshError, LeaseLostError, and unexpected errors.
         """
-        planned = attempt.plan.graph
-        has_state = self._is_begun if planned else self._has_progress
+        graph = self._coded_graph(attempt.plan)
+        has_state = self._is_begun if graph else self._has_progress
         if self._claim.resumed_execution and not has_state:
             raise PreconditionFailed("The state of the interrupted run is not stored any more.", reason="STATE_LOST")
-        if planned is None:
+        if graph is None:
             return await self._run_built_in(attempt, listener)
-        return await run_coded(
-            self._loop.graphs.of(planned),
-            attempt,
-            self._loop.fallback,
-            self._loop.tools,
-            self.checkpoints,
-            listener,
-            self._recorded,
-            self._config,
-            is_begun=self._is_begun,
-        )
+        loop = self._loop
+        lent = Lent(loop.fallback, loop.tools, self.checkpoints, listener, loop.is_enabled)
+        earlier = Earlier(self._recorded, is_begun=self._is_begun)
+        return await run_coded(graph, attempt, lent, earlier, self._config)
+
+    def _coded_graph(self, plan: RunPlan) -> CodedGraph | None:
+        """None for an assistant that is neither a graph in code nor a team."""
+        if plan.graph:
+            return self._loop.graphs.of(plan.graph)
+        return self._loop.team if plan.team else None
 
     async def _run_built_in(self, attempt: LoopInput, listener: Listener) -> str | tuple[Question, ...]:
         state = await self._graph.ainvoke(
@@ -134,7 +140,7 @@ class AttemptLoop:
         return finish_reason
 
     def _context(self, attempt: LoopInput, listener: Listener) -> RunContext:
-        rounds = Rounds(self._loop.fallback, attempt, str(self._claim.run_id))
+        rounds = Rounds(self._loop.fallback, attempt, str(self._claim.run_id), Budget(attempt.plan.limits))
         prompt = attempt.plan.instructions.prompt
 
         async def ask(messages: list[BaseMessage], tools: Sequence[PlannedTool]) -> AIMessage:
@@ -155,15 +161,9 @@ class AttemptLoop:
 
 
 def _questions(interrupts: Sequence[Interrupt]) -> tuple[Question, ...]:
-    """In the order of the calls. The calls of one answer may have the same id, by which people decide."""
+    """In the order of the calls."""
     asked = [
         replace(Question(**one.value), kind=InterruptKind(one.value["kind"]), graph_id=one.id) for one in interrupts
     ]
     asked.sort(key=lambda question: [int(part) for part in question.call_key.split(":")])
-    ids = [question.call_id for question in asked]
-    return tuple(
-        replace(question, call_id=f"{question.call_id}#{question.call_key}")
-        if question.call_id in ids[:index]
-        else question
-        for index, question in enumerate(asked)
-    )
+    return with_unique_ids(asked)

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from mesh_agent.domain.interrupts import DecidedCall, Question
-from mesh_agent.graph.approval import as_model_reads
 from mesh_agent.graph.state import RunContext, State, ToolTask
+from mesh_agent.graph.tool_calls import RUN, result_message
 from mesh_agent.graph.window import fitting_prompt, window
 from mesh_agent.tools.call import ToolCall
 
@@ -18,8 +18,6 @@ LAST_ROUND = "tool_rounds"
 """The finish reason of an answer after which the model is not asked again, whatever tools it calls."""
 MAX_CALLS = 8
 """Maximum number of tool calls in one answer; more at once do not help a model."""
-RUN: Final = "mesh_run"
-"""In a message's `response_metadata`: the run that it was made in. A run bills and shows only its own."""
 _UNREADABLE = "The arguments cannot be read, and the call was not made."
 _FINISH_REASONS = ("stop", "length", "content_filter")
 
@@ -30,10 +28,13 @@ async def model(state: State, *, runtime: Runtime[RunContext]) -> State:
     opening = await _window(context) if rounds == 1 else []
     is_last = rounds >= context.plan.limits.rounds or _is_spent(state["messages"], context)
     answer = await context.ask([*state["messages"], *opening], () if is_last else context.plan.tools)
-    reason = answer.response_metadata["finish_reason"]
-    known_reason = reason if reason in _FINISH_REASONS else "stop"
-    finish_reason = LAST_ROUND if is_last else known_reason
+    finish_reason = LAST_ROUND if is_last else known_finish_reason(answer)
     return {"messages": [*opening, answer], "rounds": rounds, "finish_reason": finish_reason}
+
+
+def known_finish_reason(answer: AIMessage) -> str:
+    reason: str = answer.response_metadata["finish_reason"]
+    return reason if reason in _FINISH_REASONS else "stop"
 
 
 def _is_spent(messages: Sequence[BaseMessage], context: RunContext) -> bool:
@@ -70,14 +71,7 @@ async def tools(state: ToolTask, *, runtime: Runtime[RunContext]) -> dict[str, A
     decided = _decided(context, reviewed.question)
     async with context.order.entering(is_parallel=reviewed.is_parallel):
         result = await context.call_tool(reviewed.call, key, decided)
-    message = ToolMessage(
-        as_model_reads(result.content, decided),
-        tool_call_id=result.call_id,
-        name=result.tool,
-        status="error" if result.is_error else "success",
-        response_metadata={"is_unknown": result.is_unknown, RUN: context.run_id},
-    )
-    return {"messages": [message]}
+    return {"messages": [result_message(result, context.run_id, decided)]}
 
 
 def _decided(context: RunContext, question: Question | None) -> DecidedCall | None:

@@ -7,7 +7,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from mesh_agent.domain.attempts import Progress
 from mesh_agent.domain.runs import Usage
 from mesh_agent.domain.tools import ToolResult
-from mesh_agent.graph.nodes import RUN
+from mesh_agent.graph.tool_calls import RUN
 
 
 def is_of_run(message: BaseMessage, run_id: str, default: str = "") -> bool:

@@ -6,20 +6,21 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage
-from mesh_common.errors import PreconditionFailed
 
 from mesh_agent.domain.attempts import CutRound
 from mesh_agent.domain.interrupts import DecidedCall
 from mesh_agent.domain.runs import Usage
 from mesh_agent.domain.threads import RecalledMemory, Said
-from mesh_agent.graph.nodes import MAX_CALLS, RUN
-from mesh_agent.graph.tool_calls import ToolListener
+from mesh_agent.graph.budget import Budget
+from mesh_agent.graph.nodes import MAX_CALLS
+from mesh_agent.graph.tool_calls import RUN, ToolListener
 from mesh_agent.graph.window import RunWindow
 from mesh_agent.llm.completion import AnswerFullError
 from mesh_agent.llm.fallback import FallbackModel, ModelListener, Round
 from mesh_agent.llm.finish_reasons import Finish
 from mesh_agent.llm.registry import Model
-from mesh_agent.plans.plan import PlannedTool, RunPlan
+from mesh_agent.plans.plan import PlannedModel, PlannedTool, RunPlan
+from mesh_agent.tools.call import ToolCall
 
 
 class RoundListener(ModelListener, Protocol):
@@ -48,6 +49,14 @@ class CodedListener(Listener, Protocol):
     def step_started(self, step: str) -> None: ...
     def step_finished(self, step: str) -> None: ...
     def custom(self, name: str, data_json: str) -> None: ...
+    def member(self, name: str) -> "CodedListener":
+        """Receives the progress of an agent of a team. Its rounds `aside` are streamed as those of the member."""
+
+    def repeat_aside(self, text: str, model: str) -> None:
+        """A text `aside` that an earlier attempt has recorded."""
+
+    def tool_paused(self, call: ToolCall) -> None:
+        """A call has started and continues in the run that resumes this one."""
 
     @property
     def answer(self) -> str:
@@ -67,32 +76,25 @@ class LoopInput:
     recall: Callable[[], Awaitable[Sequence[RecalledMemory]]]
     recent_messages: Callable[[], Awaitable[Sequence[Said]]]
     deadline_s: float = math.inf
+    models_of: Callable[[Sequence[PlannedModel]], tuple[Model, ...]] = lambda _: ()
+    """Those of another agent's plan. Raises Unavailable if none of them is here."""
+    last_agent: Callable[[], Awaitable[str]] | None = None
+    """The agent of a team that wrote the thread's last answer; empty for the thread's own assistant."""
     decided: Mapping[str, DecidedCall] = field(default_factory=dict)
 
 
 class Rounds:
     """The rounds of one attempt."""
 
-    def __init__(
-        self, fallback: FallbackModel, attempt: LoopInput, run_id: str, counted: int = 0, spent_tokens: int = 0
-    ) -> None:
-        """`counted`, `spent_tokens`: rounds of earlier attempts, and what they cost."""
+    def __init__(self, fallback: FallbackModel, attempt: LoopInput, run_id: str, budget: Budget) -> None:
         self._fallback = fallback
         self._attempt = attempt
         self._run_id = run_id
-        self._counted = counted
-        self._spent_tokens = spent_tokens
+        self.budget = budget
 
-    def count(self) -> None:
-        """Raises PreconditionFailed beyond the plan's number of rounds, or of tokens."""
-        limit = self._attempt.plan.limits.tokens
-        if limit is not None and self._spent_tokens >= limit:
-            raise PreconditionFailed(f"The run has used {limit} tokens, which is its limit.", reason="TOKEN_LIMIT")
-        if self._counted >= self._attempt.plan.limits.rounds:
-            raise PreconditionFailed(
-                f"The graph has asked models {self._counted} times, which is its limit.", reason="ROUND_LIMIT"
-            )
-        self._counted += 1
+    def of(self, attempt: LoopInput) -> "Rounds":
+        """Those of another agent of the run, from the same budget."""
+        return Rounds(self._fallback, attempt, self._run_id, self.budget)
 
     async def ask(
         self,
@@ -117,7 +119,7 @@ class Rounds:
             cut = listener.cut_round()
             return self._with_cost(AIMessage(cut.text), Finish.LENGTH.value, cut.model, cut.usage)
         listener.end_round(answer.usage)
-        self._spent_tokens += answer.usage.input_tokens + answer.usage.output_tokens
+        self.budget.spend(answer.usage)
         message = self._with_cost(answer.message, answer.finish_reason, answer.model.name, answer.usage)
         # Calls beyond the limit are removed, because providers reject a request in which not all calls are answered.
         message.tool_calls = message.tool_calls[:MAX_CALLS]

@@ -9,11 +9,13 @@ outcome.
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from langchain_core.messages import ToolMessage
+
 from mesh_agent.checkpoint import RunCheckpoints
 from mesh_agent.domain.attempts import Claim
 from mesh_agent.domain.interrupts import DecidedCall
 from mesh_agent.domain.tools import Effect, ToolResult
-from mesh_agent.graph.approval import edited, is_permitted, result_without_call
+from mesh_agent.graph.approval import as_model_reads, edited, is_permitted, result_without_call
 from mesh_agent.plans.plan import PlannedTool
 from mesh_agent.tools.call import CallIdentity, ToolCall, calling
 from mesh_agent.tools.registry import ToolRegistry, tool_of_plan
@@ -22,6 +24,10 @@ _UNKNOWN: Final = (
     "It is not known whether this call took effect: the process that made it ended before there was a result. "
     "It was not repeated."
 )
+
+
+RUN: Final = "mesh_run"
+"""In a message's `response_metadata`: the run that it was made in. A run bills and shows only its own."""
 
 
 class ToolListener(Protocol):
@@ -61,6 +67,17 @@ async def call_at_safe_point(
         result = ToolResult(call.id, call.name, call.arguments_json, _UNKNOWN, is_error=True, is_unknown=True)
     listener.tool_finished(call, result)
     return result
+
+
+def result_message(result: ToolResult, run_id: str, decided: DecidedCall | None = None) -> ToolMessage:
+    """The result as a model reads it, and as checkpoints keep it."""
+    return ToolMessage(
+        as_model_reads(result.content, decided),
+        tool_call_id=result.call_id,
+        name=result.tool,
+        status="error" if result.is_error else "success",
+        response_metadata={"is_unknown": result.is_unknown, RUN: run_id},
+    )
 
 
 def _may_act_once(policy: PlannedTool | None, claim: Claim) -> bool:

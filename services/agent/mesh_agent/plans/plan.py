@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from string import Template
 from typing import Any, Final, assert_never
 
@@ -136,6 +137,29 @@ class PlannedGraph:
     config_json: str = "{}"
 
 
+class TeamKind(StrEnum):
+    SUPERVISOR = "supervisor"
+    """The assistant gives its members tasks, and answers the user itself."""
+    HANDOFF = "handoff"
+    """The assistant and its members pass the conversation on to each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMember:
+    """`description` tells the other agents when to turn to it. `id` is of the API's assistants only."""
+
+    name: str
+    description: str
+    plan: "RunPlan"
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTeam:
+    kind: TeamKind
+    members: tuple[PlannedMember, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class RunPlan:
     """`models` in the order they are tried. A new field needs a default, because older plans lack it."""
@@ -150,6 +174,8 @@ class RunPlan:
     graph: PlannedGraph | None = None
     """None for the built-in graph."""
     parameters: ModelParameters = NO_PARAMETERS
+    team: PlannedTeam | None = None
+    """The limits of the run hold for all agents together; those of a member for each of its tasks."""
 
     @property
     def input_budget_tokens(self) -> int:

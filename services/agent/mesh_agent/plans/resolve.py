@@ -5,7 +5,7 @@ from dataclasses import replace
 from mesh_common.errors import InvalidInput, PermissionDenied
 
 from mesh_agent.domain.entitlements import Entitlements
-from mesh_agent.plans.plan import RunPlan
+from mesh_agent.plans.plan import PlannedTeam, RunPlan
 
 
 def resolved(assistant: RunPlan, requested: str | None, entitlements: Entitlements) -> RunPlan:
@@ -39,7 +39,18 @@ def narrowed(plan: RunPlan, requested: str | None, entitlements: Entitlements) -
     tools = tuple(tool for tool in plan.tools if entitlements.allows_tool(tool.name))
     bound = entitlements.context_tokens
     history_tokens = plan.history_tokens if bound is None else min(bound, plan.history_tokens)
-    if (models, tools, history_tokens) == (plan.models, plan.tools, plan.history_tokens):
+    team = _narrowed_team(plan.team, entitlements) if plan.team else None
+    if (models, tools, history_tokens) == (plan.models, plan.tools, plan.history_tokens) and team is plan.team:
         # Nearly always the case; a copy costs as much as all of the above.
         return plan
-    return replace(plan, models=models, tools=tools, history_tokens=history_tokens)
+    return replace(plan, models=models, tools=tools, history_tokens=history_tokens, team=team)
+
+
+def _narrowed_team(team: PlannedTeam, entitlements: Entitlements) -> PlannedTeam:
+    """Without the members of whose models the user may use none."""
+    members = tuple(
+        replace(member, plan=narrowed(member.plan, None, entitlements))
+        for member in team.members
+        if any(entitlements.allows_model(model.name) for model in member.plan.models)
+    )
+    return team if members == team.members else replace(team, members=members)

@@ -4,8 +4,9 @@ A reader ignores unknown fields and uses the default of missing ones. Any other 
 release must be able to read before the next one writes it.
 
 Tools whose calls need approval are stored as `guarded_tools`, which releases without approvals ignore: a replica of
-such a release, which would not ask, then does not have these tools. The models of a graph in code are stored apart as
-well: a release without such graphs finds none, and fails the run in place of running another graph.
+such a release, which would not ask, then does not have these tools. The models of a graph in code and of a team are
+stored apart as well: a release without such graphs or teams finds none, and fails the run in place of running another
+graph.
 """
 
 import hashlib
@@ -23,9 +24,12 @@ from mesh_agent.plans.plan import (
     ModelParameters,
     Origin,
     PlannedGraph,
+    PlannedMember,
     PlannedModel,
+    PlannedTeam,
     PlannedTool,
     RunPlan,
+    TeamKind,
 )
 
 if TYPE_CHECKING:
@@ -44,25 +48,47 @@ class StoredPlan:
 
 
 def stored(plan: RunPlan) -> StoredPlan:
+    data = orjson.dumps({"format": _FORMAT, **_content(plan)})
+    return StoredPlan(plan, hashlib.sha256(data).digest(), data)
+
+
+def _content(plan: RunPlan) -> dict[str, Any]:
     guarded = tuple(tool for tool in plan.tools if tool.needs_approval)
     free = tuple(tool for tool in plan.tools if not tool.needs_approval)
     shown = replace(plan, tools=free) if guarded else plan
-    content: dict[str, Any] = {"format": _FORMAT, "plan": shown}
+    content: dict[str, Any] = {"plan": shown}
     if guarded:
         content["guarded_tools"] = guarded
     if plan.graph:
         content["plan"] = replace(shown, models=(), graph=None)
         content["coded"] = {"graph": plan.graph, "models": plan.models}
-    data = orjson.dumps(content)
-    return StoredPlan(plan, hashlib.sha256(data).digest(), data)
+    if plan.team:
+        content["plan"] = replace(shown, models=(), team=None)
+        content["team"] = {
+            "kind": plan.team.kind,
+            "models": plan.models,
+            "members": [
+                {"name": one.name, "description": one.description, "id": one.id, **_content(one.plan)}
+                for one in plan.team.members
+            ],
+        }
+    return content
 
 
 def loaded(data: bytes) -> RunPlan:
-    content = orjson.loads(data)
+    return _plan(orjson.loads(data))
+
+
+def _plan(content: Mapping[str, Any]) -> RunPlan:
     parts = content["plan"]
     plan = _known(RunPlan, {name: _PARTS[name](value) if name in _PARTS else value for name, value in parts.items()})
     if coded := content.get("coded"):
         plan = replace(plan, graph=_known(PlannedGraph, coded["graph"]), models=_models(coded["models"]))
+    if team := content.get("team"):
+        members = tuple(
+            PlannedMember(one["name"], one["description"], _plan(one), one.get("id", "")) for one in team["members"]
+        )
+        plan = replace(plan, team=PlannedTeam(TeamKind(team["kind"]), members), models=_models(team["models"]))
     guarded = tuple(map(_guarded_tool, content.get("guarded_tools", ())))
     return replace(plan, tools=plan.tools + guarded) if guarded else plan
 
@@ -103,8 +129,9 @@ def _effect(name: str | None) -> Effect:
 _PARTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "instructions": _instructions,
     "models": _models,
-    # Only `coded` names a graph.
+    # Only `coded` names a graph, and only `team` the members.
     "graph": lambda _: None,
+    "team": lambda _: None,
     "tools": lambda content: tuple(_tool(tool) for tool in content),
     "memory": lambda content: _known(MemoryPolicy, content),
     "limits": lambda content: _known(Limits, content),

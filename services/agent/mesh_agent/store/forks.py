@@ -118,8 +118,10 @@ _COPY_RUNS: Final = Statement(
 _COPY_MESSAGES: Final = Statement(
     "agent.copy_messages",
     """
-    INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content, is_partial, created_at)
-    SELECT copied.id, m.user_id, :thread_id, r.id, r.position, m.part, m.role, m.content, m.is_partial, m.created_at
+    INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content, is_partial,
+                                agent, created_at)
+    SELECT copied.id, m.user_id, :thread_id, r.id, r.position, m.part, m.role, m.content, m.is_partial,
+           m.agent, m.created_at
     FROM unnest(:old_ids::uuid[], :new_ids::uuid[], :run_ids::uuid[]) AS copied (old_id, id, run_id)
     JOIN agent.messages m ON m.id = copied.old_id AND m.user_id = :user_id
     JOIN agent.runs r ON r.id = copied.run_id

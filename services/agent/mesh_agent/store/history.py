@@ -41,5 +41,22 @@ async def history_of(connection: Connection, claim: Claim) -> tuple[Said, ...]:
     return said(await _HISTORY.rows(connection, parameters))
 
 
+async def last_agent(connection: Connection, claim: Claim) -> str:
+    """The agent of a team that wrote the last answer before this run; empty for the thread's own assistant."""
+    parameters = {"user_id": claim.user_id, "thread_id": claim.thread_id, "position": claim.position}
+    row = await _LAST_AGENT.row(connection, parameters)
+    return (row["agent"] or "") if row else ""
+
+
+_LAST_AGENT: Final = Statement(
+    "agent.last_agent",
+    """
+    SELECT agent FROM agent.messages
+    WHERE thread_id = :thread_id AND user_id = :user_id AND position < :position AND role = 'assistant'
+    ORDER BY position DESC, part DESC LIMIT 1
+""",
+)
+
+
 def said(pairs: Iterable[Sequence[str]]) -> tuple[Said, ...]:
     return tuple(Said(_ROLES[role], content) for role, content in pairs if role in _ROLES)

@@ -10,7 +10,7 @@ from mesh_common.ids import RunId, ThreadId, UserId, new_id
 from mesh_agent.domain.threads import Message, Role, ToRemember
 from mesh_agent.store import Connection
 
-_MESSAGE: Final = "id, role, content, created_at, run_id, is_partial, position, part"
+_MESSAGE: Final = "id, role, content, created_at, run_id, is_partial, agent, position, part"
 
 
 async def list_messages(
@@ -43,10 +43,10 @@ async def list_messages(
 # The length of a stored text is known without reading it. The message of a resuming run is empty (`starts`).
 _LIST_MESSAGES: Final = """
     SELECT {message} FROM (
-        SELECT id, role, created_at, run_id, is_partial, position, part,
+        SELECT id, role, created_at, run_id, is_partial, agent, position, part,
                CASE WHEN bytes <= :max_bytes::bigint OR bytes = octet_length(content) THEN content END AS content
         FROM (
-            SELECT id, role, content, created_at, run_id, is_partial, position, part,
+            SELECT id, role, content, created_at, run_id, is_partial, agent, position, part,
                    sum(octet_length(content)) OVER (
                        ORDER BY position, part ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
                    ) AS bytes
@@ -79,7 +79,7 @@ async def messages_to_remember(
 TO_REMEMBER = Statement(
     "agent.messages_to_remember",
     """
-    SELECT m.id, m.role, m.content, m.created_at, m.run_id, m.is_partial, m.position, r.forget_generation
+    SELECT m.id, m.role, m.content, m.created_at, m.run_id, m.is_partial, m.agent, m.position, r.forget_generation
     FROM agent.messages m JOIN agent.runs r ON r.id = m.run_id AND NOT r.is_unremembered AND (
         r.status = 'succeeded' OR r.status = 'interrupted' AND EXISTS (
             SELECT 1 FROM agent.runs resuming WHERE resuming.thread_id = r.thread_id AND resuming.position > r.position
@@ -133,5 +133,11 @@ _INSERT_NOTE = Statement(
 
 def _message(row: Record) -> Message:
     return Message(
-        row["id"], Role(row["role"]), row["content"], row["created_at"], RunId(row["run_id"]), row["is_partial"]
+        row["id"],
+        Role(row["role"]),
+        row["content"],
+        row["created_at"],
+        RunId(row["run_id"]),
+        row["is_partial"],
+        row["agent"] or "",
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from asyncpg import Record
-from mesh_common.database.statements import Statement
+from mesh_common.database.statements import Statement, to_json
 from mesh_common.ids import OrganisationId, RunId, ThreadId, UserId
 
 from mesh_agent.domain.attempts import Claim, Outcome
@@ -17,7 +17,7 @@ RUN_COLUMNS: Final = """
     runs.id, runs.thread_id, runs.status, runs.attempt, runs.model, runs.created_at, runs.started_at, runs.ended_at,
     runs.finish_reason, runs.input_tokens, runs.output_tokens, runs.cost_micro_usd, runs.error_reason,
     runs.error_detail, runs.error_is_retryable, runs.metadata, runs.resumes_run_id, runs.assistant,
-    runs.assistant_version
+    runs.assistant_version, runs.agent_usage
 """
 
 
@@ -139,6 +139,8 @@ async def end_run(connection: Connection, claim: Claim, outcome: Outcome, frames
         "has_answer": outcome.status is RunStatus.SUCCEEDED or bool(outcome.answer),
         "is_partial": not is_whole,
         "forget_generation": outcome.forget_generation,
+        "agent": outcome.agent or None,
+        "agent_usage": _agent_usage(outcome),
     }
     row = await _END_RUN.row(connection, parameters)
     return None if row is None else bool(row["is_rolled_back"])
@@ -152,14 +154,15 @@ _END_RUN = Statement(
             status = :status, model = :model, ended_at = clock_timestamp(), finish_reason = :finish_reason,
             input_tokens = :input_tokens, output_tokens = :output_tokens, cost_micro_usd = :cost_micro_usd,
             error_reason = :error_reason, error_detail = :error_detail, error_is_retryable = :error_is_retryable,
-            frames = :frames, forget_generation = coalesce(:forget_generation, forget_generation)
+            frames = :frames, forget_generation = coalesce(:forget_generation, forget_generation),
+            agent_usage = :agent_usage
         WHERE id = :run_id AND status = 'running' AND attempt = :attempt
         RETURNING id, user_id, thread_id, position, is_rolled_back
     ), touched AS (
         UPDATE agent.threads SET updated_at = clock_timestamp() FROM ended WHERE threads.id = ended.thread_id
     ), answer AS (
-        INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content, is_partial)
-        SELECT :message_id, user_id, thread_id, id, position, 1, 'assistant', :answer, :is_partial
+        INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content, is_partial, agent)
+        SELECT :message_id, user_id, thread_id, id, position, 1, 'assistant', :answer, :is_partial, :agent
         FROM ended WHERE :has_answer
     )
     SELECT is_rolled_back FROM ended
@@ -236,6 +239,18 @@ _OWNER_OF = Statement(
 )
 
 
+def _agent_usage(outcome: Outcome) -> str | None:
+    """As in the row: lists of input tokens, output tokens and cost, by agent."""
+    if not outcome.billed_by_agent:
+        return None
+    return to_json(
+        {
+            name: [usage.input_tokens, usage.output_tokens, usage.cost_micro_usd]
+            for name, usage in outcome.billed_by_agent.items()
+        }
+    )
+
+
 def run_of(row: Record) -> Run:
     usage = (
         None if row["input_tokens"] is None else Usage(row["input_tokens"], row["output_tokens"], row["cost_micro_usd"])
@@ -261,4 +276,5 @@ def run_of(row: Record) -> Run:
         resumes_run_id=RunId(row["resumes_run_id"]) if row["resumes_run_id"] else None,
         assistant=row["assistant"] or DEFAULT_ASSISTANT,
         assistant_version=row["assistant_version"] or "",
+        usage_by_agent={name: Usage(*used) for name, used in (row["agent_usage"] or {}).items()},
     )

@@ -16,6 +16,7 @@ from mesh_common.errors import (
     AlreadyExists,
     Conflict,
     IdempotencyKeyReused,
+    InvalidInput,
     NotFound,
     PermissionDenied,
     QuotaExceeded,
@@ -43,7 +44,7 @@ class Assistants:
         self, subject: Subject, spec_json: str, visibility: Visibility, idempotency_key: str | None
     ) -> Assistant:
         """The first version. Raises AlreadyExists if the name is taken, QuotaExceeded, InvalidInput."""
-        spec = self._checked(spec_json)
+        spec = await self._checked(subject, spec_json)
         digest = request_hash(spec=spec.as_json(), visibility=visibility.value)
         if repeated := await self._repeated(subject, idempotency_key, digest):
             return repeated
@@ -87,7 +88,7 @@ class Assistants:
         self, subject: Subject, spec_json: str, expected: str | None, visibility: Visibility | None
     ) -> Assistant:
         """A new version, which becomes the current one. Raises Conflict if `expected` is not current any more."""
-        spec = self._checked(spec_json)
+        spec = await self._checked(subject, spec_json)
 
         async def change(connection: Connection, stored: StoredAssistant) -> bool:
             return await assistants.add_version(
@@ -153,9 +154,11 @@ class Assistants:
 
     # --- inside
 
-    def _checked(self, spec_json: str) -> NamedAssistantSpec:
+    async def _checked(self, subject: Subject, spec_json: str) -> NamedAssistantSpec:
+        """Raises InvalidInput with all faults."""
         spec = parsed(spec_json)
-        self.known.planner.require(spec)
+        if faults := (*self.known.planner.faults(spec), *await self.known.teams.faults(subject, spec)):
+            raise InvalidInput("The assistant is not valid.", fields=faults)
         return spec
 
     def _require_free(self, name: str) -> None:

@@ -102,6 +102,36 @@ class MessageCompleted:
     message_id: str
     content: str
     model: str
+    agent: str = ""
+    """Of a team; empty for the run's own assistant."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberDelta:
+    """A piece of what a member of a team says to another agent."""
+
+    type: ClassVar = "member_delta"
+    is_terminal: ClassVar = False
+
+    message_id: str
+    agent: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberCompleted:
+    """The whole of what a member of a team says to another agent.
+
+    A later attempt repeats it, without deltas, if the member was not done with its task.
+    """
+
+    type: ClassVar = "member_completed"
+    is_terminal: ClassVar = False
+
+    message_id: str
+    agent: str
+    content: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +142,8 @@ class ToolStarted:
     call_id: str
     tool: str
     arguments_json: str
+    agent: str = ""
+    """As in `MessageCompleted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +152,8 @@ class ToolFinished:
     is_terminal: ClassVar = False
 
     result: ToolResult
+    agent: str = ""
+    """As in `MessageCompleted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +239,8 @@ KnownEvent = (
     | MemoryRecalled
     | MessageDelta
     | MessageCompleted
+    | MemberDelta
+    | MemberCompleted
     | ToolStarted
     | ToolFinished
     | StepStarted

@@ -79,14 +79,20 @@ def _fill_body(message: pb.RunEvent, body: EventBody) -> None:  # noqa: C901, PL
         case events.MemoryRecalled(memories, is_unavailable):
             message.memory_recalled.is_unavailable = is_unavailable
             message.memory_recalled.memories.extend(map(_memory_pb, memories))
-        case events.MessageCompleted(message_id, content, model):
-            completed = pb.MessageCompleted(message_id=message_id, content=content, model=model)
+        case events.MessageCompleted(message_id, content, model, agent):
+            completed = pb.MessageCompleted(message_id=message_id, content=content, model=model, agent=agent)
             message.message_completed.CopyFrom(completed)
-        case events.ToolStarted(call_id, tool, arguments_json):
-            started = pb.ToolStarted(call_id=call_id, tool=tool, arguments_json=arguments_json)
+        case events.MemberDelta(message_id, agent, text):
+            message.member_delta.CopyFrom(pb.MemberDelta(message_id=message_id, agent=agent, text=text))
+        case events.MemberCompleted(message_id, agent, content, model):
+            said = pb.MemberCompleted(message_id=message_id, agent=agent, content=content, model=model)
+            message.member_completed.CopyFrom(said)
+        case events.ToolStarted(call_id, tool, arguments_json, agent):
+            started = pb.ToolStarted(call_id=call_id, tool=tool, arguments_json=arguments_json, agent=agent)
             message.tool_started.CopyFrom(started)
-        case events.ToolFinished(result):
+        case events.ToolFinished(result, agent):
             message.tool_finished.CopyFrom(_result_pb(result))
+            message.tool_finished.agent = agent
         case events.StepStarted(step):
             message.step_started.CopyFrom(pb.StepStarted(step=step))
         case events.StepFinished(step):
@@ -126,12 +132,18 @@ def _body(message: pb.RunEvent) -> EventBody:  # noqa: C901, PLR0911, PLR0912 - 
             return events.MemoryRecalled(memories, recalled.is_unavailable)
         case "message_completed":
             completed = message.message_completed
-            return events.MessageCompleted(completed.message_id, completed.content, completed.model)
+            return events.MessageCompleted(completed.message_id, completed.content, completed.model, completed.agent)
+        case "member_delta":
+            piece = message.member_delta
+            return events.MemberDelta(piece.message_id, piece.agent, piece.text)
+        case "member_completed":
+            said = message.member_completed
+            return events.MemberCompleted(said.message_id, said.agent, said.content, said.model)
         case "tool_started":
             started = message.tool_started
-            return events.ToolStarted(started.call_id, started.tool, started.arguments_json)
+            return events.ToolStarted(started.call_id, started.tool, started.arguments_json, started.agent)
         case "tool_finished":
-            return events.ToolFinished(_result(message.tool_finished))
+            return events.ToolFinished(_result(message.tool_finished), message.tool_finished.agent)
         case "step_started":
             return events.StepStarted(message.step_started.step)
         case "step_finished":

@@ -54,6 +54,8 @@ class AnswerBuilder:
                 pass
             case events.StepStarted() | events.StepFinished() | events.Custom():
                 pass
+            case events.MemberDelta() | events.MemberCompleted():
+                pass
             case events.MemoryRecalled():
                 self._recalled = body
             case events.MessageCompleted():

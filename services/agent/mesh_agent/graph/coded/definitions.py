@@ -23,12 +23,13 @@ type CompiledGraph = CompiledStateGraph[Any, Any, Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class CodedGraph:
-    """`channels` are the keys of its state."""
+    """`channels` are the keys of its state. `is_built_in`: a part of the agent, whose steps mean nothing to users."""
 
     name: str
     compiled: CompiledGraph
     channels: frozenset[str]
     config: type[BaseModel] | None
+    is_built_in: bool = False
 
     def configured(self, config_json: str) -> BaseModel | None:
         """Raises InvalidInput with the path of each fault."""

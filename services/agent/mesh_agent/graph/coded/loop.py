@@ -3,7 +3,7 @@
 import json
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import structlog
@@ -12,20 +12,20 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, Interrupt
 from mesh_common.errors import MeshError, PreconditionFailed
 
-from mesh_agent.checkpoint import RunCheckpoints
 from mesh_agent.domain.attempts import LeaseLostError, Progress
 from mesh_agent.domain.interrupts import DecidedCall, InterruptKind, Question
+from mesh_agent.domain.runs import Usage
+from mesh_agent.graph.budget import Budget
 from mesh_agent.graph.coded.definitions import CodedGraph
-from mesh_agent.graph.coded.recording import Recording, in_order
-from mesh_agent.graph.coded.run import SAID, CodedRun, answer_of
+from mesh_agent.graph.coded.recording import AGENT, Recording, in_order
+from mesh_agent.graph.coded.run import SAID, CodedRun, Lent, answer_of
 from mesh_agent.graph.nodes import tokens_spent
 from mesh_agent.graph.progress import is_of_run, progress_in
-from mesh_agent.graph.rounds import CodedListener, LoopInput, Rounds
-from mesh_agent.llm.fallback import FallbackModel
+from mesh_agent.graph.questions import with_unique_ids
+from mesh_agent.graph.rounds import LoopInput, Rounds
 from mesh_agent.llm.provider_errors import ProviderError
 from mesh_agent.sdk.graph import Rejection
 from mesh_agent.tools.call import to_json
-from mesh_agent.tools.registry import ToolRegistry
 
 log = structlog.get_logger()
 
@@ -39,49 +39,52 @@ _MAX_QUESTION_CHARS: Final = 4_000
 def progress_of(recorded: Sequence[Any], run_id: str) -> Progress:
     """What earlier attempts of the run have recorded. Texts of the user's answer alone are texts."""
     messages = [message for message in in_order(recorded) if is_of_run(message, run_id)]
-    said = tuple(
-        str(message.content) for message in messages if message.response_metadata.get(SAID) and message.content
+    said = [message for message in messages if message.response_metadata.get(SAID) and message.content]
+    return replace(
+        progress_in(messages),
+        texts=tuple(str(message.content) for message in said),
+        billed_by_agent=_billed_by_agent(messages),
+        agent=str(said[-1].response_metadata.get(AGENT, "")) if said else "",
     )
-    return replace(progress_in(messages), texts=said)
+
+
+def _billed_by_agent(messages: Sequence[BaseMessage]) -> dict[str, Usage]:
+    billed: dict[str, Usage] = {}
+    for message in messages:
+        if (cost := message.response_metadata.get("cost")) and AGENT in message.response_metadata:
+            name = message.response_metadata[AGENT]
+            billed[name] = billed.get(name, Usage()).plus(Usage(*cost))
+    return billed
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier attempts of the execution left: what they recorded, and whether there is a checkpoint."""
+
+    recorded: Sequence[Any]
+    is_begun: bool
 
 
 async def run_coded(
-    graph: CodedGraph,
-    attempt: LoopInput,
-    fallback: FallbackModel,
-    registry: ToolRegistry,
-    checkpoints: RunCheckpoints,
-    listener: CodedListener,
-    recorded: Sequence[Any],
-    config: RunnableConfig,
-    *,
-    is_begun: bool,
+    graph: CodedGraph, attempt: LoopInput, lent: Lent, earlier: Earlier, config: RunnableConfig
 ) -> str | tuple[Question, ...]:
-    """As `AttemptLoop.run`. `recorded`: by earlier attempts. `is_begun`: there is a checkpoint to continue from.
-
-    Raises InvalidInput if the configuration does not fit the graph, PreconditionFailed if the graph's code fails.
-    """
+    """As `AttemptLoop.run`. Raises InvalidInput if the configuration does not fit the graph, PreconditionFailed if the
+    graph's code fails."""
     planned = attempt.plan.graph
     configured = graph.configured(planned.config_json if planned else "{}")
-    checkpoints.is_each_step_safe = True
-    run_id = str(checkpoints.claim.run_id)
-    earlier = [one["message"] for one in recorded if is_of_run(one["message"], run_id)]
-    asked = sum(isinstance(message, AIMessage) for message in earlier)
-    run = CodedRun(
-        attempt,
-        Rounds(fallback, attempt, run_id, asked, tokens_spent(earlier, run_id)),
-        registry,
-        checkpoints,
-        Recording(checkpoints, recorded),
-        listener,
-        configured,
-    )
-    state, interrupts = await _streamed(graph, _input(graph, attempt, is_begun=is_begun), run, listener, config)
+    lent.checkpoints.is_each_step_safe = True
+    run_id = str(lent.checkpoints.claim.run_id)
+    own = [one["message"] for one in earlier.recorded if is_of_run(one["message"], run_id)]
+    asked = sum(isinstance(message, AIMessage) for message in own)
+    budget = Budget(attempt.plan.limits, asked, tokens_spent(own, run_id))
+    rounds = Rounds(lent.fallback, attempt, run_id, budget)
+    run = CodedRun(attempt, rounds, lent, Recording(lent.checkpoints, earlier.recorded), configured)
+    state, interrupts = await _streamed(graph, _input(graph, attempt, is_begun=earlier.is_begun), run, config)
     if interrupts:
-        return tuple(question for one in interrupts for question in _questions(one))
-    if not listener.answer and (answer := _answer_in(state)):
-        listener.say(answer)
-    return "stop"
+        return with_unique_ids([question for one in interrupts for question in _questions(one)])
+    if not lent.listener.answer and (answer := _answer_in(state)):
+        lent.listener.say(answer)
+    return str(state["finish_reason"]) if graph.is_built_in else "stop"
 
 
 def _input(graph: CodedGraph, attempt: LoopInput, *, is_begun: bool) -> Any:
@@ -97,7 +100,7 @@ def _input(graph: CodedGraph, attempt: LoopInput, *, is_begun: bool) -> Any:
 
 
 async def _streamed(
-    graph: CodedGraph, graph_input: Any, run: CodedRun, listener: CodedListener, config: RunnableConfig
+    graph: CodedGraph, graph_input: Any, run: CodedRun, config: RunnableConfig
 ) -> tuple[Mapping[str, Any], list[Interrupt]]:
     """The final state, and what the graph asks."""
     state: Mapping[str, Any] = {}
@@ -115,10 +118,12 @@ async def _streamed(
             if mode == "values":
                 state = part
                 interrupts += part.get("__interrupt__", ())
+            elif graph.is_built_in:
+                pass
             elif "input" in part:
-                listener.step_started(part["name"])
+                run.listener.step_started(part["name"])
             elif not part.get("interrupts"):
-                listener.step_finished(part["name"])
+                run.listener.step_finished(part["name"])
     except (MeshError, ProviderError, LeaseLostError):
         raise
     except Exception as error:

@@ -19,18 +19,24 @@ from mesh_agent.checkpoint import RunCheckpoints
 _NUMBER: Final = "mesh_number"
 
 
+AGENT: Final = "mesh_agent"
+"""In a message's `response_metadata`: the agent of a team that wrote it; empty for the run's own assistant."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A call in a node. `checkpoint_id` is that of the step that the node belongs to."""
+    """A call in a node. `checkpoint_id` is that of the step that the node belongs to, `scope` its place in the node."""
 
     key: str
     checkpoint_id: str
+    scope: str = ""
 
 
 class Places:
-    """Numbers the calls of each node, anew for each time that it runs."""
+    """Numbers the calls of each node, anew for each time that it runs. `scope` tells apart who works in one node."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: str = "") -> None:
+        self.scope = scope
         self._counts: dict[tuple[str, int], int] = {}
 
     def next(self) -> Place:
@@ -40,7 +46,8 @@ class Places:
             raise RuntimeError("not inside a node of a graph")
         node = info.task_id, info.node_attempt
         number = self._counts[node] = self._counts.get(node, -1) + 1
-        return Place(f"{info.task_id}:{number}", info.checkpoint_id)
+        scope = f"{self.scope}{number}"
+        return Place(f"{info.task_id}:{scope}", info.checkpoint_id, scope)
 
 
 class Recording:

@@ -47,6 +47,7 @@ def message(one: domain.Message) -> threads.Message:
         created_at=one.created_at,
         run_id=one.run_id,
         is_partial=one.is_partial,
+        agent=one.agent,
     )
 
 
@@ -70,6 +71,7 @@ def run(one: domain.Run) -> runs.Run:
         assistant=one.assistant,
         assistant_version=one.assistant_version,
         interrupts=[shown(interrupt) for interrupt in one.interrupts],
+        usage_by_agent={name: _usage(usage) for name, usage in one.usage_by_agent.items()},
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 SCHEMA: Final = "RunEvent"
 _REFERENCE: Final = "#/components/schemas/{model}"
 _MICRO: Final = 1_000_000
+_AGENT: Final = Field(description="The agent of a team; empty for the run's own assistant.")
 
 
 class UsageData(TypedDict):
@@ -79,6 +80,24 @@ class MessageCompletedData(EventData):
     message_id: str
     content: str
     model: str
+    agent: Annotated[str, _AGENT]
+
+
+class MemberDeltaData(EventData):
+    """A piece of what a member of a team says to another agent, not to the user."""
+
+    message_id: str
+    agent: Annotated[str, Field(description="The member's name.")]
+    text: Annotated[str, Field(description="Append it to the text so far.")]
+
+
+class MemberCompletedData(EventData):
+    """The whole of what a member of a team says to another agent."""
+
+    message_id: str
+    agent: Annotated[str, Field(description="The member's name.")]
+    content: Annotated[str, Field(description="Equal to the joined deltas, if there are any.")]
+    model: str
 
 
 class ToolStartedData(EventData):
@@ -87,10 +106,13 @@ class ToolStartedData(EventData):
     call_id: str
     tool: str
     arguments: Annotated[object, Field(description="An object, or the model's text if it is not JSON.")]
+    agent: Annotated[str, _AGENT]
 
 
 class ToolFinishedData(EventData, ToolResultData):
     """A tool call has a result."""
+
+    agent: Annotated[str, _AGENT]
 
 
 class StepStartedData(EventData):
@@ -163,6 +185,8 @@ _DATA: Final[Mapping[type[KnownEvent], type[EventData]]] = {
     events.MemoryRecalled: MemoryRecalledData,
     events.MessageDelta: MessageDeltaData,
     events.MessageCompleted: MessageCompletedData,
+    events.MemberDelta: MemberDeltaData,
+    events.MemberCompleted: MemberCompletedData,
     events.ToolStarted: ToolStartedData,
     events.ToolFinished: ToolFinishedData,
     events.StepStarted: StepStartedData,
@@ -182,8 +206,16 @@ def event_data(event: RunEvent) -> EventData:  # noqa: C901, PLR0911, PLR0912 - 
     match body:
         case events.MessageDelta(message_id, text):
             return MessageDeltaData(type=body.type, seq=seq, message_id=message_id, text=text)
-        case events.MessageCompleted(message_id, content, model):
-            return MessageCompletedData(type=body.type, seq=seq, message_id=message_id, content=content, model=model)
+        case events.MessageCompleted(message_id, content, model, agent):
+            return MessageCompletedData(
+                type=body.type, seq=seq, message_id=message_id, content=content, model=model, agent=agent
+            )
+        case events.MemberDelta(message_id, agent, text):
+            return MemberDeltaData(type=body.type, seq=seq, message_id=message_id, agent=agent, text=text)
+        case events.MemberCompleted(message_id, agent, content, model):
+            return MemberCompletedData(
+                type=body.type, seq=seq, message_id=message_id, agent=agent, content=content, model=model
+            )
         case events.RunStarted(thread_id):
             return RunStartedData(
                 type=body.type, seq=seq, run_id=str(event.run_id), thread_id=thread_id, attempt=event.attempt
@@ -200,12 +232,12 @@ def event_data(event: RunEvent) -> EventData:  # noqa: C901, PLR0911, PLR0912 - 
         case events.MemoryRecalled(memories, is_unavailable):
             found = [MemoryData(id=one.id, text=one.text, similarity=one.similarity) for one in memories]
             return MemoryRecalledData(type=body.type, seq=seq, memories=found, is_unavailable=is_unavailable)
-        case events.ToolStarted(call_id, tool, arguments_json):
+        case events.ToolStarted(call_id, tool, arguments_json, agent):
             return ToolStartedData(
-                type=body.type, seq=seq, call_id=call_id, tool=tool, arguments=json_or_text(arguments_json)
+                type=body.type, seq=seq, call_id=call_id, tool=tool, arguments=json_or_text(arguments_json), agent=agent
             )
-        case events.ToolFinished(result):
-            return ToolFinishedData(type=body.type, seq=seq, **_tool_result(result))
+        case events.ToolFinished(result, agent):
+            return ToolFinishedData(type=body.type, seq=seq, **_tool_result(result), agent=agent)
         case events.StepStarted(step):
             return StepStartedData(type=body.type, seq=seq, step=step)
         case events.StepFinished(step):

@@ -84,6 +84,9 @@ class Run(Answer):
     interrupts: list[Interrupt] = Field(
         default_factory=list, description="What an interrupted run asks, and what was decided; not in lists."
     )
+    usage_by_agent: dict[str, Usage] = Field(
+        default_factory=dict, description="By the agent's name, once the run of a team has ended. The sum is `usage`."
+    )
 
 
 class StartedRun(Answer):

@@ -47,3 +47,4 @@ class Message(Answer):
     created_at: datetime
     run_id: str
     is_partial: bool = Field(description="True if the run was cancelled or failed before the text was complete.")
+    agent: str = Field(default="", description="The agent of a team that wrote it; empty for the run's own assistant.")
