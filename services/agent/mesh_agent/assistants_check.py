@@ -15,10 +15,10 @@ from mesh_common.process.settings import EnvironmentSettings, load_settings, set
 from mesh_agent.assistants.files import FileFault, read_folder
 from mesh_agent.assistants.planning import Planner
 from mesh_agent.graph.coded.definitions import installed_graphs
-from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.model_settings import ModelSettings
 from mesh_agent.plans.plan import Instructions, PlannedModel, PlannedTool, RunPlan
 from mesh_agent.settings import HttpToolSettings
+from mesh_agent.tool_server_settings import McpServerSettings, OpenApiSettings
 from mesh_agent.tools.coded.installed import installed_tools
 from mesh_agent.tools.memory import NAMES as MEMORY_TOOLS
 
@@ -36,6 +36,8 @@ class CheckSettings(EnvironmentSettings):
     """JSON list: tools in addition to the built-in ones."""
     mcp_servers: tuple[McpServerSettings, ...] = ()
     """JSON list: MCP servers. Which tools they have is not checked."""
+    openapi: tuple[OpenApiSettings, ...] = ()
+    """JSON list: HTTP APIs with an OpenAPI document. Which tools they have is not checked."""
     ask_user: bool = False
     """Whether there is the tool `ask_user`."""
     memory_tools: bool = False
@@ -98,7 +100,7 @@ def _planner(settings: CheckSettings) -> Planner:
     coded = (tool.name for tool in installed_tools(names))
     tools = tuple(PlannedTool(name, {}) for name in (*names, *coded))
     plan = RunPlan(Instructions(""), models, tools)
-    servers = tuple(server.name for server in settings.mcp_servers)
+    servers = tuple(server.name for server in (*settings.mcp_servers, *settings.openapi))
     return _CheckPlanner(lambda: plan, installed_graphs(InMemorySaver()), servers)
 
 

@@ -66,7 +66,7 @@ from mesh_agent.settings import AgentSettings
 from mesh_agent.store import Database
 from mesh_agent.store.checkpoint_database import CheckpointDatabase, open_checkpoint_database
 from mesh_agent.store.claims import CHANNEL, Owner
-from mesh_agent.tools.configured import mcp_sources, open_tools
+from mesh_agent.tools.configured import open_tool_sources, open_tools
 from mesh_agent.tools.registry import ToolRegistry
 from mesh_agent.usecases.assistants import Assistants
 from mesh_agent.usecases.cancel_run import CancelRun
@@ -185,7 +185,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
                 listener.run,
                 retention.run,
                 assistants.run,
-                *mcp_sources(settings, parts.loop.tools),
+                *await open_tool_sources(stack, settings, parts.loop.tools),
             ),
             before_stop=lambda: _drain(shared, executor, settings.drain_s),
         )
@@ -241,8 +241,7 @@ def _default_entitlements(settings: AgentSettings) -> Entitlements:
 async def _assistants(settings: AgentSettings, database: Database, parts: AttemptParts) -> KnownAssistants:
     """Reads the files once, so that the first request finds their assistants."""
     files = FileSource(settings.assistants_dir)
-    servers = tuple(server.name for server in settings.mcp_servers)
-    planner = Planner(parts.plans.current_default, parts.loop.graphs, servers)
+    planner = Planner(parts.plans.current_default, parts.loop.graphs, settings.tool_servers)
     await files.refresh(planner)
     known = KnownAssistants(database, parts.plans.current_default, planner, files, SystemClock())
     parts.loop.is_enabled = known.is_enabled

@@ -38,6 +38,10 @@ MCP_SERVER_UP: Final = Gauge("mesh_agent_mcp_server_up", "1 while the tools of a
 MCP_REFUSED_TOOLS: Final = Gauge(
     "mesh_agent_mcp_refused_tools", "Tools that an MCP server lists and the agent does not take.", ("server",)
 )
+OPENAPI_UP: Final = Gauge("mesh_agent_openapi_up", "1 while the OpenAPI document of a server is known.", ("server",))
+OPENAPI_REFUSED_OPERATIONS: Final = Gauge(
+    "mesh_agent_openapi_refused_operations", "Operations of an OpenAPI document that cannot be tools.", ("server",)
+)
 GRAPHS_UNUSABLE: Final = Gauge(
     "mesh_agent_graphs_unusable", "1 for each installed graph in code that could not be loaded.", ("graph",)
 )

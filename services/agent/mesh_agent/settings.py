@@ -8,8 +8,8 @@ from mesh_common.process.settings import MigrationSettings, Ratio, Seconds, sett
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from mesh_agent.domain.runs import MAX_ANSWER_BYTES
-from mesh_agent.mcp_settings import SEPARATOR, McpServerSettings
 from mesh_agent.model_settings import ModelSettings
+from mesh_agent.tool_server_settings import SEPARATOR, McpServerSettings, OpenApiSettings
 from mesh_agent.web_settings import WebSettings
 
 
@@ -50,6 +50,8 @@ class AgentSettings(WebSettings, JobSettings):
     """JSON list: tools in addition to the built-in ones."""
     mcp_servers: tuple[McpServerSettings, ...] = Field(default=(), max_length=32)
     """JSON list: MCP servers whose tools the agent has (docs/tools.md)."""
+    openapi: tuple[OpenApiSettings, ...] = Field(default=(), max_length=32)
+    """JSON list: HTTP APIs whose operations become tools, by their OpenAPI documents (docs/tools.md)."""
     assistants_dir: Path | None = None
     """Folder of YAML files, one assistant each (docs/assistants.md); a change is used without a restart."""
     max_assistants_per_user: int = Field(default=100, ge=0, le=10_000)
@@ -109,22 +111,26 @@ class AgentSettings(WebSettings, JobSettings):
     eval_sample_ratio: Ratio = 0.1
     """Fraction of the succeeded runs that is judged."""
 
-    @field_validator("models", "http_tools", "mcp_servers")
+    @field_validator("models", "http_tools")
     @classmethod
-    def _names_are_unique[T: (ModelSettings, HttpToolSettings, McpServerSettings)](
-        cls, entries: tuple[T, ...]
-    ) -> tuple[T, ...]:
+    def _names_are_unique[T: (ModelSettings, HttpToolSettings)](cls, entries: tuple[T, ...]) -> tuple[T, ...]:
         if len({entry.name for entry in entries}) != len(entries):
             raise ValueError("two entries have the same name")
         return entries
 
+    @property
+    def tool_servers(self) -> tuple[str, ...]:
+        """Names of the servers that describe their tools themselves."""
+        return tuple(server.name for server in (*self.mcp_servers, *self.openapi))
+
     @model_validator(mode="after")
-    def _names_of_mcp_tools_are_free(self) -> Self:
-        servers = {server.name for server in self.mcp_servers}
+    def _names_of_servers_and_their_tools_are_free(self) -> Self:
+        if len(set(self.tool_servers)) != len(self.tool_servers):
+            raise ValueError("mcp_servers, openapi: two entries have the same name")
         for tool in self.http_tools:
             server, separator, _ = tool.name.partition(SEPARATOR)
-            if separator and server in servers:
-                raise ValueError(f"http_tools: the name {tool.name!r} belongs to the MCP server {server!r}")
+            if separator and server in self.tool_servers:
+                raise ValueError(f"http_tools: the name {tool.name!r} belongs to the server {server!r}")
         return self
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from langchain_core.tools import ToolException
-from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.sdk.tool import UnknownOutcomeError
+from mesh_agent.tool_server_settings import McpServerSettings
 from mesh_agent.tools.call import CallIdentity, calling
 from mesh_agent.tools.mcp.calls import McpCall
 from mesh_common.ids import RunId, ThreadId, new_id

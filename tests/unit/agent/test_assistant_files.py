@@ -76,7 +76,7 @@ def test_file_that_is_none_is_a_fault(tmp_path: Path, content: bytes, text: str)
 
 
 def test_tool_of_an_mcp_server_may_be_named_before_it_is_known(tmp_path: Path) -> None:
-    planner = replace(PLANNER, mcp_servers=("shop",))
+    planner = replace(PLANNER, tool_servers=("shop",))
     write(tmp_path, one="tools: [shop__buy, calculate]\n", two="tools: [store__buy]\n")
 
     read = read_folder(tmp_path, planner)

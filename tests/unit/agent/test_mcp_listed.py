@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from mcp.types import Tool, ToolAnnotations
 from mesh_agent.domain.tools import Approval, Effect
-from mesh_agent.mcp_settings import McpServerSettings
+from mesh_agent.tool_server_settings import McpServerSettings
 from mesh_agent.tools.mcp.listed import listed
 
 OBJECT: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}

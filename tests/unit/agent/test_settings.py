@@ -153,4 +153,4 @@ def test_http_tool_does_not_take_the_name_of_an_mcp_servers_tool(
     with pytest.raises(SystemExit):
         load_settings(AgentSettings)
 
-    assert "the name 'shop__order' belongs to the MCP server 'shop'" in capsys.readouterr().err
+    assert "the name 'shop__order' belongs to the server 'shop'" in capsys.readouterr().err

@@ -10,7 +10,6 @@ from mesh_common.errors import FieldFault
 
 from mesh_agent.assistants.model import RunnableAssistant
 from mesh_agent.domain.tools import Approval
-from mesh_agent.mcp_settings import SEPARATOR
 from mesh_agent.plans.plan import (
     Instructions,
     Limits,
@@ -22,6 +21,7 @@ from mesh_agent.plans.plan import (
     PlannedTool,
     RunPlan,
 )
+from mesh_agent.tool_server_settings import SEPARATOR
 from mesh_agent.tools.call import to_json
 
 _STRICTNESS: Final = {Approval.NEVER: 0, Approval.ON_EFFECT: 1, Approval.ALWAYS: 2}
@@ -42,7 +42,7 @@ class Planner:
 
     base: Callable[[], RunPlan]
     graphs: Graphs
-    mcp_servers: tuple[str, ...] = ()
+    tool_servers: tuple[str, ...] = ()
     """Names of the servers whose tools an assistant may name although they are not known yet."""
 
     def faults(self, spec: NamedAssistantSpec) -> Iterator[FieldFault]:
@@ -54,7 +54,7 @@ class Planner:
             if name not in models:
                 yield FieldFault(f"models.{index}", f"there is no model {name!r}; GET /api/v1/models lists them")
         for index, tool in enumerate(spec.tools or ()):
-            if tool.name not in tools and tool.name.partition(SEPARATOR)[0] not in self.mcp_servers:
+            if tool.name not in tools and tool.name.partition(SEPARATOR)[0] not in self.tool_servers:
                 yield FieldFault(f"tools.{index}", f"there is no tool {tool.name!r}")
         for name in spec.unknown_variables():
             yield FieldFault("instructions", f"uses ${name}, which `variables` does not define")

@@ -24,13 +24,21 @@ from mesh_agent.tools.web.source import open_web_tools
 _TOOL_THREADS: Final = 16
 
 
-def mcp_sources(settings: AgentSettings, registry: ToolRegistry) -> list[Callable[[], Awaitable[None]]]:
-    """What keeps the tools of MCP servers up to date, each to be run until the end. Imports nothing without servers."""
-    if not settings.mcp_servers:
-        return []
-    from mesh_agent.tools.mcp.source import McpSource  # noqa: PLC0415
+async def open_tool_sources(
+    stack: AsyncExitStack, settings: AgentSettings, registry: ToolRegistry
+) -> list[Callable[[], Awaitable[None]]]:
+    """What keeps the tools of servers up to date, each to be run until the end. Imports nothing that is not used."""
+    sources: list[Callable[[], Awaitable[None]]] = []
+    if settings.openapi:
+        from mesh_agent.tools.openapi.source import OpenApiSource  # noqa: PLC0415
 
-    return [McpSource(server, registry).run for server in settings.mcp_servers]
+        session = await _open_session(stack, settings)
+        sources += [OpenApiSource(entry, registry, session).run for entry in settings.openapi]
+    if settings.mcp_servers:
+        from mesh_agent.tools.mcp.source import McpSource  # noqa: PLC0415
+
+        sources += [McpSource(server, registry).run for server in settings.mcp_servers]
+    return sources
 
 
 async def open_tools(
@@ -41,11 +49,7 @@ async def open_tools(
     if settings.ask_user:
         tools.append(ask_user_tool())
     if settings.http_tools:
-        # One connection per call. The server may close a kept-alive connection just as a request is sent, and then it
-        # is unknown whether the request arrived.
-        connector = aiohttp.TCPConnector(limit=settings.max_runs, force_close=True)
-        session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        await stack.enter_async_context(session)
+        session = await _open_session(stack, settings)
         tools += [
             MeshTool(http_tool(entry, session), Effect(entry.effect), entry.timeout_s, Approval(entry.approval))
             for entry in settings.http_tools
@@ -61,3 +65,11 @@ def _coded_tools(stack: AsyncExitStack, taken: Collection[str]) -> list[MeshTool
     threads = ThreadPoolExecutor(_TOOL_THREADS, thread_name_prefix="coded_tool")
     stack.callback(threads.shutdown, wait=False, cancel_futures=True)
     return [one.opened(threads) for one in found]
+
+
+async def _open_session(stack: AsyncExitStack, settings: AgentSettings) -> aiohttp.ClientSession:
+    """One connection per call. The server may close a kept-alive connection just as a request is sent, and then it is
+    unknown whether the request arrived."""
+    connector = aiohttp.TCPConnector(limit=settings.max_runs, force_close=True)
+    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    return await stack.enter_async_context(session)

@@ -1,6 +1,7 @@
 """Checks the arguments of calls against the tools' JSON Schemas, before anything is called."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ from mesh_agent.plans.plan import PlannedTool
 
 # A pattern of an operator's schema may look around, but may not occupy the process.
 _PATTERNS: Final = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
+_MAX_SCHEMA_CHARS: Final = 32_768
+_MAX_DEPTH: Final = 32
 # A model corrects the first faults; the rest only costs tokens.
 _MAX_FAULTS: Final = 5
 
@@ -42,6 +45,43 @@ def schema_fault(schema: Mapping[str, Any]) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def foreign_schema_fault(schema: Mapping[str, Any]) -> str:
+    """Why no model should see this schema, which others have sent, as that of a tool's arguments; empty if it may."""
+    try:
+        text = json.dumps(schema)
+    except (ValueError, RecursionError):
+        return "its schema is not JSON"
+    if len(text) > _MAX_SCHEMA_CHARS:
+        return f"its schema is longer than {_MAX_SCHEMA_CHARS} characters"
+    if max(_depths(schema), default=0) > _MAX_DEPTH:
+        return f"its schema is nested deeper than {_MAX_DEPTH}"
+    if schema.get("type") != "object":
+        return "its schema is not of an object"
+    if any(not reference.startswith("#") for reference in _references(schema)):
+        return "its schema refers to another document"
+    return schema_fault(schema)
+
+
+def _depths(value: Any, depth: int = 0) -> Iterator[int]:
+    yield depth
+    if depth <= _MAX_DEPTH:
+        for entry in _entries(value):
+            yield from _depths(entry, depth + 1)
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (str(value[name]) for name in ("$ref", "$dynamicRef") if name in value)
+    for entry in _entries(value):
+        yield from _references(entry)
+
+
+def _entries(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def answer_faults(schema: Mapping[str, Any], answer: Any) -> str:

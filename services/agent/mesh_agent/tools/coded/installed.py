@@ -6,9 +6,9 @@ from importlib.metadata import EntryPoint
 from typing import Final
 
 from mesh_agent.entry_points import usable
-from mesh_agent.mcp_settings import SEPARATOR
 from mesh_agent.metrics import TOOLS_UNUSABLE
 from mesh_agent.sdk.tool import ToolDefinition
+from mesh_agent.tool_server_settings import SEPARATOR
 from mesh_agent.tools.coded.functions import CodedTool, coded_tool
 
 GROUP: Final = "mesh.tools"

@@ -18,8 +18,8 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.sdk.tool import UnknownOutcomeError
+from mesh_agent.tool_server_settings import McpServerSettings
 from mesh_agent.tools.call import current_call, max_result_chars
 from mesh_agent.tools.mcp.connection import TooMuchError, connected, first_of
 

@@ -8,7 +8,7 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from mesh_agent.mcp_settings import McpServerSettings
+from mesh_agent.tool_server_settings import McpServerSettings
 
 _CONNECT_S: Final = 5.0
 # Far more than any list or result of a tool that a model could read.

@@ -1,26 +1,22 @@
 """Makes tools of what an MCP server lists, and refuses what no model should see."""
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from mcp.types import Tool
 
 from mesh_agent.domain.tools import Approval, Effect
-from mesh_agent.mcp_settings import SEPARATOR, McpServerSettings, McpToolPolicy
+from mesh_agent.tool_server_settings import SEPARATOR, McpServerSettings
 from mesh_agent.tools.mcp.calls import McpCall
 from mesh_agent.tools.registry import MeshTool
-from mesh_agent.tools.schema import schema_fault
+from mesh_agent.tools.schema import foreign_schema_fault
 from mesh_agent.tools.tool import of_schema
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 _MAX_TOOLS: Final = 128
-_MAX_SCHEMA_CHARS: Final = 32_768
-_MAX_DEPTH: Final = 32
 _MAX_DESCRIPTION_CHARS: Final = 2_000
-_NO_POLICY: Final = McpToolPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,47 +51,11 @@ def _fault(settings: McpServerSettings, tool: Tool, found: Mapping[str, MeshTool
         return "it is listed twice"
     if len(found) == _MAX_TOOLS:
         return f"the server lists more than {_MAX_TOOLS} tools"
-    return _fault_of_schema(tool.input_schema)
-
-
-def _fault_of_schema(schema: Mapping[str, Any]) -> str:
-    try:
-        text = json.dumps(schema)
-    except (ValueError, RecursionError):
-        return "its schema is not JSON"
-    if len(text) > _MAX_SCHEMA_CHARS:
-        return f"its schema is longer than {_MAX_SCHEMA_CHARS} characters"
-    if max(_depths(schema), default=0) > _MAX_DEPTH:
-        return f"its schema is nested deeper than {_MAX_DEPTH}"
-    if schema.get("type") != "object":
-        return "its schema is not of an object"
-    if any(not reference.startswith("#") for reference in _references(schema)):
-        return "its schema refers to another document"
-    return schema_fault(schema)
-
-
-def _depths(value: Any, depth: int = 0) -> Iterator[int]:
-    yield depth
-    if depth <= _MAX_DEPTH:
-        for entry in _entries(value):
-            yield from _depths(entry, depth + 1)
-
-
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        yield from (str(value[name]) for name in ("$ref", "$dynamicRef") if name in value)
-    for entry in _entries(value):
-        yield from _references(entry)
-
-
-def _entries(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+    return foreign_schema_fault(tool.input_schema)
 
 
 def _made(settings: McpServerSettings, tool: Tool) -> MeshTool:
-    policy = settings.policies.get(tool.name, _NO_POLICY)
+    policy = settings.policy_of(tool.name)
     made = of_schema(
         f"{settings.name}{SEPARATOR}{tool.name}",
         (tool.description or tool.title or tool.name)[:_MAX_DESCRIPTION_CHARS],

@@ -13,10 +13,11 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
 from mcp.types import Tool
 
-from mesh_agent.mcp_settings import McpServerSettings
 from mesh_agent.metrics import MCP_REFUSED_TOOLS, MCP_SERVER_UP
+from mesh_agent.tool_server_settings import McpServerSettings
 from mesh_agent.tools.mcp.connection import connected, first_of
-from mesh_agent.tools.mcp.listed import Listed, listed
+from mesh_agent.tools.mcp.listed import listed
+from mesh_agent.tools.refused import Refused
 from mesh_agent.tools.registry import ToolRegistry
 
 log = structlog.get_logger()
@@ -35,7 +36,7 @@ class McpSource:
     def __init__(self, settings: McpServerSettings, registry: ToolRegistry) -> None:
         self._settings = settings
         self._registry = registry
-        self._refused: dict[str, str] = {}
+        self._refused = Refused(settings.name, MCP_REFUSED_TOOLS, "mcp.tool_refused")
         self._is_up: bool | None = None
 
     async def run(self) -> None:
@@ -71,18 +72,11 @@ class McpSource:
     def _take(self, tools: list[Tool]) -> None:
         found = listed(self._settings, tools)
         self._registry.replace(self._source, found.tools)
-        self._tell_refused(found)
+        self._refused.report(found.refused)
         if not self._is_up:
             log.info("mcp.connected", server=self._settings.name, tools=len(found.tools))
         self._is_up = True
         MCP_SERVER_UP.labels(self._settings.name).set(1)
-
-    def _tell_refused(self, found: Listed) -> None:
-        MCP_REFUSED_TOOLS.labels(self._settings.name).set(len(found.refused))
-        for name, fault in found.refused.items():
-            if self._refused.get(name) != fault:
-                log.error("mcp.tool_refused", server=self._settings.name, tool=name, fault=fault)
-        self._refused = found.refused
 
     def _is_down(self, error: BaseException) -> None:
         self._registry.replace(self._source, ())

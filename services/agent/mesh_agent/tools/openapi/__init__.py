@@ -1,0 +1,1 @@
+"""How operations of an OpenAPI document become tools."""
