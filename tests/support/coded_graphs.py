@@ -2,6 +2,8 @@
 
 import json
 import operator
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy, Send, interrupt
 from mesh_agent.sdk import Rejection, Run, graph
+from prometheus_client import REGISTRY
 from pydantic import BaseModel, Field, model_validator
 
 from support.agent import AgentUnderTest, agent_settings, running_agent
@@ -21,7 +24,7 @@ from support.mesh import TestMesh
 type Opening = Callable[..., AbstractAsyncContextManager[AgentUnderTest]]
 """Opens an agent with the graph of this name. `effect` and `approval` are those of its tool `mark`."""
 
-GRAPHS = ("report", "asking", "flaky", "nested", "silent", "crashing", "endless", "untidy")
+GRAPHS = ("report", "asking", "flaky", "nested", "silent", "crashing", "endless", "untidy", "blocking")
 
 
 @asynccontextmanager
@@ -224,6 +227,23 @@ async def ask_for_ever(_: AskingState, runtime: Runtime[Run[None]]) -> AskingSta
 @graph()
 def endless() -> StateGraph[Any, Any, Any, Any]:
     return _of_one_node("ask_for_ever", ask_for_ever, AskingState)
+
+
+def times_blocked() -> float:
+    return REGISTRY.get_sample_value("mesh_agent_event_loop_blocked_total", {"by": "support"}) or 0.0
+
+
+async def block(_: AskingState, runtime: Runtime[Run[None]]) -> AskingState:
+    """Keeps the event loop waiting until the watchdog has counted it."""
+    before, deadline_s = times_blocked(), time.monotonic() + 20
+    while times_blocked() == before and time.monotonic() < deadline_s:
+        threading.Event().wait(0.05)
+    return {"answer": runtime.context.message}
+
+
+@graph()
+def blocking() -> StateGraph[Any, Any, Any, Any]:
+    return _of_one_node("block", block, AskingState)
 
 
 def _of_one_node(name: str, node: Any, state: Any, **options: Any) -> StateGraph[Any, Any, Any, Any]:

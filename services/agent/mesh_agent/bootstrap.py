@@ -31,6 +31,7 @@ from mesh_common.jobs.servicer import PROTO_SERVICE as DEAD_LETTERS
 from mesh_common.jobs.servicer import DeadLetterServicer
 from mesh_common.jobs.worker import JobWorker
 from mesh_common.jwt import SigningKey
+from mesh_common.process.watchdog import Watchdog
 
 from mesh_agent.assistants.file_source import FileSource
 from mesh_agent.assistants.planning import Planner
@@ -45,6 +46,7 @@ from mesh_agent.convert_events import SharedEvents
 from mesh_agent.default_plan import DefaultPlan
 from mesh_agent.domain.entitlements import Entitlements
 from mesh_agent.entitlements import CachedEntitlements
+from mesh_agent.entry_points import packages
 from mesh_agent.events.fan_out import SharedStreams
 from mesh_agent.execution.attempt import AttemptParts
 from mesh_agent.execution.ending import EndRun
@@ -60,6 +62,7 @@ from mesh_agent.llm.fallback import FallbackModel
 from mesh_agent.llm.openai_compatible.provider import OpenAICompatible
 from mesh_agent.llm.provider import ChatProvider
 from mesh_agent.llm.registry import ModelRegistry, model_of
+from mesh_agent.metrics import LOOP_BLOCKED
 from mesh_agent.ports import EntitlementsSource, Judge, Memories, PeerAgents, PersonalMemories, UsageSink
 from mesh_agent.servicer import AgentServicer
 from mesh_agent.settings import AgentSettings
@@ -185,6 +188,7 @@ async def open_agent(settings: AgentSettings, neighbours: Neighbours) -> AsyncIt
                 listener.run,
                 retention.run,
                 assistants.run,
+                Watchdog(packages(), "agent", LOOP_BLOCKED).run,
                 *await open_tool_sources(stack, settings, parts.loop.tools),
             ),
             before_stop=lambda: _drain(shared, executor, settings.drain_s),

@@ -2,11 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
+from typing import Final
 
 import structlog
 from prometheus_client import Gauge
 
 log = structlog.get_logger()
+
+
+GRAPHS: Final = "mesh.graphs"
+TOOLS: Final = "mesh.tools"
+
+
+def packages() -> frozenset[str]:
+    """Top-level packages of all that is installed in these groups."""
+    points = (point for group in (GRAPHS, TOOLS) for point in entry_points(group=group))
+    return frozenset(point.module.partition(".")[0] for point in points)
 
 
 def usable[T](group: str, load: Callable[[EntryPoint], T], *, unusable: Gauge, event: str) -> Iterator[T]:

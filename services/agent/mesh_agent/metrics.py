@@ -42,6 +42,11 @@ OPENAPI_UP: Final = Gauge("mesh_agent_openapi_up", "1 while the OpenAPI document
 OPENAPI_REFUSED_OPERATIONS: Final = Gauge(
     "mesh_agent_openapi_refused_operations", "Operations of an OpenAPI document that cannot be tools.", ("server",)
 )
+LOOP_BLOCKED: Final = Counter(
+    "mesh_agent_event_loop_blocked_total",
+    "Times the event loop was blocked for a second, by the package of a graph or tool in code, or `agent`.",
+    ("by",),
+)
 GRAPHS_UNUSABLE: Final = Gauge(
     "mesh_agent_graphs_unusable", "1 for each installed graph in code that could not be loaded.", ("graph",)
 )

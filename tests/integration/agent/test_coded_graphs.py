@@ -10,7 +10,7 @@ from mesh_agent.graph.coded.definitions import installed_graphs
 from mesh_common.database.postgres import Database
 from support.agent import agent_settings, running_agent, some_user
 from support.approval import ANSWER, REJECT, asked, decision, interrupts, resume, resume_request, stored
-from support.coded_graphs import FAILURES, Opening, install
+from support.coded_graphs import FAILURES, Opening, install, times_blocked
 from support.mesh import TestMesh
 from support.tool_server import ToolServer
 
@@ -178,3 +178,12 @@ def test_configuration_that_a_graph_does_not_take_is_a_fault_of_its_assistant(
     assert fault is not None
     assert fault.field == path
     assert graphs.fault("report", '{"topics": 3}') is None
+
+
+async def test_graph_that_blocks_the_event_loop_is_named_and_goes_on(opening: Opening) -> None:
+    before = times_blocked()
+    async with opening("blocking", AGENT_LEASE_TTL_S="30") as agent:
+        turn = await agent.run(some_user(), "Hello")
+
+    assert turn.text == "Hello"
+    assert times_blocked() > before

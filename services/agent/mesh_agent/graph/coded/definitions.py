@@ -4,19 +4,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint
-from typing import Any, Final
+from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from mesh_common.errors import FieldFault, InvalidInput, PreconditionFailed
 from pydantic import BaseModel, ValidationError
 
-from mesh_agent.entry_points import usable
+from mesh_agent.entry_points import GRAPHS, usable
 from mesh_agent.metrics import GRAPHS_UNUSABLE
 from mesh_agent.plans.plan import PlannedGraph
 from mesh_agent.sdk.graph import GraphDefinition
-
-GROUP: Final = "mesh.graphs"
 
 type CompiledGraph = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -89,7 +87,7 @@ def installed_graphs(saver: BaseCheckpointSaver[Any]) -> CodedGraphs:
     Imports the packages, which may take seconds.
     """
     load = partial(_loaded, saver)
-    return CodedGraphs(usable(GROUP, load, unusable=GRAPHS_UNUSABLE, event="graph.unusable"))
+    return CodedGraphs(usable(GRAPHS, load, unusable=GRAPHS_UNUSABLE, event="graph.unusable"))
 
 
 def _loaded(saver: BaseCheckpointSaver[Any], point: EntryPoint) -> CodedGraph:

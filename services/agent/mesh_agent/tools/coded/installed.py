@@ -5,13 +5,12 @@ from collections.abc import Collection, Sequence
 from importlib.metadata import EntryPoint
 from typing import Final
 
-from mesh_agent.entry_points import usable
+from mesh_agent.entry_points import TOOLS, usable
 from mesh_agent.metrics import TOOLS_UNUSABLE
 from mesh_agent.sdk.tool import ToolDefinition
 from mesh_agent.tool_server_settings import SEPARATOR
 from mesh_agent.tools.coded.functions import CodedTool, coded_tool
 
-GROUP: Final = "mesh.tools"
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 
 
@@ -31,4 +30,4 @@ def installed_tools(taken: Collection[str]) -> Sequence[CodedTool]:
         names.add(point.name)
         return made
 
-    return tuple(usable(GROUP, load, unusable=TOOLS_UNUSABLE, event="tool.unusable"))
+    return tuple(usable(TOOLS, load, unusable=TOOLS_UNUSABLE, event="tool.unusable"))
