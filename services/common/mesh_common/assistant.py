@@ -14,7 +14,8 @@ from pydantic import (
     GetJsonSchemaHandler,
     JsonValue,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 
 from mesh_common.errors import FieldFault, InvalidInput
@@ -183,24 +184,30 @@ class AssistantSpec(Part):
     memory: Literal["recall_and_remember", "recall", "off"] = "recall_and_remember"
     kind: Literal["single", "supervisor", "handoff", "graph"] = "single"
     """`supervisor` gives tasks to its members and answers itself; `handoff` may pass the conversation on to them."""
-    members: tuple[NamedMember, ...] = Field(default=(), max_length=16)
+    members: tuple[NamedMember, ...] = Field(default=(), max_length=16, validate_default=True)
     """Only for the kinds `supervisor` and `handoff`, at least one."""
-    graph: Graph | None = None
+    graph: Graph | None = Field(default=None, validate_default=True)
     """Only for the kind `graph`."""
     limits: Limits = Limits()
     metadata: dict[Annotated[Text, Field(min_length=1, max_length=64)], Annotated[Text, Field(max_length=512)]] = Field(
         default_factory=dict, max_length=16
     )
 
-    @model_validator(mode="after")
-    def _is_consistent(self) -> "AssistantSpec":
-        if (self.kind == "graph") is not (self.graph is not None):
-            raise ValueError("`graph` must be given for the kind `graph`, and for no other")
-        if (self.kind in TEAMS) is not bool(self.members):
-            raise ValueError("`members` must be given for the kinds `supervisor` and `handoff`, and for no other")
-        if len({member.name for member in self.members}) < len(self.members):
-            raise ValueError("`members` must not name an assistant twice")
-        return self
+    @field_validator("members")
+    @classmethod
+    def _are_members_of_a_team(cls, members: tuple[Member, ...], info: ValidationInfo) -> tuple[Member, ...]:
+        if "kind" in info.data and (info.data["kind"] in TEAMS) is not bool(members):
+            raise ValueError("must be given for the kinds `supervisor` and `handoff`, and for no other")
+        if len({member.name for member in members}) < len(members):
+            raise ValueError("must not name an assistant twice")
+        return members
+
+    @field_validator("graph")
+    @classmethod
+    def _is_of_the_kind(cls, graph: Graph | None, info: ValidationInfo) -> Graph | None:
+        if "kind" in info.data and (info.data["kind"] == "graph") is not (graph is not None):
+            raise ValueError("must be given for the kind `graph`, and for no other")
+        return graph
 
     def named(self, name: str) -> "NamedAssistantSpec":
         """As the agent stores it."""

@@ -146,7 +146,7 @@ async def test_change_of_another_version_is_a_conflict(gateway: Client) -> None:
         ("POST", URL, {"name": "a", "spec": {"parameters": {"seed": "1"}}}, {}, "spec.parameters.seed"),
         ("POST", URL, {"name": "a", "spec": {"parameters": {"seed": 1.5}}}, {}, "spec.parameters.seed"),
         ("POST", URL, {"name": "a", "spec": {"instructions": "\u0000"}}, {}, "spec.instructions"),
-        ("POST", URL, {"name": "a", "spec": {"kind": "graph"}}, {}, "spec"),
+        ("POST", URL, {"name": "a", "spec": {"kind": "graph"}}, {}, "spec.graph"),
         ("POST", URL, {"name": "a", "spec": SPEC, "visibility": "public"}, {}, "visibility"),
         ("PUT", f"{URL}/pirate", {"spec": SPEC}, {"If-Match": "3"}, "if-match"),
         ("PUT", f"{URL}/pirate/current", {"version": "latest"}, {}, "version"),

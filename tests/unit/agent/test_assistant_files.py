@@ -200,7 +200,7 @@ def test_check_fails_with_all_faults(check: Callable[[Path], tuple[object, str]]
 
     assert code == (
         "one.yaml:1: tools.0: there is no tool 'web_search'\n"
-        "two.yaml:1: assistant: Value error, `graph` must be given for the kind `graph`, and for no other"
+        "two.yaml:1: graph: Value error, must be given for the kind `graph`, and for no other"
     )
 
 

@@ -95,6 +95,7 @@ def test_members_that_do_not_fit_the_kind_are_refused(tmp_path: Path, spec: dict
 
     assert found == ["b"]
     assert len(faults) >= 1
+    assert all(": members" in fault for fault in faults)
 
 
 MODEL = PlannedModel("small", 8_000, 1_000)
