@@ -10,6 +10,8 @@ from mesh.agent.v1 import agent_pb2 as pb
 from mesh_common.errors import InvalidInput
 from mesh_common.events.interrupt_wire import decision_kind, interrupt_pb
 from mesh_common.ids import RunId, ThreadId, parse_id
+from mesh_common.response_format import ResponseFormat
+from pydantic import ValidationError
 
 from mesh_agent.domain.interrupts import Decision, DecisionKind, ResumeInput
 from mesh_agent.domain.runs import MAX_MESSAGE_CHARS, Multitask, OnDisconnect, Run, RunError, RunInput, RunStatus, Usage
@@ -24,6 +26,7 @@ from mesh_agent.domain.threads import (
 )
 from mesh_agent.known_assistants import split
 from mesh_agent.llm.registry import Model
+from mesh_agent.tools.schema import answer_schema_fault
 
 _DEFAULT_LIMIT: Final = 20
 _MAX_LIMIT: Final = 100
@@ -76,11 +79,25 @@ def run_input(request: pb.StartRunRequest) -> RunInput:
         on_disconnect=_ON_DISCONNECT[request.on_disconnect],
         idempotency_key=idempotency_key(request.idempotency_key) if request.HasField("idempotency_key") else None,
         assistant=assistant_reference(request.assistant) if request.HasField("assistant") else None,
+        response_format_json=(
+            response_format(request.response_format_json) if request.HasField("response_format_json") else None
+        ),
     )
 
 
+def response_format(given_json: str) -> str:
+    try:
+        given = ResponseFormat.model_validate_json(given_json)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidInput.of_field(".".join(map(str, ("response_format", *fault["loc"]))), fault["msg"]) from error
+    if fault_text := answer_schema_fault(given.schema_of_answer):
+        raise InvalidInput.of_field("response_format.json_schema.schema", fault_text)
+    return given.as_json()
+
+
 def resume_input(request: pb.StartRunRequest) -> ResumeInput:
-    for field in ("thread_id", "model", "assistant"):
+    for field in ("thread_id", "model", "assistant", "response_format_json"):
         if request.HasField(field):
             raise InvalidInput.of_field(field, "must be absent in a resume")
     if request.message:

@@ -54,10 +54,16 @@ class KeptPlans:
     def default(self) -> RunPlan:
         return self.current_default()
 
-    def resolve(self, requested: str | None, entitlements: Entitlements, assistant: RunnableAssistant) -> StoredPlan:
+    def resolve(
+        self,
+        requested: str | None,
+        entitlements: Entitlements,
+        assistant: RunnableAssistant,
+        response_format_json: str | None = None,
+    ) -> StoredPlan:
         """The plan of a new run. Raises InvalidInput or PermissionDenied (see `resolved`)."""
         # The used part of a budget does not belong to the plan.
-        return self._resolved(assistant, requested, *_of(entitlements))
+        return self._resolved(assistant, requested, response_format_json, *_of(entitlements))
 
     async def keep(self, plan: StoredPlan) -> None:
         """Ensures that the plan is stored, and stays stored for any run that starts now."""
@@ -104,7 +110,8 @@ class KeptPlans:
         return self._know(plan_hash, loaded(data)).plan
 
     async def _adopted(self, claim: Claim, entitlements: Entitlements) -> RunPlan:
-        plan = self._resolve(RunnableAssistant(DEFAULT_ASSISTANT, "", self.default), claim.model, *_of(entitlements))
+        assistant = RunnableAssistant(DEFAULT_ASSISTANT, "", self.default)
+        plan = self._resolve(assistant, claim.model, None, *_of(entitlements))
         await self.keep(plan)
         async with self._database.as_worker() as connection:
             await plans.set_plan(connection, claim, plan.hash)
@@ -114,11 +121,13 @@ class KeptPlans:
         self,
         assistant: RunnableAssistant,
         requested: str | None,
+        response_format_json: str | None,
         models: tuple[str, ...] | None,
         tools: tuple[str, ...] | None,
         context_tokens: int | None,
     ) -> StoredPlan:
-        return stored(resolved(assistant.plan, requested, Entitlements(models, tools, context_tokens)))
+        bounds = Entitlements(models, tools, context_tokens)
+        return stored(resolved(assistant.plan, requested, bounds, response_format_json))
 
     def _know(self, plan_hash: bytes, plan: RunPlan) -> _KnownPlan:
         known = self._known.setdefault(plan_hash, _KnownPlan(plan))

@@ -55,6 +55,11 @@ TOOLS_UNUSABLE: Final = Gauge(
 )
 TOOL_CALLS: Final = Counter("mesh_agent_tool_calls_total", "Calls of tools, by result.", ("tool", "result"))
 FETCHES: Final = Counter("mesh_agent_fetches_total", "Calls of fetch_url, by outcome.", ("outcome",))
+OUTPUTS: Final = Counter(
+    "mesh_agent_structured_answers_total",
+    "Answers with a response_format: valid, invalid, and asked for once more (`repaired`).",
+    ("result",),
+)
 RECALLS: Final = Counter("mesh_agent_recalls_total", "Recalls of memories, by result.", ("result",))
 RETENTION_ROWS: Final = Counter(
     "mesh_agent_retention_rows_total", "Rows that retention has cleared, by kind.", ("kind",)

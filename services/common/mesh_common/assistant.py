@@ -20,6 +20,7 @@ from pydantic import (
 
 from mesh_common.errors import FieldFault, InvalidInput
 from mesh_common.json_schema import document_names
+from mesh_common.response_format import ResponseFormat
 
 MAX_SPEC_BYTES: Final = 131_072
 MAX_NAME_CHARS: Final = 63
@@ -75,6 +76,8 @@ class Parameters(Part):
     stop: tuple[Annotated[Text, Field(min_length=1, max_length=64)], ...] = Field(default=(), max_length=4)
     seed: Annotated[int, Field(ge=0, le=2**31 - 1), _A_NUMBER] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    response_format: ResponseFormat | None = None
+    """The answer is JSON of this schema, unless a request asks for another one. Only for the kind `single`."""
 
 
 class Tool(Part):
@@ -159,6 +162,10 @@ _PARTS_BY_KIND: Final[dict[str, JsonValue]] = {
             "then": {"properties": {"members": {"minItems": 1}}, "required": ["members"]},
             "else": {"properties": {"members": {"maxItems": 0}}},
         },
+        {
+            "if": {"properties": {"kind": {"const": "single"}}},
+            "else": {"properties": {"parameters": {"properties": {"response_format": {"type": "null"}}}}},
+        },
     ]
 }
 
@@ -193,13 +200,19 @@ class AssistantSpec(Part):
         default_factory=dict, max_length=16
     )
 
+    @field_validator("kind")
+    @classmethod
+    def _may_have_a_response_format(cls, kind: str, info: ValidationInfo) -> str:
+        parameters = info.data.get("parameters")
+        if kind != "single" and parameters and parameters.response_format:
+            raise ValueError("must be `single` for an assistant with `parameters.response_format`")
+        return kind
+
     @field_validator("members")
     @classmethod
     def _are_members_of_a_team(cls, members: tuple[Member, ...], info: ValidationInfo) -> tuple[Member, ...]:
         if "kind" in info.data and (info.data["kind"] in TEAMS) is not bool(members):
             raise ValueError("must be given for the kinds `supervisor` and `handoff`, and for no other")
-        if len({member.name for member in members}) < len(members):
-            raise ValueError("must not name an assistant twice")
         return members
 
     @field_validator("graph")
@@ -220,7 +233,7 @@ class AssistantSpec(Part):
 
     def as_json(self) -> str:
         """Without what has its default, so that a later release may change a default."""
-        return self.model_dump_json(exclude_defaults=True)
+        return self.model_dump_json(exclude_defaults=True, by_alias=True)
 
 
 class NamedAssistantSpec(AssistantSpec):

@@ -63,6 +63,7 @@ def start_request(order: RunOrder, follower_id: str) -> agent_pb2.StartRunReques
         ),
         idempotency_key=order.idempotency_key,
         assistant=order.assistant,
+        response_format_json=order.response_format_json,
         follower_id=follower_id if order.is_followed else None,
         resume=_resume(order.resume) if order.resume else None,
         is_acknowledged_by_message=True,

@@ -208,6 +208,7 @@ async def test_number_of_assistants_is_bounded(own_mesh: TestMesh, model_url: st
         ({"kind": "supervisor"}, "members"),
         ({"kind": "swarm"}, "kind"),
         ({"kind": "supervisor", "members": ["no-such"]}, "members.0"),
+        ({"kind": "supervisor", "members": ["default", "default"]}, "members.1"),
         ({"kind": "handoff", "members": ["a@x!"]}, "members.0.assistant"),
         ({"metadata": {"k": "v" * 513}}, "metadata.k"),
     ],

@@ -23,6 +23,7 @@ from mesh_agent.plans.plan import (
 )
 from mesh_agent.tool_server_settings import SEPARATOR
 from mesh_agent.tools.call import to_json
+from mesh_agent.tools.schema import answer_schema_fault
 
 _STRICTNESS: Final = {Approval.NEVER: 0, Approval.ON_EFFECT: 1, Approval.ALWAYS: 2}
 # A graph asks models as often as its steps need, and a team as often as its members need.
@@ -58,6 +59,8 @@ class Planner:
                 yield FieldFault(f"tools.{index}", f"there is no tool {tool.name!r}")
         for name in spec.unknown_variables():
             yield FieldFault("instructions", f"uses ${name}, which `variables` does not define")
+        if (form := spec.parameters.response_format) and (text := answer_schema_fault(form.schema_of_answer)):
+            yield FieldFault("parameters.response_format.json_schema.schema", text)
         if spec.graph and (fault := self.graphs.fault(spec.graph.name, to_json(spec.graph.config))):
             yield fault
 
@@ -85,6 +88,7 @@ class Planner:
                 spec.parameters.stop,
                 spec.parameters.seed,
                 spec.parameters.reasoning_effort,
+                form.as_json() if (form := spec.parameters.response_format) else None,
             ),
         )
 

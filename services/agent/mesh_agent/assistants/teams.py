@@ -32,7 +32,7 @@ class Teams:
 
     async def faults(self, subject: Subject, spec: NamedAssistantSpec) -> list[FieldFault]:
         """Why the members of a description could not work."""
-        faults = []
+        faults = list(_named_twice(spec))
         for index, member in enumerate(spec.members):
             try:
                 await self._member(subject, member, (spec.name,))
@@ -76,6 +76,7 @@ def _faults(
     versions: Mapping[str, str],
     above: tuple[str, ...],
 ) -> Iterator[FieldFault]:
+    yield from _named_twice(spec)
     for index, member in enumerate(spec.members):
         if fault := _fault(member, specs, versions, above):
             yield FieldFault(f"members.{index}", fault)
@@ -97,6 +98,14 @@ def _fault(
         return fault
     inner: Sequence[FieldFault] = list(_faults(spec, specs, versions, (*above, member.name)))
     return f"the assistant {member.name!r} cannot work: {inner[0].message}" if inner else ""
+
+
+def _named_twice(spec: NamedAssistantSpec) -> Iterator[FieldFault]:
+    """Two versions of an assistant have one name, by which models and events would not tell them apart."""
+    names = [member.name for member in spec.members]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield FieldFault(f"members.{index}", f"the assistant {name!r} is named twice")
 
 
 def _misplaced(name: str, above: tuple[str, ...]) -> str:

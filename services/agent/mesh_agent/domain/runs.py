@@ -95,6 +95,8 @@ class RunInput:
     idempotency_key: str | None = None
     assistant: str | None = None
     """`name` or `name@version`; None for the thread's, or the default one."""
+    response_format_json: str | None = None
+    """None for the assistant's, or text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
                 return recorder.failed(_TOO_MANY)
             plan = await _plan(recorder, parts)
             recorder.is_remembered = plan.memory.remembers
+            recorder.is_json = plan.parameters.response_format_json is not None
             if plan.team:
                 recorder.begin_team(plan.origin.name)
             recorder.deadline_s = deadline_s = began_at_s + plan.limits.seconds

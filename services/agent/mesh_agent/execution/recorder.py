@@ -75,6 +75,8 @@ class Recorder:
         self.checkpoints: RunCheckpoints | None = None
         self.forget_generation: int | None = None
         self.is_remembered = True
+        self.is_json = False
+        """Whether the answer is JSON that fits the run's response format."""
         self.team_usage: TeamUsage | None = None
         """Only of a run of a team: what each of its agents used."""
         self._speaker = ""
@@ -199,7 +201,8 @@ class Recorder:
         self._open_calls.pop(id(call), None)
 
     def succeeded(self, finish_reason: str) -> Outcome:
-        self.emit(MessageCompleted(self._message_id, self.answer, self.model, self._speaker))
+        self.model = self.model or self._model_aside()
+        self.emit(MessageCompleted(self._message_id, self.answer, self.model, self._speaker, self.is_json))
         return self._outcome(RunStatus.SUCCEEDED, finish_reason=finish_reason)
 
     def interrupted(self, questions: Sequence[Question], ttl_s: float) -> Outcome:
@@ -228,7 +231,7 @@ class Recorder:
             self.emit(ToolFinished(_interrupted(call), agent))
         self._open_calls.clear()
         billed, generation = self._billed(), self.forget_generation
-        self.model = self.model or next((aside.model for aside in reversed(self._asides) if aside.model), "")
+        self.model = self.model or self._model_aside()
         return Outcome(
             status,
             self.answer,
@@ -248,6 +251,10 @@ class Recorder:
             return {}
         asides = [(aside.agent, usage) for aside in self._asides for usage in aside.bill.by_model().values()]
         return self.team_usage.with_more([(self._speaker, self._bill.open_round()), *asides])
+
+    def _model_aside(self) -> str:
+        """The model that was asked last, if none has answered the user."""
+        return next((aside.model for aside in reversed(self._asides) if aside.model), "")
 
     def _billed(self) -> Mapping[str, Usage]:
         billed = dict(self._bill.by_model())

@@ -23,8 +23,9 @@ from mesh_agent.graph.coded.loop import Earlier, progress_of, run_coded
 from mesh_agent.graph.coded.run import Lent
 from mesh_agent.graph.progress import is_of_run, progress_in
 from mesh_agent.graph.questions import with_unique_ids
-from mesh_agent.graph.rounds import CodedListener, Listener, LoopInput, Rounds
+from mesh_agent.graph.rounds import CodedListener, LoopInput, Rounds
 from mesh_agent.graph.state import RunContext
+from mesh_agent.graph.structured import StructuredRounds
 from mesh_agent.graph.team.graph import team_graph
 from mesh_agent.graph.tool_calls import call_at_safe_point
 from mesh_agent.lease import HeldLease
@@ -126,7 +127,7 @@ class AttemptLoop:
             return self._loop.graphs.of(plan.graph)
         return self._loop.team if plan.team else None
 
-    async def _run_built_in(self, attempt: LoopInput, listener: Listener) -> str | tuple[Question, ...]:
+    async def _run_built_in(self, attempt: LoopInput, listener: CodedListener) -> str | tuple[Question, ...]:
         state = await self._graph.ainvoke(
             None if self._has_progress else {"rounds": 0},
             {**self._config, "recursion_limit": _STEPS_PER_ROUND * (attempt.plan.limits.rounds + 1)},
@@ -139,11 +140,15 @@ class AttemptLoop:
         finish_reason: str = state["finish_reason"]
         return finish_reason
 
-    def _context(self, attempt: LoopInput, listener: Listener) -> RunContext:
+    def _context(self, attempt: LoopInput, listener: CodedListener) -> RunContext:
         rounds = Rounds(self._loop.fallback, attempt, str(self._claim.run_id), Budget(attempt.plan.limits))
         prompt = attempt.plan.instructions.prompt
+        form = attempt.plan.parameters.response_format_json
+        structured = StructuredRounds(rounds, listener, form) if form else None
 
         async def ask(messages: list[BaseMessage], tools: Sequence[PlannedTool]) -> AIMessage:
+            if structured:
+                return await structured.ask(messages, tools, prompt)
             return await rounds.ask(listener, messages, tools, prompt)
 
         return RunContext(

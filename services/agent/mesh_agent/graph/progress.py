@@ -1,6 +1,7 @@
 """What earlier attempts of a run have done, read from the messages that they left."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
@@ -8,6 +9,9 @@ from mesh_agent.domain.attempts import Progress
 from mesh_agent.domain.runs import Usage
 from mesh_agent.domain.tools import ToolResult
 from mesh_agent.graph.tool_calls import RUN
+
+UNSAID: Final = "mesh_unsaid"
+"""In a message's `response_metadata`: the user has not seen its text."""
 
 
 def is_of_run(message: BaseMessage, run_id: str, default: str = "") -> bool:
@@ -23,7 +27,9 @@ def progress_in(messages: Sequence[BaseMessage]) -> Progress:
     # By call, because LangGraph returns the results of an incomplete step both in the state and with its tasks.
     results = {message.tool_call_id: _result(message) for message in messages if isinstance(message, ToolMessage)}
     return Progress(
-        texts=tuple(str(answer.content) for answer in answers if answer.content),
+        texts=tuple(
+            str(answer.content) for answer in answers if answer.content and not answer.response_metadata.get(UNSAID)
+        ),
         tool_results=tuple(results.values()),
         billed=_billed(answers),
         model=_model_of(answers[-1]) if answers else "",

@@ -83,6 +83,10 @@ class LoopInput:
     decided: Mapping[str, DecidedCall] = field(default_factory=dict)
 
 
+type Prompt = Callable[[Sequence[str]], str]
+"""Renders the system message with these memories."""
+
+
 class Rounds:
     """The rounds of one attempt."""
 
@@ -101,7 +105,7 @@ class Rounds:
         listener: RoundListener,
         messages: list[BaseMessage],
         tools: Sequence[PlannedTool],
-        prompt: Callable[[Sequence[str]], str],
+        prompt: Prompt,
     ) -> AIMessage:
         """The answer, with its cost, for an attempt that may continue from here. `prompt` renders the system message
         with fewer memories."""

@@ -6,6 +6,8 @@ from enum import StrEnum
 from string import Template
 from typing import Any, Final, assert_never
 
+import orjson
+
 from mesh_agent.domain.tools import MAX_TOOL_RESULT_CHARS, Approval, Effect
 
 DEFAULT_ASSISTANT: Final = "default"
@@ -113,6 +115,8 @@ class ModelParameters:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     reasoning_effort: str | None = None
+    response_format_json: str | None = None
+    """As in requests; the answer is text without one."""
 
     def given(self) -> dict[str, Any]:
         """Those that are set."""
@@ -122,6 +126,7 @@ class ModelParameters:
             "stop": list(self.stop) or None,
             "seed": self.seed,
             "reasoning_effort": self.reasoning_effort,
+            "response_format": orjson.loads(self.response_format_json) if self.response_format_json else None,
         }
         return {name: value for name, value in values.items() if value is not None}
 

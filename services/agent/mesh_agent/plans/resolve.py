@@ -8,15 +8,22 @@ from mesh_agent.domain.entitlements import Entitlements
 from mesh_agent.plans.plan import PlannedTeam, RunPlan
 
 
-def resolved(assistant: RunPlan, requested: str | None, entitlements: Entitlements) -> RunPlan:
+def resolved(
+    assistant: RunPlan, requested: str | None, entitlements: Entitlements, response_format_json: str | None = None
+) -> RunPlan:
     """The plan of a new run: the parts of the assistant that the user may use, the requested model first.
+
+    `response_format_json`, if given, replaces the assistant's.
 
     The user's own history budget replaces the assistant's.
 
-    Raises InvalidInput if the assistant does not have the model, PermissionDenied if the user may not use it.
+    Raises InvalidInput if the assistant does not have the model, or cannot answer in this form, PermissionDenied if the
+    user may not use the model.
     """
     if requested is not None and all(model.name != requested for model in assistant.models):
         raise InvalidInput.of_field("model", "is not a model of this service; GET /api/v1/models lists them")
+    if response_format_json:
+        assistant = _with_response_format(assistant, response_format_json)
     plan = narrowed(assistant, requested, entitlements)
     own_budget = entitlements.context_tokens
     return replace(
@@ -24,6 +31,12 @@ def resolved(assistant: RunPlan, requested: str | None, entitlements: Entitlemen
         models=tuple(sorted(plan.models, key=lambda model: model.name != requested)),
         history_tokens=assistant.history_tokens if own_budget is None else own_budget,
     )
+
+
+def _with_response_format(plan: RunPlan, response_format_json: str) -> RunPlan:
+    if plan.graph or plan.team:
+        raise InvalidInput.of_field("response_format", "is only for assistants of the kind `single`")
+    return replace(plan, parameters=replace(plan.parameters, response_format_json=response_format_json))
 
 
 def narrowed(plan: RunPlan, requested: str | None, entitlements: Entitlements) -> RunPlan:

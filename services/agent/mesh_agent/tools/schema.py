@@ -49,19 +49,34 @@ def schema_fault(schema: Mapping[str, Any]) -> str:
 
 def foreign_schema_fault(schema: Mapping[str, Any]) -> str:
     """Why no model should see this schema, which others have sent, as that of a tool's arguments; empty if it may."""
-    try:
-        text = json.dumps(schema)
-    except (ValueError, RecursionError):
-        return "its schema is not JSON"
-    if len(text) > _MAX_SCHEMA_CHARS:
-        return f"its schema is longer than {_MAX_SCHEMA_CHARS} characters"
-    if max(_depths(schema), default=0) > _MAX_DEPTH:
-        return f"its schema is nested deeper than {_MAX_DEPTH}"
+    if fault := _unusable(schema):
+        return f"its schema {fault}"
     if schema.get("type") != "object":
         return "its schema is not of an object"
-    if any(not reference.startswith("#") for reference in _references(schema)):
-        return "its schema refers to another document"
     return schema_fault(schema)
+
+
+def answer_schema_fault(schema: Mapping[str, Any]) -> str:
+    """Why no answer can be asked for in this form; empty if it can."""
+    if fault := _unusable(schema):
+        return fault
+    if schema.get("type") not in {"object", "array"}:
+        return "must be of the type object or array"
+    return schema_fault(schema)
+
+
+def _unusable(schema: Mapping[str, Any]) -> str:
+    try:
+        text = json.dumps(schema)
+    except (TypeError, ValueError, RecursionError):
+        return "is not JSON"
+    if len(text) > _MAX_SCHEMA_CHARS:
+        return f"is longer than {_MAX_SCHEMA_CHARS} characters"
+    if max(_depths(schema), default=0) > _MAX_DEPTH:
+        return f"is nested deeper than {_MAX_DEPTH}"
+    if any(not reference.startswith("#") for reference in _references(schema)):
+        return "refers to another document"
+    return ""
 
 
 def _depths(value: Any, depth: int = 0) -> Iterator[int]:

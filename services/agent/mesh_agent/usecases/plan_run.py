@@ -64,7 +64,7 @@ class PlanRun:
 
     def _resolved(self, run: RunInput, entitlements: Entitlements, assistant: RunnableAssistant) -> StoredPlan:
         try:
-            return self.plans.resolve(run.model, entitlements, assistant)
+            return self.plans.resolve(run.model, entitlements, assistant, run.response_format_json)
         except PermissionDenied as error:
             if entitlements is not self.entitlements.default:
                 raise

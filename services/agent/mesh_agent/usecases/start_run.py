@@ -250,4 +250,5 @@ def request_digest(run: RunInput) -> bytes:
         multitask=run.multitask,
         on_disconnect=run.on_disconnect,
         assistant=run.assistant,
+        response_format=run.response_format_json,
     )

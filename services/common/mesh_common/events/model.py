@@ -104,6 +104,8 @@ class MessageCompleted:
     model: str
     agent: str = ""
     """Of a team; empty for the run's own assistant."""
+    is_json: bool = False
+    """Whether the content is JSON that fits the run's response format."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,10 @@ def _fill_body(message: pb.RunEvent, body: EventBody) -> None:  # noqa: C901, PL
         case events.MemoryRecalled(memories, is_unavailable):
             message.memory_recalled.is_unavailable = is_unavailable
             message.memory_recalled.memories.extend(map(_memory_pb, memories))
-        case events.MessageCompleted(message_id, content, model, agent):
-            completed = pb.MessageCompleted(message_id=message_id, content=content, model=model, agent=agent)
+        case events.MessageCompleted(message_id, content, model, agent, is_json):
+            completed = pb.MessageCompleted(
+                message_id=message_id, content=content, model=model, agent=agent, is_json=is_json
+            )
             message.message_completed.CopyFrom(completed)
         case events.MemberDelta(message_id, agent, text):
             message.member_delta.CopyFrom(pb.MemberDelta(message_id=message_id, agent=agent, text=text))
@@ -132,7 +134,9 @@ def _body(message: pb.RunEvent) -> EventBody:  # noqa: C901, PLR0911, PLR0912 - 
             return events.MemoryRecalled(memories, recalled.is_unavailable)
         case "message_completed":
             completed = message.message_completed
-            return events.MessageCompleted(completed.message_id, completed.content, completed.model, completed.agent)
+            return events.MessageCompleted(
+                completed.message_id, completed.content, completed.model, completed.agent, completed.is_json
+            )
         case "member_delta":
             piece = message.member_delta
             return events.MemberDelta(piece.message_id, piece.agent, piece.text)

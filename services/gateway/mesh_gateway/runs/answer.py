@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+import orjson
 from mesh_common.errors import Conflict, Internal, MeshError, TooLarge, Unavailable
 from mesh_common.events import model as events
 from mesh_common.events.interrupts import Interrupt
@@ -24,6 +25,8 @@ class Answer:
     usage: Usage
     memories: tuple[RecalledMemory, ...]
     is_memory_unavailable: bool
+    parsed: object = None
+    """The content as JSON, if the run has a response format."""
     interrupts: tuple[Interrupt, ...] = ()
     """What an interrupted run asks. Its content is what the model said before, if anything."""
 
@@ -107,6 +110,7 @@ class AnswerBuilder:
             usage=usage,
             memories=self._recalled.memories if self._recalled else (),
             is_memory_unavailable=bool(self._recalled and self._recalled.is_unavailable),
+            parsed=orjson.loads(completed.content) if completed and completed.is_json else None,
             interrupts=interrupts,
         )
 

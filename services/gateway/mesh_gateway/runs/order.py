@@ -39,6 +39,8 @@ class RunOrder:
     thread_id: str | None = None
     model: str | None = None
     assistant: str | None = None
+    response_format_json: str | None = None
+    """The form of the answer; None for the assistant's, or text."""
     multitask: Multitask = "enqueue"
     cancels_on_disconnect: bool = False
     idempotency_key: str | None = None

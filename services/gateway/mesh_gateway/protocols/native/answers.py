@@ -95,7 +95,7 @@ def chat_answer(one: Answer) -> runs.ChatAnswer:
     return runs.ChatAnswer(
         run_id=one.run_id,
         thread_id=one.thread_id,
-        message=runs.AnswerMessage(id=one.message_id, content=one.content),
+        message=runs.AnswerMessage(id=one.message_id, content=one.content, parsed=one.parsed),
         finish_reason=one.finish_reason,
         usage=_usage(one.usage),
         memories=[

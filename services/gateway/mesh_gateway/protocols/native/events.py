@@ -81,6 +81,7 @@ class MessageCompletedData(EventData):
     content: str
     model: str
     agent: Annotated[str, _AGENT]
+    parsed: Annotated[object, Field(description="The content as JSON, if the run has a `response_format`, else null.")]
 
 
 class MemberDeltaData(EventData):
@@ -206,9 +207,16 @@ def event_data(event: RunEvent) -> EventData:  # noqa: C901, PLR0911, PLR0912 - 
     match body:
         case events.MessageDelta(message_id, text):
             return MessageDeltaData(type=body.type, seq=seq, message_id=message_id, text=text)
-        case events.MessageCompleted(message_id, content, model, agent):
+        case events.MessageCompleted(message_id, content, model, agent, is_json):
+            parsed = json_or_text(content) if is_json else None
             return MessageCompletedData(
-                type=body.type, seq=seq, message_id=message_id, content=content, model=model, agent=agent
+                type=body.type,
+                seq=seq,
+                message_id=message_id,
+                content=content,
+                model=model,
+                agent=agent,
+                parsed=parsed,
             )
         case events.MemberDelta(message_id, agent, text):
             return MemberDeltaData(type=body.type, seq=seq, message_id=message_id, agent=agent, text=text)

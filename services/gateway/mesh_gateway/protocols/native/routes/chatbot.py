@@ -63,6 +63,7 @@ def _order(body: OneCallBody, idempotency_key: str | None) -> RunOrder:
         message=body.message,
         model=body.model,
         assistant=body.assistant,
+        response_format_json=body.response_format.as_json() if body.response_format else None,
         metadata=body.metadata,
         idempotency_key=idempotency_key,
     )

@@ -115,6 +115,7 @@ def _order(
         message=body.message,
         model=body.model,
         assistant=body.assistant,
+        response_format_json=body.response_format.as_json() if body.response_format else None,
         metadata=body.metadata,
         multitask=body.multitask,
         cancels_on_disconnect=on_disconnect == "cancel",

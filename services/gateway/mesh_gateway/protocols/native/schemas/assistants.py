@@ -3,14 +3,13 @@
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from mesh_common.assistant import NAME, AssistantSpec
+from mesh_common.assistant import NAME, REFERENCE, AssistantSpec
 from pydantic import Field, StringConstraints
 
 from mesh_gateway.domain import AssistantSource, AssistantVisibility
 from mesh_gateway.protocols.native.schemas.common import Answer, Body
 
-_REFERENCE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(@[0-9a-f]{1,16})?$"
-AssistantReference = Annotated[str, StringConstraints(max_length=80, pattern=_REFERENCE)]
+AssistantReference = Annotated[str, StringConstraints(max_length=80, pattern=REFERENCE)]
 AssistantName = Annotated[str, StringConstraints(max_length=63, pattern=NAME)]
 AssistantVersion = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,16}$")]
 

@@ -1,9 +1,10 @@
 """Runs, one-call chat and their answers."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from mesh_common.response_format import ResponseFormat
 from pydantic import Field, StringConstraints
 
 from mesh_gateway.domain import RunStatus
@@ -26,6 +27,9 @@ class ChatBody(Body):
         default=None,
         description="`name` or `name@version` from GET /api/v1/assistants; absent for the thread's, or `default`.",
         examples=["proofreader"],
+    )
+    response_format: ResponseFormat | None = Field(
+        default=None, description="The form of the answer; absent for the assistant's, or text."
     )
 
 
@@ -108,6 +112,7 @@ class AnswerMessage(Answer):
     id: str = Field(description="Empty if the run was interrupted before it said anything.")
     role: Literal["assistant"] = "assistant"
     content: str = Field(examples=["Paris."])
+    parsed: Any = Field(default=None, description="The content as JSON, if the run has a `response_format`.")
 
 
 class RecalledMemory(Answer):
