@@ -6,6 +6,10 @@ from mesh_agent.domain.runs import Usage
 from mesh_agent.plans.plan import Limits
 
 
+class BudgetError(PreconditionFailed):
+    """The run has no rounds or no tokens left."""
+
+
 class Budget:
     def __init__(self, limits: Limits, counted: int = 0, spent_tokens: int = 0) -> None:
         """`counted`, `spent_tokens`: rounds of earlier attempts, and what they cost."""
@@ -26,14 +30,14 @@ class Budget:
         """Called before each round. `may_overspend`: a last answer, although the tokens are used up.
         `reserved_rounds`: those that others need for their answers.
 
-        Raises PreconditionFailed beyond the number of rounds, or of tokens.
+        Raises BudgetError.
         """
         if self.is_spent and not may_overspend:
-            raise PreconditionFailed(
+            raise BudgetError(
                 f"The run has used {self._limits.tokens} tokens, which is its limit.", reason="TOKEN_LIMIT"
             )
         if self.left_rounds <= reserved_rounds:
-            raise PreconditionFailed(
+            raise BudgetError(
                 f"The run has asked models {self._counted} times, which is its limit.", reason="ROUND_LIMIT"
             )
         self._counted += 1

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from mesh_common.errors import MeshError
+from mesh_common.errors import Unavailable
 from mesh_common.process.telemetry import tracer
 from opentelemetry.trace import Status, StatusCode
 
 from mesh_agent.domain.tools import ToolResult
+from mesh_agent.graph.budget import BudgetError
 from mesh_agent.graph.coded.recording import AGENT, Place
 from mesh_agent.graph.coded.run import CodedRun, PersonNeededError
 from mesh_agent.graph.nodes import tool_calls
@@ -162,18 +163,33 @@ class Agent:
         with tracer.start_as_current_span("invoke_agent", record_exception=False) as span:
             span.set_attributes({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": member.name})
             try:
-                run = self._run.agent(member.name, member.plan, f"{place.scope}/")
-                agent = Agent(run, self._memories, name=member.name, depth=self._depth + 1)
-                answer = await agent.answer([HumanMessage(task)])
-            except (ProviderError, MeshError) as error:
+                answer = await self._answer_of(member, task, f"{place.scope}/")
+            except _NoAnswerError as error:
                 # The agent that gave the task decides what to do without an answer.
-                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-                return f"The agent {member.name} did not answer ({_reason(error)}).", True
+                span.set_status(Status(StatusCode.ERROR, error.reason))
+                return f"The agent {member.name} did not answer ({error.reason}).", True
         return answer.text or "(The agent said nothing.)", False
 
+    async def _answer_of(self, member: PlannedMember, task: str, scope: str) -> AIMessage:
+        """Raises _NoAnswerError. Everything else, such as a database that is unavailable, ends the attempt: a result
+        that the member has got must not be lost."""
+        try:
+            run = self._run.agent(member.name, member.plan, scope)
+        except Unavailable as error:
+            raise _NoAnswerError(error.reason) from error
+        agent = Agent(run, self._memories, name=member.name, depth=self._depth + 1)
+        try:
+            return await agent.answer([HumanMessage(task)])
+        except ProviderError as error:
+            raise _NoAnswerError("MODEL_FAILED") from error
+        except BudgetError as error:
+            raise _NoAnswerError(error.reason) from error
 
-def _reason(error: ProviderError | MeshError) -> str:
-    return error.reason if isinstance(error, MeshError) else "MODEL_FAILED"
+
+class _NoAnswerError(Exception):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def _raise_errors(errors: Sequence[BaseException]) -> None:
