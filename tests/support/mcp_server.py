@@ -55,6 +55,13 @@ def a_shop() -> McpShop:
         await shop.answers.wait()
         return f"{item} ordered"
 
+    @shop.server.tool()
+    async def restock(context: Context) -> str:
+        """Adds a tool while the server runs, and says so."""
+        shop.server.add_tool(stock)
+        await context.notify_tools_changed()
+        return "restocked"
+
     @shop.server.tool(annotations=READS)
     def fail(text: str) -> str:
         """Fails."""
@@ -71,6 +78,11 @@ def a_shop() -> McpShop:
         return Image(data=b"\x89PNG" + bytes(3_000), format="png")
 
     return shop
+
+
+def stock(item: str) -> str:
+    """How much there is of an item."""
+    return f"{item}: 7"
 
 
 @asynccontextmanager

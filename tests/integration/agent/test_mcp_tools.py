@@ -141,3 +141,18 @@ async def test_call_that_does_not_end_in_time_is_unknown(own_mesh: TestMesh, mod
     assert result.is_unknown
     assert len(shop.orders) == 1
     assert turn.last.HasField("run_finished")
+
+
+async def test_change_of_the_tools_arrives_before_the_next_regular_list(
+    own_mesh: TestMesh, model_url: str, shop: McpShop
+) -> None:
+    """The agent lists the tools once a minute; the server says when they have changed."""
+    user_id = some_user()
+    async with shopping(own_mesh, model_url, shop, approval="never") as agent:
+        await until_known(agent, user_id, calling("price", item="tea"))
+        before = await agent.run(user_id, calling("stock", item="tea"))
+        await agent.run(user_id, calling("restock"))
+        turn = await until_known(agent, user_id, calling("stock", item="tea"))
+
+    assert "There is no tool" in before.text
+    assert turn.text == "It says tea: 7."
