@@ -88,7 +88,7 @@ async def test_chat_answers_in_one_piece(gateway: Client) -> None:
     assert response.status_code == HTTPStatus.OK
     assert answer["run_id"] == run.id
     assert answer["thread_id"] == run.thread_id
-    assert answer["message"] == {"id": run.id, "role": "assistant", "content": "Paris."}
+    assert answer["message"] == {"id": run.id, "role": "assistant", "content": "Paris.", "parsed": None}
     assert answer["finish_reason"] == "stop"
     assert answer["usage"] == {"input_tokens": 12, "output_tokens": 3, "cost_usd": 0.000045}
     assert [memory["text"] for memory in answer["memories"]] == ["Lives in Lyon"]
