@@ -15,6 +15,7 @@ from mesh_agent.tools.call import CallIdentity, calling
 from mesh_agent.tools.mcp.calls import McpCall
 from mesh_common.ids import RunId, ThreadId, new_id
 from support.subjects import some_subject
+from support.tool_servers import server_of
 
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n:x\n\r\n"
 HELLO = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}}
@@ -74,7 +75,7 @@ async def a_server(kind: str) -> AsyncIterator[str]:
 
 async def error_of_call(kind: str) -> ToolException:
     async with a_server(kind) as url, asyncio.timeout(20):
-        call = McpCall(McpServerSettings.model_validate({"name": "s", "url": url}), "act")
+        call = McpCall(server_of(McpServerSettings.model_validate({"name": "s", "url": url})), "act")
         with calling(IDENTITY), pytest.raises(ToolException) as raised:
             await call({})
     return raised.value

@@ -7,6 +7,7 @@ from mcp.types import Tool, ToolAnnotations
 from mesh_agent.domain.tools import Approval, Effect
 from mesh_agent.tool_server_settings import McpServerSettings
 from mesh_agent.tools.mcp.listed import listed
+from support.tool_servers import server_of
 
 OBJECT: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
 
@@ -30,7 +31,7 @@ def a_tool(name: str = "buy", schema: dict[str, Any] = OBJECT, hints: dict[str, 
     ],
 )
 def test_annotations_say_the_effect(hints: dict[str, bool], effect: Effect) -> None:
-    [tool] = listed(settings(), [a_tool(hints=hints)]).tools
+    [tool] = listed(server_of(settings()), [a_tool(hints=hints)]).tools
 
     assert (tool.tool.name, tool.effect, tool.approval) == ("shop__buy", effect, Approval.ON_EFFECT)
 
@@ -38,7 +39,7 @@ def test_annotations_say_the_effect(hints: dict[str, bool], effect: Effect) -> N
 def test_operator_wins_over_annotations() -> None:
     policies = {"buy": {"effect": "once", "approval": "always", "timeout_s": 5}}
 
-    [tool] = listed(settings(policies=policies), [a_tool(hints={"read_only_hint": True})]).tools
+    [tool] = listed(server_of(settings(policies=policies)), [a_tool(hints={"read_only_hint": True})]).tools
 
     assert (tool.effect, tool.approval, tool.timeout_s) == (Effect.ONCE, Approval.ALWAYS, 5.0)
 
@@ -66,14 +67,14 @@ def _nested(depth: int) -> dict[str, Any]:
     ids=["space", "long", "slash", "string", "remote", "file", "large", "deep", "invalid"],
 )
 def test_tool_that_no_model_should_see_is_refused(tool: Tool, fault: str) -> None:
-    found = listed(settings(), [tool, a_tool("fine")])
+    found = listed(server_of(settings()), [tool, a_tool("fine")])
 
     assert [one.tool.name for one in found.tools] == ["shop__fine"]
     assert fault in found.refused[tool.name]
 
 
 def test_tools_beyond_the_bound_and_second_ones_of_a_name_are_refused() -> None:
-    found = listed(settings(), [a_tool(), a_tool(), *(a_tool(f"t{number}") for number in range(200))])
+    found = listed(server_of(settings()), [a_tool(), a_tool(), *(a_tool(f"t{number}") for number in range(200))])
 
     assert len(found.tools) == 128
     assert found.refused["buy"] == "it is listed twice"
@@ -81,6 +82,6 @@ def test_tools_beyond_the_bound_and_second_ones_of_a_name_are_refused() -> None:
 
 
 def test_tools_that_the_operator_does_not_name_are_not_mentioned() -> None:
-    found = listed(settings(tools=["buy"]), [a_tool(), a_tool("sell")])
+    found = listed(server_of(settings(tools=["buy"])), [a_tool(), a_tool("sell")])
 
     assert ([one.tool.name for one in found.tools], found.refused) == (["shop__buy"], {})

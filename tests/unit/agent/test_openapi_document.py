@@ -9,12 +9,18 @@ from mesh_agent.tool_server_settings import OpenApiSettings
 from mesh_agent.tools.openapi import document as module
 from mesh_agent.tools.openapi.document import DocumentError, read_document
 from mesh_agent.tools.openapi.source import base_url
+from support.tool_servers import access_to
 
 ALIASES = "openapi: 3.0.0\npaths: &a {}\nx: *a\n"
 
 
 def _settings(document: str, **more: Any) -> OpenApiSettings:
     return OpenApiSettings(name="shop", document=document, operations=("op",), **more)
+
+
+async def _read(path: Path, session: aiohttp.ClientSession) -> object:
+    settings = _settings(str(path))
+    return await read_document(settings, session, access_to(settings))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +43,7 @@ async def test_what_is_no_document_is_named(tmp_path: Path, content: bytes, faul
 
     async with aiohttp.ClientSession() as session:
         with pytest.raises(DocumentError, match=fault):
-            await read_document(_settings(str(path)), session)
+            await _read(path, session)
 
 
 async def test_document_that_is_too_long_or_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,9 +53,9 @@ async def test_document_that_is_too_long_or_missing_is_named(tmp_path: Path, mon
 
     async with aiohttp.ClientSession() as session:
         with pytest.raises(DocumentError, match="longer than 10 bytes"):
-            await read_document(_settings(str(path)), session)
+            await _read(path, session)
         with pytest.raises(DocumentError, match="cannot be read: No such file"):
-            await read_document(_settings(str(tmp_path / "none")), session)
+            await _read(tmp_path / "none", session)
 
 
 @pytest.mark.parametrize(

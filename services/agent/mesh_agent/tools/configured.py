@@ -18,6 +18,7 @@ from mesh_agent.tools.current_time import current_time_tool
 from mesh_agent.tools.http_tool import http_tool
 from mesh_agent.tools.memory import memory_tools
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
+from mesh_agent.tools.server_access import ServerAccess
 from mesh_agent.tools.web.source import open_web_tools
 
 # As many calls of functions that block at once; others wait, within their own time.
@@ -29,15 +30,19 @@ async def open_tool_sources(
 ) -> list[Callable[[], Awaitable[None]]]:
     """What keeps the tools of servers up to date, each to be run until the end. Imports nothing that is not used."""
     sources: list[Callable[[], Awaitable[None]]] = []
+    if not settings.tool_servers:
+        return sources
+    session = await _open_session(stack, settings)
     if settings.openapi:
         from mesh_agent.tools.openapi.source import OpenApiSource  # noqa: PLC0415
 
-        session = await _open_session(stack, settings)
         sources += [OpenApiSource(entry, registry, session).run for entry in settings.openapi]
     if settings.mcp_servers:
+        from mesh_agent.tools.mcp.connection import McpServer  # noqa: PLC0415
         from mesh_agent.tools.mcp.source import McpSource  # noqa: PLC0415
 
-        sources += [McpSource(server, registry).run for server in settings.mcp_servers]
+        servers = [McpServer(entry, ServerAccess(entry, session)) for entry in settings.mcp_servers]
+        sources += [McpSource(server, registry).run for server in servers]
     return sources
 
 

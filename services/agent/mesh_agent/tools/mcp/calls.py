@@ -19,9 +19,9 @@ from mcp.types import (
 )
 
 from mesh_agent.sdk.tool import UnknownOutcomeError
-from mesh_agent.tool_server_settings import McpServerSettings
 from mesh_agent.tools.call import current_call, max_result_chars
-from mesh_agent.tools.mcp.connection import TooMuchError, connected, first_of
+from mesh_agent.tools.mcp.connection import McpServer, TooMuchError, connected, first_of
+from mesh_agent.tools.oauth import TokenError
 
 KEY: Final = "agent-mesh/idempotency-key"
 """In `_meta` of a call: the same whenever the call is repeated."""
@@ -36,8 +36,8 @@ _NOT_CALLED: Final = frozenset({METHOD_NOT_FOUND, INVALID_PARAMS})
 
 
 class McpCall:
-    def __init__(self, settings: McpServerSettings, name: str) -> None:
-        self._settings = settings
+    def __init__(self, server: McpServer, name: str) -> None:
+        self._server = server
         self._name = name
 
     async def __call__(self, arguments: Mapping[str, Any]) -> str:
@@ -47,10 +47,10 @@ class McpCall:
         is_sent = False
         failure: BaseException | None = None
         try:
-            async with connected(self._settings, read_timeout_s=_READ_S) as client:
+            async with connected(self._server, read_timeout_s=_READ_S) as client:
                 is_sent = True
                 result = await client.call_tool(self._name, dict(arguments), meta=meta)  # type: ignore[arg-type] # any keys
-        except* MCPError as errors:
+        except* (MCPError, TokenError) as errors:
             failure = first_of(errors)
         except* (httpx2.HTTPError, TooMuchError, OSError, RuntimeError) as errors:
             failure = first_of(errors)
@@ -60,6 +60,8 @@ class McpCall:
 
 
 def _explained(error: BaseException, *, is_sent: bool) -> ToolException:
+    if isinstance(error, TokenError):
+        return error
     if isinstance(error, MCPError) and (not is_sent or error.error.code in _NOT_CALLED):
         return ToolException(f"The tool refused: {error.error.message[:_MAX_ERROR_CHARS]}")
     if isinstance(error, TooMuchError):

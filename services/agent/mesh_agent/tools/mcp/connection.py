@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx2
@@ -9,6 +10,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from mesh_agent.tool_server_settings import McpServerSettings
+from mesh_agent.tools.server_access import ServerAccess
 
 _CONNECT_S: Final = 5.0
 # Far more than any list or result of a tool that a model could read.
@@ -26,28 +28,30 @@ def first_of(errors: BaseException) -> BaseException:
     return errors
 
 
+@dataclass(frozen=True, slots=True)
+class McpServer:
+    settings: McpServerSettings
+    access: ServerAccess
+
+
 @asynccontextmanager
-async def connected(
-    settings: McpServerSettings, *, read_timeout_s: float, on_message: Any = None
-) -> AsyncIterator[Client]:
+async def connected(server: McpServer, *, read_timeout_s: float, on_message: Any = None) -> AsyncIterator[Client]:
     """A session of its own. It must be entered and left in the same task, as anyio demands.
 
-    Raises ExceptionGroup of what the client's own tasks raise.
+    Raises TokenError, or ExceptionGroup of what the client's own tasks raise.
     """
+    headers = await server.access.headers()
     timeout = httpx2.Timeout(read_timeout_s, connect=_CONNECT_S)
     async with (
         httpx2.AsyncClient(
-            headers={
-                **{name: value.get_secret_value() for name, value in settings.headers.items()},
-                "Accept-Encoding": "identity",
-            },
+            headers={**headers, "Accept-Encoding": "identity"},
             timeout=timeout,
             transport=_Bounded(),
             trust_env=False,
             follow_redirects=False,
         ) as http,
         Client(
-            streamable_http_client(str(settings.url), http_client=http, max_sse_event_size=_MAX_BYTES),
+            streamable_http_client(str(server.settings.url), http_client=http, max_sse_event_size=_MAX_BYTES),
             read_timeout_seconds=read_timeout_s,
             message_handler=on_message,
         ) as client,

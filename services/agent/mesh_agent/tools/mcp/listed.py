@@ -10,6 +10,7 @@ from mcp.types import Tool
 from mesh_agent.domain.tools import Approval, Effect
 from mesh_agent.tool_server_settings import SEPARATOR, McpServerSettings
 from mesh_agent.tools.mcp.calls import McpCall
+from mesh_agent.tools.mcp.connection import McpServer
 from mesh_agent.tools.registry import MeshTool
 from mesh_agent.tools.schema import foreign_schema_fault
 from mesh_agent.tools.tool import of_schema
@@ -27,8 +28,9 @@ class Listed:
     refused: dict[str, str]
 
 
-def listed(settings: McpServerSettings, tools: Iterable[Tool]) -> Listed:
+def listed(server: McpServer, tools: Iterable[Tool]) -> Listed:
     """By the server's order. A name that is listed twice is taken once."""
+    settings = server.settings
     found: dict[str, MeshTool] = {}
     refused: dict[str, str] = {}
     for tool in tools:
@@ -38,7 +40,7 @@ def listed(settings: McpServerSettings, tools: Iterable[Tool]) -> Listed:
         if fault:
             refused[tool.name[:128]] = fault
         else:
-            made = _made(settings, tool)
+            made = _made(server, tool)
             found[made.tool.name] = made
     return Listed(list(found.values()), refused)
 
@@ -54,13 +56,14 @@ def _fault(settings: McpServerSettings, tool: Tool, found: Mapping[str, MeshTool
     return foreign_schema_fault(tool.input_schema)
 
 
-def _made(settings: McpServerSettings, tool: Tool) -> MeshTool:
+def _made(server: McpServer, tool: Tool) -> MeshTool:
+    settings = server.settings
     policy = settings.policy_of(tool.name)
     made = of_schema(
         f"{settings.name}{SEPARATOR}{tool.name}",
         (tool.description or tool.title or tool.name)[:_MAX_DESCRIPTION_CHARS],
         {**tool.input_schema, "properties": tool.input_schema.get("properties") or {}},
-        McpCall(settings, tool.name),
+        McpCall(server, tool.name),
     )
     return MeshTool(
         made,

@@ -14,8 +14,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import Tool
 
 from mesh_agent.metrics import MCP_REFUSED_TOOLS, MCP_SERVER_UP
-from mesh_agent.tool_server_settings import McpServerSettings
-from mesh_agent.tools.mcp.connection import connected, first_of
+from mesh_agent.tools.mcp.connection import McpServer, connected, first_of
 from mesh_agent.tools.mcp.listed import listed
 from mesh_agent.tools.refused import Refused
 from mesh_agent.tools.registry import ToolRegistry
@@ -33,8 +32,9 @@ _MAX_PAGES: Final = 20
 class McpSource:
     """`run` until cancelled, in one task: the session's cancel scopes belong to the task that enters them."""
 
-    def __init__(self, settings: McpServerSettings, registry: ToolRegistry) -> None:
-        self._settings = settings
+    def __init__(self, server: McpServer, registry: ToolRegistry) -> None:
+        self._server = server
+        self._settings = settings = server.settings
         self._registry = registry
         self._refused = Refused(settings.name, MCP_REFUSED_TOOLS, "mcp.tool_refused")
         self._is_up: bool | None = None
@@ -61,7 +61,7 @@ class McpSource:
             # Which notification it was does not matter: a list costs little.
             changed.set()
 
-        async with connected(self._settings, read_timeout_s=_READ_S, on_message=on_message) as client:
+        async with connected(self._server, read_timeout_s=_READ_S, on_message=on_message) as client:
             while True:
                 changed.clear()
                 self._take(await _all_tools(client))
@@ -70,7 +70,7 @@ class McpSource:
                 await asyncio.sleep(_FIRST_PAUSE_S)
 
     def _take(self, tools: list[Tool]) -> None:
-        found = listed(self._settings, tools)
+        found = listed(self._server, tools)
         self._registry.replace(self._source, found.tools)
         self._refused.report(found.refused)
         if not self._is_up:

@@ -11,6 +11,8 @@ import yaml
 from yarl import URL
 
 from mesh_agent.tool_server_settings import OpenApiSettings
+from mesh_agent.tools.oauth import TokenError
+from mesh_agent.tools.server_access import ServerAccess
 
 # The largest public documents, of clouds and of GitHub, have about this size.
 _MAX_BYTES: Final = 16_777_216
@@ -21,9 +23,11 @@ class DocumentError(Exception):
     """The document cannot be used. The text is for the operator."""
 
 
-async def read_document(settings: OpenApiSettings, session: aiohttp.ClientSession) -> Mapping[str, Any]:
+async def read_document(
+    settings: OpenApiSettings, session: aiohttp.ClientSession, access: ServerAccess
+) -> Mapping[str, Any]:
     """Raises DocumentError."""
-    data = await _fetched(settings, session) if is_remote(settings) else await _read(settings.document)
+    data = await _fetched(settings, session, access) if is_remote(settings) else await _read(settings.document)
     if len(data) > _MAX_BYTES:
         raise DocumentError(f"is longer than {_MAX_BYTES:,} bytes")
     # Parsing a megabyte of YAML takes seconds.
@@ -50,11 +54,10 @@ async def _read(path: str) -> bytes:
         raise DocumentError(f"cannot be read: {error.strerror}") from error
 
 
-async def _fetched(settings: OpenApiSettings, session: aiohttp.ClientSession) -> bytes:
-    headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+async def _fetched(settings: OpenApiSettings, session: aiohttp.ClientSession, access: ServerAccess) -> bytes:
     try:
         async with session.get(
-            URL(settings.document), headers=headers, timeout=_TIMEOUT, allow_redirects=False
+            URL(settings.document), headers=await access.headers(), timeout=_TIMEOUT, allow_redirects=False
         ) as response:
             if response.status != 200:  # noqa: PLR2004 - OK
                 raise DocumentError(f"cannot be fetched: status {response.status}")
@@ -64,7 +67,7 @@ async def _fetched(settings: OpenApiSettings, session: aiohttp.ClientSession) ->
                 if len(data) > _MAX_BYTES:
                     break
             return data
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+    except (aiohttp.ClientError, TimeoutError, TokenError, ValueError) as error:
         raise DocumentError(f"cannot be fetched: {type(error).__name__}") from error
 
 

@@ -19,6 +19,7 @@ from mesh_agent.tools.openapi.requests import request_of
 from mesh_agent.tools.refused import Refused
 from mesh_agent.tools.registry import MeshTool, ToolRegistry
 from mesh_agent.tools.schema import foreign_schema_fault
+from mesh_agent.tools.server_access import ServerAccess
 from mesh_agent.tools.tool import of_schema
 
 log = structlog.get_logger()
@@ -37,6 +38,7 @@ class OpenApiSource:
         self._settings = settings
         self._registry = registry
         self._session = session
+        self._access = ServerAccess(settings, session)
         self._document: Mapping[str, Any] | None = None
         self._fault = ""
         self._refused = Refused(settings.name, OPENAPI_REFUSED_OPERATIONS, "openapi.operation_refused")
@@ -54,7 +56,7 @@ class OpenApiSource:
 
     async def refresh(self) -> None:
         """Raises DocumentError."""
-        document = await read_document(self._settings, self._session)
+        document = await read_document(self._settings, self._session, self._access)
         OPENAPI_UP.labels(self._settings.name).set(1)
         self._fault = ""
         if document == self._document:
@@ -91,7 +93,7 @@ class OpenApiSource:
         if fault := foreign_schema_fault(operation.schema):
             raise OperationError(fault)
         policy = self._settings.policy_of(operation.id)
-        call = _Call(operation, base_url, self._settings, self._session)
+        call = _Call(operation, base_url, self._access, self._session)
         return MeshTool(
             of_schema(name, operation.description[:_MAX_DESCRIPTION_CHARS], operation.schema, call),
             Effect(policy.effect) if policy.effect else _EFFECTS.get(operation.method, Effect.NONE),
@@ -120,16 +122,15 @@ def base_url(settings: OpenApiSettings, document: Mapping[str, Any]) -> str:
 
 class _Call:
     def __init__(
-        self, operation: Operation, base_url: str, settings: OpenApiSettings, session: aiohttp.ClientSession
+        self, operation: Operation, base_url: str, access: ServerAccess, session: aiohttp.ClientSession
     ) -> None:
         self._operation = operation
         self._base_url = base_url
-        self._settings = settings
+        self._access = access
         self._session = session
 
     async def __call__(self, arguments: Mapping[str, Any]) -> str:
-        """Raises as `answer_of`, and ToolError for arguments that no request can carry."""
+        """Raises as `answer_of`, ToolError for arguments that no request can carry, TokenError."""
         request = request_of(self._operation, self._base_url, arguments)
-        own = {name: value.get_secret_value() for name, value in self._settings.headers.items()}
-        headers = {"Accept": "application/json, */*;q=0.5", **request.headers, **own}
+        headers = {"Accept": "application/json, */*;q=0.5", **request.headers, **await self._access.headers()}
         return await answer_of(self._session, HttpRequest(self._operation.method, request.url, headers, request.body))
