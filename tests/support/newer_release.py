@@ -24,7 +24,7 @@ _ADDITIONS = (
     ("message StartRunRequest {", "  optional string tone = 99;"),
     ("message RunAcknowledged {", "  string region = 99;"),
     ("  RUN_STATUS_INTERRUPTED = 6;", "  RUN_STATUS_PAUSED = 7;"),
-    ("  MESSAGE_ROLE_NOTE = 3;", "  MESSAGE_ROLE_NARRATOR = 4;"),
+    ("  MESSAGE_ROLE_NOTE = 3;", "  MESSAGE_ROLE_NARRATOR = 99;"),
     ("  MULTITASK_ROLLBACK = 4;", "  MULTITASK_MERGE = 99;"),
     ("  ON_DISCONNECT_CANCEL = 2;", "  ON_DISCONNECT_PAUSE = 99;"),
 )

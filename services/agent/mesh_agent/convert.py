@@ -58,6 +58,7 @@ _STATUS: Final = {
 _STATUS_BY_PB: Final[dict[int, RunStatus]] = {number: status for status, number in _STATUS.items() if number}
 _ROLE: Final = {
     Role.USER: pb.MESSAGE_ROLE_USER,
+    Role.INTERIM: pb.MESSAGE_ROLE_INTERIM,
     Role.ASSISTANT: pb.MESSAGE_ROLE_ASSISTANT,
     Role.NOTE: pb.MESSAGE_ROLE_NOTE,
     Role.UNKNOWN: pb.MESSAGE_ROLE_UNSPECIFIED,

@@ -34,8 +34,9 @@ _MULTITASK: Final[dict[Multitask, agent_pb2.Multitask.ValueType]] = {
     "interrupt": agent_pb2.MULTITASK_INTERRUPT,
     "rollback": agent_pb2.MULTITASK_ROLLBACK,
 }
-_ROLE: Final[dict[int, Literal["user", "assistant", "note"]]] = {
+_ROLE: Final[dict[int, Literal["user", "interim", "assistant", "note"]]] = {
     agent_pb2.MESSAGE_ROLE_USER: "user",
+    agent_pb2.MESSAGE_ROLE_INTERIM: "interim",
     agent_pb2.MESSAGE_ROLE_ASSISTANT: "assistant",
     agent_pb2.MESSAGE_ROLE_NOTE: "note",
 }

@@ -11,7 +11,7 @@ from mesh_common.events.model import RunError, Usage
 KnownRunStatus = Literal["pending", "running", "succeeded", "failed", "cancelled", "interrupted"]
 # `unknown` stands for a value of a newer release, here and below.
 RunStatus = Literal[KnownRunStatus, "unknown"]
-Role = Literal["user", "assistant", "note", "unknown"]
+Role = Literal["user", "interim", "assistant", "note", "unknown"]
 MemoryOrigin = Literal["extracted", "verbatim", "written", "unknown"]
 AssistantSource = Literal["file", "api", "unknown"]
 AssistantVisibility = Literal["private", "organisation"]

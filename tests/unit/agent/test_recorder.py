@@ -40,6 +40,15 @@ def _bodies(recorder: Recorder) -> list[EventBody]:
     return [event.body for event in recorder.log.events]
 
 
+def _by_message(recorder: Recorder) -> dict[str, str]:
+    """The deltas joined, by the id of their message."""
+    texts: dict[str, str] = {}
+    for body in _bodies(recorder):
+        if isinstance(body, MessageDelta):
+            texts[body.message_id] = texts.get(body.message_id, "") + body.text
+    return texts
+
+
 def _deltas(recorder: Recorder) -> str:
     return "".join(body.text for body in _bodies(recorder) if isinstance(body, MessageDelta))
 
@@ -124,8 +133,21 @@ async def test_a_later_attempt_repeats_what_it_builds_on() -> None:
     outcome = recorder.succeeded("stop")
 
     assert _bodies(recorder)[0] == RunRestarted(str(recorder.claim.thread_id), (RESULT,))
-    assert (_deltas(recorder), outcome.answer) == ("I look it up.\n\n42.", "I look it up.\n\n42.")
+    assert ([one.content for one in outcome.interim], outcome.answer) == (["I look it up."], "42.")
+    assert _by_message(recorder) == {str(outcome.interim[0].id): "I look it up.", str(outcome.message_id): "42."}
     assert recorder.has_checkpoints
+
+
+@in_jumping_time
+async def test_graph_in_code_writes_one_message_paragraph_by_paragraph() -> None:
+    recorder = _recorder(2)
+
+    recorder.start(Progress(texts=("One.", "Two."), is_one_message=True))
+    recorder.say("Three.")
+    outcome = recorder.succeeded("stop")
+
+    assert (outcome.answer, outcome.interim) == ("One.\n\nTwo.\n\nThree.", ())
+    assert _by_message(recorder) == {str(outcome.message_id): outcome.answer}
 
 
 @in_jumping_time
@@ -165,7 +187,9 @@ def _end(recorder: Recorder, status: RunStatus) -> Outcome:
     st.sampled_from([RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED]),
 )
 @in_jumping_time
-async def test_deltas_joined_are_the_answer_however_it_ends(rounds: Sequence[Sequence[str]], status: RunStatus) -> None:
+async def test_deltas_of_a_message_are_its_text_however_the_run_ends(
+    rounds: Sequence[Sequence[str]], status: RunStatus
+) -> None:
     recorder = _recorder()
     for texts in rounds:
         recorder.begin_round(lambda: 7)
@@ -174,8 +198,13 @@ async def test_deltas_joined_are_the_answer_however_it_ends(rounds: Sequence[Seq
 
     outcome = _end(recorder, status)
 
+    said = {str(one.id): one.content for one in outcome.interim}
+    said |= {str(outcome.message_id): outcome.answer} if outcome.answer else {}
     assert outcome.status is status
-    assert outcome.answer == _deltas(recorder) == "\n\n".join("".join(texts) for texts in rounds if texts)
+    assert list(said.values()) == ["".join(texts) for texts in rounds if texts]
+    assert _by_message(recorder) == said
+    completed = {body.message_id: body.content for body in _bodies(recorder) if isinstance(body, MessageCompleted)}
+    assert completed.items() >= {str(one.id): one.content for one in outcome.interim}.items()
     if status is RunStatus.SUCCEEDED:
         assert _bodies(recorder)[-1] == MessageCompleted(str(recorder.message_id), outcome.answer, recorder.model)
 

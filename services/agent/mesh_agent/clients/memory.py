@@ -18,7 +18,7 @@ from mesh_agent.domain.threads import Recalled, RecalledMemory, Role, ToRemember
 
 _REMEMBER_TIMEOUT_S = 5.0
 _RECALL_LIMIT = 5
-_ROLES = {Role.USER: pb.TURN_ROLE_USER, Role.ASSISTANT: pb.TURN_ROLE_ASSISTANT}
+_ROLES = {Role.USER: pb.TURN_ROLE_USER, Role.INTERIM: pb.TURN_ROLE_ASSISTANT, Role.ASSISTANT: pb.TURN_ROLE_ASSISTANT}
 
 
 @dataclass(frozen=True, slots=True)

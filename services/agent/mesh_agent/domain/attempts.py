@@ -75,6 +75,8 @@ class Progress:
     """The result of the earlier attempts up to the last safe point. The next attempt continues from it."""
 
     texts: tuple[str, ...] = ()
+    """Each a message of its own, unless `is_one_message`."""
+    is_one_message: bool = False
     tool_results: tuple[ToolResult, ...] = ()
     billed: Mapping[str, Usage] = field(default_factory=dict)
     """By model."""
@@ -84,6 +86,15 @@ class Progress:
     """By agent of a team, the run's own assistant without a name; empty for other runs."""
     agent: str = ""
     """The agent of a team that wrote the last of the texts; empty for the run's own assistant."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterimMessage:
+    """A message before the answer, by an agent of a team or, without a name, by the run's own assistant."""
+
+    id: UUID
+    content: str
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,8 @@ class Outcome:
     """Only if the status is INTERRUPTED, and then at least one."""
     is_remembered: bool = True
     """Whether memory may receive what was said."""
+    interim: tuple[InterimMessage, ...] = ()
+    """What the run said before, oldest first."""
     agent: str = ""
     """The agent of a team that wrote the answer; empty for the run's own assistant."""
     billed_by_agent: Mapping[str, Usage] = field(default_factory=dict)

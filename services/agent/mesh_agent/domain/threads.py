@@ -20,6 +20,9 @@ RecalledMemory = events.RecalledMemory
 class Role(StrEnum):
     USER = "user"
     ASSISTANT = "assistant"
+    """The answer of a run, its last message to the user."""
+    INTERIM = "interim"
+    """What a run said before its answer, e.g. before it called a tool. Releases before this one do not know it."""
     NOTE = "note"
     """What the agent notes about the conversation: a call that was not made."""
     UNKNOWN = "unknown"

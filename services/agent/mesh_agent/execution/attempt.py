@@ -64,6 +64,7 @@ async def run_attempt(recorder: Recorder, parts: AttemptParts) -> Outcome:
                 return recorder.failed(_TOO_MANY)
             plan = await _plan(recorder, parts)
             recorder.is_remembered = plan.memory.remembers
+            recorder.joins_rounds = plan.graph is not None
             recorder.is_json = plan.parameters.response_format_json is not None
             if plan.team:
                 recorder.begin_team(plan.origin.name)

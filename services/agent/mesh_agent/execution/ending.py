@@ -11,7 +11,7 @@ from mesh_common.jobs.queue import JobQueue, NewJob
 from mesh_agent.domain.attempts import Claim, LeaseLostError, Outcome
 from mesh_agent.domain.runs import RunStatus
 from mesh_agent.execution.rolling_back import close_rolled_back
-from mesh_agent.store import Database, checkpoints, claims, interrupts, runs
+from mesh_agent.store import Database, checkpoints, claims, interrupts, messages, runs
 
 RECORD_USAGE = "record_usage"
 REMEMBER = "remember"
@@ -38,6 +38,8 @@ class EndRun:
             is_rolled_back = await runs.end_run(connection, claim, outcome, frames)
             if is_rolled_back is None:
                 raise LeaseLostError
+            if outcome.interim and not is_rolled_back:
+                await messages.insert_interim(connection, claim, outcome.interim)
             if jobs := list(self._jobs(claim, outcome)):
                 await self.outbox.renew(connection, jobs)
             if outcome.status is RunStatus.INTERRUPTED:

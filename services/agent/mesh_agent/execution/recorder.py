@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mesh_common.events.model import (
     Custom,
@@ -20,7 +20,7 @@ from mesh_common.events.model import (
 from mesh_common.ids import new_id
 
 from mesh_agent.checkpoint import RunCheckpoints
-from mesh_agent.domain.attempts import CutRound, Outcome, Progress
+from mesh_agent.domain.attempts import CutRound, InterimMessage, Outcome, Progress
 from mesh_agent.domain.interrupts import Question
 from mesh_agent.domain.runs import MAX_ANSWER_BYTES, RunError, RunStatus, Usage
 from mesh_agent.domain.threads import RecalledMemory
@@ -37,6 +37,15 @@ from mesh_agent.llm.registry import Model
 from mesh_agent.metrics import FIRST_TOKEN_SECONDS
 from mesh_agent.tools.call import ToolCall
 
+
+@dataclass(frozen=True, slots=True)
+class _Author:
+    """Of a message: the agent, as in `MessageCompleted`, and the model."""
+
+    agent: str = ""
+    model: str = ""
+
+
 _BETWEEN_ROUNDS = "\n\n"
 _MAX_BYTES_PER_CHARACTER = 4
 # Of a call's arguments, in its event. Longer ones are a fault of the model; the tool receives them whole.
@@ -45,7 +54,8 @@ _INTERRUPTED = "The call was interrupted before it returned a result; it may hav
 
 
 class Recorder:
-    """The deltas joined are always the answer. An empty line separates the texts of rounds."""
+    """The deltas of a message joined are always its text. The texts of rounds are messages of their own, and the last
+    one is the answer."""
 
     def __init__(
         self,
@@ -65,6 +75,10 @@ class Recorder:
         self._round_began_at = 0
         self._pending_text: list[str] = []
         self._round_has_text = False
+        self._interim: list[InterimMessage] = []
+        self._author = _Author()
+        self.joins_rounds = False
+        """Whether the texts of rounds are one message, with an empty line between them: that of a graph in code."""
         self._claimed_at_s = claimed_at_s
         self._has_first_token = False
         self._bill = Bill({})
@@ -97,12 +111,12 @@ class Recorder:
         thread_id = str(self.claim.thread_id)
         is_first = self.claim.attempt == 1
         self.emit(RunStarted(thread_id) if is_first else RunRestarted(thread_id, progress.tool_results))
+        self._speaker, self.model = progress.agent, progress.model or self.model
+        self.joins_rounds = progress.is_one_message
         for text in progress.texts:
             self._round_has_text = False
             self._add_text(text)
         self._bill = Bill(progress.billed)
-        self.model = progress.model or self.model
-        self._speaker = progress.agent
         self._earlier_by_agent = progress.billed_by_agent
 
     def close(self) -> None:
@@ -202,13 +216,14 @@ class Recorder:
 
     def succeeded(self, finish_reason: str) -> Outcome:
         self.model = self.model or self._model_aside()
-        self.emit(MessageCompleted(self._message_id, self.answer, self.model, self._speaker, self.is_json))
+        self._author = replace(self._author, model=self._author.model or self.model)
+        self._emit_completed(is_json=self.is_json)
         return self._outcome(RunStatus.SUCCEEDED, finish_reason=finish_reason)
 
     def interrupted(self, questions: Sequence[Question], ttl_s: float) -> Outcome:
         """The text so far, if any, is a message of its own: the run that resumes this one writes another."""
         if self._parts:
-            self.emit(MessageCompleted(self._message_id, self.answer, self.model, self._speaker))
+            self._emit_completed()
         asked = as_interrupts(self.claim, questions, ttl_s)
         return replace(self._outcome(RunStatus.INTERRUPTED), asked=asked)
 
@@ -242,7 +257,8 @@ class Recorder:
             error,
             generation,
             is_remembered=self.is_remembered,
-            agent=self._speaker,
+            interim=tuple(self._interim),
+            agent=self._author.agent,
             billed_by_agent=self._billed_by_agent(),
         )
 
@@ -265,12 +281,30 @@ class Recorder:
 
     def _add_text(self, text: str) -> None:
         if self._parts and not self._round_has_text:
-            self._add_part(_BETWEEN_ROUNDS)
+            if self.joins_rounds:
+                self._add_part(_BETWEEN_ROUNDS)
+            else:
+                self._begin_message()
         self._round_has_text = True
         self._add_part(text)
 
+    def _begin_message(self) -> None:
+        """The message so far is whole, and no answer: more is to come."""
+        self._emit_completed()
+        self._interim.append(InterimMessage(self.message_id, self.answer, self._author.agent))
+        self.message_id = new_id()
+        self._message_id = str(self.message_id)
+        self._parts = []
+        self._round_began_at = 0
+
+    def _emit_completed(self, *, is_json: bool = False) -> None:
+        author = self._author
+        self.emit(MessageCompleted(self._message_id, self.answer, author.model, author.agent, is_json))
+
     def _add_part(self, text: str) -> None:
         is_first = not self._parts
+        if is_first:
+            self._author = _Author(self._speaker, self.model)
         self._left_bytes -= len(text.encode())
         self._parts.append(text)
         self._pending_text.append(text)

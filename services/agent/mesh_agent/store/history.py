@@ -33,7 +33,7 @@ _BOUNDS: Final = {"limit": _MAX_MESSAGES, "bytes": _MAX_BYTES}
 OF_CLAIMED: Final = f"ARRAY({_SQL.format(said='ARRAY[role, content]', run='r.', **_BOUNDS)})"
 """Expression for a statement that claims the run `r`: pairs of role and content, for `said`."""
 _HISTORY: Final = Statement("agent.history", _SQL.format(said="role, content", run=":", **_BOUNDS))
-_ROLES: Final = {role.value: role for role in (Role.USER, Role.ASSISTANT, Role.NOTE)}
+_ROLES: Final = {role.value: role for role in (Role.USER, Role.INTERIM, Role.ASSISTANT, Role.NOTE)}
 
 
 async def history_of(connection: Connection, claim: Claim) -> tuple[Said, ...]:

@@ -7,6 +7,7 @@ from asyncpg import Record
 from mesh_common.database.statements import Statement
 from mesh_common.ids import RunId, ThreadId, UserId, new_id
 
+from mesh_agent.domain.attempts import Claim, InterimMessage
 from mesh_agent.domain.threads import Message, Role, ToRemember
 from mesh_agent.store import Connection
 
@@ -115,6 +116,39 @@ _ANSWER: Final = """
 _ASSISTANT_MESSAGE = Statement("agent.assistant_message", _ANSWER.format(message=_MESSAGE))
 
 
+def part_of(earlier: int) -> int:
+    """The place in its run of a message with so many before it, besides the user's, which is 0.
+
+    2 is left out: there, the release before writes notes.
+    """
+    return 1 if earlier == 0 else earlier + 2
+
+
+async def insert_interim(connection: Connection, claim: Claim, said: Sequence[InterimMessage]) -> None:
+    """What the run said before its answer. It has ended in this transaction."""
+    each = [
+        {
+            "id": one.id,
+            "run_id": claim.run_id,
+            "part": part_of(index),
+            "content": one.content,
+            "agent": one.agent or None,
+        }
+        for index, one in enumerate(said)
+    ]
+    await _INSERT_INTERIM.rows_of_each(connection, each)
+
+
+_INSERT_INTERIM = Statement(
+    "agent.insert_interim",
+    """
+    INSERT INTO agent.messages (id, org_id, user_id, thread_id, run_id, position, part, role, content, agent)
+    SELECT :id, org_id, user_id, thread_id, id, position, :part, 'interim', :content, :agent
+    FROM agent.runs WHERE id = :run_id
+""",
+)
+
+
 async def insert_notes(connection: Connection, notes: Mapping[RunId, str]) -> None:
     """Adds a note after the messages of each of the runs, which have ended and have none yet."""
     each = [{"id": new_id(), "run_id": run_id, "content": content} for run_id, content in notes.items()]
@@ -125,7 +159,10 @@ _INSERT_NOTE = Statement(
     "agent.insert_note",
     """
     INSERT INTO agent.messages (id, org_id, user_id, thread_id, run_id, position, part, role, content)
-    SELECT :id, org_id, user_id, thread_id, id, position, 2, 'note', :content FROM agent.runs WHERE id = :run_id
+    SELECT :id, org_id, user_id, thread_id, id, position,
+           greatest(2, (SELECT max(part) + 1 FROM agent.messages WHERE run_id = :run_id)), 'note', :content
+    FROM agent.runs WHERE id = :run_id
+      AND NOT EXISTS (SELECT 1 FROM agent.messages WHERE run_id = :run_id AND role = 'note')
     ON CONFLICT DO NOTHING
 """,
 )

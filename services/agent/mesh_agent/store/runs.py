@@ -12,6 +12,7 @@ from mesh_agent.domain.interrupts import InterruptedRun
 from mesh_agent.domain.runs import FollowedRun, Run, RunError, RunStatus, Usage
 from mesh_agent.plans.plan import DEFAULT_ASSISTANT
 from mesh_agent.store import Connection
+from mesh_agent.store.messages import part_of
 
 RUN_COLUMNS: Final = """
     runs.id, runs.thread_id, runs.status, runs.attempt, runs.model, runs.created_at, runs.started_at, runs.ended_at,
@@ -139,6 +140,7 @@ async def end_run(connection: Connection, claim: Claim, outcome: Outcome, frames
         "has_answer": outcome.status is RunStatus.SUCCEEDED or bool(outcome.answer),
         "is_partial": not is_whole,
         "forget_generation": outcome.forget_generation,
+        "part": part_of(len(outcome.interim)),
         "agent": outcome.agent or None,
         "agent_usage": _agent_usage(outcome),
     }
@@ -162,7 +164,7 @@ _END_RUN = Statement(
         UPDATE agent.threads SET updated_at = clock_timestamp() FROM ended WHERE threads.id = ended.thread_id
     ), answer AS (
         INSERT INTO agent.messages (id, user_id, thread_id, run_id, position, part, role, content, is_partial, agent)
-        SELECT :message_id, user_id, thread_id, id, position, 1, 'assistant', :answer, :is_partial, :agent
+        SELECT :message_id, user_id, thread_id, id, position, :part, 'assistant', :answer, :is_partial, :agent
         FROM ended WHERE :has_answer
     )
     SELECT is_rolled_back FROM ended

@@ -34,6 +34,8 @@ class _MessageRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageRo
     """The assistant."""
     MESSAGE_ROLE_NOTE: _MessageRole.ValueType  # 3
     """A note of the agent about the conversation, e.g. that a call was not made because nobody approved it."""
+    MESSAGE_ROLE_INTERIM: _MessageRole.ValueType  # 4
+    """What the assistant said before its answer, e.g. before it called a tool."""
 
 class MessageRole(_MessageRole, metaclass=_MessageRoleEnumTypeWrapper):
     """MessageRole is the author of a message. A reader shows a value that it does not know as unknown."""
@@ -46,6 +48,8 @@ MESSAGE_ROLE_ASSISTANT: MessageRole.ValueType  # 2
 """The assistant."""
 MESSAGE_ROLE_NOTE: MessageRole.ValueType  # 3
 """A note of the agent about the conversation, e.g. that a call was not made because nobody approved it."""
+MESSAGE_ROLE_INTERIM: MessageRole.ValueType  # 4
+"""What the assistant said before its answer, e.g. before it called a tool."""
 Global___MessageRole: _TypeAlias = MessageRole  # noqa: Y015
 
 class _RunStatus:

@@ -43,6 +43,8 @@ def progress_of(recorded: Sequence[Any], run_id: str) -> Progress:
     return replace(
         progress_in(messages),
         texts=tuple(str(message.content) for message in said),
+        # A graph in code writes one answer, paragraph by paragraph.
+        is_one_message=not any(AGENT in message.response_metadata for message in said),
         billed_by_agent=_billed_by_agent(messages),
         agent=str(said[-1].response_metadata.get(AGENT, "")) if said else "",
     )
