@@ -105,11 +105,11 @@ def _holds_streams_back(trouble: Trouble) -> bool:
 
 
 def texts(facts: Facts) -> Iterator[Violation]:
-    """The joined deltas equal the completed message."""
+    """The joined deltas equal the completed messages, of which the last is the answer."""
     for stream in facts.history.streams:
         for events in _whole_attempts(stream):
             completed = [str(event.fields["content"]) for event in events if event.type == "message_completed"]
-            if completed and [text_of(events)] != completed:
+            if completed and text_of(events) != "".join(completed):
                 yield Violation("text", stream.run_id, f"deltas give {text_of(events)!r}, completed is {completed}")
 
 
