@@ -1,17 +1,24 @@
 """Teams: a supervisor with members, and agents that pass a conversation on. Their answers, events, bills and bounds."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 from mesh.agent.v1 import agent_pb2 as pb
 from mesh_common.database.postgres import Database
+from mesh_common.errors import PreconditionFailed
+from mesh_common.subject import ADMIN
 from simulator.client import SimulatorAdmin
-from support.agent import Followed, some_user
+from support.agent import AgentUnderTest, Followed, some_user
 from support.approval import REJECT, asked, decision, resume, resume_request, stored
 from support.mesh import TestMesh
+from support.spans import RecordedSpans, spans
+from support.subjects import personal
 from support.teams import CLERK, HANDOFF, POET, SUPERVISOR, Specs, TeamOpening, asks, marks, says, team_agent
 from support.tool_server import ToolServer
+
+__all__ = ["spans"]
 
 NESTED: Specs = {
     "default": {"kind": "supervisor", "members": ["office"]},
@@ -198,3 +205,57 @@ async def test_own_tool_with_the_name_of_a_turn_gives_way(opening: TeamOpening) 
         turn = await agent.run(some_user(), f"{asks('user', '[[sim:prompt]]')} {says('{tool_result}')}")
 
     assert turn.text.strip() == "You are user."
+
+
+async def test_task_of_a_member_is_a_span_with_all_that_the_member_does(
+    opening: TeamOpening, spans: RecordedSpans
+) -> None:
+    async with opening(SUPERVISOR) as agent:
+        await agent.run(some_user(), f"{asks('clerk', marks())} {says('Done.')}")
+    agents = {(span.attributes or {})["gen_ai.agent.name"]: span for span in spans.all() if span.name == "invoke_agent"}
+    parents = {
+        span.name: span.parent.span_id
+        for span in spans.all()
+        if span.parent and span.name.startswith(("execute_tool", "invoke_agent"))
+    }
+
+    assert set(agents) == {"mesh", "clerk"}
+    assert parents["execute_tool mark"] == agents["clerk"].context.span_id
+    member = agents["clerk"].parent
+    assert member is not None
+    assert member.span_id == agents["mesh"].context.span_id
+
+
+async def test_no_run_of_a_team_starts_while_a_member_is_disabled(opening: TeamOpening) -> None:
+    user_id, admin = some_user(), replace(personal(some_user()), scopes=frozenset({ADMIN}))
+
+    async def switch(agent: AgentUnderTest, *, is_disabled: bool) -> None:
+        request = pb.SetAssistantDisabledRequest(name="clerk", is_disabled=is_disabled)
+        await agent.calls.unary(agent.stub.SetAssistantDisabled, request, timeout_s=5, subject=admin)
+
+    async with opening(SUPERVISOR) as agent:
+        await switch(agent, is_disabled=True)
+        with pytest.raises(PreconditionFailed) as refused:
+            await agent.run(user_id, "Hello")
+        await switch(agent, is_disabled=False)
+        turn = await agent.run(user_id, "Hello")
+
+    assert refused.value.reason == "ASSISTANT_DISABLED"
+    assert turn.last.HasField("run_finished")
+
+
+async def test_member_that_is_disabled_meanwhile_gets_no_task(opening: TeamOpening, tool: ToolServer) -> None:
+    """The run asks a person about its first task; the kill switch is pulled before it is resumed."""
+    user_id, admin = some_user(), replace(personal(some_user()), scopes=frozenset({ADMIN}))
+    message = f"{asks('clerk', marks())} {asks('poet', says('Roses.'))} {says('So: {tool_result}')}"
+    async with opening(SUPERVISOR, approval="always") as agent:
+        turn = await agent.run(user_id, message)
+        [question] = asked(turn)
+        request = pb.SetAssistantDisabledRequest(name="poet", is_disabled=True)
+        await agent.calls.unary(agent.stub.SetAssistantDisabled, request, timeout_s=5, subject=admin)
+        resumed = await resume(agent, user_id, resume_request(turn.run_id, decision(question.call_id)))
+        request = pb.SetAssistantDisabledRequest(name="poet", is_disabled=False)
+        await agent.calls.unary(agent.stub.SetAssistantDisabled, request, timeout_s=5, subject=admin)
+
+    assert len(tool.calls) == 1
+    assert "The agent poet is disabled." in resumed.text
