@@ -153,8 +153,9 @@ async def test_cancel_is_answered_in_time_while_the_owner_is_frozen(
     user_id = some_user()
     run_id = await insert_pending(own_database, user_id, "Hello")
     with silent_server() as address:
+        # Before the replica is there, which would claim the pending run.
+        await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60, address=address)
         async with replica(own_mesh, model_url) as other:
-            await claimed_by_a_dead_owner(own_database, run_id, ttl_s=60, address=address)
             async with asyncio.timeout(4.5):
                 run = await other.cancel(user_id, run_id)
             async with own_database.as_worker() as connection:
